@@ -1,0 +1,52 @@
+"""Every choice a user can make about the main job, validated once and saved with the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class FitSettings(BaseModel):
+    """Settings of the main job; the command line and the API share these names and defaults.
+
+    Lengths are in ångströms. Frozen: a run is described by the settings it started with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(10, ge=1, le=200, description="Number of eigenvolumes to estimate.")
+    mask: Path | None = Field(
+        None, description="Mask volume (.mrc, values 0 to 1); default: a soft sphere."
+    )
+    mask_diameter: float | None = Field(
+        None, gt=0, description="Diameter of the default soft sphere, Å; default 85 % of the box."
+    )
+    downsample: int | None = Field(
+        None, ge=8, description="Fourier-crop images to this box size in pixels."
+    )
+    resolution: float | None = Field(
+        None, gt=0, description="Finest resolution used, Å; default: the last shell before Nyquist."
+    )
+    interpolation: Literal["kaiser", "trilinear", "nearest", "nufft"] = Field(
+        "kaiser", description="How Fourier slices are read off the lattice."
+    )
+    upsampling: float | None = Field(
+        None,
+        ge=1,
+        le=4,
+        description="Zero-padding factor of the volumes; default: 1.25 (kaiser), 2 (others).",
+    )
+    refine_contrast: bool = Field(True, description="Estimate one contrast factor per particle.")
+    halfsets: bool = Field(
+        True, description="Fit the two half-sets apart and derive the prior from their agreement."
+    )
+    density: Literal["auto", "bright", "dark"] = Field(
+        "auto", description="Sign of the particle in the images; 'auto' decides from the mean volume."
+    )
+    batch_size: int | None = Field(None, ge=1, description="Particles per update; default: by rule.")
+    seed: int = Field(0, ge=0, description="Seed of every random choice.")
+    threads: int | None = Field(None, ge=1, description="Threads; default: all available cores.")
+    backend: Literal["numba", "torch"] = Field("numba", description="Projector implementation.")
+    device: str = Field("cpu", description="Device of the torch backend: cpu, cuda, cuda:1, mps.")

@@ -1,0 +1,146 @@
+"""`ParticleSet`: every particle of a project, with its identity kept from input to export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Optics:
+    """Optical constants, one entry per optics group (G groups).
+
+    Attributes
+    ----------
+    name : tuple of G str
+    voltage_kv, spherical_aberration_mm, amplitude_contrast : (G,) float64
+    pixel_size_angstrom : (G,) float64
+        Pixel size of the images on disk.
+    box_size : (G,) int64
+        Edge of the images on disk in pixels.
+    """
+
+    name: tuple[str, ...]
+    voltage_kv: Float64
+    spherical_aberration_mm: Float64
+    amplitude_contrast: Float64
+    pixel_size_angstrom: Float64
+    box_size: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """Orientation and centring of N particles.
+
+    Attributes
+    ----------
+    rotation : (N, 3, 3) float64
+        R = Rz(rot)·Ry(tilt)·Rz(psi); the image samples the volume's transform at R·(kx, ky, 0).
+        The viewing direction is the third column.
+    shift_angstrom : (N, 2) float64
+        Shift (x, y) that centres the particle: a particle at +p has shift -p.
+    """
+
+    rotation: Float64
+    shift_angstrom: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class CtfParameters:
+    """Contrast transfer of N particles.
+
+    Attributes
+    ----------
+    defocus_u_angstrom, defocus_v_angstrom : (N,) float64
+        Underfocus positive.
+    defocus_angle_radian : (N,) float64
+        Angle of the `u` axis from x towards y.
+    phase_shift_radian : (N,) float64
+    bfactor_angstrom2 : (N,) float64
+        Envelope exp(-B |k|² / 4); 0 for none.
+    """
+
+    defocus_u_angstrom: Float64
+    defocus_v_angstrom: Float64
+    defocus_angle_radian: Float64
+    phase_shift_radian: Float64
+    bfactor_angstrom2: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class ParticleSet:
+    """An immutable table of N particles.
+
+    Attributes
+    ----------
+    source : Path
+        The metadata file that was read.
+    source_format : str
+        Name of its format in the registry: "relion", "cryosparc", "cryodrgn".
+    row : (N,) int64
+        Zero-based row of each particle in `source`, the way back to the original metadata.
+    uid : (N,) uint64
+        Identity of a particle: cryoSPARC's uid, or a digest of stack path and frame.
+    optics : Optics
+    optics_group : (N,) int64
+        Index into `optics`.
+    poses : Poses
+    ctf : CtfParameters
+    stacks : tuple of Path
+        The distinct, resolved image files.
+    stack_index, frame : (N,) int64
+        Image `frame` (zero-based) of `stacks[stack_index]`.
+    halfset : (N,) int8
+        1 or 2 as given by the file; 0 where the file does not say.
+    """
+
+    source: Path
+    source_format: str
+    row: NDArray[np.int64]
+    uid: NDArray[np.uint64]
+    optics: Optics
+    optics_group: NDArray[np.int64]
+    poses: Poses
+    ctf: CtfParameters
+    stacks: tuple[Path, ...]
+    stack_index: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    halfset: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def pixel_size_angstrom(self) -> float:
+        """Pixel size common to all optics groups, Å."""
+        return float(self.optics.pixel_size_angstrom[0])
+
+    @property
+    def box_size(self) -> int:
+        """Image edge in pixels, common to all optics groups."""
+        return int(self.optics.box_size[0])
+
+    def select(self, index: NDArray[np.int64]) -> ParticleSet:
+        """The particles at positions `index` (any order), identity kept."""
+        return replace(
+            self,
+            row=self.row[index],
+            uid=self.uid[index],
+            optics_group=self.optics_group[index],
+            poses=Poses(self.poses.rotation[index], self.poses.shift_angstrom[index]),
+            ctf=CtfParameters(
+                self.ctf.defocus_u_angstrom[index],
+                self.ctf.defocus_v_angstrom[index],
+                self.ctf.defocus_angle_radian[index],
+                self.ctf.phase_shift_radian[index],
+                self.ctf.bfactor_angstrom2[index],
+            ),
+            stack_index=self.stack_index[index],
+            frame=self.frame[index],
+            halfset=self.halfset[index],
+        )
