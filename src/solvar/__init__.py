@@ -1,0 +1,66 @@
+"""solvar: from a cryo-EM particle stack to the ways a molecule moves.
+
+The public API is this page; everything is imported when it is first used, so `import solvar` is quick.
+
+>>> import solvar
+>>> particles = solvar.read_particles("particles.star")
+>>> run = solvar.fit(particles, solvar.FitSettings(rank=4), "run")
+>>> run.model.eigenvalues, run.posterior.z
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from solvar.estimation.model import HalfsetValidation, LowRankModel, Posterior
+    from solvar.estimation.settings import FitSettings
+    from solvar.evaluation import evaluate
+    from solvar.job import fit
+    from solvar.particles import ParticleSet, read_particles
+    from solvar.results.run import Run
+    from solvar.simulation import SimulationSettings, simulate
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FitSettings",
+    "HalfsetValidation",
+    "LowRankModel",
+    "ParticleSet",
+    "Posterior",
+    "Run",
+    "SimulationSettings",
+    "__version__",
+    "evaluate",
+    "fit",
+    "read_particles",
+    "simulate",
+]
+
+_HOME = {
+    "FitSettings": "solvar.estimation.settings",
+    "HalfsetValidation": "solvar.estimation.model",
+    "LowRankModel": "solvar.estimation.model",
+    "ParticleSet": "solvar.particles",
+    "Posterior": "solvar.estimation.model",
+    "Run": "solvar.results.run",
+    "SimulationSettings": "solvar.simulation",
+    "evaluate": "solvar.evaluation",
+    "fit": "solvar.job",
+    "read_particles": "solvar.particles",
+    "simulate": "solvar.simulation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'solvar' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
