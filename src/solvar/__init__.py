@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from solvar.estimation.model import HalfsetValidation, LowRankModel, Posterior
     from solvar.estimation.settings import FitSettings
     from solvar.evaluation import evaluate
-    from solvar.job import fit
+    from solvar.job import run_job as fit
     from solvar.particles import ParticleSet, read_particles
     from solvar.results.run import Run
     from solvar.simulation import SimulationSettings, simulate
@@ -48,7 +48,7 @@ _HOME = {
     "Run": "solvar.results.run",
     "SimulationSettings": "solvar.simulation",
     "evaluate": "solvar.evaluation",
-    "fit": "solvar.job",
+    "fit": "solvar.job:run_job",
     "read_particles": "solvar.particles",
     "simulate": "solvar.simulation",
 }
@@ -57,7 +57,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'solvar' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    module, _, attribute = _HOME[name].partition(":")
+    value = getattr(import_module(module), attribute or name)
     globals()[name] = value
     return value
 

@@ -1,0 +1,40 @@
+"""All figures of a run, in the order in which a reader wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from solvar.progress import Progress, SilentProgress
+from solvar.report.curves import draw_eigenvalues, draw_resolution
+from solvar.report.particles import draw_contrast, draw_latents
+from solvar.report.volumes import draw_motion, draw_slices
+from solvar.results.run import Run
+
+_FIGURES: dict[str, Callable[[Run, Path], bool | None]] = {
+    "1_eigenvalues.png": draw_eigenvalues,
+    "2_motion.png": draw_motion,
+    "3_slices.png": draw_slices,
+    "4_latents.png": draw_latents,
+    "5_resolution.png": draw_resolution,
+    "6_contrast.png": draw_contrast,
+}
+
+
+def draw_figures(run: Run, progress: Progress | None = None) -> list[Path]:
+    """Draw every figure of `run` to its folder ``figures/``.
+
+    Returns
+    -------
+    paths : list of Path
+        The PNG files, in the order of the story; figures that need half-sets are left out without them.
+    """
+    folder = run.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    drawn = []
+    with (progress or SilentProgress()).step("Figures", len(_FIGURES), "figures") as step:
+        for name, draw in _FIGURES.items():
+            if draw(run, folder / name) is not False:
+                drawn.append(folder / name)
+            step.advance()
+    return drawn

@@ -1,0 +1,138 @@
+"""Figures of the volumes: slices, and the motion that each component stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solvar.estimation.model import LowRankModel
+from solvar.report import style
+from solvar.results.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SHOWN = 6
+_VIEWS = (("along z", 0), ("along y", 1), ("along x", 2))
+
+
+def draw_slices(run: Run, path: Path) -> None:
+    """Central slices of the mean and of the first eigenvolumes, three views each."""
+    crop, edge_angstrom = _window(run.model)
+    shown = min(run.rank, _SHOWN)
+    volumes = [run.model.mean[crop], *(v[crop] for v in run.model.eigenvolumes[:shown])]
+    titles = ["Mean", *(_title(run, j) for j in range(shown))]
+    with style.figure(path, 1.25 * len(volumes) + 0.7, 4.3) as figure:
+        grid = _Grid(figure, rows=3, columns=len(volumes), left=0.7, top=0.42)
+        for column, (volume, title) in enumerate(zip(volumes, titles, strict=True)):
+            limit = style.robust_limit(volume)
+            for row, (view, axis) in enumerate(_VIEWS):
+                axes = grid.axes(row, column)
+                plane = np.take(volume, volume.shape[axis] // 2, axis=axis)
+                if column == 0:
+                    _show(axes, plane, edge_angstrom, style.GRAYSCALE, -0.1 * limit, limit)
+                    axes.text(
+                        -0.08, 0.5, view, transform=axes.transAxes,
+                        rotation=90, ha="right", va="center",
+                    )  # fmt: skip
+                else:
+                    _show(axes, plane, edge_angstrom, style.DIVERGING, -limit, limit)
+                if row == 0:
+                    axes.set_title(title, fontsize=8, loc="center")
+                if row == 2 and column == 0:
+                    style.scale_bar(axes, edge_angstrom)
+
+
+def draw_motion(run: Run, path: Path) -> None:
+    """Projections of mean ± 2σ along each component, and their difference."""
+    crop, edge_angstrom = _window(run.model)
+    shown = min(run.rank, _SHOWN)
+    sigma = np.sqrt(np.maximum(run.model.eigenvalues[:shown], 0))
+    mean = run.model.mean[crop]
+    columns = ("−2σ", "mean", "+2σ", "what changes")
+    with style.figure(path, 6.4, 0.55 + 1.42 * shown) as figure:
+        grid = _Grid(figure, rows=shown, columns=4, left=1.05, top=0.3)
+        for row in range(shown):
+            shift = 2 * sigma[row] * run.model.eigenvolumes[row][crop]
+            axis = _clearest_view(shift)
+            states = [(mean + sign * shift).sum(axis=axis) for sign in (-1, 0, 1)]
+            top = max(style.robust_limit(np.maximum(state, 0)) for state in states)
+            change = states[2] - states[0]
+            limit = style.robust_limit(change)
+            for column in range(4):
+                axes = grid.axes(row, column)
+                if column < 3:
+                    _show(axes, states[column], edge_angstrom, style.GRAYSCALE, 0, top)
+                else:
+                    _show(axes, change, edge_angstrom, style.DIVERGING, -limit, limit)
+                if row == 0:
+                    axes.set_title(columns[column], loc="center")
+                if column == 0:
+                    axes.text(
+                        -0.06, 0.5, f"{_title(run, row)}\n{_VIEWS[axis][0]}",
+                        transform=axes.transAxes, ha="right", va="center", fontsize=8,
+                    )  # fmt: skip
+                if row == shown - 1 and column == 0:
+                    style.scale_bar(axes, edge_angstrom)
+
+
+class _Grid:
+    """Square image cells at fixed places: far quicker than a layout engine."""
+
+    def __init__(
+        self, figure: Figure, *, rows: int, columns: int, left: float, top: float
+    ) -> None:  # all in inches
+        self.figure = figure
+        width, height = figure.get_size_inches()
+        self.left, self.top = left / width, top / height
+        self.cell = (0.995 - self.left) / columns, (0.99 - self.top) / rows
+
+    def axes(self, row: int, column: int) -> Axes:
+        wide, high = self.cell
+        x = self.left + column * wide
+        y = 1 - self.top - (row + 1) * high
+        return self.figure.add_axes((x, y, 0.97 * wide, 0.97 * high))
+
+
+def _title(run: Run, j: int) -> str:
+    eigenvalues = run.model.eigenvalues
+    title = f"Component {j + 1}\n{style.percent(eigenvalues[j], eigenvalues.sum())}"
+    validation = run.validation
+    if validation is None:
+        return title
+    if not validation.reliable[j]:
+        return f"{title}, noise"
+    resolution = validation.component_resolution[j]
+    return f"{title}, {resolution:.1f} Å" if np.isfinite(resolution) else title
+
+
+def _show(
+    axes: Axes, plane: np.ndarray, edge_angstrom: float, cmap: str, low: float, high: float
+) -> None:
+    half = edge_angstrom / 2
+    axes.imshow(
+        plane, origin="lower", cmap=cmap, vmin=low, vmax=high,
+        interpolation="bicubic", extent=(-half, half, -half, half),
+    )  # fmt: skip
+    style.bare(axes)
+
+
+def _clearest_view(shift: np.ndarray) -> int:
+    """The axis along which the projected change has most power."""
+    return int(np.argmax([np.sum(shift.sum(axis=axis) ** 2) for axis in range(3)]))
+
+
+def _window(model: LowRankModel) -> tuple[tuple[slice, slice, slice], float]:
+    """A cube that holds the mask, with its edge in Å: pictures without empty margins."""
+    inside = np.argwhere(model.mask > 0.05)
+    if len(inside) == 0:
+        whole = slice(0, model.box_size)
+        return (whole, whole, whole), model.box_size * model.pixel_size_angstrom
+    low, high = inside.min(axis=0), inside.max(axis=0) + 1
+    edge = int(min(model.box_size, (high - low).max() + 2))
+    start = np.clip((low + high - edge) // 2, 0, model.box_size - edge)
+    z, y, x = (slice(int(s), int(s) + edge) for s in start)
+    return (z, y, x), edge * model.pixel_size_angstrom

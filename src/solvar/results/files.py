@@ -1,0 +1,65 @@
+"""Files that are either whole or absent: written under a temporary name, synced, renamed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name in the folder of `path`; it becomes `path` when the block succeeds.
+
+    The suffix is kept because some writers choose the format by it. A failure removes the temporary
+    file and leaves what was there before.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to a file as `strict_json` gives it."""
+    with replacing(path) as temporary:
+        temporary.write_text(strict_json(content) + "\n", encoding="utf-8")
+
+
+def strict_json(content: Any) -> str:
+    """JSON that every reader accepts: arrays as lists, numbers that are not finite as null."""
+    return json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _strict(value: Any) -> Any:
+    """The same value in JSON's own types: numpy arrays and scalars unpacked, NaN and inf as None."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _sync(path: Path) -> None:
+    """Ask the disk to keep `path` now, so that the rename cannot overtake the content."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        # Some network file systems refuse to sync a folder; the rename itself is still atomic.
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)

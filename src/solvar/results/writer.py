@@ -1,0 +1,178 @@
+"""Write a `Fit` to its run folder; `run.json` comes last and marks the run as finished."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from solvar.errors import InputError
+from solvar.estimation.model import Fit, HalfsetValidation
+from solvar.particles import write_star
+from solvar.results.files import replacing, write_json
+from solvar.results.provenance import Provenance
+from solvar.volume_file import write_volume
+
+if TYPE_CHECKING:
+    import h5py
+
+FORMAT = "solvar-run"
+FORMAT_VERSION = 1
+_OWN_FILES = (
+    "mean*.mrc",
+    "mask.mrc",
+    "eigenvolume_*.mrc",
+    "model.h5",
+    "particles.h5",
+    "particles.star",
+    "figures/*.png",
+)
+
+
+def prepare_folder(folder: Path, overwrite: bool = False) -> Path:
+    """Make sure, before hours are spent, that a run can be written to `folder`.
+
+    Raises
+    ------
+    InputError
+        If `folder` is a file, cannot be created, or holds a finished run and `overwrite` is false.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError("is not a folder", file=folder, remedy="choose another --output")
+    if (folder / "run.json").exists() and not overwrite:
+        raise InputError(
+            "already holds a finished run",
+            file=folder,
+            remedy="choose another --output or pass --overwrite",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / "writable") as probe:
+            probe.touch()
+        (folder / "writable").unlink()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"cannot be written to ({reason})", file=folder) from error
+    return folder
+
+
+def write_run(folder: Path, fit: Fit, provenance: Provenance) -> None:
+    """Write every file of the run folder (docs/file-formats.md).
+
+    An earlier run in `folder` stops looking finished before the first new file appears.
+    """
+    folder = Path(folder)
+    (folder / "run.json").unlink(missing_ok=True)
+    for pattern in _OWN_FILES:
+        for stale in folder.glob(pattern):
+            stale.unlink()
+    _write_volumes(folder, fit)
+    _write_model(folder / "model.h5", fit)
+    _write_particles(folder / "particles.h5", fit)
+    with replacing(folder / "particles.star") as temporary:
+        write_star(temporary, fit.particles, _latent_columns(fit))
+    write_json(folder / "run.json", _run_record(fit, provenance))
+
+
+def _write_volumes(folder: Path, fit: Fit) -> None:
+    model = fit.model
+    volumes = {"mean": model.mean, "mask": model.mask}
+    if fit.validation is not None:
+        volumes["mean_half1"], volumes["mean_half2"] = fit.validation.means
+    for number, eigenvolume in enumerate(model.eigenvolumes, start=1):
+        volumes[f"eigenvolume_{number:03d}"] = eigenvolume
+    for name, volume in volumes.items():
+        with replacing(folder / f"{name}.mrc") as temporary:
+            write_volume(temporary, volume, model.pixel_size_angstrom)
+
+
+def _write_model(path: Path, fit: Fit) -> None:
+    import h5py
+
+    model = fit.model
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["pixel_size_angstrom"] = model.pixel_size_angstrom
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["inverted"] = fit.inverted
+        file["mean"] = np.asarray(model.mean, np.float32)
+        file["eigenvolumes"] = np.asarray(model.eigenvolumes, np.float32)
+        file["eigenvalues"] = np.asarray(model.eigenvalues, np.float64)
+        file["mask"] = np.asarray(model.mask, np.float32)
+        file["noise_power"] = np.asarray(fit.noise_power, np.float64)
+        file["prior_precision"] = np.asarray(fit.prior_precision, np.float64)
+        _write_validation(file, fit.validation)
+        history = file.create_group("history")
+        for key in dict.fromkeys(key for record in fit.history for key in record):
+            history[key] = np.array([record.get(key, np.nan) for record in fit.history], np.float64)
+
+
+def _write_validation(file: h5py.File, validation: HalfsetValidation | None) -> None:
+    if validation is None:
+        return
+    for name, value in vars(validation).items():
+        if name != "means":  # they are mean_half1.mrc and mean_half2.mrc
+            file[name] = value
+
+
+def _write_particles(path: Path, fit: Fit) -> None:
+    import h5py
+
+    particles, posterior = fit.particles, fit.posterior
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format_version"] = FORMAT_VERSION
+        file["uid"] = particles.uid
+        file["row"] = particles.row
+        file["z"] = posterior.z
+        # Single precision halves the largest array; its rounding is far below any error bar.
+        file["precision"] = posterior.precision.astype(np.float32)
+        file["contrast"] = posterior.contrast
+        file["log_likelihood"] = posterior.log_likelihood
+        file["rotation"] = particles.poses.rotation
+        file["shift_angstrom"] = particles.poses.shift_angstrom
+        file["halfset"] = particles.halfset
+
+
+def _latent_columns(fit: Fit) -> dict[str, np.ndarray]:
+    """Extra columns of particles.star; RELION keeps labels that it does not know."""
+    columns = {f"solvarZ{j + 1}": fit.posterior.z[:, j] for j in range(fit.model.rank)}
+    columns["solvarContrast"] = fit.posterior.contrast
+    columns["solvarLogLikelihood"] = fit.posterior.log_likelihood
+    return columns
+
+
+def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
+    particles, model = fit.particles, fit.model
+    result: dict[str, Any] = {
+        "rank": model.rank,
+        "box_size": model.box_size,
+        "pixel_size_angstrom": model.pixel_size_angstrom,
+        "eigenvalues": model.eigenvalues,
+        "inverted": fit.inverted,
+    }
+    if fit.validation is not None:
+        result["reliability"] = fit.validation.reliability
+        result["reliable"] = fit.validation.reliable
+        result["component_resolution_angstrom"] = fit.validation.component_resolution
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **asdict(provenance),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": fit.settings.seed,
+        "settings": fit.settings.model_dump(mode="json"),
+        "particles": {
+            "count": len(particles),
+            "source": particles.source.absolute(),
+            "source_format": particles.source_format,
+            "stacks": len(particles.stacks),
+            "optics_groups": len(particles.optics.name),
+            "halfset_sizes": [int(np.sum(particles.halfset == half)) for half in (1, 2)],
+        },
+        "result": result,
+        "stages": [asdict(cost) for cost in fit.costs],
+        "warnings": list(fit.warnings),
+    }
