@@ -1,0 +1,24 @@
+"""Particle stacks with known truth, from pseudo-atoms or a coordinate file."""
+
+from solvar.simulation.dataset import SimulatedSet, simulate
+from solvar.simulation.molecule import (
+    AtomStates,
+    FlexibleMolecule,
+    atoms_from_file,
+    flexible_molecule,
+)
+from solvar.simulation.settings import SimulationSettings
+from solvar.simulation.truth import TruthVolumes
+from solvar.simulation.volumes import blob_volume
+
+__all__ = [
+    "AtomStates",
+    "FlexibleMolecule",
+    "SimulatedSet",
+    "SimulationSettings",
+    "TruthVolumes",
+    "atoms_from_file",
+    "blob_volume",
+    "flexible_molecule",
+    "simulate",
+]

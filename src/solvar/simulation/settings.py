@@ -1,0 +1,78 @@
+"""Every choice about a simulated data set, validated once and saved with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Heterogeneity = Literal["hinge-loop", "discrete", "rigid", "gaussian"]
+
+
+class SimulationSettings(BaseModel):
+    """Settings of `simulate`; the command line and the API share these names and defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    particles: int = Field(3000, ge=1, description="Number of particle images.")
+    box_size: int = Field(64, ge=16, le=1024, multiple_of=2, description="Image edge, pixels.")
+    pixel_size: float = Field(3.0, gt=0, description="Pixel size, Å.")
+    snr: float = Field(
+        0.1, gt=0, description="Variance of the noiseless images (all pixels) over that of the noise."
+    )
+    heterogeneity: Heterogeneity = Field(
+        "hinge-loop",
+        description="hinge-loop: two continuous motions; discrete: a few states, or the models of "
+        "--atoms; rigid: none; gaussian: drawn from a low-rank Gaussian model with known latents.",
+    )
+    states: int = Field(4, ge=1, le=1000, description="Number of states of 'discrete'.")
+    rank: int = Field(4, ge=1, le=50, description="Number of latents of 'gaussian'.")
+    heterogeneity_fraction: float = Field(
+        0.2, gt=0, le=2, description="Total variance over the squared norm of the mean, 'gaussian'."
+    )
+    atoms: Path | None = Field(
+        None, description="PDB or mmCIF file to use instead of the built-in molecule."
+    )
+    diameter: float | None = Field(
+        None, gt=0, description="Diameter of the molecule, Å; default: 60 % of the box, atoms as read."
+    )
+    blob_sigma: float | None = Field(
+        None, ge=0, description="Width (standard deviation) of each blob or atom, Å; default: by size."
+    )
+    defocus_min: float = Field(8000.0, ge=0, description="Smallest defocus, Å.")
+    defocus_max: float = Field(25000.0, ge=0, description="Largest defocus, Å.")
+    astigmatism: float = Field(
+        200.0, ge=0, description="Standard deviation of half the defocus difference, Å."
+    )
+    voltage: float = Field(300.0, gt=0, description="Acceleration voltage, kV.")
+    spherical_aberration: float = Field(2.7, ge=0, description="Spherical aberration, mm.")
+    amplitude_contrast: float = Field(0.1, ge=0, lt=1, description="Amplitude contrast.")
+    optics_groups: int = Field(
+        1, ge=1, le=100, description="Optics groups; they differ in optics and in noise colour."
+    )
+    contrast_sd: float = Field(0.15, ge=0, le=0.5, description="Spread of the contrast around 1.")
+    shift_sd: float = Field(2.0, ge=0, description="Spread of the particle position per axis, px.")
+    noise_colour: float = Field(
+        2.0, ge=0, description="Excess of the noise power at low frequency; 0 is white."
+    )
+    pose_error: float = Field(
+        3.0, ge=0, description="Rotation error in particles_noisy.star, degrees rms in total."
+    )
+    shift_error: float = Field(
+        1.0, ge=0, description="Shift error in particles_noisy.star, px per axis."
+    )
+    seed: int = Field(0, ge=0, description="Seed of every random choice.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SimulationSettings:
+        if self.defocus_max < self.defocus_min:
+            raise ValueError("defocus_max must not be smaller than defocus_min")
+        if self.atoms is not None and self.heterogeneity == "hinge-loop":
+            raise ValueError(
+                "an atom file has no hinge; choose heterogeneity discrete (its models), rigid or "
+                "gaussian"
+            )
+        if self.diameter is not None and self.diameter > self.box_size * self.pixel_size:
+            raise ValueError("the molecule's diameter is larger than the box")
+        return self

@@ -1,0 +1,180 @@
+"""Writes a simulated set: RELION 3.1 star files, the stack, and the ground truth beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from solvar.imaging.rotations import to_euler
+from solvar.particles import Poses
+from solvar.progress import Progress
+from solvar.simulation.truth import conformation_volumes
+
+if TYPE_CHECKING:
+    from solvar.simulation.dataset import SimulatedSet
+
+_STACK = "particles.mrcs"
+
+
+def write_simulated_set(particles: SimulatedSet, folder: Path, progress: Progress) -> Path:
+    """Write everything about `particles` to `folder`; the star file is written last.
+
+    Files: particles.star, particles_noisy.star (if pose errors are asked for), particles.mrcs,
+    gt.npz, gt_mean.mrc, gt_eigenvolumes.mrc (stacked along z; none without heterogeneity),
+    mask.mrc, vols/NNN.mrc, settings.json.
+
+    Returns
+    -------
+    Path
+        Of particles.star.
+    """
+    (folder / "vols").mkdir(parents=True, exist_ok=True)
+    _write_stack(particles, folder / _STACK, progress)
+    _write_volumes(particles, folder, progress)
+    with _finished(folder / "gt.npz") as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, **_truth_arrays(particles))
+    with _finished(folder / "settings.json") as partial:
+        partial.write_text(json.dumps(particles.settings.model_dump(mode="json"), indent=2) + "\n")
+    if particles.settings.pose_error or particles.settings.shift_error:
+        _write_star(particles, particles.noisy_poses, folder / "particles_noisy.star")
+    return _write_star(particles, particles.poses, folder / "particles.star")
+
+
+@contextmanager
+def _finished(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its name only when all went well."""
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_stack(particles: SimulatedSet, path: Path, progress: Progress) -> None:
+    """The images chunk by chunk, so that memory does not grow with their number."""
+    import mrcfile
+
+    count, box_size = len(particles), particles.settings.box_size
+    with _finished(path) as partial, progress.step("simulating images", count) as step:
+        shape = (count, box_size, box_size)
+        with mrcfile.new_mmap(partial, shape=shape, mrc_mode=2, overwrite=True) as stack:
+            stack.set_image_stack()
+            stack.voxel_size = particles.settings.pixel_size
+            moments = np.zeros(2)
+            low, high = np.inf, -np.inf
+            for start in range(0, count, particles.chunk):
+                index = np.arange(start, min(start + particles.chunk, count))
+                images = particles.images(index)
+                stack.data[start : start + len(index)] = images
+                moments += images.sum(dtype=np.float64), np.square(images, dtype=np.float64).sum()
+                low, high = min(low, images.min()), max(high, images.max())
+                step.advance(len(index))
+            mean, square = moments / (count * box_size**2)
+            header = stack.header
+            header.dmin, header.dmax, header.dmean = low, high, mean
+            header.rms = np.sqrt(square - mean**2)
+
+
+def _write_volumes(particles: SimulatedSet, folder: Path, progress: Progress) -> None:
+    from solvar.volume_file import write_volume
+
+    settings, ensemble = particles.settings, particles.ensemble
+    with progress.step("computing true volumes", 1 + len(ensemble.examples), "volumes") as step:
+        truth = particles.truth_volumes()
+        write_volume(folder / "gt_mean.mrc", truth.mean, settings.pixel_size)
+        write_volume(folder / "mask.mrc", truth.mask, settings.pixel_size)
+        if len(truth.eigenvolumes):
+            stacked = truth.eigenvolumes.reshape(-1, settings.box_size, settings.box_size)
+            write_volume(folder / "gt_eigenvolumes.mrc", stacked, settings.pixel_size)
+        step.advance()
+        volumes = conformation_volumes(
+            ensemble, ensemble.examples, settings.box_size, settings.pixel_size, particles.scale
+        )
+        for name, volume in zip(ensemble.example_name, volumes, strict=True):
+            write_volume(folder / "vols" / f"{name}.mrc", volume, settings.pixel_size)
+            step.advance()
+
+
+def _truth_arrays(particles: SimulatedSet) -> dict[str, Any]:
+    """What gt.npz holds; `rotations` are RELION's matrices, the transposes of R."""
+    settings, ensemble, ctf = particles.settings, particles.ensemble, particles.ctf
+    position_px = -particles.poses.shift_angstrom / settings.pixel_size
+    angle = np.rad2deg(ctf.defocus_angle_radian)
+    noise_power = particles.noise_power.astype(np.float32)
+    arrays: dict[str, Any] = {
+        "case": settings.heterogeneity,
+        "rotations": np.swapaxes(particles.poses.rotation, -1, -2),
+        "shift_px": position_px,
+        "origin_px": -position_px,
+        "contrast": particles.contrast,
+        "defocus": np.column_stack([ctf.defocus_u_angstrom, ctf.defocus_v_angstrom, angle]),
+        "noise_power": noise_power[0] if len(noise_power) == 1 else noise_power,
+        "optics_group": particles.optics_group,
+        "subset": particles.halfset.astype(np.int64),
+        "alpha": particles.scale,
+        "apix": settings.pixel_size,
+        "L": settings.box_size,
+        "snr": settings.snr,
+        "seed": settings.seed,
+    }
+    if ensemble.modes is not None:
+        arrays["z"] = particles.latent
+        arrays["eigenvalues"] = particles.scale**2 * ensemble.modes.variance
+    elif ensemble.coordinate.shape[1]:
+        arrays["state_coord"] = np.squeeze(ensemble.coordinate, axis=1) if (
+            ensemble.coordinate.shape[1] == 1
+        ) else ensemble.coordinate
+        arrays["vol_coord"] = ensemble.examples
+    if ensemble.state is not None:
+        arrays["state"] = ensemble.state
+        arrays["population"] = ensemble.node_weight
+        arrays["coord_of_state"] = ensemble.nodes
+    return arrays
+
+
+def _write_star(particles: SimulatedSet, poses: Poses, path: Path) -> Path:
+    import pandas as pd
+    import starfile
+
+    optics, ctf = particles.optics, particles.ctf
+    rot, tilt, psi = to_euler(poses.rotation).T
+    optics_table = pd.DataFrame(
+        {
+            "rlnOpticsGroup": np.arange(1, len(optics.name) + 1),
+            "rlnOpticsGroupName": optics.name,
+            "rlnAmplitudeContrast": optics.amplitude_contrast,
+            "rlnSphericalAberration": optics.spherical_aberration_mm,
+            "rlnVoltage": optics.voltage_kv,
+            "rlnImagePixelSize": optics.pixel_size_angstrom,
+            "rlnImageSize": optics.box_size,
+            "rlnImageDimensionality": 2,
+        }
+    )
+    particle_table = pd.DataFrame(
+        {
+            "rlnImageName": [f"{row + 1:06d}@{_STACK}" for row in range(len(particles))],
+            "rlnMicrographName": [f"mic{number:05d}.mrc" for number in particles.micrograph],
+            "rlnOpticsGroup": particles.optics_group + 1,
+            "rlnDefocusU": ctf.defocus_u_angstrom,
+            "rlnDefocusV": ctf.defocus_v_angstrom,
+            "rlnDefocusAngle": np.rad2deg(ctf.defocus_angle_radian),
+            "rlnPhaseShift": np.rad2deg(ctf.phase_shift_radian),
+            "rlnAngleRot": rot,
+            "rlnAngleTilt": tilt,
+            "rlnAnglePsi": psi,
+            "rlnOriginXAngst": poses.shift_angstrom[:, 0],
+            "rlnOriginYAngst": poses.shift_angstrom[:, 1],
+            "rlnRandomSubset": particles.halfset,
+        }
+    )
+    with _finished(path) as partial:
+        # starfile picks the format by the suffix, which the temporary name keeps
+        starfile.write({"optics": optics_table, "particles": particle_table}, partial, overwrite=True)
+    return path
