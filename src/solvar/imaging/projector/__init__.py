@@ -1,0 +1,93 @@
+"""The projector: Fourier slices of volumes, and the adjoint.
+
+One interface, several backends; a new backend is one new file and one line in `make_projector`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.imaging.fourier import HalfDisc
+from solvar.threads import ThreadTeam
+
+Float32 = NDArray[np.float32]
+Complex64 = NDArray[np.complex64]
+
+
+class Projector(Protocol):
+    """Slices of C volumes of edge `box` on a half disc, and the adjoint.
+
+    With A the map volumes -> images of `prepare` followed by `project`, `scatter` followed by
+    `collect` is its adjoint: ⟨A v, y⟩ = ⟨v, Aᵀ y⟩ with ⟨a, b⟩ = Σ Re(conj(a)·b) over the half disc
+    without weights (callers fold √w into `scale`).
+    """
+
+    def prepare(self, volumes: Float32) -> Any:
+        """What slices are read from; (C, box, box, box) float32, axes z, y, x."""
+
+    def project(
+        self, prepared: Any, rotation: Float32, scale: Float32, out: Complex64 | None = None
+    ) -> Complex64:
+        """Slices times a factor a pixel: rotation (B, 3, 3), scale (B, n) -> (B, C, n) complex64."""
+
+    def zeros(self, channels: int) -> Any:
+        """An empty accumulator for `scatter`."""
+
+    def scatter(self, images: Complex64, rotation: Float32, scale: Float32, into: Any) -> None:
+        """Add the adjoint of `project` at (B, C, n) images to an accumulator."""
+
+    def collect(self, scattered: Any) -> Float32:
+        """Volumes (C, box, box, box) of an accumulator: the adjoint of `prepare`."""
+
+
+def make_projector(
+    box: int,
+    disc: HalfDisc,
+    *,
+    interpolation: str = "kaiser",
+    upsampling: float | None = None,
+    backend: str = "numba",
+    device: str = "cpu",
+    team: ThreadTeam | None = None,
+) -> Projector:
+    """The projector of an interpolation, backend and device.
+
+    Parameters
+    ----------
+    box : int
+        Edge of the volumes in voxels.
+    disc : HalfDisc
+        Pixels of a slice, k_c < box/2.
+    interpolation : {"kaiser", "trilinear", "nearest", "nufft"}
+    upsampling : float, optional
+        Zero-padding factor; default: the kernel's own. Unused by "nufft".
+    backend : {"numba", "torch"}
+    device : str
+        Device of the torch backend.
+    team : ThreadTeam, optional
+        Threads of the numba and NUFFT backends; default: all cores.
+
+    Raises
+    ------
+    InputError
+        When the optional package of a backend is not installed.
+    """
+    from solvar.imaging.projector.kernel import KERNELS
+    from solvar.imaging.projector.lattice import Lattice
+
+    team = team or ThreadTeam()
+    if interpolation == "nufft":
+        from solvar.imaging.projector.nufft_backend import NufftProjector
+
+        return NufftProjector(box, disc, team)
+    lattice = Lattice(box, disc.k_c, KERNELS[interpolation], upsampling)
+    if backend == "torch":
+        from solvar.imaging.projector.torch_backend import TorchProjector
+
+        return TorchProjector(lattice, disc, device)
+    from solvar.imaging.projector.numba_backend import NumbaProjector
+
+    return NumbaProjector(lattice, disc, team)

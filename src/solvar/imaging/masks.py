@@ -1,0 +1,90 @@
+"""Soft masks: where the molecule may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.imaging.fourier import crop_volume
+from solvar.volume_file import read_volume
+
+Float32 = NDArray[np.float32]
+
+# Width of the cosine edge of the default mask, as a fraction of the box, and never under 2 voxels
+_EDGE = 0.06
+
+
+def soft_sphere(box: int, diameter: float) -> Float32:
+    """A sphere with a raised-cosine edge that ends at `diameter`.
+
+    Parameters
+    ----------
+    box : int
+        Edge in voxels.
+    diameter : float
+        Outer diameter in voxels.
+
+    Returns
+    -------
+    (box, box, box) float32, 0 to 1
+    """
+    axis = np.arange(box, dtype=np.float32) - box // 2
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    edge = max(2.0, _EDGE * box)
+    distance = np.clip((diameter / 2 - radius) / edge, 0, 1)
+    return (0.5 - 0.5 * np.cos(np.pi * distance)).astype(np.float32)
+
+
+def read_mask(path: Path, box: int, pixel_size: float) -> Float32:
+    """A mask file on the grid of the images, its soft edge kept.
+
+    The file may have another box or pixel size as long as both describe the same physical extent; it is
+    then resampled in Fourier space.
+
+    Raises
+    ------
+    InputError
+        When the extents differ, values leave [0, 1] or the mask is empty.
+    """
+    mask, mask_pixel = read_volume(path)
+    extent, wanted = len(mask) * mask_pixel, box * pixel_size
+    if mask_pixel > 0 and abs(extent - wanted) > 0.5 * max(pixel_size, mask_pixel):
+        raise InputError(
+            f"the mask spans {extent:.1f} Å ({len(mask)} voxels of {mask_pixel:.3f} Å) but the "
+            f"images span {wanted:.1f} Å ({box} pixels of {pixel_size:.3f} Å)",
+            file=path,
+            remedy="make the mask from a map of the same refinement",
+        )
+    if mask.min() < -0.01 or mask.max() > 1.01:
+        raise InputError(
+            f"mask values must lie between 0 and 1, found {mask.min():.3g} to {mask.max():.3g}",
+            file=path,
+            remedy="threshold and soften the map first, for example with relion_mask_create",
+        )
+    if mask.max() < 0.5:
+        raise InputError("the mask is empty", file=path, remedy="choose another mask")
+    return resample_mask(mask, box)
+
+
+def resample_mask(mask: Float32, box: int) -> Float32:
+    """The mask on a grid of `box` voxels over the same extent, clipped to [0, 1]."""
+    if len(mask) == box:
+        return np.clip(mask, 0, 1).astype(np.float32)
+    # crop_volume keeps coefficients; rescaling by the number of voxels keeps values
+    return np.clip(crop_volume(mask, box) * (box / len(mask)) ** 3, 0, 1).astype(np.float32)
+
+
+def default_mask(box: int, pixel_size: float, diameter_angstrom: float | None) -> Float32:
+    """The soft sphere used when no mask is given; `diameter_angstrom` None means 85 % of the box."""
+    diameter = 0.85 * box if diameter_angstrom is None else diameter_angstrom / pixel_size
+    if not 4 <= diameter <= box:
+        raise InputError(
+            f"a mask diameter of {diameter * pixel_size:.0f} Å does not fit a box of "
+            f"{box * pixel_size:.0f} Å",
+            column="mask_diameter",
+            remedy=f"choose a value up to {box * pixel_size:.0f}",
+        )
+    return soft_sphere(box, diameter)

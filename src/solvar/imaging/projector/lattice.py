@@ -1,0 +1,128 @@
+"""The Fourier lattice that slices are read from, and the way to it and back from real space.
+
+Memory layout: one flat float32 array that holds complex values `[kz, ky, kx, channel]`,
+
+    kz, ky = -reach … reach        kx = -margin … reach        channel = 0 … C-1 (re, im)
+
+so that the window of w points along kx times all C channels is one contiguous run of 2·w·C floats.
+Only kx ≥ 0 is kept (a volume is real); the margin holds the few points left of 0 that a window around
+kx = 0 touches. `PADDING` floats at the end let vector loads run over the last row.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.imaging.projector.kernel import InterpolationKernel
+
+Float32 = NDArray[np.float32]
+Complex64 = NDArray[np.complex64]
+
+PADDING = 64
+
+
+class Lattice:
+    """Geometry of the lattice of volumes of edge `box` for slices of radius `k_c`.
+
+    Padding, origin, gridding correction and the crop to |k| ≤ upsampling·k_c all sit in one small
+    matrix an axis, A[k, n] = exp(-2πi k·(n - box//2)/padded) / correction(n), so that the transform is
+    three matrix products and its adjoint is the same three transposed (docs/decisions/0003).
+
+    Parameters
+    ----------
+    box : int
+        Edge of the volumes in voxels.
+    k_c : int
+        Largest frequency of a slice, k_c < box/2.
+    kernel : InterpolationKernel
+    upsampling : float, optional
+        Zero-padding factor; default: the kernel's own.
+    """
+
+    def __init__(
+        self, box: int, k_c: int, kernel: InterpolationKernel, upsampling: float | None = None
+    ) -> None:
+        if not 0 < 2 * k_c < box:
+            raise ValueError(f"k_c must lie between 1 and box/2, got k_c={k_c}, box={box}")
+        self.box, self.k_c, self.kernel = box, k_c, kernel
+        self.upsampling = float(upsampling or kernel.upsampling)
+        self.reach = int(np.ceil(self.upsampling * k_c)) + kernel.width // 2
+        self.margin = (kernel.width - 1) // 2
+        self.side = 2 * self.reach + 1
+        self.depth = self.reach + self.margin + 1
+
+    @property
+    def size_per_channel(self) -> int:
+        """Number of float32 values of one volume's lattice."""
+        return 2 * self.side * self.side * self.depth
+
+    def size(self, channels: int) -> int:
+        """Number of float32 values of a lattice of `channels` volumes, padding included."""
+        return self.size_per_channel * channels + PADDING
+
+    def zeros(self, channels: int) -> Float32:
+        """An empty lattice, flat."""
+        lattice = np.empty(self.size(channels), dtype=np.float32)
+        lattice.fill(0)
+        return lattice
+
+    def grid(self, lattice: Float32, channels: int) -> Complex64:
+        """The lattice as complex (kz, ky, kx, channel), a view."""
+        body = lattice[: self.size(channels) - PADDING].view(np.complex64)
+        return body.reshape(self.side, self.side, self.depth, channels)
+
+    @cached_property
+    def _matrix(self) -> Complex64:
+        """A[k, n] for k = -reach … reach, (side, box) complex64."""
+        position = (np.arange(self.box) - self.box // 2) / (self.upsampling * self.box)
+        frequency = np.arange(-self.reach, self.reach + 1)
+        matrix = np.exp(-2j * np.pi * frequency[:, None] * position)
+        return (matrix / self.kernel.correction(position)).astype(np.complex64)
+
+    @cached_property
+    def _matrix_x(self) -> Float32:
+        """A for kx = -margin … reach as real columns (re, im), (box, 2·depth) float32."""
+        rows = self._matrix[self.reach - self.margin :]
+        return np.ascontiguousarray(rows.T).view(np.float32)
+
+    def transform(self, volumes: Float32, out: Float32 | None = None) -> Float32:
+        """Lattice of real volumes.
+
+        Parameters
+        ----------
+        volumes : (C, box, box, box) float32
+            Axes channel, z, y, x.
+        out : flat float32, optional
+            Lattice to overwrite, of `size(C)`.
+        """
+        channels, box = len(volumes), self.box
+        along_x = volumes.reshape(-1, box) @ self._matrix_x
+        along_x = along_x.view(np.complex64).reshape(channels * box, box, self.depth)
+        along_y = np.matmul(self._matrix, along_x).reshape(channels, box, self.side * self.depth)
+        lattice = self.zeros(channels) if out is None else out
+        grid = self.grid(lattice, channels)
+        for channel in range(channels):
+            along_z = self._matrix @ along_y[channel]
+            grid[..., channel] = along_z.reshape(self.side, self.side, self.depth)
+        return lattice
+
+    def adjoint(self, lattice: Float32, channels: int) -> Float32:
+        """Adjoint of `transform` in the inner product Σ re·re + im·im of the stored values.
+
+        Returns
+        -------
+        (C, box, box, box) float32
+        """
+        box = self.box
+        grid = self.grid(lattice, channels)
+        back = np.ascontiguousarray(self._matrix.conj().T)
+        along_y = np.empty((channels, box, self.side, self.depth), dtype=np.complex64)
+        for channel in range(channels):
+            plane = np.ascontiguousarray(grid[..., channel]).reshape(self.side, -1)
+            along_y[channel] = (back @ plane).reshape(box, self.side, self.depth)
+        along_x = np.matmul(back, along_y.reshape(channels * box, self.side, self.depth))
+        volumes = along_x.view(np.float32).reshape(-1, 2 * self.depth) @ self._matrix_x.T
+        return volumes.reshape(channels, box, box, box)

@@ -1,0 +1,91 @@
+"""Eight-lane float32 arithmetic inside numba functions.
+
+LLVM does not vectorise the projector's short inner loops by itself (it cannot rule out that the
+lattice and the accumulator overlap), so the kernels say what they mean: load, multiply-add, store.
+LLVM maps the vectors to whatever the processor has (AVX-512, AVX2, NEON).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, register_model
+
+LANES = 16
+_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_UNALIGNED = 4
+
+
+class _Float32Vector(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name=f"float32x{LANES}")
+
+
+_float32_vector = _Float32Vector()
+
+
+@register_model(_Float32Vector)
+class _Float32VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _VECTOR)
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+
+
+def _splat(builder: Any, scalar: Any) -> Any:
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    zero = ir.Constant(ir.IntType(32), 0)
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    first = builder.insert_element(undefined, scalar, zero)
+    return builder.shuffle_vector(first, undefined, lanes)
+
+
+@intrinsic
+def load(typingctx: Any, array: Any, index: Any) -> Any:
+    """The vector at array[index : index + LANES]."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(_pointer(context, builder, signature.args[0], *args))
+        value.align = _UNALIGNED
+        return value
+
+    return _float32_vector(array, types.uintp), codegen
+
+
+@intrinsic
+def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Write the vector to array[index : index + LANES]."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target = _pointer(context, builder, signature.args[0], args[0], args[1])
+        builder.store(args[2], target).align = _UNALIGNED
+        return context.get_dummy_value()
+
+    return types.void(array, types.uintp, _float32_vector), codegen
+
+
+@intrinsic
+def scale(typingctx: Any, vector: Any, factor: Any) -> Any:
+    """vector · factor."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fmul(args[0], _splat(builder, args[1]))
+
+    return _float32_vector(_float32_vector, types.float32), codegen
+
+
+@intrinsic
+def multiply_add(typingctx: Any, vector: Any, factor: Any, addend: Any) -> Any:
+    """vector · factor + addend."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        fused = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+        return builder.call(fused, [args[0], _splat(builder, args[1]), args[2]])
+
+    return _float32_vector(_float32_vector, types.float32, _float32_vector), codegen
