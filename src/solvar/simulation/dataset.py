@@ -133,15 +133,13 @@ class SimulatedSet:
         )
 
     def write(self, folder: str | Path, progress: Progress | None = None) -> Path:
-        """Write star files, stack and ground truth to `folder`; returns the path of particles.star."""
+        """Write star files, stack and ground truth to `folder`; returns the main star file."""
         from solvar.simulation.writing import write_simulated_set
 
         return write_simulated_set(self, Path(folder), progress or SilentProgress())
 
 
-def simulate(
-    settings: SimulationSettings | None = None, progress: Progress | None = None
-) -> SimulatedSet:
+def simulate(settings: SimulationSettings, progress: Progress | None = None) -> SimulatedSet:
     """Draw a particle set with known truth.
 
     Images are exact projections of Gaussian blobs, not slices of a voxel volume, so that they share
@@ -149,11 +147,10 @@ def simulate(
 
     Parameters
     ----------
-    settings : SimulationSettings, optional
+    settings : SimulationSettings
     progress : Progress, optional
         Told of the one long step, finding the scale that gives the wanted signal-to-noise ratio.
     """
-    settings = settings or SimulationSettings()
     count, rng = settings.particles, np.random.default_rng([settings.seed, 0])
     ensemble = build_ensemble(settings)
     # small sets still have a few micrographs for every optics group

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.simulation.molecule import atoms_from_file, flexible_molecule
+from solvar.simulation.molecule import FlexibleMolecule, atoms_from_file, flexible_molecule
 from solvar.simulation.settings import SimulationSettings
 from solvar.simulation.volumes import blob_volume
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+Place = Callable[[Float64], tuple[Float64, Float64]]
 
 _QUADRATURE = 12  # nodes per continuous coordinate: exact for polynomials of degree 23
 _EXAMPLES = 12
@@ -62,7 +63,7 @@ class Ensemble:
     """
 
     sigma_angstrom: float
-    place: Callable[[Float64], tuple[Float64, Float64]]
+    place: Place
     coordinate: Float64
     state: Int64 | None
     nodes: Float64
@@ -94,14 +95,14 @@ def build_ensemble(settings: SimulationSettings) -> Ensemble:
     return _rigid(sigma, place, settings.particles)
 
 
-def _fitted_molecule(settings: SimulationSettings):
+def _fitted_molecule(settings: SimulationSettings) -> FlexibleMolecule:
     """The built-in molecule, scaled to the wanted diameter."""
     molecule = flexible_molecule(settings.seed)
     wanted = settings.diameter or 0.6 * settings.box_size * settings.pixel_size
     return molecule.scaled(wanted / molecule.diameter())
 
 
-def _continuous(sigma: float, place, count: int, rng: np.random.Generator) -> Ensemble:
+def _continuous(sigma: float, place: Place, count: int, rng: np.random.Generator) -> Ensemble:
     """Hinge and loop, uniform on the unit square."""
     node, weight = np.polynomial.legendre.leggauss(_QUADRATURE)
     hinge, loop = np.meshgrid((node + 1) / 2, (node + 1) / 2, indexing="ij")
@@ -118,7 +119,9 @@ def _continuous(sigma: float, place, count: int, rng: np.random.Generator) -> En
     )
 
 
-def _discrete(sigma, place, states: Float64, count: int, rng: np.random.Generator) -> Ensemble:
+def _discrete(
+    sigma: float, place: Place, states: Float64, count: int, rng: np.random.Generator
+) -> Ensemble:
     """States (K, d), equally likely; the truth weighs them as they were drawn."""
     state = rng.integers(len(states), size=count)
     population = np.bincount(state, minlength=len(states)) / count
@@ -135,7 +138,7 @@ def _discrete(sigma, place, states: Float64, count: int, rng: np.random.Generato
     )
 
 
-def _rigid(sigma: float, place, count: int) -> Ensemble:
+def _rigid(sigma: float, place: Place, count: int) -> Ensemble:
     return Ensemble(
         sigma_angstrom=sigma,
         place=place,
@@ -149,13 +152,13 @@ def _rigid(sigma: float, place, count: int) -> Ensemble:
 
 
 def _spread_out(count: int) -> Float64:
-    """`count` well separated points of the unit square (additive recurrence of the plastic number)."""
+    """`count` well separated points of the unit square (the plastic number's sequence)."""
     number = np.arange(count)[:, None]
     return (0.5 + number * np.array([0.7548776662466927, 0.5698402909980532])) % 1.0
 
 
 def _file_atoms(settings: SimulationSettings) -> tuple[Float64, Float64, float]:
-    """Positions (K, A, 3), weights and blob width of an atom file, scaled if a diameter is asked for."""
+    """Positions (K, A, 3), weights and blob width of an atom file, at the wanted diameter."""
     assert settings.atoms is not None
     atoms = atoms_from_file(settings.atoms)
     diameter = 2 * float(np.linalg.norm(atoms.positions, axis=-1).max())
@@ -226,7 +229,7 @@ def _smooth_modes(
     settings: SimulationSettings,
     rng: np.random.Generator,
 ) -> Modes:
-    """Slow waves of weight over the molecule, made orthonormal as volumes and orthogonal to the mean."""
+    """Slow waves of weight over the molecule, orthonormal as volumes and orthogonal to the mean."""
     rank = settings.rank
     radius = np.linalg.norm(positions, axis=1).max()
     wave = rng.standard_normal((rank, 3)) * (1.5 / radius)

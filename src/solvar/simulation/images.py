@@ -20,7 +20,7 @@ from solvar.simulation.volumes import (
 
 
 def disc_pixels(box_size: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-    """Where |k| < L/2 on the (L, L/2 + 1) grid of a real transform, and kx and ky of those pixels."""
+    """Where |k| < L/2 on the (L, L/2 + 1) grid of a real transform, with kx and ky there."""
     rows, columns = half_frequencies(box_size)
     inside = rows[:, None] ** 2 + columns**2 < (box_size / 2) ** 2
     ky, kx = np.broadcast_arrays(rows[:, None], columns)
@@ -62,14 +62,15 @@ def project_blobs(
     seen = positions @ rotation[:, :, :2] + offset_angstrom[:, None, :]
     y = phase_table(seen[..., 1], rows, extent) * np.asarray(weights, np.float32)[:, None, :]
     x = phase_table(seen[..., 0], columns, extent)
-    transform = y @ np.swapaxes(x, -1, -2)
+    transform: Complex64 = (y @ np.swapaxes(x, -1, -2)).astype(np.complex64, copy=False)
     inside, _, _ = disc_pixels(box_size)
     k_squared = rows[:, None] ** 2 + columns**2
-    return transform * (inside * blob_envelope(k_squared, sigma_angstrom, extent))
+    transform *= inside * blob_envelope(k_squared, sigma_angstrom, extent)
+    return transform
 
 
 def to_images(transform: Complex64) -> Float32:
-    """Inverse transform (n, L, L/2 + 1) -> (n, L, L) float32, rows y, columns x, origin at L // 2."""
+    """Inverse transform (n, L, L/2 + 1) -> (n, L, L) float32: rows y, columns x, origin L // 2."""
     box_size = transform.shape[-2]
     images = np.fft.irfft2(transform, s=(box_size, box_size), axes=(-2, -1))
     return np.fft.fftshift(images, axes=(-2, -1)).astype(np.float32)

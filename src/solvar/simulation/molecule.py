@@ -1,15 +1,20 @@
-"""Molecules as sums of Gaussian blobs: a built-in one that bends in two ways, and atoms from a file."""
+"""Molecules as sums of Gaussian blobs: a built-in one that bends in two ways, or a file's atoms."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.imaging.rotations import from_rotation_vector
+
+if TYPE_CHECKING:
+    import gemmi
 
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -81,7 +86,7 @@ class FlexibleMolecule:
         return moved
 
     def diameter(self) -> float:
-        """Twice the largest distance of a blob from the origin over the extreme conformations, Å."""
+        """Twice the largest distance of a blob from the origin over the conformations, Å."""
         ends = self.conformation([0, 0, 0.5, 1, 1], [0, 1, 0.5, 0, 1])
         return 2 * float(np.linalg.norm(ends, axis=-1).max())
 
@@ -156,7 +161,13 @@ def _inside_arm(local: Float64) -> Bool:
     return rod | knob
 
 
-def _self_avoiding_walk(start, count, inside, occupied: Float64, rng) -> Float64:
+def _self_avoiding_walk(
+    start: Float64,
+    count: int,
+    inside: Callable[[Float64], Bool],
+    occupied: Float64,
+    rng: np.random.Generator,
+) -> Float64:
     """A chain of `count` beads inside a domain, no two closer than the separation.
 
     A dead end is left by going on from a random earlier bead, so that the domain fills evenly.
@@ -199,7 +210,7 @@ class AtomStates:
     Attributes
     ----------
     positions : (K, A, 3) float64
-        Conformation by conformation (the file's models), Å, xyz, common centre of mass at the origin.
+        One conformation a model of the file, Å, xyz; common centre of mass at the origin.
     weights : (A,) float64
         Electrons of each atom times its occupancy.
     """
@@ -211,8 +222,8 @@ class AtomStates:
 def atoms_from_file(path: str | Path) -> AtomStates:
     """Read a PDB or mmCIF file (also gzipped); its models become conformations.
 
-    Waters and hydrogens are left out. Raises `InputError` when the file cannot be read, is empty, or
-    has models with different atoms.
+    Waters and hydrogens are left out. Raises `InputError` when the file cannot be read, is empty,
+    or has models with different atoms.
     """
     import gemmi
 
@@ -244,5 +255,5 @@ def atoms_from_file(path: str | Path) -> AtomStates:
     return AtomStates(positions - centre, weights)
 
 
-def _atoms(model):
+def _atoms(model: gemmi.Model) -> Iterator[gemmi.Atom]:
     return (atom for chain in model for residue in chain for atom in residue)

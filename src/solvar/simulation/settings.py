@@ -19,7 +19,9 @@ class SimulationSettings(BaseModel):
     box_size: int = Field(64, ge=16, le=1024, multiple_of=2, description="Image edge, pixels.")
     pixel_size: float = Field(3.0, gt=0, description="Pixel size, Å.")
     snr: float = Field(
-        0.1, gt=0, description="Variance of the noiseless images (all pixels) over that of the noise."
+        0.1,
+        gt=0,
+        description="Variance of the noiseless images over that of the noise.",
     )
     heterogeneity: Heterogeneity = Field(
         "hinge-loop",
@@ -35,10 +37,12 @@ class SimulationSettings(BaseModel):
         None, description="PDB or mmCIF file to use instead of the built-in molecule."
     )
     diameter: float | None = Field(
-        None, gt=0, description="Diameter of the molecule, Å; default: 60 % of the box, atoms as read."
+        None,
+        gt=0,
+        description="Diameter of the molecule, Å; default: 60 % of the box, files as read.",
     )
     blob_sigma: float | None = Field(
-        None, ge=0, description="Width (standard deviation) of each blob or atom, Å; default: by size."
+        None, ge=0, description="Standard deviation of each blob or atom, Å; default: by size."
     )
     defocus_min: float = Field(8000.0, ge=0, description="Smallest defocus, Å.")
     defocus_max: float = Field(25000.0, ge=0, description="Largest defocus, Å.")

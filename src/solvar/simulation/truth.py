@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from solvar.simulation.volumes import blob_volume
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+VolumesOf = Callable[[Float64], Iterator[Float32]]
 
 _BLOCK_BYTES = 128 * 2**20
 _MASK_LEVEL, _MASK_DILATION, _MASK_EDGE = 0.05, 3.0, 4.0
@@ -79,7 +80,7 @@ def truth_volumes(
     )
 
 
-def _mode_volumes(ensemble: Ensemble, volumes_of, rank: int) -> Float32:
+def _mode_volumes(ensemble: Ensemble, volumes_of: VolumesOf, rank: int) -> Float32:
     """√variance × mode: the difference that one standard deviation of a latent makes."""
     assert ensemble.modes is not None
     spread = np.sqrt(ensemble.modes.variance)
@@ -87,10 +88,12 @@ def _mode_volumes(ensemble: Ensemble, volumes_of, rank: int) -> Float32:
     return np.stack([volume - origin for volume in volumes_of(np.diag(spread)[:rank])])
 
 
-def _principal_volumes(ensemble: Ensemble, volumes_of, mean: Float64, rank: int) -> Float32:
+def _principal_volumes(
+    ensemble: Ensemble, volumes_of: VolumesOf, mean: Float64, rank: int
+) -> Float32:
     """Scaled eigenvolumes of the node covariance through the K × K Gram matrix.
 
-    Blocks of conformations are recomputed rather than kept: they cost milliseconds, memory does not.
+    Blocks of conformations are recomputed, not kept: one costs milliseconds.
     """
     nodes, count = ensemble.nodes, len(ensemble.nodes)
     flat_mean = mean.ravel().astype(np.float32)

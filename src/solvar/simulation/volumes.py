@@ -23,7 +23,7 @@ def half_frequencies(box_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 def phase_table(coordinate: Float64, frequency: NDArray[np.int64], extent: float) -> Complex64:
-    """exp(-2πi k x / extent) for coordinates (..., A) and frequencies (m,): (..., m, A) complex64."""
+    """exp(-2πi k x / extent), (..., m, A) complex64, of coordinates (..., A), frequencies (m,)."""
     turns = frequency[:, None] * (np.asarray(coordinate, np.float64)[..., None, :] / extent)
     # reduced to one turn in float64: the cheap float32 sine then loses nothing
     angle = (-2 * np.pi * (turns - np.rint(turns))).astype(np.float32)

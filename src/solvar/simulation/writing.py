@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvar.imaging.rotations import to_euler
 from solvar.particles import Poses
 from solvar.progress import Progress
+from solvar.files import replacing, write_json
 from solvar.simulation.truth import conformation_volumes
 
 if TYPE_CHECKING:
@@ -37,24 +35,12 @@ def write_simulated_set(particles: SimulatedSet, folder: Path, progress: Progres
     (folder / "vols").mkdir(parents=True, exist_ok=True)
     _write_stack(particles, folder / _STACK, progress)
     _write_volumes(particles, folder, progress)
-    with _finished(folder / "gt.npz") as partial, open(partial, "wb") as file:
+    with replacing(folder / "gt.npz") as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **_truth_arrays(particles))
-    with _finished(folder / "settings.json") as partial:
-        partial.write_text(json.dumps(particles.settings.model_dump(mode="json"), indent=2) + "\n")
+    write_json(folder / "settings.json", particles.settings.model_dump(mode="json"))
     if particles.settings.pose_error or particles.settings.shift_error:
         _write_star(particles, particles.noisy_poses, folder / "particles_noisy.star")
     return _write_star(particles, particles.poses, folder / "particles.star")
-
-
-@contextmanager
-def _finished(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name only when all went well."""
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_stack(particles: SimulatedSet, path: Path, progress: Progress) -> None:
@@ -62,7 +48,7 @@ def _write_stack(particles: SimulatedSet, path: Path, progress: Progress) -> Non
     import mrcfile
 
     count, box_size = len(particles), particles.settings.box_size
-    with _finished(path) as partial, progress.step("simulating images", count) as step:
+    with replacing(path) as partial, progress.step("simulating images", count) as step:
         shape = (count, box_size, box_size)
         with mrcfile.new_mmap(partial, shape=shape, mrc_mode=2, overwrite=True) as stack:
             stack.set_image_stack()
@@ -91,8 +77,8 @@ def _write_volumes(particles: SimulatedSet, folder: Path, progress: Progress) ->
         write_volume(folder / "gt_mean.mrc", truth.mean, settings.pixel_size)
         write_volume(folder / "mask.mrc", truth.mask, settings.pixel_size)
         if len(truth.eigenvolumes):
-            stacked = truth.eigenvolumes.reshape(-1, settings.box_size, settings.box_size)
-            write_volume(folder / "gt_eigenvolumes.mrc", stacked, settings.pixel_size)
+            path = folder / "gt_eigenvolumes.mrc"
+            _write_stacked_volumes(path, truth.eigenvolumes, settings.pixel_size)
         step.advance()
         volumes = conformation_volumes(
             ensemble, ensemble.examples, settings.box_size, settings.pixel_size, particles.scale
@@ -100,6 +86,15 @@ def _write_volumes(particles: SimulatedSet, folder: Path, progress: Progress) ->
         for name, volume in zip(ensemble.example_name, volumes, strict=True):
             write_volume(folder / "vols" / f"{name}.mrc", volume, settings.pixel_size)
             step.advance()
+
+
+def _write_stacked_volumes(path: Path, volumes: NDArray[np.float32], pixel_size: float) -> None:
+    """Volumes (r, L, L, L) one after the other along z."""
+    import mrcfile
+
+    with replacing(path) as partial, mrcfile.new(partial, overwrite=True) as file:
+        file.set_data(volumes.reshape(-1, *volumes.shape[2:]))
+        file.voxel_size = pixel_size
 
 
 def _truth_arrays(particles: SimulatedSet) -> dict[str, Any]:
@@ -128,15 +123,18 @@ def _truth_arrays(particles: SimulatedSet) -> dict[str, Any]:
         arrays["z"] = particles.latent
         arrays["eigenvalues"] = particles.scale**2 * ensemble.modes.variance
     elif ensemble.coordinate.shape[1]:
-        arrays["state_coord"] = np.squeeze(ensemble.coordinate, axis=1) if (
-            ensemble.coordinate.shape[1] == 1
-        ) else ensemble.coordinate
-        arrays["vol_coord"] = ensemble.examples
+        arrays["state_coord"] = _flat(ensemble.coordinate)
+        arrays["vol_coord"] = _flat(ensemble.examples)
     if ensemble.state is not None:
         arrays["state"] = ensemble.state
         arrays["population"] = ensemble.node_weight
-        arrays["coord_of_state"] = ensemble.nodes
+        arrays["coord_of_state"] = _flat(ensemble.nodes)
     return arrays
+
+
+def _flat(coordinate: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One coordinate a row as a plain vector (n,), several as (n, d)."""
+    return coordinate[:, 0] if coordinate.shape[1] == 1 else coordinate
 
 
 def _write_star(particles: SimulatedSet, poses: Poses, path: Path) -> Path:
@@ -174,7 +172,8 @@ def _write_star(particles: SimulatedSet, poses: Poses, path: Path) -> Path:
             "rlnRandomSubset": particles.halfset,
         }
     )
-    with _finished(path) as partial:
+    with replacing(path) as partial:
         # starfile picks the format by the suffix, which the temporary name keeps
-        starfile.write({"optics": optics_table, "particles": particle_table}, partial, overwrite=True)
+        tables = {"optics": optics_table, "particles": particle_table}
+        starfile.write(tables, partial, overwrite=True)
     return path
