@@ -1,6 +1,6 @@
 """solvar: from a cryo-EM particle stack to the ways a molecule moves.
 
-The public API is this page; everything is imported when it is first used, so `import solvar` is quick.
+The public API is this page; everything is imported on first use, so that `import solvar` is quick.
 
 >>> import solvar
 >>> particles = solvar.read_particles("particles.star")

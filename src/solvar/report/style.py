@@ -1,4 +1,4 @@
-"""One look for all figures: colours that colour-blind readers tell apart, sizes, axes in ångströms."""
+"""One look for all figures: colours that colour-blind readers tell apart, axes in ångströms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from solvar.results.files import replacing
+from solvar.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,1 +1,1 @@
-"""The run folder: what a finished job left behind, written so that a killed one never looks finished."""
+"""The run folder: what a finished job leaves; a killed one never looks finished."""

@@ -153,9 +153,7 @@ class Run:
         try:
             return h5py.File(path, "r")
         except OSError as error:
-            raise InputError(
-                "is missing or damaged", file=path, remedy="repeat the run"
-            ) from error
+            raise InputError("is missing or damaged", file=path, remedy="repeat the run") from error
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from solvar.errors import InputError
 from solvar.estimation.model import Fit, HalfsetValidation
+from solvar.files import replacing, write_json
 from solvar.particles import write_star
-from solvar.results.files import replacing, write_json
 from solvar.results.provenance import Provenance
 from solvar.volume_file import write_volume
 
@@ -86,8 +86,7 @@ def _write_volumes(folder: Path, fit: Fit) -> None:
     for number, eigenvolume in enumerate(model.eigenvolumes, start=1):
         volumes[f"eigenvolume_{number:03d}"] = eigenvolume
     for name, volume in volumes.items():
-        with replacing(folder / f"{name}.mrc") as temporary:
-            write_volume(temporary, volume, model.pixel_size_angstrom)
+        write_volume(folder / f"{name}.mrc", volume, model.pixel_size_angstrom)
 
 
 def _write_model(path: Path, fit: Fit) -> None:

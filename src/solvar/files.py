@@ -40,7 +40,7 @@ def strict_json(content: Any) -> str:
 
 
 def _strict(value: Any) -> Any:
-    """The same value in JSON's own types: numpy arrays and scalars unpacked, NaN and inf as None."""
+    """The same value in JSON's own types: numpy unpacked, NaN and inf as None."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):

@@ -1,0 +1,45 @@
+"""`solvar check`: what is wrong with a particle file, before anything long."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from solvar.cli.arguments import AsJson, ParticlesFile
+from solvar.cli.options import ReadingOptions, command
+from solvar.estimation.settings import FitSettings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+def check(
+    particles: ParticlesFile,
+    settings: FitSettings,
+    reading: ReadingOptions,
+    every_image: Annotated[
+        bool, typer.Option("--all", help="Look at every image instead of a sample.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for trouble in a particle file before anything long.
+
+    Ends with exit code 2 when the main job would fail or mislead.
+    """
+    from solvar.cli.console import make_progress, output, print_json
+    from solvar.cli.tables import findings_table
+    from solvar.estimation.check import check_particles
+
+    table = reading.read(particles)
+    report = check_particles(table, settings, every_image=every_image, progress=make_progress())
+    if as_json:
+        findings = [asdict(finding) for finding in report.findings]
+        print_json({"particles": particles, "ok": report.ok, "findings": findings})
+    else:
+        rows = [(finding.level, finding.topic, finding.text) for finding in report.findings]
+        output().print(findings_table(f"{particles}: {len(table):,} particles", rows))
+    if not report.ok:
+        raise typer.Exit(2)

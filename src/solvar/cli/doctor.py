@@ -1,0 +1,149 @@
+"""`solvar doctor`: what this installation and this machine can do."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from solvar.cli.arguments import AsJson
+from solvar.cli.options import command
+
+app = typer.Typer(add_completion=False)
+
+Row = tuple[str, str, str]  # level, topic, text
+_DISK_BYTES = 64 << 20
+
+
+@app.command()
+@command
+def doctor(as_json: AsJson = False) -> None:
+    """Tell what this installation and this machine can do.
+
+    Ends with exit code 1 when a part that every run needs does not work.
+    """
+    from solvar.cli.console import output, print_json
+    from solvar.cli.tables import findings_table
+
+    rows: list[Row] = []
+    for examine in (_versions, _machine, _numba, _torch, _finufft, _figures, _disk):
+        rows += _safely(examine)
+    if as_json:
+        keys = ("level", "topic", "text")
+        print_json({"findings": [dict(zip(keys, row, strict=True)) for row in rows]})
+    else:
+        output().print(findings_table("solvar doctor", rows))
+    if any(level == "error" for level, _, _ in rows):
+        raise typer.Exit(1)
+
+
+def _safely(examine: Callable[[], list[Row]]) -> list[Row]:
+    try:
+        return examine()
+    except Exception as error:
+        topic = examine.__name__.strip("_")
+        return [("error", topic, f"does not work: {type(error).__name__}: {error}")]
+
+
+def _versions() -> list[Row]:
+    import solvar
+    from solvar.results.provenance import packages
+
+    found = ", ".join(f"{name} {version}" for name, version in packages().items())
+    return [("ok", "versions", f"solvar {solvar.__version__}; {found}")]
+
+
+def _machine() -> list[Row]:
+    from solvar.results.provenance import machine
+
+    about = machine()
+    text = f"{about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB of memory"
+    return [("ok", "machine", f"{text}, {about['system']}")]
+
+
+def _numba() -> list[Row]:
+    import numba
+    import numpy as np
+
+    @numba.njit(parallel=True)
+    def total(values: np.ndarray) -> float:
+        result = 0.0
+        for i in numba.prange(values.size):
+            result += values[i]
+        return result
+
+    started = time.perf_counter()
+    right = total(np.ones(1000)) == 1000.0
+    seconds = time.perf_counter() - started
+    level = "ok" if right else "error"
+    text = f"compiled a kernel in {seconds:.1f} s, {numba.get_num_threads()} threads"
+    rows: list[Row] = [(level, "numba", f"{text} ({numba.threading_layer()})")]
+    home = Path(__file__).resolve().parents[1]
+    if not os.access(home, os.W_OK) and "NUMBA_CACHE_DIR" not in os.environ:
+        rows.append(
+            (
+                "warning",
+                "numba",
+                f"{home} is read-only; set NUMBA_CACHE_DIR to keep compiled kernels",
+            )
+        )
+    return rows
+
+
+def _torch() -> list[Row]:
+    import torch
+
+    rows: list[Row] = [("ok", "torch", f"CPU, {torch.get_num_threads()} threads")]
+    if torch.cuda.is_available():
+        names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+        torch.ones(8, device="cuda").sum().item()
+        rows.append(("ok", "torch", f"CUDA: {torch.cuda.device_count()} × {', '.join(names)}"))
+    elif torch.backends.mps.is_available():
+        rows.append(("ok", "torch", "Apple GPU (mps)"))
+    else:
+        rows.append(("ok", "torch", "no GPU; solvar runs on the CPU"))
+    return rows
+
+
+def _finufft() -> list[Row]:
+    import numpy as np
+
+    try:
+        import finufft
+    except ImportError:
+        return [("ok", "finufft", "not installed; `--interpolation nufft` needs solvar[nufft]")]
+    value = finufft.nufft1d1(np.zeros(1), np.ones(1, complex), 4, eps=1e-6)
+    works = np.allclose(value, 1, atol=1e-5)
+    return [("ok" if works else "warning", "finufft", "works" if works else "gives wrong sums")]
+
+
+def _figures() -> list[Row]:
+    import matplotlib
+
+    from solvar.report import style
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "test.png"
+        with style.figure(path, 1, 1) as figure:
+            figure.add_axes((0.2, 0.2, 0.7, 0.7))
+        drawn = path.stat().st_size > 0
+    return [("ok" if drawn else "error", "figures", f"matplotlib {matplotlib.__version__}")]
+
+
+def _disk() -> list[Row]:
+    """Speed of the disk of the working folder; what is read back comes from the cache."""
+    block = os.urandom(1 << 20)
+    with tempfile.NamedTemporaryFile(dir=".", prefix=".solvar-doctor-") as file:
+        started = time.perf_counter()
+        for _ in range(_DISK_BYTES >> 20):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        seconds = time.perf_counter() - started
+    rate = (_DISK_BYTES >> 20) / seconds
+    level = "ok" if rate > 20 else "warning"
+    return [(level, "disk", f"writes {rate:,.0f} MiB/s in {Path.cwd()}")]

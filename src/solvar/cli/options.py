@@ -1,0 +1,167 @@
+"""Turn settings models into command-line options, and failures into sentences with an exit code."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from solvar.errors import InputError, SolvarError
+
+if TYPE_CHECKING:
+    from solvar.particles import ParticleSet
+
+# Spellings beside the one that follows from the name of the field.
+_ALSO = {"rank": ("--zdim", "-r"), "pixel_size": ("--apix",), "particles": ("-n",)}
+
+
+class ReadingOptions(BaseModel):
+    """How particle files are read; shared by every command that takes PARTICLES."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    datadir: Path | None = Field(
+        None, description="Folder in which image stacks are looked for first."
+    )
+    strip_prefix: str | None = Field(
+        None, description="Leading part to remove from the stack paths in the file."
+    )
+    ind: Path | None = Field(
+        None, description="Selection of rows, zero-based (.pkl, .npy or .txt)."
+    )
+    poses: Path | None = Field(None, description="Poses of a cryoDRGN project (poses.pkl).")
+    ctf: Path | None = Field(None, description="CTF of a cryoDRGN project (ctf.pkl).")
+    passthrough: Path | None = Field(
+        None, description="cryoSPARC passthrough file to merge by uid (.cs)."
+    )
+
+    def read(self, path: Path) -> ParticleSet:
+        """The particles of `path`, read with these options."""
+        from solvar.particles import read_particles
+
+        return read_particles(
+            path, **{name: getattr(self, name) for name in type(self).model_fields}
+        )
+
+
+def command(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a command of `body`: settings become options, failures become one sentence.
+
+    A parameter of `body` that is annotated with a pydantic model is replaced by one option per
+    field of that model, with the field's default and description; ``--debug`` is added.
+    """
+    hints = get_type_hints(body, include_extras=True)
+    models = {
+        name: hint
+        for name, hint in hints.items()
+        if inspect.isclass(hint) and issubclass(hint, BaseModel)
+    }
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(body).parameters.items():
+        if name in models:
+            parameters += _options_of(models[name])
+        else:
+            parameters.append(_keyword(name, hints[name], parameter.default))
+    debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
+    parameters.append(_keyword("debug", debug, False))
+
+    @functools.wraps(body)
+    def run(debug: bool, **values: Any) -> None:
+        with failures_explained(debug):
+            for name, model in models.items():
+                fields = {field: values.pop(field) for field in model.model_fields}
+                values[name] = validated(model, fields)
+            body(**values)
+
+    # Typer reads both; __wrapped__ would lead it back to the signature of `body`.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del run.__wrapped__  # type: ignore[attr-defined]
+    return run
+
+
+def _options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
+    for name, field in model.model_fields.items():
+        flag = option_name(name)
+        if field.annotation is bool:
+            spellings = [f"{flag}/--no-{flag[2:]}"]
+        else:
+            spellings = [flag, *_ALSO.get(name, ())]
+        option = typer.Option(*spellings, help=field.description, rich_help_panel=_panel(model))
+        yield _keyword(name, Annotated[field.annotation, option], field.default)
+
+
+def _panel(model: type[BaseModel]) -> str:
+    return "Reading the particles" if model is ReadingOptions else "Settings"
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def option_name(field: str) -> str:
+    """Spelling of a settings field on the command line."""
+    return "--" + field.replace("_", "-")
+
+
+def validated(model: type[BaseModel], values: dict[str, Any]) -> Any:
+    """Build `model`, or raise an InputError that names the first option that does not fit."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise InputError(message, remedy="see --help") from None
+        name = option_name(str(first["loc"][0]))
+        message = message[0].lower() + message[1:]
+        raise InputError(
+            f"{name} {first['input']}: {message}", remedy="see --help for what is allowed"
+        ) from None
+
+
+@contextmanager
+def failures_explained(debug: bool = False) -> Iterator[None]:
+    """End the program with one sentence and exit code 2 (bad input), 1 (failed) or 130 (stopped).
+
+    With `debug`, exceptions keep their traceback.
+    """
+    try:
+        yield
+    except SolvarError as error:
+        _leave(str(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        _leave("Stopped.", 130, debug=False)
+    except BrokenPipeError:
+        _leave("", 1, debug=False)
+    except MemoryError:
+        _leave("There is not enough memory; try --downsample or a lower --rank.", 1, debug)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _leave(f"{where}{error.strerror or error}.", 1, debug)
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        detail = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+        _leave(
+            f"Unexpected failure ({detail}); run with --debug and report the traceback.", 1, debug
+        )
+
+
+def _leave(sentence: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc(file=sys.stderr)
+    elif sentence:
+        typer.echo(f"solvar: {sentence}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,51 @@
+"""`solvar run`: the main job."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from solvar.cli.arguments import AsJson, Overwrite, ParticlesFile
+from solvar.cli.options import ReadingOptions, command
+from solvar.estimation.settings import FitSettings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+def run(
+    particles: ParticlesFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Run folder to create.", show_default=False)
+    ],
+    settings: FitSettings,
+    reading: ReadingOptions,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find how the molecule varies: mean, eigenvolumes, latents, report."""
+    from solvar.cli.console import make_progress, print_json
+    from solvar.cli.summary import print_summary
+    from solvar.results.writer import prepare_folder
+
+    prepare_folder(output, overwrite)  # known before the particles are read
+    table = reading.read(particles)
+
+    from solvar.job import run_job
+
+    found = run_job(
+        table,
+        settings,
+        output,
+        progress=make_progress(),
+        overwrite=overwrite,
+        command=sys.argv,
+    )
+    if as_json:
+        print_json(found.summary())
+    else:
+        print_summary(found)

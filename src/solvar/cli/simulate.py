@@ -1,0 +1,44 @@
+"""`solvar simulate`: a particle stack with known truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from solvar.cli.arguments import Overwrite
+from solvar.cli.options import command
+from solvar.errors import InputError
+from solvar.simulation.settings import SimulationSettings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+def simulate(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to create.", show_default=False)
+    ],
+    settings: SimulationSettings,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a particle stack with known truth.
+
+    Writes particles.star and particles.mrcs as RELION 3.1 does, the same with pose errors as
+    particles_noisy.star, and the truth that `solvar evaluate` compares with.
+    """
+    from solvar.cli.console import make_progress
+    from solvar.cli.console import output as console
+    from solvar.simulation import simulate as draw
+
+    if (output / "particles.star").exists() and not overwrite:
+        raise InputError(
+            "already holds particles",
+            file=output,
+            remedy="choose another --output or pass --overwrite",
+        )
+    progress = make_progress()
+    star = draw(settings, progress).write(output, progress)
+    console().print(f"Wrote {settings.particles:,} particles to {star}", soft_wrap=True)

@@ -1,0 +1,106 @@
+"""What `solvar run` says when it is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solvar.cli.console import duration, output
+from solvar.cli.tables import plain_table
+from solvar.results.run import Run
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def print_summary(run: Run) -> None:
+    """Components, costs, warnings in plain words, and what to look at next."""
+    from rich.markup import escape
+
+    console = output()
+    console.print()
+    console.print(components_table(run))
+    console.print(f"[bold]{headline(run)}[/bold]\n")
+    console.print(costs_table(run))
+    for warning in run.warnings:
+        console.print(f"[yellow]![/yellow] {escape(warning)}")
+    console.print("\n[bold]Look at[/bold]")
+    for path, what in _next_steps(run):
+        console.print(f"  {escape(path)}  [dim]{what}[/dim]", soft_wrap=True)
+
+
+def headline(run: Run) -> str:
+    """One sentence on whether the molecule varies."""
+    if run.validation is None:
+        return "The components were not validated: the run had no half-sets."
+    passed, rank = int(run.validation.reliable.sum()), run.rank
+    if passed == 0:
+        return (
+            "No heterogeneity was detected: none of the components is seen by both half-sets; "
+            "their eigenvalues are consistent with noise."
+        )
+    if passed == rank:
+        return f"All {rank} components are seen by both half-sets."
+    return f"{passed} of {rank} components are seen by both half-sets; the rest may be noise."
+
+
+def components_table(run: Run) -> Table:
+    """One row a component: eigenvalue, share, half-set agreement, resolution."""
+    from rich.markup import escape
+
+    table = plain_table(f"{run.particle_count:,} particles in {escape(str(run.folder))}")
+    for name in ("component", "eigenvalue", "share of variance"):
+        table.add_column(name, justify="right")
+    validation = run.validation
+    if validation is not None:
+        table.add_column("half-set agreement", justify="right")
+        table.add_column("resolution (Å)", justify="right")
+        table.add_column("verdict")
+    eigenvalues = run.model.eigenvalues
+    total = max(float(eigenvalues.sum()), np.finfo(float).tiny)
+    for j, eigenvalue in enumerate(eigenvalues):
+        row = [str(j + 1), f"{eigenvalue:.4g}", f"{100 * eigenvalue / total:.1f} %"]
+        if validation is not None:
+            resolution = validation.component_resolution[j]
+            row += [
+                f"{validation.reliability[j]:.2f}",
+                f"{resolution:.1f}" if np.isfinite(resolution) else "–",
+                "[green]reliable[/green]" if validation.reliable[j] else "[dim]noise[/dim]",
+            ]
+        table.add_row(*row)
+    return table
+
+
+def costs_table(run: Run) -> Table:
+    """One row a stage: wall and CPU time, peak memory."""
+    table = plain_table("Time and memory")
+    table.add_column("stage")
+    for name in ("wall", "CPU", "peak memory"):
+        table.add_column(name, justify="right")
+    for cost in run.costs:
+        table.add_row(
+            cost.name,
+            duration(cost.wall_seconds),
+            duration(cost.cpu_seconds),
+            f"{cost.peak_memory_mib:,.0f} MiB",
+        )
+    if len(run.costs) > 1:
+        table.add_section()
+        table.add_row(
+            "all",
+            duration(sum(cost.wall_seconds for cost in run.costs)),
+            duration(sum(cost.cpu_seconds for cost in run.costs)),
+            f"{max(cost.peak_memory_mib for cost in run.costs):,.0f} MiB",
+        )
+    return table
+
+
+def _next_steps(run: Run) -> list[tuple[str, str]]:
+    folder = run.folder
+    return [
+        (str(folder / "figures" / "2_motion.png"), "what moves along each component"),
+        (str(folder / "figures" / "1_eigenvalues.png"), "how much, and whether it is real"),
+        (str(folder / "mean.mrc"), "with eigenvolume_001.mrc … in ChimeraX"),
+        (str(folder / "particles.star"), "every particle with its latents"),
+    ]
