@@ -1,0 +1,213 @@
+"""cryoSPARC: structured numpy arrays, one field a column, joined with passthrough files by uid.
+
+The rotation vector ω gives expm([ω]×) = R. Shifts are in pixels of the *alignment*, whose pixel
+size `alignments3D/psize_A` may differ from that of the images. Angles are radians. A path may begin
+with '>', which marks files inside the project folder.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.particles.table import (
+    Format,
+    ParticleTable,
+    ReadOptions,
+    group_rows,
+    shortest_float64,
+)
+
+log = logging.getLogger(__name__)
+
+Fields = dict[str, NDArray[Any]]
+
+_NPY_MAGIC = b"\x93NUMPY"
+_PASSTHROUGH = "add the job's passthrough file with --passthrough"
+_REFINEMENT = "pass the particles .cs of a 3D refinement, or " + _PASSTHROUGH
+_COLUMNS = {
+    "rotation": "alignments3D/pose",
+    "shift_angstrom": "alignments3D/shift",
+    "defocus_u_angstrom": "ctf/df1_A",
+    "defocus_v_angstrom": "ctf/df2_A",
+    "defocus_angle_radian": "ctf/df_angle_rad",
+    "phase_shift_radian": "ctf/phase_shift_rad",
+    "bfactor_angstrom2": "ctf/bfactor",
+    "voltage_kv": "ctf/accel_kv",
+    "spherical_aberration_mm": "ctf/cs_mm",
+    "amplitude_contrast": "ctf/amp_contrast",
+    "pixel_size_angstrom": "blob/psize_A",
+    "box_size": "blob/shape",
+}
+_IGNORED_ABERRATIONS = ("ctf/tilt_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/anisomag")
+
+
+def recognises(path: Path) -> bool:
+    """A numpy file with named fields."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return False
+    return start.startswith(_NPY_MAGIC) and b"'descr': [" in start
+
+
+def read(path: Path, options: ReadOptions) -> ParticleTable:
+    """Read a particles .cs and what its passthrough files add."""
+    fields = _join(path, options.passthrough)
+
+    def need(name: str, remedy: str) -> NDArray[Any]:
+        if name not in fields:
+            raise InputError("is missing", file=path, column=name, remedy=remedy)
+        return fields[name]
+
+    stack_names, stack_index = _stacks(need("blob/path", _PASSTHROUGH))
+    count = len(stack_index)
+    optics, optics_group, ctf = None, np.zeros(count, dtype=np.int64), None
+    if options.ctf is None:
+        optics, optics_group = _optics(fields, need)
+        ctf = _ctf(fields, need)
+        _mention_ignored(path, fields)
+    return ParticleTable(
+        stack_names=stack_names,
+        stack_index=stack_index,
+        frame=need("blob/idx", _PASSTHROUGH).astype(np.int64),
+        halfset=_halfset(fields.get("alignments3D/split"), count),
+        optics_group=optics_group,
+        optics=optics,
+        ctf=ctf,
+        poses=_poses(path, fields, need) if options.poses is None else None,
+        uid=need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64),
+        columns=_COLUMNS,
+    )
+
+
+def _join(path: Path, passthrough: tuple[Path, ...]) -> Fields:
+    """Fields of the main file, and those that only a passthrough has, in the main file's order."""
+    main = _load(path)
+    fields: Fields = {name: main[name] for name in main.dtype.names or ()}
+    for other in passthrough:
+        extra = _load(other)
+        new = [n for n in extra.dtype.names or () if n not in fields]
+        if "uid" not in (extra.dtype.names or ()) or "uid" not in fields:
+            raise InputError(
+                "is missing, so files cannot be joined",
+                file=path if "uid" not in fields else other,
+                column="uid",
+                remedy="pass files that cryoSPARC wrote",
+            )
+        order = np.argsort(extra["uid"], kind="stable")
+        place = np.searchsorted(extra["uid"], fields["uid"], sorter=order)
+        match = order[np.minimum(place, len(order) - 1)] if len(order) else order
+        if not len(order) or np.any(extra["uid"][match] != fields["uid"]):
+            lost = np.flatnonzero(extra["uid"][match] != fields["uid"]) if len(order) else [0]
+            raise InputError(
+                f"has no row for uid {fields['uid'][lost[0]]} (row {lost[0] + 1} of {path})",
+                file=other,
+                column="uid",
+                remedy="pass the passthrough file of the same job",
+            )
+        fields |= {name: extra[name][match] for name in new}
+    return fields
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, SyntaxError) as error:
+        raise InputError(
+            f"cannot be read as a .cs file ({error})", file=path, remedy="export it again"
+        ) from error
+    if array.dtype.names is None or array.ndim != 1:
+        raise InputError("is not a table with named columns", file=path, remedy="export it again")
+    return array
+
+
+def _stacks(paths: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Distinct image files and the index of each row's."""
+    # rows of one stack mostly follow each other: sort one string a run, not one a row
+    starts = np.flatnonzero(np.r_[True, paths[1:] != paths[:-1]]) if len(paths) else np.arange(0)
+    names, inverse = np.unique(paths[starts], return_inverse=True)
+    lengths = np.diff(np.r_[starts, len(paths)])
+    decoded = [n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist()]
+    return tuple(n.lstrip(">") for n in decoded), np.repeat(inverse.reshape(-1), lengths)
+
+
+def _optics(
+    fields: Fields, need: Callable[[str, str], NDArray[Any]]
+) -> tuple[Optics, NDArray[np.int64]]:
+    """One group per exposure group and set of constants."""
+    names = ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "blob/psize_A")
+    constants = [need(name, _PASSTHROUGH) for name in names]
+    count = len(constants[0])
+    box_size = fields["blob/shape"][:, 0] if "blob/shape" in fields else np.zeros(count)
+    exposure = fields.get("ctf/exp_group_id", np.zeros(count, dtype=np.int64))
+    first, group = group_rows([exposure, *constants, box_size])
+    voltage, cs, amplitude, pixel_size = (shortest_float64(c[first]) for c in constants)
+    optics = Optics(
+        name=tuple(f"exposure group {e}" for e in exposure[first]),
+        voltage_kv=voltage,
+        spherical_aberration_mm=cs,
+        amplitude_contrast=amplitude,
+        pixel_size_angstrom=pixel_size,
+        box_size=box_size[first].astype(np.int64),
+    )
+    return optics, group
+
+
+def _ctf(fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> CtfParameters:
+    defocus_u, defocus_v, angle = (
+        need(name, _PASSTHROUGH).astype(np.float64)
+        for name in ("ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad")
+    )
+    zero = np.zeros(len(defocus_u))
+    return CtfParameters(
+        defocus_u,
+        defocus_v,
+        angle,
+        phase_shift_radian=fields.get("ctf/phase_shift_rad", zero).astype(np.float64),
+        bfactor_angstrom2=fields.get("ctf/bfactor", zero).astype(np.float64),
+    )
+
+
+def _poses(path: Path, fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> Poses:
+    from scipy.spatial.transform import Rotation
+
+    omega = need("alignments3D/pose", _REFINEMENT).astype(np.float64)
+    shift = need("alignments3D/shift", _REFINEMENT).astype(np.float64)
+    pixel_size = fields.get("alignments3D/psize_A")
+    if pixel_size is None:
+        pixel_size = need("blob/psize_A", _PASSTHROUGH)
+    if omega.shape != (len(shift), 3):
+        raise InputError(
+            f"has shape {omega.shape}, not one rotation vector a row",
+            file=path,
+            column="alignments3D/pose",
+            remedy=_REFINEMENT,
+        )
+    finite = np.isfinite(omega).all(axis=1)
+    rotation = np.full((len(omega), 3, 3), np.nan)
+    rotation[finite] = Rotation.from_rotvec(omega[finite]).as_matrix()
+    return Poses(rotation, shift * pixel_size.astype(np.float64)[:, None])
+
+
+def _halfset(split: NDArray[Any] | None, count: int) -> NDArray[np.int8]:
+    if split is None:
+        return np.zeros(count, dtype=np.int8)
+    return np.where(split == 0, 1, np.where(split == 1, 2, 0)).astype(np.int8)
+
+
+def _mention_ignored(path: Path, fields: Fields) -> None:
+    present = [n for n in _IGNORED_ABERRATIONS if n in fields and np.any(fields[n])]
+    if present:
+        log.warning("%s: %s not corrected for", path, ", ".join(present))
+
+
+FORMAT = Format("cryosparc", recognises, read)

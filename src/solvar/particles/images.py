@@ -1,0 +1,205 @@
+"""The images of a particle set, read from many stacks as if they were one array."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from solvar.errors import InputError
+from solvar.particles.mrc_header import MrcHeader, read_mrc_header
+from solvar.particles.particle_set import ParticleSet
+
+Float32 = NDArray[np.float32]
+
+_OPEN_STACKS = 64
+
+
+class ImageStack:
+    """Images of `particles` in the particles' order; nothing is read before `read`.
+
+    Stacks are memory-mapped, at most 64 at a time; threads may share one `ImageStack`.
+
+    Parameters
+    ----------
+    particles : ParticleSet
+    box_size : int, optional
+        Fourier-crop the images to this edge; the edge on disk by default.
+
+    Raises
+    ------
+    InputError
+        On construction (headers only) if a stack is missing, truncated, not square, of another
+        size than its optics group says, or has too few images.
+    """
+
+    def __init__(self, particles: ParticleSet, box_size: int | None = None) -> None:
+        self._particles = particles
+        self._box_size = particles.box_size if box_size is None else int(box_size)
+        if not 2 <= self._box_size <= particles.box_size:
+            raise InputError(
+                f"images of {particles.box_size} pixels cannot be downsampled to {box_size}",
+                remedy=f"choose a box size from 2 to {particles.box_size}",
+            )
+        self._headers = _checked_headers(particles)
+        self._maps: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._particles)
+
+    @property
+    def box_size(self) -> int:
+        """Edge D of the images that `read` returns, pixels."""
+        return self._box_size
+
+    @property
+    def pixel_size_angstrom(self) -> float:
+        """Pixel size of the images that `read` returns, Å: L·apix/D."""
+        return self._particles.pixel_size_angstrom * self._particles.box_size / self._box_size
+
+    def read(self, index: ArrayLike) -> Float32:
+        """Images of the particles at positions `index`, in that order.
+
+        Parameters
+        ----------
+        index : (B,) int array-like
+
+        Returns
+        -------
+        (B, D, D) float32
+            [image, y, x]; see `downsample` for the scale when D < L.
+
+        Raises
+        ------
+        InputError
+            If an image holds NaN or infinity, or is constant.
+        """
+        index = np.asarray(index, dtype=np.int64)
+        stack, frame = self._particles.stack_index[index], self._particles.frame[index]
+        side = self._particles.box_size
+        images = np.empty((len(index), side, side), dtype=np.float32)
+        # one visit per stack, frames in file order: a disk and its cache like nothing better
+        order = np.lexsort((frame, stack))
+        starts = np.flatnonzero(np.diff(stack[order], prepend=-1))
+        for part in np.split(order, starts[1:]) if len(order) else []:
+            images[part] = self._map(int(stack[part[0]]))[frame[part]]
+        self._refuse_broken(images, index)
+        return images if self._box_size == side else downsample(images, self._box_size)
+
+    def _map(self, stack: int) -> NDArray[Any]:
+        """The memory map of a stack; the least recently used one makes room for it."""
+        with self._lock:
+            if stack not in self._maps:
+                header = self._headers[stack]
+                self._maps[stack] = np.memmap(
+                    self._particles.stacks[stack],
+                    dtype=header.dtype,
+                    mode="r",
+                    offset=header.offset,
+                    shape=header.shape,
+                )
+                while len(self._maps) > _OPEN_STACKS:
+                    self._maps.popitem(last=False)
+            self._maps.move_to_end(stack)
+            return self._maps[stack]
+
+    def _refuse_broken(self, images: Float32, index: NDArray[np.int64]) -> None:
+        # NaN passes through max and min, and infinity makes the difference infinite or NaN
+        with np.errstate(invalid="ignore", over="ignore"):
+            spread = images.max(axis=(1, 2)) - images.min(axis=(1, 2))
+        broken = np.flatnonzero(~(np.isfinite(spread) & (spread > 0)))
+        if not len(broken):
+            return
+        particles, position = self._particles, index[broken[0]]
+        problem = "is constant" if spread[broken[0]] == 0 else "holds NaN or infinite pixels"
+        row = f"row {particles.row[position] + 1} of {particles.source}"
+        raise InputError(
+            f"image {particles.frame[position] + 1} {problem} ({row})",
+            file=particles.stacks[particles.stack_index[position]],
+            remedy="remove that row from the particle file, or leave it out with --ind",
+        )
+
+
+def downsample(images: Float32, box_size: int) -> Float32:
+    """Fourier-crop images so that their centred, unnormalised Fourier coefficients do not change.
+
+    Both grids have their origin at index edge // 2, for even and odd edges. The *sum* of an image
+    is preserved, so pixel values grow by (L/D)²: projections stay sums along the beam of a volume
+    on the coarser grid. (At D's Nyquist frequency, which nothing uses, only the real part of the
+    coefficients along kx survives.)
+
+    Parameters
+    ----------
+    images : (..., L, L) float32
+    box_size : int
+        D ≤ L.
+
+    Returns
+    -------
+    (..., D, D) float32
+    """
+    from scipy import fft
+
+    side = images.shape[-1]
+    transform = fft.rfft2(np.fft.ifftshift(images, axes=(-2, -1)))
+    low, high = (box_size + 1) // 2, box_size // 2
+    rows = np.r_[0:low, side - high : side]
+    cropped = np.ascontiguousarray(transform[..., rows, : box_size // 2 + 1])
+    small = fft.irfft2(cropped, s=(box_size, box_size))
+    return np.fft.fftshift(small, axes=(-2, -1)).astype(np.float32, copy=False)
+
+
+def _checked_headers(particles: ParticleSet) -> dict[int, MrcHeader]:
+    """Headers of the stacks in use, all of them consistent with the table."""
+    used = np.unique(particles.stack_index)
+    headers = {int(s): read_mrc_header(particles.stacks[s]) for s in used}
+    depth = np.zeros(len(particles.stacks), dtype=np.int64)
+    side = np.zeros(len(particles.stacks), dtype=np.int64)
+    for stack, header in headers.items():
+        depth[stack], side[stack] = header.shape[0], header.shape[1]
+        if header.shape[1] != header.shape[2]:
+            raise InputError(
+                f"images are not square ({header.shape[2]} × {header.shape[1]} pixels)",
+                file=particles.stacks[stack],
+                remedy="extract the particles in a square box",
+            )
+    _refuse_other_box(particles, side)
+    _refuse_missing_frames(particles, depth)
+    return headers
+
+
+def _refuse_other_box(particles: ParticleSet, side: NDArray[np.int64]) -> None:
+    promised = particles.optics.box_size[particles.optics_group]
+    wrong = np.flatnonzero(side[particles.stack_index] != promised)
+    if not len(wrong):
+        return
+    position = wrong[0]
+    stack: Path = particles.stacks[particles.stack_index[position]]
+    group = particles.optics.name[particles.optics_group[position]]
+    raise InputError(
+        f"box size is {promised[position]} pixels in optics group {group}, "
+        f"but {side[particles.stack_index[position]]} in {stack}",
+        file=particles.source,
+        row=int(particles.row[position]),
+        remedy="use the stack that belongs to this file; a downsampled copy has its own metadata",
+    )
+
+
+def _refuse_missing_frames(particles: ParticleSet, depth: NDArray[np.int64]) -> None:
+    available = depth[particles.stack_index]
+    wrong = np.flatnonzero((particles.frame >= available) | (particles.frame < 0))
+    if not len(wrong):
+        return
+    position = wrong[0]
+    raise InputError(
+        f"image {particles.frame[position] + 1} is asked for, but "
+        f"{particles.stacks[particles.stack_index[position]]} holds {available[position]}",
+        file=particles.source,
+        row=int(particles.row[position]),
+        remedy="use the stack that belongs to this file, or extract it again",
+    )

@@ -1,0 +1,221 @@
+"""One door for every format: recognise, read, select, resolve, check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from solvar.errors import InputError
+from solvar.particles import cryodrgn, cryosparc, relion
+from solvar.particles.identity import image_uid
+from solvar.particles.mrc_header import read_mrc_header
+from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
+from solvar.particles.selection import read_selection
+from solvar.particles.stack_paths import StackFinder
+from solvar.particles.table import Format, ParticleTable, ReadOptions
+from solvar.particles.validate import Origin, check_row_count, validate
+
+FORMATS: tuple[Format, ...] = (relion.FORMAT, cryosparc.FORMAT, cryodrgn.FORMAT)
+
+
+def read_particles(
+    path: str | Path,
+    *,
+    datadir: str | Path | None = None,
+    strip_prefix: str | None = None,
+    ind: str | Path | ArrayLike | None = None,
+    poses: str | Path | None = None,
+    ctf: str | Path | None = None,
+    passthrough: tuple[str | Path, ...] = (),
+) -> ParticleSet:
+    """Read the particles of a refinement.
+
+    Parameters
+    ----------
+    path : path
+        RELION .star, cryoSPARC .cs, an image stack (.mrcs) or a text file that lists stacks; the
+        content decides, not the extension.
+    datadir : path, optional
+        Folder that image paths are relative to.
+    strip_prefix : str, optional
+        Leading path to remove from image paths.
+    ind : path or (M,) array-like, optional
+        Zero-based rows to keep, in this order: an array, or a .pkl, .npy or text file.
+    poses, ctf : path, optional
+        cryoDRGN pickles, one row per row of `path`; needed with an image stack, and taking the
+        place of the file's own poses or CTFs otherwise.
+    passthrough : tuple of path
+        cryoSPARC passthrough files, joined by uid.
+
+    Returns
+    -------
+    ParticleSet
+
+    Raises
+    ------
+    InputError
+        If anything is missing, inconsistent or absurd.
+    """
+    source = _existing(path)
+    if datadir is not None and not Path(datadir).is_dir():
+        raise InputError("is not a folder", file=datadir, remedy="check --datadir")
+    options = ReadOptions(
+        finder=StackFinder(source, None if datadir is None else Path(datadir), strip_prefix),
+        poses=None if poses is None else _existing(poses),
+        ctf=None if ctf is None else _existing(ctf),
+        passthrough=tuple(_existing(p) for p in passthrough),
+    )
+    format_ = _format_of(source)
+    table = format_.read(source, options)
+    row = read_selection(ind, len(table), source)
+    return _assemble(source, format_.name, table, row, options)
+
+
+def _format_of(source: Path) -> Format:
+    for format_ in FORMATS:
+        if format_.recognises(source):
+            return format_
+    raise InputError(
+        "is no RELION star file, no cryoSPARC .cs file, no MRC stack and no list of stacks",
+        file=source,
+        remedy="pass the particles file of a refinement (run_data.star, …_particles.cs), "
+        "or a stack with --poses and --ctf",
+    )
+
+
+def _assemble(
+    source: Path,
+    format_name: str,
+    table: ParticleTable,
+    row: NDArray[np.int64],
+    options: ReadOptions,
+) -> ParticleSet:
+    """The selected rows with images found, companion pickles merged in and everything checked."""
+    stacks, stack_index = _resolve_stacks(table, row, options.finder)
+    optics, optics_group, ctf = _optics_and_ctf(source, table, row, options, stacks, stack_index)
+    uid = table.uid
+    if uid is None:
+        uid = image_uid(table.stack_names, table.stack_index, table.frame)
+    particles = ParticleSet(
+        source=source,
+        source_format=format_name,
+        row=row,
+        uid=uid[row],
+        optics=optics,
+        optics_group=optics_group,
+        poses=_poses(source, table, row, options, optics, optics_group),
+        ctf=ctf,
+        stacks=stacks,
+        stack_index=stack_index,
+        frame=table.frame[row],
+        halfset=table.halfset[row],
+    )
+    validate(particles, _origins(source, table, options))
+    return particles
+
+
+def _resolve_stacks(
+    table: ParticleTable, row: NDArray[np.int64], finder: StackFinder
+) -> tuple[tuple[Path, ...], NDArray[np.int64]]:
+    """Files of the stacks that the selected rows use."""
+    used, first, stack_index = np.unique(
+        table.stack_index[row], return_index=True, return_inverse=True
+    )
+    # in the order of the rows, so that a message names the first row that is wrong
+    found = {
+        s: finder.find(table.stack_names[used[s]], int(row[first[s]])) for s in np.argsort(first)
+    }
+    stacks = tuple(found[s] for s in range(len(used)))
+    return stacks, stack_index.reshape(-1).astype(np.int64)
+
+
+def _optics_and_ctf(
+    source: Path,
+    table: ParticleTable,
+    row: NDArray[np.int64],
+    options: ReadOptions,
+    stacks: tuple[Path, ...],
+    stack_index: NDArray[np.int64],
+) -> tuple[Optics, NDArray[np.int64], CtfParameters]:
+    """From the table, or from the CTF pickle that replaces it; only groups in use are kept."""
+    if options.ctf is not None:
+        pickled = cryodrgn.read_ctf(options.ctf)
+        check_row_count(
+            len(pickled), len(table), file=options.ctf, what="CTF parameters", of=str(source)
+        )
+        box_size = np.full(len(row), read_mrc_header(stacks[0]).shape[1] if stacks else 0)
+        return cryodrgn.interpret_ctf(pickled[row], box_size)
+    assert table.optics is not None and table.ctf is not None
+    used, group = np.unique(table.optics_group[row], return_inverse=True)
+    group = group.reshape(-1).astype(np.int64)
+    optics = _take_groups(table.optics, used)
+    optics = _fill_box_size(optics, group, stacks, stack_index)
+    return optics, group, _take_ctf(table.ctf, row)
+
+
+def _fill_box_size(
+    optics: Optics,
+    group: NDArray[np.int64],
+    stacks: tuple[Path, ...],
+    stack_index: NDArray[np.int64],
+) -> Optics:
+    """Where the metadata does not give the edge of the images, ask one image of the group."""
+    box_size = optics.box_size.copy()
+    for g in np.flatnonzero(box_size == 0):
+        stack = stacks[stack_index[np.argmax(group == g)]]
+        box_size[g] = read_mrc_header(stack).shape[1]
+    return replace(optics, box_size=box_size)
+
+
+def _poses(
+    source: Path,
+    table: ParticleTable,
+    row: NDArray[np.int64],
+    options: ReadOptions,
+    optics: Optics,
+    optics_group: NDArray[np.int64],
+) -> Poses:
+    if options.poses is not None:
+        rotation, fraction = cryodrgn.read_poses(options.poses)
+        check_row_count(len(rotation), len(table), file=options.poses, what="poses", of=str(source))
+        return cryodrgn.scale_poses(rotation[row], fraction[row], optics, optics_group)
+    assert table.poses is not None
+    return Poses(table.poses.rotation[row], table.poses.shift_angstrom[row])
+
+
+def _take_groups(optics: Optics, used: NDArray[np.int64]) -> Optics:
+    return Optics(
+        name=tuple(optics.name[g] for g in used),
+        voltage_kv=optics.voltage_kv[used],
+        spherical_aberration_mm=optics.spherical_aberration_mm[used],
+        amplitude_contrast=optics.amplitude_contrast[used],
+        pixel_size_angstrom=optics.pixel_size_angstrom[used],
+        box_size=optics.box_size[used],
+    )
+
+
+def _take_ctf(ctf: CtfParameters, row: NDArray[np.int64]) -> CtfParameters:
+    return CtfParameters(*(getattr(ctf, name)[row] for name in ctf.__dataclass_fields__))
+
+
+def _origins(source: Path, table: ParticleTable, options: ReadOptions) -> dict[str, Origin]:
+    """Which file and column each field came from, for messages."""
+    origins = {field: Origin(source, column) for field, column in table.columns.items()}
+    if options.ctf is not None:
+        for fields in (CtfParameters.__dataclass_fields__, Optics.__dataclass_fields__):
+            origins |= {field: Origin(options.ctf, field) for field in fields}
+    if options.poses is not None:
+        origins |= {field: Origin(options.poses) for field in ("rotation", "shift_angstrom")}
+    return origins
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise InputError("is a folder", file=path, remedy="pass the particle file inside it")
+    if not path.is_file():
+        raise InputError("no such file", file=path, remedy="check the spelling")
+    return path.absolute()

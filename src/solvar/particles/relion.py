@@ -1,0 +1,361 @@
+"""RELION star files, versions 2 to 5: reading.
+
+From 3.1 on, optical constants stand in a `data_optics` block and origins are in Å; before,
+constants stand beside each particle and origins are in pixels. Mixtures exist and are read as long
+as they do not contradict themselves. RELION's angles give R = Rz(rot)·Ry(tilt)·Rz(psi).
+"""
+
+from __future__ import annotations
+
+import linecache
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.particles.relion_tomo import refuse_subtomograms
+from solvar.particles.relion_write import write_star
+from solvar.particles.table import Format, ParticleTable, ReadOptions, group_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+Float64 = NDArray[np.float64]
+
+_REFINEMENT = "pass the particle star file of a 3D refinement (run_data.star)"
+_CTF_REMEDY = "pass a star file with CTF parameters, or --ctf ctf.pkl"
+_POSE_REMEDY = _REFINEMENT + ", or --poses poses.pkl"
+_ORIGIN_TOLERANCE_ANGSTROM = 1e-3
+_COLUMNS = {
+    "rotation": "rlnAngleRot, rlnAngleTilt, rlnAnglePsi",
+    "shift_angstrom": "rlnOriginXAngst, rlnOriginYAngst",
+    "defocus_u_angstrom": "rlnDefocusU",
+    "defocus_v_angstrom": "rlnDefocusV",
+    "defocus_angle_radian": "rlnDefocusAngle",
+    "phase_shift_radian": "rlnPhaseShift",
+    "bfactor_angstrom2": "rlnCtfBfactor",
+    "voltage_kv": "rlnVoltage",
+    "spherical_aberration_mm": "rlnSphericalAberration",
+    "amplitude_contrast": "rlnAmplitudeContrast",
+    "pixel_size_angstrom": "rlnImagePixelSize",
+    "box_size": "rlnImageSize",
+}
+_IGNORED_ABERRATIONS = (
+    *("rlnBeamTiltX", "rlnBeamTiltY", "rlnOddZernike", "rlnEvenZernike"),
+    *("rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11"),
+)
+
+
+def recognises(path: Path) -> bool:
+    """Text with a line that begins a data block."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            start = file.read(65536)
+    except (OSError, UnicodeDecodeError):
+        return False
+    return any(line.startswith("data_") for line in start.splitlines())
+
+
+def read(path: Path, options: ReadOptions) -> ParticleTable:
+    """Read the particle block with the optics it refers to."""
+    blocks = read_blocks(path)
+    table = _Columns(path, blocks[particle_block(blocks, path)], _optics_block(blocks, path))
+    refuse_subtomograms(path, table.particles, table.optics)
+    _refuse_premultiplied(table)
+    stack_names, stack_index, frame = _images(table)
+    optics, optics_group, ctf = None, np.zeros(len(frame), dtype=np.int64), None
+    if options.ctf is None:
+        optics, optics_group = _optics(table)
+        ctf = _ctf(table)
+        _mention_ignored(table)
+    return ParticleTable(
+        stack_names=stack_names,
+        stack_index=stack_index,
+        frame=frame,
+        halfset=_halfset(table),
+        optics_group=optics_group,
+        optics=optics,
+        ctf=ctf,
+        poses=_poses(table) if options.poses is None else None,
+        columns=_COLUMNS,
+    )
+
+
+def read_blocks(path: Path, as_text: bool = False) -> dict[str, pd.DataFrame]:
+    """Every block of a star file as a table; a block without a loop becomes one row.
+
+    Parameters
+    ----------
+    path : Path
+    as_text : bool
+        Keep every value as it is spelled in the file.
+    """
+    import pandas as pd
+    import starfile
+
+    linecache.checkcache(str(path))
+    try:
+        text_columns = _column_names(path) if as_text else []
+        raw = starfile.read(path, always_dict=True, parse_as_string=text_columns)
+    # starfile and pandas raise whatever a damaged table makes them stumble over
+    except Exception as error:
+        raise InputError(
+            f"cannot be read as a star file ({str(error).strip()})",
+            file=path,
+            remedy="check that every row has one value per column",
+        ) from error
+    tables = {
+        name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block or {}])
+        for name, block in raw.items()
+    }
+    # starfile reads the text "nan" as a missing value even in text columns
+    return {n: t.fillna("nan") for n, t in tables.items()} if as_text else tables
+
+
+def _column_names(path: Path) -> list[str]:
+    with path.open(encoding="utf-8") as file:
+        return [line.split()[0][1:] for line in file if line.lstrip().startswith("_")]
+
+
+def particle_block(blocks: Mapping[str, Any], path: Path) -> str:
+    """Name of the block that holds the particles: the one with image names."""
+    named = [n for n, block in blocks.items() if "rlnImageName" in block.columns]
+    for name in ("particles", "images", "", *named):
+        if name in named:
+            return name
+    found = ", ".join(f"data_{n}" for n in blocks) or "no data block"
+    raise InputError(
+        f"is missing ({found} in the file)",
+        file=path,
+        column="rlnImageName",
+        remedy=_REFINEMENT,
+    )
+
+
+class _Columns:
+    """Looks a quantity up where the dialect keeps it: optics table or beside each particle."""
+
+    def __init__(self, path: Path, particles: pd.DataFrame, optics: pd.DataFrame | None) -> None:
+        self.path, self.particles, self.optics = path, particles, optics
+        self.group_row = self._group_rows()
+
+    def __len__(self) -> int:
+        return len(self.particles)
+
+    def numbers(self, name: str, remedy: str) -> Float64:
+        """A particle column, (N,) float64."""
+        if name not in self.particles.columns:
+            raise self._missing(name, remedy)
+        return _as_numbers(self.particles[name], name, self.path)
+
+    def optional(self, name: str) -> Float64:
+        """A particle column, or zeros."""
+        return self.numbers(name, "") if name in self.particles.columns else np.zeros(len(self))
+
+    def constant(self, name: str, remedy: str) -> Float64:
+        """An optical constant of each particle, (N,) float64."""
+        if self.optics is not None and name in self.optics.columns:
+            return _as_numbers(self.optics[name], name, self.path)[self.group_row]
+        return self.numbers(name, remedy)
+
+    def has(self, name: str) -> bool:
+        in_optics = self.optics is not None and name in self.optics.columns
+        return in_optics or name in self.particles.columns
+
+    def _missing(self, name: str, remedy: str) -> InputError:
+        if self.optics is None and "rlnOpticsGroup" in self.particles.columns:
+            remedy = "the data_optics block is missing from the file, " + remedy
+        return InputError("is missing", file=self.path, column=name, remedy=remedy)
+
+    def _group_rows(self) -> NDArray[np.int64]:
+        """Row of the optics table that each particle refers to."""
+        if self.optics is None:
+            return np.zeros(len(self), dtype=np.int64)
+        if "rlnOpticsGroup" not in self.particles.columns and len(self.optics) == 1:
+            return np.zeros(len(self), dtype=np.int64)
+        number = self.numbers("rlnOpticsGroup", "write the file again with RELION")
+        if "rlnOpticsGroup" in self.optics.columns:
+            known = _as_numbers(self.optics["rlnOpticsGroup"], "rlnOpticsGroup", self.path)
+        else:
+            known = np.arange(1.0, len(self.optics) + 1)
+        order = np.argsort(known)
+        place = order[np.minimum(np.searchsorted(known[order], number), len(known) - 1)]
+        unknown = np.flatnonzero(known[place] != number)
+        if len(unknown):
+            raise InputError(
+                f"optics group {number[unknown[0]]:g} is not in the data_optics block",
+                file=self.path,
+                row=int(unknown[0]),
+                column="rlnOpticsGroup",
+                remedy="add the group to data_optics, or correct the number",
+            )
+        return place
+
+
+def _optics_block(blocks: Mapping[str, pd.DataFrame], path: Path) -> pd.DataFrame | None:
+    optics = blocks.get("optics")
+    if optics is not None and not len(optics):
+        raise InputError("the data_optics block is empty", file=path, remedy=_REFINEMENT)
+    return optics
+
+
+def _as_numbers(column: pd.Series, name: str, path: Path) -> Float64:
+    import pandas as pd
+
+    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    odd = np.flatnonzero(np.isnan(values) & column.notna().to_numpy())
+    if len(odd):
+        raise InputError(
+            f"'{column.iloc[odd[0]]}' is not a number",
+            file=path,
+            row=int(odd[0]),
+            column=name,
+            remedy="correct the value",
+        )
+    return values
+
+
+def _images(table: _Columns) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
+    """Split `frame@stack` (frames from 1); a bare name is a file with one image."""
+    import pandas as pd
+
+    names = table.particles["rlnImageName"].astype(str)
+    parts = names.str.partition("@")
+    numbered = parts[1] == "@"
+    stacks = parts[2].where(numbered, parts[0])
+    number = pd.to_numeric(parts[0].where(numbered, "1"), errors="coerce").to_numpy(np.float64)
+    bad = np.flatnonzero(~(number >= 1) | (number % 1 != 0) | (stacks == "").to_numpy())
+    if len(bad):
+        raise InputError(
+            f"'{names.iloc[bad[0]]}' is not of the form 000001@stack.mrcs, counted from 1",
+            file=table.path,
+            row=int(bad[0]),
+            column="rlnImageName",
+            remedy="correct the name",
+        )
+    stack_index, stack_names = pd.factorize(stacks)
+    return tuple(stack_names), stack_index.astype(np.int64), number.astype(np.int64) - 1
+
+
+def _optics(table: _Columns) -> tuple[Optics, NDArray[np.int64]]:
+    """One group per optics group of the file and set of constants."""
+    voltage = table.constant("rlnVoltage", _CTF_REMEDY)
+    cs = table.constant("rlnSphericalAberration", _CTF_REMEDY)
+    amplitude = table.constant("rlnAmplitudeContrast", _CTF_REMEDY)
+    pixel_size = _pixel_size(table)
+    box_size = np.zeros(len(table))
+    if table.has("rlnImageSize"):
+        box_size = table.constant("rlnImageSize", "")
+    first, group = group_rows([table.group_row, voltage, cs, amplitude, pixel_size, box_size])
+    optics = Optics(
+        name=_group_names(table, first),
+        voltage_kv=voltage[first],
+        spherical_aberration_mm=cs[first],
+        amplitude_contrast=amplitude[first],
+        pixel_size_angstrom=pixel_size[first],
+        box_size=np.nan_to_num(box_size[first]).astype(np.int64),
+    )
+    return optics, group
+
+
+def _group_names(table: _Columns, first: NDArray[np.int64]) -> tuple[str, ...]:
+    if table.optics is not None and "rlnOpticsGroupName" in table.optics.columns:
+        named = table.optics["rlnOpticsGroupName"].astype(str).to_numpy()[table.group_row[first]]
+        return tuple(str(n) for n in named)
+    return tuple(f"opticsGroup{g + 1}" for g in range(len(first)))
+
+
+def _pixel_size(table: _Columns) -> Float64:
+    """Å: given as such, or as detector pixel size (µm) and magnification."""
+    for name in ("rlnImagePixelSize", "rlnPixelSize"):
+        if table.has(name):
+            return table.constant(name, "")
+    if table.has("rlnDetectorPixelSize") and table.has("rlnMagnification"):
+        detector = table.constant("rlnDetectorPixelSize", "")
+        return detector * 1e4 / table.constant("rlnMagnification", "")
+    raise InputError(
+        "is missing, and so is rlnDetectorPixelSize with rlnMagnification",
+        file=table.path,
+        column="rlnImagePixelSize",
+        remedy="add the pixel size of the images to data_optics, or pass --ctf ctf.pkl",
+    )
+
+
+def _ctf(table: _Columns) -> CtfParameters:
+    return CtfParameters(
+        table.numbers("rlnDefocusU", _CTF_REMEDY),
+        table.numbers("rlnDefocusV", _CTF_REMEDY),
+        np.deg2rad(table.numbers("rlnDefocusAngle", _CTF_REMEDY)),
+        phase_shift_radian=np.deg2rad(table.optional("rlnPhaseShift")),
+        bfactor_angstrom2=table.optional("rlnCtfBfactor"),
+    )
+
+
+def _poses(table: _Columns) -> Poses:
+    from scipy.spatial.transform import Rotation
+
+    names = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+    angles = np.stack([table.numbers(name, _POSE_REMEDY) for name in names], axis=-1)
+    finite = np.isfinite(angles).all(axis=1)
+    rotation = np.full((len(angles), 3, 3), np.nan)
+    rotation[finite] = Rotation.from_euler("ZYZ", angles[finite], degrees=True).as_matrix()
+    shift = [_origin(table, axis) for axis in "XY"]
+    return Poses(rotation, np.stack(shift, axis=-1))
+
+
+def _origin(table: _Columns, axis: str) -> Float64:
+    """Origin along one axis in Å, from Å, pixels, or both where they agree."""
+    angst, pixel = f"rlnOrigin{axis}Angst", f"rlnOrigin{axis}"
+    columns = table.particles.columns
+    if pixel not in columns:
+        return table.numbers(angst, _POSE_REMEDY)
+    pixel_size = _pixel_size(table)
+    in_pixels = table.numbers(pixel, _POSE_REMEDY) * pixel_size
+    if angst not in columns:
+        return in_pixels
+    in_angst = table.numbers(angst, _POSE_REMEDY)
+    # RELION prints seven digits, so a pixel origin is good to 1e-5 pixels at worst
+    tolerance = _ORIGIN_TOLERANCE_ANGSTROM + 1e-5 * pixel_size
+    conflict = np.flatnonzero(np.abs(in_angst - in_pixels) > tolerance)
+    if len(conflict):
+        row = conflict[0]
+        raise InputError(
+            f"says {in_angst[row]:g} Å, but {pixel} says {in_pixels[row]:g} Å",
+            file=table.path,
+            row=int(row),
+            column=angst,
+            remedy="remove the outdated pair of origin columns",
+        )
+    return in_angst
+
+
+def _halfset(table: _Columns) -> NDArray[np.int8]:
+    subset = table.optional("rlnRandomSubset")
+    return np.where(np.isin(subset, (1, 2)), subset, 0).astype(np.int8)
+
+
+def _refuse_premultiplied(table: _Columns) -> None:
+    name = "rlnCtfDataAreCtfPremultiplied"
+    if table.has(name) and np.any(table.constant(name, "") == 1):
+        raise InputError(
+            "images are already multiplied by their CTF, which this program does not support",
+            file=table.path,
+            column=name,
+            remedy="extract the particles again without premultiplication",
+        )
+
+
+def _mention_ignored(table: _Columns) -> None:
+    present = [name for name in _IGNORED_ABERRATIONS if table.has(name)]
+    if present:
+        log.warning("%s: aberrations not corrected for (%s)", table.path, ", ".join(present))
+
+
+FORMAT = Format("relion", recognises, read, write_star)

@@ -1,0 +1,149 @@
+"""Star files: writing, with the original rows kept where the particles came from RELION."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from solvar.errors import InputError
+from solvar.particles.particle_set import ParticleSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+_ORIGINS_ANGST = ("rlnOriginXAngst", "rlnOriginYAngst")
+_ORIGINS_PIXEL = ("rlnOriginX", "rlnOriginY")
+
+
+def write_star(
+    path: str | Path, particles: ParticleSet, extra: Mapping[str, ArrayLike] | None = None
+) -> None:
+    """Write particles as a RELION star file; it appears complete or not at all.
+
+    Particles that came from a star file keep their rows as they are spelled there, every column
+    included; only poses are replaced, in the dialect of the file (Å with a `data_optics` block,
+    pixels without). Others are written as RELION 3.1.
+
+    Parameters
+    ----------
+    path : path
+    particles : ParticleSet
+        Rows, order and poses to write.
+    extra : mapping of column name to (N,) array-like, optional
+        Columns to add or replace.
+
+    Raises
+    ------
+    InputError
+        If an extra column has another length, or the source can no longer be read.
+    """
+    import starfile
+
+    columns = {name: np.asarray(values) for name, values in (extra or {}).items()}
+    for name, values in columns.items():
+        if values.shape != (len(particles),):
+            raise InputError(
+                f"column has shape {values.shape} for {len(particles)} particles",
+                file=path,
+                column=name,
+            )
+    from_relion = particles.source_format == "relion"
+    blocks, name = _original_rows(particles) if from_relion else _complete_blocks(particles)
+    old_dialect = from_relion and "optics" not in blocks
+    table = blocks[name]
+    for column, values in {**_pose_columns(particles, old_dialect), **columns}.items():
+        table[column] = _as_text(values)
+    stale = _ORIGINS_ANGST if old_dialect else _ORIGINS_PIXEL
+    blocks[name] = table.drop(columns=[c for c in stale if c in table.columns])
+    target = Path(path)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    try:
+        starfile.write(blocks, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:
+    """The blocks of the source with the particles' rows in the particles' order, as text."""
+    from solvar.particles.relion import particle_block, read_blocks
+
+    blocks = read_blocks(particles.source, as_text=True)
+    name = particle_block(blocks, particles.source)
+    table = blocks[name]
+    if len(table) <= particles.row.max():
+        raise InputError(
+            f"has {len(table)} rows, fewer than when it was read",
+            file=particles.source,
+            remedy="restore the file",
+        )
+    blocks[name] = table.iloc[particles.row].reset_index(drop=True)
+    return blocks, name
+
+
+def _complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:
+    """Optics, CTF and image names of particles from elsewhere, as a RELION 3.1 file."""
+    import pandas as pd
+
+    optics, ctf = particles.optics, particles.ctf
+    optics_table = {
+        "rlnOpticsGroup": _as_text(np.arange(1, len(optics.name) + 1)),
+        "rlnOpticsGroupName": [name.replace(" ", "_") for name in optics.name],
+        "rlnVoltage": _as_text(optics.voltage_kv),
+        "rlnSphericalAberration": _as_text(optics.spherical_aberration_mm),
+        "rlnAmplitudeContrast": _as_text(optics.amplitude_contrast),
+        "rlnImagePixelSize": _as_text(optics.pixel_size_angstrom),
+        "rlnImageSize": _as_text(optics.box_size),
+        "rlnImageDimensionality": _as_text(np.full(len(optics.name), 2)),
+    }
+    stacks = np.array([str(s) for s in particles.stacks], dtype=object)
+    frames = pd.Series(particles.frame + 1).astype(str).str.zfill(6)
+    table = {
+        "rlnImageName": frames + "@" + stacks[particles.stack_index],
+        "rlnOpticsGroup": _as_text(particles.optics_group + 1),
+        "rlnDefocusU": _as_text(ctf.defocus_u_angstrom),
+        "rlnDefocusV": _as_text(ctf.defocus_v_angstrom),
+        "rlnDefocusAngle": _as_text(np.rad2deg(ctf.defocus_angle_radian)),
+        "rlnPhaseShift": _as_text(np.rad2deg(ctf.phase_shift_radian)),
+        "rlnCtfBfactor": _as_text(ctf.bfactor_angstrom2),
+    }
+    if np.any(particles.halfset):
+        table["rlnRandomSubset"] = _as_text(particles.halfset)
+    return {"optics": pd.DataFrame(optics_table), "particles": pd.DataFrame(table)}, "particles"
+
+
+def _pose_columns(particles: ParticleSet, in_pixels: bool) -> dict[str, NDArray[Any]]:
+    from scipy.spatial.transform import Rotation
+
+    rotation = Rotation.from_matrix(particles.poses.rotation)
+    with warnings.catch_warnings():
+        # views along the axis have no unique angles; any of them is right
+        warnings.filterwarnings("ignore", message="Gimbal lock")
+        angles = rotation.as_euler("ZYZ", degrees=True)
+    unit = particles.pixel_size_angstrom if in_pixels else 1.0
+    origins = particles.poses.shift_angstrom / unit
+    names = _ORIGINS_PIXEL if in_pixels else _ORIGINS_ANGST
+    return {
+        **dict(zip(_ANGLES, angles.T, strict=True)),
+        **dict(zip(names, origins.T, strict=True)),
+    }
+
+
+def _as_text(values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers as RELION spells them: six decimals, or an exponent where those lose digits."""
+    if values.dtype.kind == "f":
+        magnitude = np.abs(values)
+        extreme = ((magnitude > 0) & (magnitude < 1e-2)) | (magnitude >= 1e6)
+        text = np.char.mod("%.6f", values).astype(object)
+        text[extreme] = np.char.mod("%.6e", values[extreme])
+        return text
+    if values.dtype.kind in "iub":
+        return np.char.mod("%d", values).astype(object)
+    return values.astype(str).astype(object)

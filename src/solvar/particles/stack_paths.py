@@ -1,0 +1,77 @@
+"""Finding image files: metadata names them relative to a folder that the metadata does not name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from solvar.errors import InputError
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class StackFinder:
+    """Turns stack names into existing files.
+
+    Attributes
+    ----------
+    metadata : Path
+        The file that holds the names.
+    datadir : Path or None
+        Folder to try first.
+    strip_prefix : str or None
+        Leading path to remove from every name.
+    """
+
+    metadata: Path
+    datadir: Path | None = None
+    strip_prefix: str | None = None
+
+    def candidates(self, name: str) -> list[Path]:
+        """Where `name` may be, most explicit first."""
+        relative = Path(self._stripped(name))
+        # an absolute path stays itself when it is joined to a folder
+        places = [folder / relative for folder in self._folders()]
+        copies = [self.metadata.absolute().parent] if self.datadir is None else self._folders()[:2]
+        return list(dict.fromkeys(places + [folder / relative.name for folder in copies]))
+
+    def find(self, name: str, row: int | None = None) -> Path:
+        """The first candidate that is a file, absolute.
+
+        Raises
+        ------
+        InputError
+            If there is none: says where it was looked for.
+        """
+        for place in self.candidates(name):
+            if place.is_file():
+                return place.absolute()
+        folders = [str(folder) for folder in self._folders()]
+        more = f" and {len(folders) - _SHOWN} more folders" if len(folders) > _SHOWN else ""
+        raise InputError(
+            f"image file {self._stripped(name)} is not found "
+            f"(looked from {', '.join(folders[:_SHOWN])}{more})",
+            file=self.metadata,
+            row=row,
+            remedy="pass --datadir with the folder the paths are relative to, "
+            "and --strip-prefix to remove a leading path",
+        )
+
+    def _folders(self) -> list[Path]:
+        """Folders that names may be relative to.
+
+        RELION and cryoSPARC write paths relative to the project folder, usually an ancestor of the
+        folder of the metadata file.
+        """
+        folder = self.metadata.absolute().parent
+        given = [] if self.datadir is None else [self.datadir.absolute()]
+        return list(dict.fromkeys([*given, folder, *folder.parents, Path.cwd()]))
+
+    def _stripped(self, name: str) -> str:
+        prefix = self.strip_prefix
+        if not prefix or not name.startswith(prefix):
+            return name
+        rest = name[len(prefix) :]
+        # "Extract/job1" must not eat the beginning of "Extract/job10/…"
+        return rest.lstrip("/") if prefix.endswith("/") or rest.startswith("/") else name

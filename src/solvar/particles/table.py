@@ -1,0 +1,126 @@
+"""What a format hands over: a `ParticleTable`, the format's rows in the program's conventions.
+
+The registry turns a table into a `ParticleSet`: it selects rows, finds the image files, fills what
+only image headers know and checks the result. A format does none of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
+from solvar.particles.stack_paths import StackFinder
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the caller adds to a metadata file.
+
+    Attributes
+    ----------
+    finder : StackFinder
+        Finds image files from the names in the metadata.
+    poses, ctf : Path or None
+        cryoDRGN pickles that take the place of the poses and CTFs of the file.
+    passthrough : tuple of Path
+        cryoSPARC passthrough files.
+    """
+
+    finder: StackFinder
+    poses: Path | None = None
+    ctf: Path | None = None
+    passthrough: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ParticleTable:
+    """All N rows of a metadata file, in file order.
+
+    Attributes
+    ----------
+    stack_names : tuple of str
+        The distinct image files as the metadata spells them.
+    stack_index, frame : (N,) int64
+        Image `frame` (zero-based) of `stack_names[stack_index]`.
+    optics, ctf : Optics, CtfParameters or None
+        None if `ReadOptions.ctf` replaces them; a box size of 0 stands for "only the image knows".
+    optics_group : (N,) int64
+    poses : Poses or None
+        None if `ReadOptions.poses` replaces them.
+    halfset : (N,) int8
+        1, 2, or 0 for unknown.
+    uid : (N,) uint64 or None
+        None to have it derived from the image name.
+    columns : mapping
+        Spelling in the file of a field, for messages: {"defocus_u_angstrom": "rlnDefocusU"}.
+    """
+
+    stack_names: tuple[str, ...]
+    stack_index: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    halfset: NDArray[np.int8]
+    optics_group: NDArray[np.int64]
+    optics: Optics | None = None
+    ctf: CtfParameters | None = None
+    poses: Poses | None = None
+    uid: NDArray[np.uint64] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way in which programs write particle metadata; one line in the registry.
+
+    Attributes
+    ----------
+    name : str
+        Becomes `ParticleSet.source_format`.
+    recognises : callable (path) -> bool
+        Judges by content; cheap, never raises on a foreign file.
+    read : callable (path, options) -> ParticleTable
+    write : callable (path, particles, extra columns), optional
+    """
+
+    name: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, ReadOptions], ParticleTable]
+    write: Callable[[Path, ParticleSet, Mapping[str, ArrayLike] | None], None] | None = None
+
+
+def group_rows(columns: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Group rows that agree in every column, groups ordered by first appearance.
+
+    Parameters
+    ----------
+    columns : list of (N,) arrays
+
+    Returns
+    -------
+    first : (G,) int64
+        A representative row of each group.
+    group : (N,) int64
+    """
+    code = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        distinct, inverse = np.unique(column, return_inverse=True)
+        # renumbering after each column keeps the codes below N², so they cannot overflow
+        code = np.unique(code * len(distinct) + inverse.reshape(-1), return_inverse=True)[1]
+    _, first, group = np.unique(code, return_index=True, return_inverse=True)
+    by_appearance = np.argsort(first)
+    rank = np.empty_like(by_appearance)
+    rank[by_appearance] = np.arange(len(by_appearance))
+    return first[by_appearance], rank[group.reshape(-1)]
+
+
+def shortest_float64(values: ArrayLike) -> NDArray[np.float64]:
+    """Single-precision constants as the decimal number that was meant: float32(2.7) -> 2.7."""
+    return np.array([float(str(v)) for v in np.asarray(values, np.float32)], dtype=np.float64)

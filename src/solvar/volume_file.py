@@ -1,0 +1,88 @@
+"""Volumes on disk: cubic MRC files with their pixel size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from solvar.errors import InputError
+
+Float32 = NDArray[np.float32]
+
+
+def read_volume(path: str | Path) -> tuple[Float32, float]:
+    """Read a cubic volume.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    volume : (L, L, L) float32
+        [z, y, x].
+    pixel_size_angstrom : float
+        0 where the file does not say.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is not cubic, or holds NaN or infinite voxels.
+    """
+    import mrcfile
+
+    try:
+        with mrcfile.open(path, permissive=False) as file:
+            data = np.asarray(file.data)
+            pixel_size = float(file.voxel_size.x)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot be read as an MRC volume ({reason})", file=path) from error
+    if data.ndim != 3 or len(set(data.shape)) != 1 or data.shape[0] < 2:
+        shape = " × ".join(str(n) for n in data.shape)
+        raise InputError(f"is not a cubic volume ({shape} voxels)", file=path)
+    if np.iscomplexobj(data):
+        raise InputError("holds complex numbers, not a volume", file=path)
+    if not np.isfinite(data).all():
+        raise InputError("holds NaN or infinite voxels", file=path)
+    return data.astype(np.float32), pixel_size
+
+
+def write_volume(path: str | Path, volume: ArrayLike, pixel_size_angstrom: float) -> None:
+    """Write a cubic volume; the file appears complete or not at all.
+
+    Parameters
+    ----------
+    path : path
+    volume : (L, L, L) array-like
+        [z, y, x].
+    pixel_size_angstrom : float
+
+    Raises
+    ------
+    InputError
+        If the volume is not cubic or not finite, or the pixel size is not positive.
+    """
+    import mrcfile
+
+    data = np.ascontiguousarray(volume, dtype=np.float32)
+    if data.ndim != 3 or len(set(data.shape)) != 1:
+        raise InputError(f"a volume of shape {data.shape} is not cubic", file=path)
+    if not np.isfinite(data).all():
+        raise InputError("the volume to be written holds NaN or infinite voxels", file=path)
+    if not pixel_size_angstrom > 0:
+        raise InputError(f"a pixel size of {pixel_size_angstrom} Å makes no sense", file=path)
+    target = Path(path)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    try:
+        with mrcfile.new(temporary, overwrite=True) as file:
+            file.set_data(data)
+            file.set_volume()
+            file.voxel_size = pixel_size_angstrom
+            file.header.origin = (0.0, 0.0, 0.0)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
