@@ -16,7 +16,7 @@ from solvar.errors import InputError
 
 app = typer.Typer(add_completion=False)
 
-# Small enough for two minutes on two cores, compilation included; large enough that both motions show.
+# Fits in two minutes on two cores, compilation included; large enough that both motions show.
 _SIMULATION = {"particles": 3000, "box_size": 48, "pixel_size": 4.0, "snr": 0.1}
 _RANK = 4
 

@@ -39,8 +39,8 @@ class ReadingOptions(BaseModel):
     )
     poses: Path | None = Field(None, description="Poses of a cryoDRGN project (poses.pkl).")
     ctf: Path | None = Field(None, description="CTF of a cryoDRGN project (ctf.pkl).")
-    passthrough: Path | None = Field(
-        None, description="cryoSPARC passthrough file to merge by uid (.cs)."
+    passthrough: list[Path] = Field(
+        [], description="cryoSPARC passthrough file to merge by uid (.cs); may be repeated."
     )
 
     def read(self, path: Path) -> ParticleSet:

@@ -27,7 +27,7 @@ def draw_figures(run: Run, progress: Progress | None = None) -> list[Path]:
     Returns
     -------
     paths : list of Path
-        The PNG files in the order of the story, without those that need half-sets if there are none.
+        The PNG files in the order of the story; those that need half-sets only if there are any.
     """
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ import solvar
 from solvar.estimation.settings import FitSettings
 from solvar.particles import ParticleSet
 
-# A stack of 100 GB is told apart by its size and two ends; to read it whole may take longer than the fit.
+# A stack of 100 GB is told by its size and two ends; to read it whole may outlast the fit.
 _WHOLE_UP_TO = 4 << 20
 _END = 64 << 10
 _PACKAGES = ("numpy", "scipy", "torch", "numba", "h5py", "mrcfile", "starfile", "pydantic")

@@ -73,8 +73,7 @@ def write_run(folder: Path, fit: Fit, provenance: Provenance) -> None:
     _write_volumes(folder, fit)
     _write_model(folder / "model.h5", fit)
     _write_particles(folder / "particles.h5", fit)
-    with replacing(folder / "particles.star") as temporary:
-        write_star(temporary, fit.particles, _latent_columns(fit))
+    write_star(folder / "particles.star", fit.particles, _latent_columns(fit))
     write_json(folder / "run.json", _run_record(fit, provenance))
 
 

@@ -1,0 +1,58 @@
+"""The figures are drawn for every kind of run and show what they should."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from solvar.report import draw_figures, style
+from solvar.report.volumes import _window
+from solvar.results.provenance import record
+from solvar.results.run import Run
+from solvar.results.writer import prepare_folder, write_run
+from synthetic import make_fit
+
+
+def run_of(folder, fit):
+    write_run(prepare_folder(folder), fit, record(fit.particles, fit.settings))
+    return Run(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "drawn"),
+    [
+        ({"rank": 3}, 6),
+        ({"rank": 1}, 6),
+        ({"rank": 9, "count": 2500}, 6),
+        ({"rank": 2, "halfsets": False}, 5),
+    ],
+)
+def test_every_kind_of_run_is_drawn(tmp_path, kind, drawn):
+    run = run_of(tmp_path / "run", make_fit(tmp_path, **kind))
+    paths = draw_figures(run)
+    assert len(paths) == drawn
+    assert paths == run.figures
+    for path in paths:
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_resolution_ticks_lie_at_box_over_resolution():
+    positions, labels = style.resolution_ticks(shells=32, box_angstrom=192.0)
+    np.testing.assert_allclose(positions, [192.0 / float(label) for label in labels])
+    assert len(labels) >= 4
+    assert max(positions) <= 31
+
+
+def test_window_holds_the_mask(tmp_path):
+    model = make_fit(tmp_path, box=32).model
+    crop, edge_angstrom = _window(model)
+    assert model.mask[crop].sum() == pytest.approx(model.mask.sum())
+    assert edge_angstrom == model.mask[crop].shape[0] * model.pixel_size_angstrom
+    assert edge_angstrom < 32 * model.pixel_size_angstrom
+
+
+def test_drawing_does_not_touch_pyplot():
+    code = "import sys, solvar.report.volumes, solvar.report.curves; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

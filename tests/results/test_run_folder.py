@@ -1,0 +1,205 @@
+"""What is written to a run folder is what is read from it, and nothing half done looks finished."""
+
+import json
+from dataclasses import fields, replace
+
+import h5py
+import mrcfile
+import numpy as np
+import pytest
+import starfile
+
+from solvar.errors import InputError
+from solvar.results import writer
+from solvar.results.provenance import describe_file, record
+from solvar.results.run import Run
+from solvar.results.writer import prepare_folder, write_run
+from synthetic import PIXEL_SIZE, make_fit
+
+
+@pytest.fixture
+def fit(tmp_path):
+    return make_fit(tmp_path)
+
+
+def written(folder, fit):
+    write_run(prepare_folder(folder), fit, record(fit.particles, fit.settings, ("solvar", "run")))
+    return Run(folder)
+
+
+def test_run_reads_back_every_number_of_the_fit(tmp_path, fit):
+    run = written(tmp_path / "run", fit)
+    for found, expected in (
+        (run.model, fit.model),
+        (run.posterior, fit.posterior),
+        (run.validation, fit.validation),
+    ):
+        for field in fields(expected):
+            np.testing.assert_allclose(
+                getattr(found, field.name), getattr(expected, field.name), rtol=1e-6,
+                err_msg=field.name,
+            )  # fmt: skip
+    assert run.settings == fit.settings
+    assert run.costs == fit.costs
+    assert run.warnings == fit.warnings
+    np.testing.assert_array_equal(run.noise_power, fit.noise_power)
+    np.testing.assert_array_equal(run.prior_precision, fit.prior_precision)
+    np.testing.assert_array_equal(run.history["objective"], [3.0, np.nan])
+
+
+def test_particles_keep_their_identity_and_order(tmp_path, fit):
+    run = written(tmp_path / "run", fit)
+    np.testing.assert_array_equal(run.particles["uid"], fit.particles.uid)
+    np.testing.assert_array_equal(run.particles["row"], fit.particles.row)
+    np.testing.assert_array_equal(run.particles["halfset"], fit.particles.halfset)
+    np.testing.assert_array_equal(run.particles["rotation"], fit.particles.poses.rotation)
+    assert run.particles["uid"].dtype == np.uint64
+
+
+def test_other_programs_find_the_documented_names(tmp_path, fit):
+    folder = written(tmp_path / "run", fit).folder
+    with h5py.File(folder / "model.h5") as model:
+        assert model.attrs["pixel_size_angstrom"] == PIXEL_SIZE
+        assert {"mean", "eigenvolumes", "eigenvalues", "covariance_fsc", "mask"} <= set(model)
+        basis = model["eigenvolumes"][()].reshape(fit.model.rank, -1)
+        np.testing.assert_allclose(basis @ basis.T, np.eye(fit.model.rank), atol=1e-5)
+    with h5py.File(folder / "particles.h5") as particles:
+        assert set(particles) == {
+            "z", "precision", "contrast", "rotation", "shift_angstrom", "log_likelihood",
+            "halfset", "uid", "row",
+        }  # fmt: skip
+
+
+def test_volumes_carry_their_pixel_size(tmp_path, fit):
+    folder = written(tmp_path / "run", fit).folder
+    names = {path.name for path in folder.glob("*.mrc")}
+    assert names == {
+        "mean.mrc", "mean_half1.mrc", "mean_half2.mrc", "mask.mrc",
+        *(f"eigenvolume_{j:03d}.mrc" for j in (1, 2, 3)),
+    }  # fmt: skip
+    for name in names:
+        with mrcfile.open(folder / name) as volume:
+            assert volume.voxel_size.x == pytest.approx(PIXEL_SIZE)
+
+
+def test_star_file_carries_latents(tmp_path, fit):
+    folder = written(tmp_path / "run", fit).folder
+    table = starfile.read(folder / "particles.star")["particles"]
+    np.testing.assert_allclose(table["solvarZ2"], fit.posterior.z[:, 1], atol=1e-5)
+    np.testing.assert_allclose(table["solvarContrast"], fit.posterior.contrast, atol=1e-5)
+
+
+def test_run_without_halfsets_has_no_validation(tmp_path):
+    run = written(tmp_path / "run", make_fit(tmp_path, halfsets=False))
+    assert run.validation is None
+    assert not (run.folder / "mean_half1.mrc").exists()
+
+
+def test_numbers_that_are_not_finite_are_null_in_json(tmp_path, fit):
+    folder = written(tmp_path / "run", fit).folder
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    content = json.loads((folder / "run.json").read_text(), parse_constant=refuse)
+    assert content["result"]["component_resolution_angstrom"] == [9.0, 14.0, None]
+    assert content["command"] == ["solvar", "run"]
+    assert content["inputs"][0]["size"] == 5
+
+
+@pytest.mark.parametrize(
+    "step", ["_write_volumes", "_write_model", "_write_particles", "write_star", "write_json"]
+)
+def test_failure_at_any_step_leaves_nothing_that_looks_finished(tmp_path, fit, monkeypatch, step):
+    folder = tmp_path / "run"
+    written(folder, fit)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer, step, fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_run(folder, fit, record(fit.particles, fit.settings))
+    with pytest.raises(InputError, match="holds no finished run"):
+        Run(folder)
+    assert not list(folder.glob(".*"))
+
+
+def test_finished_run_is_not_overwritten_unasked(tmp_path, fit):
+    folder = tmp_path / "run"
+    written(folder, fit)
+    with pytest.raises(InputError, match="--overwrite"):
+        prepare_folder(folder)
+    assert Run(folder).rank == 3
+    prepare_folder(folder, overwrite=True)
+    assert Run(folder).rank == 3, "preparing must not harm the earlier run"
+
+
+def test_overwriting_leaves_no_component_of_the_earlier_run(tmp_path, fit):
+    folder = tmp_path / "run"
+    written(folder, fit)
+    (folder / "notes.txt").write_text("mine")
+    smaller = make_fit(tmp_path, rank=2, halfsets=False)
+    write_run(
+        prepare_folder(folder, overwrite=True), smaller, record(smaller.particles, smaller.settings)
+    )
+    assert not (folder / "eigenvolume_003.mrc").exists()
+    assert not (folder / "mean_half1.mrc").exists()
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_output_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="not a folder"):
+        prepare_folder(tmp_path / "file")
+    with pytest.raises(InputError, match="cannot be written to"):
+        prepare_folder(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("{", "JSON"), ('{"format": "other"}', "not written by solvar"), ("[]", "not written by")],
+)
+def test_foreign_run_json_is_refused(tmp_path, content, words):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(InputError, match=words):
+        Run(tmp_path)
+
+
+def test_run_of_a_newer_format_is_refused(tmp_path):
+    future = {"format": "solvar-run", "format_version": 99, "version": "9.0"}
+    (tmp_path / "run.json").write_text(json.dumps(future))
+    with pytest.raises(InputError, match=r"newer solvar \(9.0\)"):
+        Run(tmp_path)
+
+
+def test_damaged_model_is_named(tmp_path, fit):
+    run = written(tmp_path / "run", fit)
+    (run.folder / "model.h5").write_bytes(b"not hdf5")
+    with pytest.raises(InputError, match="model.h5: is missing or damaged"):
+        _ = run.model
+
+
+def test_digest_of_a_large_file_depends_on_both_ends_and_the_size(tmp_path):
+    path = tmp_path / "stack.mrcs"
+    content = bytearray(6 << 20)
+    digests = set()
+    for place in (None, 0, len(content) - 1):
+        changed = bytearray(content)
+        if place is not None:
+            changed[place] = 1
+        path.write_bytes(changed)
+        digests.add(describe_file(path).digest)
+    path.write_bytes(content + b"\0")
+    digests.add(describe_file(path).digest)
+    assert len(digests) == 4
+
+
+def test_provenance_names_mask_and_stacks_once(tmp_path, fit):
+    mask = tmp_path / "mask.mrc"
+    mask.write_bytes(b"m")
+    particles = replace(fit.particles, stacks=fit.particles.stacks * 2)
+    found = record(particles, fit.settings.model_copy(update={"mask": mask}))
+    assert [entry.path.split("/")[-1] for entry in found.inputs] == [
+        "input.cs", "stack.mrcs", "mask.mrc",
+    ]  # fmt: skip
