@@ -45,7 +45,7 @@ def test_molecule_is_compact_connected_and_self_avoiding():
     chain = molecule.positions[~molecule.loop]
     distance = np.linalg.norm(chain[:, None] - chain[None], axis=-1)
     np.fill_diagonal(distance, np.inf)
-    assert 4.5 < distance.min() and distance.min(axis=1).max() < 6
+    assert distance.min() > 4.5 and distance.min(axis=1).max() < 6
     np.testing.assert_allclose(molecule.weights @ molecule.positions, 0, atol=1e-6)
 
 

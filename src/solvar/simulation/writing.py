@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.files import replacing, write_json
 from solvar.imaging.rotations import to_euler
 from solvar.particles import Poses
 from solvar.progress import Progress
-from solvar.files import replacing, write_json
 from solvar.simulation.truth import conformation_volumes
 
 if TYPE_CHECKING:

@@ -1,0 +1,102 @@
+"""Pose errors, after removing what no image can tell: how the volume as a whole is placed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class PoseErrors:
+    """Errors of N poses, and the drift of the volume that was removed first.
+
+    Attributes
+    ----------
+    out_of_plane_degree : (N,) float64
+        Angle between the viewing directions (third columns of R), ≥ 0.
+    in_plane_degree : (N,) float64
+        Signed rotation about the viewing direction that is left when the directions coincide.
+    shift_angstrom : (N,) float64
+        Length of the shift error.
+    drift_rotation : (3, 3) float64
+        Rotation that takes the true volume to the estimated one.
+    drift_translation_angstrom : (3,) float64
+        Translation (x, y, z) of the estimated volume in the frame of the true one.
+    """
+
+    out_of_plane_degree: Float64
+    in_plane_degree: Float64
+    shift_angstrom: Float64
+    drift_rotation: Float64
+    drift_translation_angstrom: Float64
+
+    def summary(self, pixel_size_angstrom: float) -> dict[str, Any]:
+        """Mean, median and rms of each error, and the size of the drift, ready for JSON."""
+        cosine = (np.trace(self.drift_rotation) - 1) / 2
+        return {
+            "out_of_plane_degree": _statistics(self.out_of_plane_degree),
+            "in_plane_degree": _statistics(np.abs(self.in_plane_degree)),
+            "shift_angstrom": _statistics(self.shift_angstrom),
+            "shift_px": _statistics(self.shift_angstrom / pixel_size_angstrom),
+            "drift": {
+                "rotation_degree": float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1)))),
+                "translation_angstrom": float(np.linalg.norm(self.drift_translation_angstrom)),
+            },
+        }
+
+
+def pose_errors(
+    rotation: Float64,
+    shift_angstrom: Float64,
+    true_rotation: Float64,
+    true_shift_angstrom: Float64,
+) -> PoseErrors:
+    """Compare poses with the truth.
+
+    Turning the volume by Q turns every R to Q·R; moving it by T adds (Rᵀ T)_x,y to every centring
+    shift. Both are fitted to all particles by least squares and removed.
+
+    Parameters
+    ----------
+    rotation, true_rotation : (N, 3, 3)
+    shift_angstrom, true_shift_angstrom : (N, 2)
+    """
+    drift = _nearest_rotation(np.einsum("nij,nkj->ik", rotation, true_rotation))
+    aligned = drift.T @ rotation
+    cross = np.linalg.norm(np.cross(aligned[:, :, 2], true_rotation[:, :, 2]), axis=1)
+    dot = (aligned[:, :, 2] * true_rotation[:, :, 2]).sum(axis=1)
+    # swing-twist of the relative rotation: the swing brings the directions together, the twist is
+    # the rotation about the beam
+    relative = np.swapaxes(true_rotation, -1, -2) @ aligned
+    twist = np.arctan2(relative[:, 1, 0] - relative[:, 0, 1], relative[:, 0, 0] + relative[:, 1, 1])
+    moved = shift_angstrom - true_shift_angstrom
+    in_image = np.swapaxes(aligned[:, :, :2], -1, -2)
+    translation = np.linalg.lstsq(in_image.reshape(-1, 3), moved.ravel(), rcond=1e-9)[0]
+    return PoseErrors(
+        # atan2 is exact where arccos loses half the digits, at small angles
+        out_of_plane_degree=np.rad2deg(np.arctan2(cross, dot)),
+        in_plane_degree=np.rad2deg(twist),
+        shift_angstrom=np.linalg.norm(moved - in_image @ translation, axis=1),
+        drift_rotation=drift,
+        drift_translation_angstrom=translation.astype(np.float64),
+    )
+
+
+def _nearest_rotation(matrix: Float64) -> Float64:
+    """The proper rotation with the largest inner product with `matrix` (Kabsch)."""
+    u, _, vt = np.linalg.svd(matrix)
+    sign = np.sign(np.linalg.det(u @ vt))
+    return (u * [1.0, 1.0, sign]) @ vt
+
+
+def _statistics(error: Float64) -> dict[str, float]:
+    return {
+        "mean": float(error.mean()),
+        "median": float(np.median(error)),
+        "rms": float(np.sqrt((error**2).mean())),
+    }

@@ -1,0 +1,188 @@
+"""All metrics of one run against the known truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.evaluation import covariance, latents
+from solvar.evaluation.poses import pose_errors
+from solvar.evaluation.truth import Truth
+
+if TYPE_CHECKING:
+    from solvar.estimation.model import Fit, LowRankModel, Posterior
+    from solvar.results.run import Run
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What is judged: a model, its posterior and the poses it used.
+
+    Attributes
+    ----------
+    model : LowRankModel
+    posterior : Posterior
+    row : (N,) int64
+        Row of each particle in the input, which is its row in the truth.
+    rotation : (N, 3, 3) float64
+    shift_angstrom : (N, 2) float64
+    """
+
+    model: LowRankModel
+    posterior: Posterior
+    row: NDArray[np.int64]
+    rotation: Float64
+    shift_angstrom: Float64
+
+    @classmethod
+    def from_run(cls, run: Run) -> Estimate:
+        """Of a finished run folder."""
+        particles = run.particles
+        return cls(
+            run.model,
+            run.posterior,
+            particles["row"].astype(np.int64),
+            particles["rotation"],
+            particles["shift_angstrom"],
+        )
+
+    @classmethod
+    def from_fit(cls, fit: Fit) -> Estimate:
+        """Of a fit that is still in memory."""
+        particles = fit.particles
+        poses = particles.poses
+        return cls(fit.model, fit.posterior, particles.row, poses.rotation, poses.shift_angstrom)
+
+
+def evaluate(
+    run: str | Path | Run | Fit | Estimate, truth: str | Path | Truth, k_c: float | None = None
+) -> dict[str, Any]:
+    """Compare a run with the truth.
+
+    Particles are matched by their row in the input. Where the run worked on downsampled images, the
+    true volumes are Fourier-cropped to its box.
+
+    Parameters
+    ----------
+    run : run folder, Run, Fit or Estimate
+    truth : folder or Truth
+        As `solvar simulate` writes it.
+    k_c : float, optional
+        Largest |k| of the run's box at which volumes are compared; default half Nyquist.
+
+    Returns
+    -------
+    dict
+        Nested, of JSON's types: `covariance`, `mean`, `latents`, `contrast`, `poses`; a part whose
+        truth is not known is left out.
+    """
+    estimate = _as_estimate(run)
+    known = truth if isinstance(truth, Truth) else Truth.load(truth)
+    _check_extent(estimate.model, known)
+    model = estimate.model
+    known = known.resampled(model.box_size).select(estimate.row)
+    k_c = model.box_size / 4 if k_c is None else k_c
+    extent = model.box_size * model.pixel_size_angstrom
+    parts = {
+        "covariance": _covariance_metrics(model, known, k_c),
+        "mean": _mean_metrics(model, known, k_c),
+        "latents": _latent_metrics(estimate, known),
+        "contrast": _contrast_metrics(estimate, known),
+        "poses": _pose_metrics(estimate, known),
+    }
+    head = {
+        "particles": len(estimate.row),
+        "rank": model.rank,
+        "compared_to_angstrom": extent / k_c,
+    }
+    return {**head, **{name: part for name, part in parts.items() if part}}
+
+
+def _as_estimate(run: str | Path | Run | Fit | Estimate) -> Estimate:
+    from solvar.estimation.model import Fit
+    from solvar.results.run import Run
+
+    if isinstance(run, Estimate):
+        return run
+    if isinstance(run, Fit):
+        return Estimate.from_fit(run)
+    return Estimate.from_run(run if isinstance(run, Run) else Run(run))
+
+
+def _check_extent(model: LowRankModel, truth: Truth) -> None:
+    ours = model.box_size * model.pixel_size_angstrom
+    theirs = truth.box_size * truth.pixel_size_angstrom
+    if abs(ours / theirs - 1) > 1e-3:
+        raise InputError(
+            f"describes a box of {theirs:.1f} Å, the run's volumes one of {ours:.1f} Å",
+            file=truth.folder,
+            remedy="give the truth of the particles that were run",
+        )
+
+
+def _covariance_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[str, Any]:
+    true = truth.eigenvolumes
+    if true is None or not len(true):
+        return {}
+    curve = covariance.captured_variance_by_rank(model.eigenvolumes, true, truth.mask, k_c)
+    angles = covariance.principal_angles(model.eigenvolumes, true[: model.rank], truth.mask, k_c)
+    true_eigenvalues = (true.astype(np.float64) ** 2).sum(axis=(1, 2, 3))
+    return {
+        "captured_variance": float(curve[-1]) if len(curve) else 0.0,
+        "captured_variance_by_rank": curve.tolist(),
+        "principal_angles_degree": angles.tolist(),
+        "eigenvalues": model.eigenvalues.tolist(),
+        "true_eigenvalues": true_eigenvalues.tolist(),
+    }
+
+
+def _mean_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[str, Any]:
+    if truth.mean is None:
+        return {}
+    return {
+        "correlation": covariance.band_correlation(model.mean, truth.mean, truth.mask, k_c),
+    }
+
+
+def _latent_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
+    z = estimate.posterior.z
+    coordinate = truth.state_coordinate if truth.latent is None else truth.latent
+    metrics: dict[str, Any] = {}
+    if coordinate is None or not z.shape[1]:
+        return metrics
+    metrics["knn_spearman"] = latents.knn_spearman(z, coordinate).tolist()
+    metrics["knn_r2"] = latents.embedding_r2(z, coordinate, "knn").tolist()
+    metrics["linear_r2"] = latents.embedding_r2(z, coordinate, "ridge").tolist()
+    if truth.latent is not None and truth.eigenvolumes is not None and truth.mean is not None:
+        true_z = latents.latents_in_basis(
+            truth.latent[:, : len(truth.eigenvolumes)],
+            truth.eigenvolumes,
+            estimate.model.eigenvolumes,
+            truth.mean - estimate.model.mean,
+        )
+        metrics["calibration_chi2"] = latents.calibration_chi2(
+            z, true_z, estimate.posterior.precision
+        )
+    return metrics
+
+
+def _contrast_metrics(estimate: Estimate, truth: Truth) -> dict[str, float]:
+    if truth.contrast is None:
+        return {}
+    return latents.contrast_agreement(estimate.posterior.contrast, truth.contrast)
+
+
+def _pose_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
+    if truth.rotation is None or truth.shift_angstrom is None:
+        return {}
+    errors = pose_errors(
+        estimate.rotation, estimate.shift_angstrom, truth.rotation, truth.shift_angstrom
+    )
+    return errors.summary(truth.image_pixel_size_angstrom)
