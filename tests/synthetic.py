@@ -42,8 +42,14 @@ def make_particles(folder: Path, count: int, box: int, seed: int = 0) -> Particl
 
 
 def make_fit(
-    folder: Path, *, rank: int = 3, count: int = 40, box: int = 16, halfsets: bool = True, seed: int = 0
-) -> Fit:  # fmt: skip
+    folder: Path,
+    *,
+    rank: int = 3,
+    count: int = 40,
+    box: int = 16,
+    halfsets: bool = True,
+    seed: int = 0,
+) -> Fit:
     """A fit in which everything has the right shape and nothing was estimated."""
     rng = np.random.default_rng(seed)
     grid = np.indices((box, box, box)) - box // 2

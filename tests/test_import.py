@@ -37,7 +37,7 @@ def test_every_public_name_can_be_imported(name):
     if name == "fit":
         pytest.importorskip("solvar.estimation.fit")
     if name == "evaluate":
-        pytest.importorskip("solvar.evaluation.evaluate")
+        pytest.importorskip("solvar.evaluation.report")
     assert getattr(solvar, name) is not None
     assert name in dir(solvar)
 

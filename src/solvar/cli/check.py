@@ -31,9 +31,11 @@ def check(
     """
     from solvar.cli.console import make_progress, output, print_json
     from solvar.cli.tables import findings_table
-    from solvar.estimation.check import check_particles
 
     table = reading.read(particles)
+
+    from solvar.estimation.check import check_particles
+
     report = check_particles(table, settings, every_image=every_image, progress=make_progress())
     if as_json:
         findings = [asdict(finding) for finding in report.findings]

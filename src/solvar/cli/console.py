@@ -53,6 +53,8 @@ class RichProgress:
     @contextmanager
     def step(self, name: str, total: int, unit: str = "particles") -> Iterator[Step]:
         """Show a bar until the context ends; steps may be nested."""
+        from rich.markup import escape
+
         if self._depth == 0:
             self._bars = _bars(self.console)
             self._bars.start()
@@ -62,7 +64,7 @@ class RichProgress:
         try:
             yield bar
             line = _finished(name, bar.done, unit, time.perf_counter() - started)
-            self._bars.console.print(f"[green]✓[/green] {line}")
+            self._bars.console.print(f"[green]✓[/green] {escape(line)}")
         finally:
             self._bars.remove_task(bar.task)
             self._depth -= 1
@@ -71,8 +73,10 @@ class RichProgress:
 
     def message(self, text: str) -> None:
         """Print `text` above the bars."""
+        from rich.markup import escape
+
         console = self._bars.console if self._depth else self.console
-        console.print(f"[cyan]·[/cyan] {text}")
+        console.print(f"[cyan]·[/cyan] {escape(text)}")
 
 
 class _Bar:
@@ -95,12 +99,12 @@ def _bars(console: Console) -> Any:
             return rich_progress.Text(_rate(task.speed, task.fields["unit"]), style="cyan")
 
     return rich_progress.Progress(
-        rich_progress.TextColumn("{task.description:<22}"),
+        rich_progress.TextColumn("{task.description:<22}", markup=False),
         rich_progress.BarColumn(bar_width=28),
         rich_progress.TaskProgressColumn(),
         Rate(),
         rich_progress.TimeRemainingColumn(),
-        rich_progress.TextColumn("[dim]{task.fields[note]}"),
+        rich_progress.TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=console,
         transient=True,
         refresh_per_second=8,

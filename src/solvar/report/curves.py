@@ -44,7 +44,7 @@ def _bars(axes: Axes, run: Run, reliable: np.ndarray) -> None:
         for x, height in zip(number, share, strict=True):
             axes.text(x, height, f"{height:.2g}", ha="center", va="bottom", fontsize=7)
     axes.set_ylabel("Share of the variance (%)")
-    axes.set_title("How much the molecule varies along each component")
+    axes.set_title("How much each component moves")
     step = 1 + run.rank // 16
     axes.set_xticks(number[::step])
     axes.set_xlim(0.4, run.rank + 0.6)
@@ -89,7 +89,7 @@ def draw_resolution(run: Run, path: Path) -> bool:
         curves.plot(diagonal, color=style.VERMILION, label="variability (covariance)")
         curves.set_title("Mean and variability")
         curves.set_ylabel("Fourier shell correlation")
-        curves.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.02, 1.0))
+        curves.legend(fontsize=8, handlelength=1.2, loc="upper right", bbox_to_anchor=(1.02, 1.0))
         components = figure.add_axes((0.72, 0.16, 0.26, 0.72))
         _component_curves(components, run, box_angstrom)
     return True
@@ -119,7 +119,7 @@ def _component_curves(axes: Axes, run: Run, box_angstrom: float) -> None:
     for j, curve in enumerate(validation.component_fsc):
         reliable = bool(validation.reliable[j]) and j < len(style.CYCLE)
         resolution = validation.component_resolution[j]
-        reach = f"{resolution:.1f} Å" if np.isfinite(resolution) else "none"
+        reach = f"{resolution:.1f} Å" if np.isfinite(resolution) else "not resolved"
         axes.plot(
             curve,
             color=style.CYCLE[j] if reliable else style.PALE,
@@ -128,7 +128,7 @@ def _component_curves(axes: Axes, run: Run, box_angstrom: float) -> None:
         )
     axes.set_title("Single components")
     if validation.reliable[: len(style.CYCLE)].any():
-        axes.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.02, 1.0))
+        axes.legend(fontsize=8, handlelength=1.2, loc="upper right", bbox_to_anchor=(1.02, 1.0))
     else:
         axes.text(0.5, 0.9, "no component passes", transform=axes.transAxes, ha="center")
 

@@ -99,9 +99,9 @@ def _density(
 
     bins = int(np.clip(np.sqrt(len(x)), 40, 160))
     counts, _, _ = np.histogram2d(y, x, bins=bins, range=(y_limits, x_limits))
-    counts = gaussian_filter(counts, bins / 70)
+    counts = np.sqrt(gaussian_filter(counts, bins / 35))  # the root shows sparse states too
     axes.imshow(
-        np.ma.masked_less(counts, 1e-3 * counts.max()), origin="lower", aspect="auto",
+        counts, origin="lower", aspect="auto",
         extent=(*x_limits, *y_limits), cmap=style.DENSITY, interpolation="bilinear",
     )  # fmt: skip
 

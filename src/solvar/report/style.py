@@ -28,7 +28,7 @@ CYCLE = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE)
 INK, GREY, PALE = "#262626", "#767676", "#C8C8C8"
 
 # Diverging and sequential maps of even lightness.
-DIVERGING, DENSITY, GRAYSCALE = "RdBu_r", "viridis", "gray"
+DIVERGING, DENSITY, GRAYSCALE = "RdBu_r", "Blues", "gray"
 
 _RC = {
     "font.size": 9,
@@ -92,7 +92,7 @@ def resolution_ticks(shells: int, box_angstrom: float) -> tuple[list[float], lis
     nice = [100, 50, 30, 20, 15, 12, 10, 8, 7, 6, 5, 4.5, 4, 3.5, 3, 2.5, 2, 1.5, 1]
     for resolution in nice:
         shell = box_angstrom / resolution
-        far_enough = not positions or shell - positions[-1] >= shells / 9
+        far_enough = not positions or shell - positions[-1] >= shells / 10
         if shells / 12 <= shell <= shells - 1 and far_enough:
             positions.append(shell)
             labels.append(f"{resolution:g}")

@@ -53,7 +53,7 @@ def draw_motion(run: Run, path: Path) -> None:
     sigma = np.sqrt(np.maximum(run.model.eigenvalues[:shown], 0))
     mean = run.model.mean[crop]
     columns = ("−2σ", "mean", "+2σ", "what changes")
-    with style.figure(path, 6.4, 0.55 + 1.42 * shown) as figure:
+    with style.figure(path, 6.4, 0.32 + 1.35 * shown) as figure:
         grid = _Grid(figure, rows=shown, columns=4, left=1.05, top=0.3)
         for row in range(shown):
             shift = 2 * sigma[row] * run.model.eigenvolumes[row][crop]
