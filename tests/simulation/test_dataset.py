@@ -7,6 +7,7 @@ import starfile
 from pydantic import ValidationError
 
 from solvar.imaging.rotations import from_euler
+from solvar.particles import read_particles
 from solvar.simulation import SimulationSettings, blob_volume, simulate
 from solvar.simulation.truth import conformation_volumes
 
@@ -131,6 +132,21 @@ def test_written_files_describe_the_particles_exactly(written):
     assert sorted(set(table["rlnRandomSubset"])) == [1, 2]
     assert list(optics["rlnImagePixelSize"]) == [5.0, 5.0]
     assert set(table["rlnOpticsGroup"]) == {1, 2}
+
+
+def test_the_reader_finds_the_particles_that_were_written(written):
+    particles, _, star = written
+    found = read_particles(star)
+    np.testing.assert_allclose(found.poses.rotation, particles.poses.rotation, atol=1e-6)
+    np.testing.assert_allclose(
+        found.poses.shift_angstrom, particles.poses.shift_angstrom, atol=1e-5
+    )
+    for name in ("defocus_u_angstrom", "defocus_v_angstrom", "defocus_angle_radian"):
+        expected = getattr(particles.ctf, name)
+        np.testing.assert_allclose(getattr(found.ctf, name), expected, rtol=1e-6)
+    np.testing.assert_array_equal(found.optics_group, particles.optics_group)
+    np.testing.assert_array_equal(found.halfset, particles.halfset)
+    np.testing.assert_allclose(found.optics.voltage_kv, particles.optics.voltage_kv)
 
 
 def test_written_stack_is_float32_with_its_pixel_size_and_is_valid(written):

@@ -15,6 +15,9 @@ _MOST_QUERIES = 20_000  # neighbours of more particles than these add cost and n
 def whitened(z: Float64) -> Float64:
     """Latents (N, r) centred and with unit covariance; directions without variance are dropped."""
     centred = z - z.mean(axis=0)
+    # to one scale first: eigenvalues may span more decades than the next step resolves
+    spread = centred.std(axis=0)
+    centred = centred[:, spread > 0] / spread[spread > 0]
     variance, axes = np.linalg.eigh(centred.T @ centred / max(len(z), 1))
     keep = variance > 1e-10 * max(variance.max(initial=0.0), 1e-300)
     return centred @ (axes[:, keep] / np.sqrt(variance[keep]))
@@ -86,7 +89,7 @@ def knn_spearman(
     -------
     (d,) float64
     """
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
     from sklearn.neighbors import NearestNeighbors
 
     features, target = whitened(z), _columns(coordinate)
@@ -102,22 +105,15 @@ def knn_spearman(
     itself = nearest == asked[:, None]
     itself[~itself.any(axis=1), -1] = True
     others = nearest[~itself].reshape(len(asked), count)
-    predicted = target[others].mean(axis=1)
-    return np.array(
-        [
-            spearmanr(predicted[:, axis], target[asked, axis]).statistic
-            for axis in range(target.shape[1])
-        ]
-    )
+    predicted, true = rankdata(target[others].mean(axis=1), axis=0), rankdata(target[asked], axis=0)
+    return np.array([_correlation(a, b) for a, b in zip(predicted.T, true.T, strict=True)])
 
 
 def contrast_agreement(contrast: Float64, truth: Float64) -> dict[str, float]:
     """Correlation and RMSE of contrasts (N,), both divided by their means first."""
     estimate, true = contrast / contrast.mean(), truth / truth.mean()
-    spread = estimate.std() * true.std()
-    covariance = float(((estimate - 1) * (true - 1)).mean())
     return {
-        "correlation": covariance / float(spread) if spread > 1e-12 else 0.0,
+        "correlation": _correlation(estimate, true),
         "rmse": float(np.sqrt(((estimate - true) ** 2).mean())),
         "true_spread": float(true.std()),
     }
@@ -172,6 +168,13 @@ def latents_in_basis(
     if mean_difference is None:
         return coordinates
     return coordinates + (basis @ mean_difference.ravel()).astype(np.float64)
+
+
+def _correlation(first: Float64, second: Float64) -> float:
+    """Correlation coefficient; 0 where one of the two does not vary."""
+    spread = float(first.std() * second.std())
+    covariance = float(((first - first.mean()) * (second - second.mean())).mean())
+    return covariance / spread if spread > 1e-12 else 0.0
 
 
 def _neighbours(count: int) -> int:

@@ -1,0 +1,214 @@
+"""Truth folders and the whole comparison of a run with them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from solvar.errors import InputError
+from solvar.estimation.model import Fit, LowRankModel, Posterior
+from solvar.estimation.settings import FitSettings
+from solvar.evaluation import Estimate, Truth, captured_variance, evaluate
+from solvar.imaging.fourier import crop_volume
+from solvar.particles import read_particles
+from solvar.results.provenance import record
+from solvar.results.writer import prepare_folder, write_run
+from solvar.simulation import SimulationSettings, simulate
+
+
+@pytest.fixture(scope="module")
+def gaussian(tmp_path_factory):
+    """A set with exact latents, on disk, and the estimate that an ideal program would make."""
+    settings = SimulationSettings(
+        particles=600, box_size=32, pixel_size=5.0, heterogeneity="gaussian", rank=3, seed=1
+    )
+    folder = tmp_path_factory.mktemp("gaussian")
+    particles = simulate(settings)
+    particles.write(folder)
+    return particles, folder, ideal_estimate(particles)
+
+
+def ideal_estimate(particles):
+    truth = particles.truth_volumes()
+    variance = (truth.eigenvolumes.astype(float) ** 2).sum(axis=(1, 2, 3))
+    rng = np.random.default_rng(0)
+    error = rng.standard_normal(particles.latent.shape) * np.sqrt(0.1 * variance)
+    precision = np.broadcast_to(np.diag(10 / variance), (len(particles), 3, 3))
+    unit = truth.eigenvolumes / np.sqrt(variance)[:, None, None, None].astype(np.float32)
+    model = LowRankModel(truth.mean, unit, variance, truth.mask, 5.0)
+    posterior = Posterior(
+        particles.latent + error, precision, 2 * particles.contrast, np.zeros(len(particles))
+    )
+    poses = particles.poses
+    row = np.arange(len(particles))
+    return Estimate(model, posterior, row, poses.rotation, poses.shift_angstrom)
+
+
+def rows_of(estimate, index):
+    posterior = estimate.posterior
+    return Estimate(
+        estimate.model,
+        Posterior(
+            posterior.z[index],
+            posterior.precision[index],
+            posterior.contrast[index],
+            posterior.log_likelihood[index],
+        ),
+        estimate.row[index],
+        estimate.rotation[index],
+        estimate.shift_angstrom[index],
+    )
+
+
+def test_an_ideal_estimate_gets_ideal_marks(gaussian):
+    _, folder, estimate = gaussian
+    metrics = evaluate(estimate, folder)
+    assert metrics["covariance"]["captured_variance"] == pytest.approx(1, abs=1e-3)
+    assert max(metrics["covariance"]["principal_angles_degree"]) < 0.1
+    assert metrics["mean"]["correlation"] == pytest.approx(1, abs=1e-5)
+    assert min(metrics["latents"]["knn_spearman"]) > 0.8
+    assert metrics["latents"]["calibration_chi2"] == pytest.approx(1, abs=0.1)
+    assert metrics["contrast"]["rmse"] < 1e-6
+    assert metrics["poses"]["out_of_plane_degree"]["rms"] < 1e-5
+    assert metrics["poses"]["shift_px"]["rms"] < 1e-5
+
+
+def test_a_run_folder_and_the_fit_it_was_written_from_get_the_same_marks(gaussian, tmp_path):
+    _, folder, estimate = gaussian
+    particles, settings = read_particles(folder / "particles.star"), FitSettings(rank=3)
+    fit = Fit(
+        particles=particles,
+        settings=settings,
+        model=estimate.model,
+        posterior=estimate.posterior,
+        validation=None,
+        noise_power=np.ones((1, 17)),
+        prior_precision=np.ones(17),
+        inverted=False,
+    )
+    run = prepare_folder(tmp_path / "run")
+    write_run(run, fit, record(particles, settings))
+    from_folder, from_memory = evaluate(run, folder), evaluate(fit, folder)
+    assert from_folder["covariance"] == from_memory["covariance"]
+    assert from_folder["contrast"] == from_memory["contrast"]
+    assert from_folder["poses"]["out_of_plane_degree"]["rms"] < 1e-4
+
+
+def test_metrics_are_plain_json(gaussian):
+    _, folder, estimate = gaussian
+    metrics = evaluate(estimate, folder)
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+
+
+def test_particles_are_matched_by_row_in_any_order(gaussian):
+    _, folder, estimate = gaussian
+    shuffled = rows_of(estimate, np.random.default_rng(1).permutation(600)[:400])
+    metrics = evaluate(shuffled, folder)
+    assert metrics["particles"] == 400
+    assert metrics["contrast"]["correlation"] == pytest.approx(1)
+    assert metrics["poses"]["out_of_plane_degree"]["rms"] < 1e-5
+
+
+def test_a_downsampled_run_is_compared_with_cropped_truth(gaussian):
+    _, folder, estimate = gaussian
+    model = estimate.model
+    cropped = crop_volume(model.eigenvolumes, 24)
+    norm = np.sqrt((cropped**2).sum(axis=(1, 2, 3), keepdims=True))
+    small = LowRankModel(
+        crop_volume(model.mean, 24), cropped / norm, model.eigenvalues, model.mask, 5.0 * 32 / 24
+    )
+    coarse = Estimate(
+        small, estimate.posterior, estimate.row, estimate.rotation, estimate.shift_angstrom
+    )
+    metrics = evaluate(coarse, folder)
+    assert metrics["covariance"]["captured_variance"] == pytest.approx(1, abs=1e-3)
+    # the ratio of pixel sizes does not enter the pose errors, which are in original pixels
+    assert metrics["poses"]["shift_px"]["rms"] < 1e-5
+
+
+def test_a_run_without_components_is_judged_without_latents(gaussian):
+    _, folder, estimate = gaussian
+    model, posterior = estimate.model, estimate.posterior
+    empty = Estimate(
+        LowRankModel(model.mean, model.eigenvolumes[:0], np.empty(0), model.mask, 5.0),
+        Posterior(
+            posterior.z[:, :0],
+            posterior.precision[:, :0, :0],
+            posterior.contrast,
+            posterior.log_likelihood,
+        ),
+        estimate.row,
+        estimate.rotation,
+        estimate.shift_angstrom,
+    )
+    metrics = evaluate(empty, folder)
+    assert metrics["covariance"]["captured_variance"] == 0
+    assert "latents" not in metrics and "poses" in metrics
+
+
+def test_truth_of_other_particles_is_refused(gaussian):
+    _, folder, estimate = gaussian
+    beyond = Estimate(
+        estimate.model,
+        estimate.posterior,
+        estimate.row + 1,
+        estimate.rotation,
+        estimate.shift_angstrom,
+    )
+    with pytest.raises(InputError, match="600 particles, not row 601"):
+        evaluate(beyond, folder)
+    model = estimate.model
+    wrong = LowRankModel(model.mean, model.eigenvolumes, model.eigenvalues, model.mask, 4.0)
+    with pytest.raises(InputError, match=r"160\.0 Å"):
+        evaluate(
+            Estimate(wrong, estimate.posterior, estimate.row, estimate.rotation, beyond.rotation),
+            folder,
+        )
+
+
+@pytest.mark.parametrize("heterogeneity", ["hinge-loop", "discrete", "rigid"])
+def test_what_simulate_writes_is_what_truth_reads(tmp_path, heterogeneity):
+    settings = SimulationSettings(
+        particles=20, box_size=16, pixel_size=8.0, heterogeneity=heterogeneity
+    )
+    particles = simulate(settings)
+    particles.write(tmp_path)
+    truth, volumes = Truth.load(tmp_path), particles.truth_volumes()
+    np.testing.assert_allclose(truth.rotation, particles.poses.rotation)
+    np.testing.assert_allclose(truth.shift_angstrom, particles.poses.shift_angstrom)
+    np.testing.assert_allclose(truth.contrast, particles.contrast)
+    np.testing.assert_allclose(truth.mean, volumes.mean)
+    if heterogeneity == "rigid":
+        assert truth.eigenvolumes is None and truth.state_coordinate is None
+    else:
+        np.testing.assert_allclose(truth.eigenvolumes, volumes.eigenvolumes)
+        np.testing.assert_allclose(truth.state_coordinate, particles.ensemble.coordinate)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "complaint"),
+    [
+        (None, "there is no gt.npz"),
+        ({"L": 16}, "column apix"),
+        ({"L": 16, "apix": -1.0}, "column apix"),
+        ({"L": 16, "apix": 2.0, "contrast": np.ones(3), "rotations": np.ones((4, 3, 3))}, "rows"),
+        ({"L": 16, "apix": 2.0, "contrast": np.array([None], object)}, "cannot be read"),
+    ],
+)
+def test_a_bad_truth_folder_is_refused_in_one_sentence(tmp_path, arrays, complaint):
+    if arrays is not None:
+        np.savez(tmp_path / "gt.npz", **arrays)
+    with pytest.raises(InputError, match=complaint):
+        Truth.load(tmp_path)
+
+
+def test_the_reference_data_are_read_as_they_are(shared_data):
+    truth = Truth.load(shared_data / "adk_64")
+    assert truth.count == 3000 and truth.box_size == 64 and len(truth.volumes) == 12
+    assert truth.eigenvolumes.shape == (10, 64, 64, 64)
+    assert truth.state_coordinate.shape == (3000, 1)
+    assert captured_variance(truth.eigenvolumes[:4], truth.eigenvolumes, k_c=32) == pytest.approx(1)
+    # masked and at half Nyquist the best subspace differs a little from the unmasked one
+    assert captured_variance(truth.eigenvolumes[:4], truth.eigenvolumes, mask=truth.mask) > 0.995
+    random = np.random.default_rng(0).standard_normal((4, 64, 64, 64))
+    assert captured_variance(random, truth.eigenvolumes, mask=truth.mask) < 0.02
