@@ -41,7 +41,7 @@ def _bars(axes: Axes, run: Run, reliable: np.ndarray) -> None:
     axes.bar(number, share, color=colours, width=0.72)
     axes.set_ylim(0, 1.15 * max(share.max(), 1e-9))
     if run.rank <= 16:
-        for x, height in zip(number, share, strict=True):
+        for x, height in zip(number.tolist(), share.tolist(), strict=True):
             axes.text(x, height, f"{height:.2g}", ha="center", va="bottom", fontsize=7)
     axes.set_ylabel("Share of the variance (%)")
     axes.set_title("How much each component moves")

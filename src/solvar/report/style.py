@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ INK, GREY, PALE = "#262626", "#767676", "#C8C8C8"
 # Diverging and sequential maps of even lightness.
 DIVERGING, DENSITY, GRAYSCALE = "RdBu_r", "Blues", "gray"
 
-_RC = {
+_RC: Any = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 10,
@@ -88,7 +88,8 @@ def resolution_ticks(shells: int, box_angstrom: float) -> tuple[list[float], lis
     labels : list of str
         In Å.
     """
-    positions, labels = [], []
+    positions: list[float] = []
+    labels: list[str] = []
     nice = [100, 50, 30, 20, 15, 12, 10, 8, 7, 6, 5, 4.5, 4, 3.5, 3, 2.5, 2, 1.5, 1]
     for resolution in nice:
         shell = box_angstrom / resolution
