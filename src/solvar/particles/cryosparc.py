@@ -105,9 +105,9 @@ def _join(path: Path, passthrough: tuple[Path, ...]) -> Fields:
             )
         order = np.argsort(extra["uid"], kind="stable")
         place = np.searchsorted(extra["uid"], fields["uid"], sorter=order)
-        match = order[np.minimum(place, len(order) - 1)] if len(order) else order
-        if not len(order) or np.any(extra["uid"][match] != fields["uid"]):
-            lost = np.flatnonzero(extra["uid"][match] != fields["uid"]) if len(order) else [0]
+        match = order[np.minimum(place, len(order) - 1)]
+        lost = np.flatnonzero(extra["uid"][match] != fields["uid"])
+        if len(lost):
             raise InputError(
                 f"has no row for uid {fields['uid'][lost[0]]} (row {lost[0] + 1} of {path})",
                 file=other,
@@ -125,15 +125,17 @@ def _load(path: Path) -> NDArray[Any]:
         raise InputError(
             f"cannot be read as a .cs file ({error})", file=path, remedy="export it again"
         ) from error
-    if array.dtype.names is None or array.ndim != 1:
-        raise InputError("is not a table with named columns", file=path, remedy="export it again")
+    if array.dtype.names is None or array.ndim != 1 or not len(array):
+        raise InputError(
+            "is not a table with named columns and rows", file=path, remedy="export it again"
+        )
     return array
 
 
 def _stacks(paths: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Distinct image files and the index of each row's."""
     # rows of one stack mostly follow each other: sort one string a run, not one a row
-    starts = np.flatnonzero(np.r_[True, paths[1:] != paths[:-1]]) if len(paths) else np.arange(0)
+    starts = np.flatnonzero(np.r_[True, paths[1:] != paths[:-1]])
     names, inverse = np.unique(paths[starts], return_inverse=True)
     lengths = np.diff(np.r_[starts, len(paths)])
     decoded = [n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist()]

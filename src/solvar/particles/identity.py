@@ -12,7 +12,7 @@ UInt64 = NDArray[np.uint64]
 
 
 def mix(values: UInt64) -> UInt64:
-    """SplitMix64's finaliser (Steele et al. 2014): a random-looking bijection of 64-bit integers."""
+    """SplitMix64 (Steele et al. 2014): a random-looking bijection of 64-bit integers."""
     with np.errstate(over="ignore"):
         x = values + np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -7,11 +7,9 @@ as they do not contradict themselves. RELION's angles give R = Rz(rot)·Ry(tilt)
 
 from __future__ import annotations
 
-import linecache
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +18,7 @@ from solvar.errors import InputError
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
 from solvar.particles.relion_tomo import refuse_subtomograms
 from solvar.particles.relion_write import write_star
+from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
 from solvar.particles.table import Format, ParticleTable, ReadOptions, group_rows
 
 if TYPE_CHECKING:
@@ -29,9 +28,8 @@ log = logging.getLogger(__name__)
 
 Float64 = NDArray[np.float64]
 
-_REFINEMENT = "pass the particle star file of a 3D refinement (run_data.star)"
 _CTF_REMEDY = "pass a star file with CTF parameters, or --ctf ctf.pkl"
-_POSE_REMEDY = _REFINEMENT + ", or --poses poses.pkl"
+_POSE_REMEDY = REFINEMENT + ", or --poses poses.pkl"
 _ORIGIN_TOLERANCE_ANGSTROM = 1e-3
 _COLUMNS = {
     "rotation": "rlnAngleRot, rlnAngleTilt, rlnAnglePsi",
@@ -67,6 +65,8 @@ def read(path: Path, options: ReadOptions) -> ParticleTable:
     """Read the particle block with the optics it refers to."""
     blocks = read_blocks(path)
     table = _Columns(path, blocks[particle_block(blocks, path)], _optics_block(blocks, path))
+    if not len(table):
+        raise InputError("holds no particles", file=path, remedy=REFINEMENT)
     refuse_subtomograms(path, table.particles, table.optics)
     _refuse_premultiplied(table)
     stack_names, stack_index, frame = _images(table)
@@ -85,57 +85,6 @@ def read(path: Path, options: ReadOptions) -> ParticleTable:
         ctf=ctf,
         poses=_poses(table) if options.poses is None else None,
         columns=_COLUMNS,
-    )
-
-
-def read_blocks(path: Path, as_text: bool = False) -> dict[str, pd.DataFrame]:
-    """Every block of a star file as a table; a block without a loop becomes one row.
-
-    Parameters
-    ----------
-    path : Path
-    as_text : bool
-        Keep every value as it is spelled in the file.
-    """
-    import pandas as pd
-    import starfile
-
-    linecache.checkcache(str(path))
-    try:
-        text_columns = _column_names(path) if as_text else []
-        raw = starfile.read(path, always_dict=True, parse_as_string=text_columns)
-    # starfile and pandas raise whatever a damaged table makes them stumble over
-    except Exception as error:
-        raise InputError(
-            f"cannot be read as a star file ({str(error).strip()})",
-            file=path,
-            remedy="check that every row has one value per column",
-        ) from error
-    tables = {
-        name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block or {}])
-        for name, block in raw.items()
-    }
-    # starfile reads the text "nan" as a missing value even in text columns
-    return {n: t.fillna("nan") for n, t in tables.items()} if as_text else tables
-
-
-def _column_names(path: Path) -> list[str]:
-    with path.open(encoding="utf-8") as file:
-        return [line.split()[0][1:] for line in file if line.lstrip().startswith("_")]
-
-
-def particle_block(blocks: Mapping[str, Any], path: Path) -> str:
-    """Name of the block that holds the particles: the one with image names."""
-    named = [n for n, block in blocks.items() if "rlnImageName" in block.columns]
-    for name in ("particles", "images", "", *named):
-        if name in named:
-            return name
-    found = ", ".join(f"data_{n}" for n in blocks) or "no data block"
-    raise InputError(
-        f"is missing ({found} in the file)",
-        file=path,
-        column="rlnImageName",
-        remedy=_REFINEMENT,
     )
 
 
@@ -199,10 +148,10 @@ class _Columns:
         return place
 
 
-def _optics_block(blocks: Mapping[str, pd.DataFrame], path: Path) -> pd.DataFrame | None:
+def _optics_block(blocks: dict[str, pd.DataFrame], path: Path) -> pd.DataFrame | None:
     optics = blocks.get("optics")
     if optics is not None and not len(optics):
-        raise InputError("the data_optics block is empty", file=path, remedy=_REFINEMENT)
+        raise InputError("the data_optics block is empty", file=path, remedy=REFINEMENT)
     return optics
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.particles.particle_set import ParticleSet
+from solvar.particles.star_blocks import particle_block, read_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,8 +74,6 @@ def write_star(
 
 def _original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:
     """The blocks of the source with the particles' rows in the particles' order, as text."""
-    from solvar.particles.relion import particle_block, read_blocks
-
     blocks = read_blocks(particles.source, as_text=True)
     name = particle_block(blocks, particles.source)
     table = blocks[name]

@@ -122,10 +122,16 @@ def _encode(text: str, codec: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    return b""
+
+
 _ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _NdarrayMarker,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
+    # how protocols 0 to 2 spell the bytes of an empty array
+    ("__builtin__", "bytes"): _no_bytes,
     # numpy 2 renamed numpy.core to numpy._core; both spellings are in circulation
     **{
         (f"numpy.{core}.{module}", name): stand_in

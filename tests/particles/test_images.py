@@ -1,0 +1,159 @@
+"""Image stacks: order, types, downsampling, and what is wrong with damaged ones."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import mrcfile
+import numpy as np
+import pytest
+
+from particles import particle_files as files
+from particles.particle_files import COLUMNS_31, changed, with_value
+from solvar.errors import InputError
+from solvar.particles import ImageStack, read_particles
+from solvar.particles.images import downsample
+
+
+def _many_stacks(folder, count=70, depth=3):
+    """Particles that jump between `count` stacks, and their images."""
+    rng = np.random.default_rng(1)
+    images = rng.standard_normal((count, depth, files.BOX, files.BOX)).astype(np.float32)
+    for i, stack in enumerate(images):
+        files.write_stack(folder / f"s{i}.mrcs", stack)
+    place = rng.permutation(count * depth)
+    names = [f"{p % depth + 1:06d}@s{p // depth}.mrcs" for p in place]
+    columns = {k: [v[0]] * len(names) for k, v in COLUMNS_31.items()}
+    path = folder / "particles.star"
+    path.write_text(files.star_text(changed(columns, rlnImageName=names)))
+    return read_particles(path), images.reshape(-1, files.BOX, files.BOX)[place]
+
+
+def test_images_come_in_the_order_that_was_asked_for(tmp_path):
+    particles, images = _many_stacks(tmp_path)
+    stack = ImageStack(particles)
+    index = np.random.default_rng(2).integers(0, len(particles), 100)
+    np.testing.assert_array_equal(stack.read(index), images[index])
+    assert stack.read(np.array([], dtype=int)).shape == (0, files.BOX, files.BOX)
+    assert len(stack._maps) <= 64
+
+
+def test_threads_may_share_a_stack(tmp_path):
+    particles, images = _many_stacks(tmp_path)
+    stack = ImageStack(particles)
+    batches = np.random.default_rng(3).integers(0, len(particles), (40, 50))
+    with ThreadPoolExecutor(4) as pool:
+        for index, got in zip(batches, pool.map(stack.read, batches), strict=True):
+            np.testing.assert_array_equal(got, images[index])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "float32", "uint16", "float16", ">f4", ">i2"])
+def test_every_pixel_type_is_read_as_float32(tmp_path, dtype):
+    path = files.write_star31(tmp_path)
+    images = np.random.default_rng(0).integers(0, 100, (files.COUNT, files.BOX, files.BOX))
+    files.write_stack(tmp_path / "stack.mrcs", images.astype(dtype))
+    got = ImageStack(read_particles(path)).read([2, 0])
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, images[[2, 0]])
+
+
+def test_extended_header_is_skipped(tmp_path):
+    path = files.write_star31(tmp_path)
+    images = files.write_stack(tmp_path / "stack.mrcs")
+    with mrcfile.open(tmp_path / "stack.mrcs", "r+") as file:
+        file.set_extended_header(np.zeros(160, dtype="V1"))
+    np.testing.assert_array_equal(ImageStack(read_particles(path)).read([1])[0], images[1])
+
+
+def _coefficients(image):
+    """v̂(k) = Σ v(n) exp(-2πi k·n/L), n from index L // 2, as a direct sum over a few k."""
+    side = image.shape[-1]
+    n = np.arange(side) - side // 2
+    k = np.arange(-3, 4)
+    wave = np.exp(-2j * np.pi * np.outer(k, n) / side)
+    return wave @ image @ wave.T
+
+
+@pytest.mark.parametrize("side", [16, 17])
+@pytest.mark.parametrize("box_size", [8, 9, 14, 15])
+def test_downsampling_leaves_fourier_coefficients_unchanged(side, box_size):
+    image = np.random.default_rng(0).standard_normal((2, side, side)).astype(np.float32)
+    small = downsample(image, box_size)
+    assert small.shape == (2, box_size, box_size) and small.dtype == np.float32
+    np.testing.assert_allclose(_coefficients(small), _coefficients(image), atol=2e-4)
+    np.testing.assert_allclose(small.sum(axis=(1, 2)), image.sum(axis=(1, 2)), atol=1e-4)
+
+
+def test_stack_downsamples_and_knows_its_pixel_size(tmp_path):
+    particles = read_particles(files.write_star31(tmp_path))
+    full, small = ImageStack(particles), ImageStack(particles, 5)
+    assert (small.box_size, small.pixel_size_angstrom) == (5, files.APIX * files.BOX / 5)
+    assert (full.box_size, full.pixel_size_angstrom) == (files.BOX, files.APIX)
+    np.testing.assert_array_equal(small.read([3, 1]), downsample(full.read([3, 1]), 5))
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _oblong(path):
+    files.write_stack(path, np.ones((files.COUNT, files.BOX, 10), np.float32))
+
+
+def _other_box(path):
+    files.write_stack(path, np.ones((files.COUNT, 10, 10), np.float32))
+
+
+def _fewer(path):
+    files.write_stack(path, np.ones((4, files.BOX, files.BOX), np.float32))
+
+
+def _complex(path):
+    files.write_stack(path, np.ones((6, files.BOX, files.BOX), np.complex64))
+
+
+DAMAGE = {
+    "missing": (lambda p: p.unlink(), r"stack.mrcs: cannot be read"),
+    "truncated": (_truncate, r"truncated: 2460 bytes where the header promises 2560; copy"),
+    "empty": (lambda p: p.write_bytes(b""), "too short for an MRC header"),
+    "not MRC": (lambda p: p.write_bytes(b"x" * 4000), "is not an MRC file"),
+    "compressed": (lambda p: p.write_bytes(b"\x1f\x8b" + bytes(2000)), "is compressed; decompress"),
+    "complex": (_complex, "has MRC mode 4; .*; convert"),
+    "oblong": (_oblong, "not square .10 × 8 pixels.; extract"),
+    "another box": (_other_box, "row 1: box size is 8 pixels in optics group krios, but 10 in"),
+    "too few images": (_fewer, "row 5: image 5 is asked for, but .* holds 4; use the stack"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_stack_is_refused_before_anything_is_read(tmp_path, case):
+    damage, pattern = DAMAGE[case]
+    particles = read_particles(files.write_star31(tmp_path))
+    damage(tmp_path / "stack.mrcs")
+    with pytest.raises(InputError, match=pattern):
+        ImageStack(particles)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"), [(np.nan, "NaN"), (np.inf, "NaN or infinite"), (None, "is constant")]
+)
+def test_broken_image_is_named_with_stack_frame_and_row(tmp_path, value, problem):
+    images = files.write_stack(tmp_path / "stack.mrcs")
+    columns = with_value(COLUMNS_31, "rlnImageName", 0, "6@stack.mrcs")
+    path = files.write_star31(tmp_path, with_value(columns, "rlnImageName", 5, "1@stack.mrcs"))
+    if value is None:
+        images[5] = 3.0
+    else:
+        images[5, 2, 2] = value
+    files.write_stack(tmp_path / "stack.mrcs", images)
+    stack = ImageStack(read_particles(path, ind=[3, 0]))
+    assert stack.read([0]).shape == (1, files.BOX, files.BOX)
+    with pytest.raises(InputError, match=rf"stack.mrcs: image 6 .*{problem}.*row 1 of"):
+        stack.read([0, 1])
+
+
+@pytest.mark.parametrize("box_size", [1, 9])
+def test_box_size_must_be_smaller_than_the_images(tmp_path, box_size):
+    particles = read_particles(files.write_star31(tmp_path))
+    with pytest.raises(InputError, match="from 2 to 8"):
+        ImageStack(particles, box_size)
