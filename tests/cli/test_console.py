@@ -5,7 +5,7 @@ import io
 import pytest
 
 from solvar.cli import console
-from solvar.cli.tables import metrics_table
+from solvar.cli.metrics import metrics_table
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,12 @@ def test_bars_are_for_terminals_only(monkeypatch):
     assert isinstance(console.make_progress(), console.RichProgress)
 
 
-def test_nested_metrics_keep_the_names_of_their_groups():
-    table = metrics_table("t", {"captured_variance": 0.91234, "pose": {"mean": [1.0, None]}})
-    names, values = (list(column.cells) for column in table.columns)
-    assert names == ["captured variance", "pose, mean"]
-    assert values == ["0.9123", "1  –"]
+def test_metrics_are_grouped_and_those_without_a_name_still_shown():
+    metrics = {
+        "rank": 4,
+        "covariance": {"captured_variance": 0.91234, "novel_measure": [1.0, None]},
+        "poses": {"shift_px": {"mean": 0.5, "rms": 1.0}},
+    }
+    names, values, _ = (list(column.cells) for column in metrics_table("t", metrics).columns)
+    assert names == ["Rank", "Captured variance", "Covariance: novel measure", "Shift error (px)"]
+    assert values == ["4", "0.9123", "1  –", "mean 0.5, rms 1"]

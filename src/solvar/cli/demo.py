@@ -78,8 +78,8 @@ def _make_room(output: Path, overwrite: bool) -> None:
 
 def _print_result(run, metrics, seconds: float) -> None:  # type: ignore[no-untyped-def]
     from solvar.cli.console import duration, output
+    from solvar.cli.metrics import metrics_table
     from solvar.cli.summary import print_summary
-    from solvar.cli.tables import metrics_table
 
     print_summary(run)
     console = output()

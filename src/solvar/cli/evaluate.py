@@ -27,7 +27,7 @@ def evaluate(
 ) -> None:
     """Compare a run with the known truth of a simulated data set."""
     from solvar.cli.console import output, print_json
-    from solvar.cli.tables import metrics_table
+    from solvar.cli.metrics import metrics_table
     from solvar.evaluation import evaluate as measure
 
     metrics = measure(run, truth)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,18 +24,6 @@ def findings_table(title: str, rows: Iterable[tuple[str, str, str]]) -> Table:
     return table
 
 
-def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
-    """Metrics by name; nested ones carry the names of their groups."""
-    from rich.markup import escape
-
-    table = plain_table(title)
-    table.add_column("metric", style="bold", overflow="fold")
-    table.add_column("value", overflow="fold")
-    for name, value in _flat(metrics):
-        table.add_row(escape(name.replace("_", " ")), escape(_shown(value)))
-    return table
-
-
 def plain_table(title: str) -> Table:
     """The look of all tables: a title on the left, one rule, no box."""
     from rich import box
@@ -46,21 +34,3 @@ def plain_table(title: str) -> Table:
         title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
         pad_edge=False,
     )  # fmt: skip
-
-
-def _flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}, ")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _shown(value: Any) -> str:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return "  ".join(_shown(item) for item in value)
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "–" if value is None else str(value)

@@ -1,0 +1,86 @@
+"""The metrics of `evaluate` as a table that says how to read each number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from solvar.cli.tables import plain_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# (group, metric): its name for people, and how to read it.
+_MEANING = {
+    ("", "particles"): ("Particles", ""),
+    ("", "rank"): ("Rank", ""),
+    ("", "compared_to_angstrom"): ("Compared up to (Å)", "volumes low-passed to this resolution"),
+    ("covariance", "captured_variance"): (
+        "Captured variance",
+        "of what the best subspace of this rank captures; 1 is perfect",
+    ),
+    ("covariance", "captured_variance_by_rank"): ("… by rank", "the same with 1, 2, … components"),
+    ("covariance", "principal_angles_degree"): (
+        "Angles to true subspace (°)",
+        "0 is perfect, 90 unrelated",
+    ),
+    ("covariance", "eigenvalues"): ("Eigenvalues", ""),
+    ("covariance", "true_eigenvalues"): ("True eigenvalues", ""),
+    ("mean", "correlation"): ("Mean volume, correlation", "1 is perfect"),
+    ("latents", "knn_spearman"): (
+        "True motions, rank correlation",
+        "predicted from the nearest latents; 1 is perfect",
+    ),
+    ("latents", "knn_r2"): ("True motions, R² (neighbours)", "1 is perfect, 0 nothing"),
+    ("latents", "linear_r2"): ("True motions, R² (linear)", "1 is perfect, 0 nothing"),
+    ("latents", "calibration_chi2"): (
+        "Calibration of error bars",
+        "1 is right; larger: error bars too small",
+    ),
+    ("contrast", "correlation"): ("Contrast, correlation", "1 is perfect"),
+    ("contrast", "rmse"): ("Contrast, rms error", "smaller than the true spread"),
+    ("contrast", "true_spread"): ("Contrast, true spread", ""),
+    ("poses", "out_of_plane_degree"): ("Viewing direction error (°)", ""),
+    ("poses", "in_plane_degree"): ("In-plane error (°)", ""),
+    ("poses", "shift_angstrom"): ("Shift error (Å)", ""),
+    ("poses", "shift_px"): ("Shift error (px)", ""),
+    ("poses", "drift"): ("Common drift, removed", ""),
+}
+
+
+def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
+    """One row a metric, grouped as `evaluate` groups them; unknown ones keep their own names."""
+    from rich.markup import escape
+
+    table = plain_table(title)
+    table.add_column("")
+    table.add_column("value", overflow="fold")
+    table.add_column("how to read it", style="dim")
+    for group, name, value in _rows(metrics):
+        plain = name.replace("_", " ")
+        unknown = f"{group}: {plain}" if group else plain
+        label, reading = _MEANING.get((group, name), (unknown[0].upper() + unknown[1:], ""))
+        table.add_row(escape(label), escape(_shown(value)), reading)
+    return table
+
+
+def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            for inner, part in value.items():
+                yield name, inner, part
+        else:
+            yield "", name, value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        parts = (f"{name.replace('_', ' ')} {_shown(part)}" for name, part in value.items())
+        return ", ".join(parts)
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return "  ".join(_shown(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.4g}" if value == 0 or abs(value) >= 1e-4 else "≈ 0"
+    return "–" if value is None else str(value)
