@@ -134,6 +134,7 @@ def test_damaged_stack_is_refused_before_anything_is_read(tmp_path, case):
         ImageStack(particles)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
     ("value", "problem"), [(np.nan, "NaN"), (np.inf, "NaN or infinite"), (None, "is constant")]
 )

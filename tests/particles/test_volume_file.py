@@ -43,6 +43,7 @@ def _write(path, data):
         file.set_data(data)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
