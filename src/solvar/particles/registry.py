@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def read_particles(
     ind: str | Path | ArrayLike | None = None,
     poses: str | Path | None = None,
     ctf: str | Path | None = None,
-    passthrough: tuple[str | Path, ...] = (),
+    passthrough: Sequence[str | Path] = (),
 ) -> ParticleSet:
     """Read the particles of a refinement.
 
@@ -47,7 +48,7 @@ def read_particles(
     poses, ctf : path, optional
         cryoDRGN pickles, one row per row of `path`; needed with an image stack, and taking the
         place of the file's own poses or CTFs otherwise.
-    passthrough : tuple of path
+    passthrough : sequence of path
         cryoSPARC passthrough files, joined by uid.
 
     Returns
