@@ -103,7 +103,7 @@ def resolution_ticks(shells: int, box_angstrom: float) -> tuple[list[float], lis
 def scale_bar(axes: Axes, extent_angstrom: float) -> None:
     """Draw a bar of a round length in the lower left of an image whose axes are in Å."""
     length = next(
-        nice for nice in (500, 200, 100, 50, 20, 10, 5, 2, 1, 0) if nice <= extent_angstrom / 3
+        nice for nice in (500, 200, 100, 50, 20, 10, 5, 2, 1, 0) if nice <= 0.4 * extent_angstrom
     )
     x, y = -0.46 * extent_angstrom, -0.44 * extent_angstrom
     axes.plot([x, x + length], [y, y], color="white", lw=3, solid_capstyle="butt")

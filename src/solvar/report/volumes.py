@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHOWN = 6
+_TINY = float(np.finfo(np.float64).tiny)
 _VIEWS = (("along z", 0), ("along y", 1), ("along x", 2))
 
 
 def draw_slices(run: Run, path: Path) -> None:
-    """Central slices of the mean and of the first eigenvolumes, three views each."""
+    """Slices of the mean and of the first eigenvolumes, each where it is strongest."""
     crop, edge_angstrom = _window(run.model)
     shown = min(run.rank, _SHOWN)
     volumes = [run.model.mean[crop], *(v[crop] for v in run.model.eigenvolumes[:shown])]
@@ -28,10 +29,11 @@ def draw_slices(run: Run, path: Path) -> None:
     with style.figure(path, 1.25 * len(volumes) + 0.7, 4.3) as figure:
         grid = _Grid(figure, rows=3, columns=len(volumes), left=0.7, top=0.42)
         for column, (volume, title) in enumerate(zip(volumes, titles, strict=True)):
-            limit = style.robust_limit(volume)
-            for row, (view, axis) in enumerate(_VIEWS):
+            slices = _strongest_slices(volume)
+            limit = float(max(np.abs(plane).max() for plane in slices)) or 1.0
+            for row, (view, _) in enumerate(_VIEWS):
                 axes = grid.axes(row, column)
-                plane = np.take(volume, volume.shape[axis] // 2, axis=axis)
+                plane = slices[row]
                 if column == 0:
                     _show(axes, plane, edge_angstrom, style.GRAYSCALE, -0.1 * limit, limit)
                     axes.text(
@@ -125,14 +127,34 @@ def _clearest_view(shift: np.ndarray) -> int:
     return int(np.argmax([np.sum(shift.sum(axis=axis) ** 2) for axis in range(3)]))
 
 
+def _strongest_slices(volume: np.ndarray) -> list[np.ndarray]:
+    """The plane across z, y and x in which `volume` has most power: what it shows lies there."""
+    power = volume**2
+    slices = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        slices.append(np.take(volume, int(np.argmax(power.sum(axis=others))), axis=axis))
+    return slices
+
+
 def _window(model: LowRankModel) -> tuple[tuple[slice, slice, slice], float]:
-    """A cube that holds the mask, with its edge in Å: pictures without empty margins."""
-    inside = np.argwhere(model.mask > 0.05)
-    if len(inside) == 0:
-        whole = slice(0, model.box_size)
-        return (whole, whole, whole), model.box_size * model.pixel_size_angstrom
-    low, high = inside.min(axis=0), inside.max(axis=0) + 1
-    edge = int(min(model.box_size, (high - low).max() + 2))
-    start = np.clip((low + high - edge) // 2, 0, model.box_size - edge)
+    """A cube around the molecule, with its edge in Å: pictures without wide empty margins.
+
+    Its half edge is 1.15 times the radius that holds 98 % of the power of mean and eigenvolumes, so
+    that a sphere as a mask does not make the molecule small.
+    """
+    variance = np.einsum("j,jzyx->zyx", model.eigenvalues, model.eigenvolumes**2)
+    power = np.square(model.mean, dtype=np.float64)
+    power /= max(float(power.sum()), _TINY)
+    power += variance / max(float(variance.sum()), _TINY)
+    grid = np.indices(power.shape)
+    total = max(float(power.sum()), _TINY)
+    centre = (grid * power).sum(axis=(1, 2, 3)) / total
+    radius = np.sqrt(((grid - centre[:, None, None, None]) ** 2).sum(axis=0)).ravel()
+    order = np.argsort(radius)
+    held = np.searchsorted(np.cumsum(power.ravel()[order]), 0.98 * total)
+    reach = radius[order[min(held, len(order) - 1)]]
+    edge = int(np.clip(2 * np.ceil(1.15 * reach), 4, model.box_size))
+    start = np.clip(np.rint(centre).astype(int) - edge // 2, 0, model.box_size - edge)
     z, y, x = (slice(int(s), int(s) + edge) for s in start)
     return (z, y, x), edge * model.pixel_size_angstrom
