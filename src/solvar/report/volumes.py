@@ -152,8 +152,8 @@ def _window(model: LowRankModel) -> tuple[tuple[slice, slice, slice], float]:
     centre = (grid * power).sum(axis=(1, 2, 3)) / total
     radius = np.sqrt(((grid - centre[:, None, None, None]) ** 2).sum(axis=0)).ravel()
     order = np.argsort(radius)
-    held = np.searchsorted(np.cumsum(power.ravel()[order]), 0.98 * total)
-    reach = radius[order[min(held, len(order) - 1)]]
+    held = int(np.searchsorted(np.cumsum(power.ravel()[order]), 0.98 * total))
+    reach = float(radius[order[min(held, len(order) - 1)]])
     edge = int(np.clip(2 * np.ceil(1.15 * reach), 4, model.box_size))
     start = np.clip(np.rint(centre).astype(int) - edge // 2, 0, model.box_size - edge)
     z, y, x = (slice(int(s), int(s) + edge) for s in start)
