@@ -6,13 +6,16 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from solvar.cli.arguments import AsJson, Overwrite
 from solvar.cli.options import command
 from solvar.errors import InputError
+
+if TYPE_CHECKING:
+    from solvar.results.run import Run
 
 app = typer.Typer(add_completion=False)
 
@@ -76,7 +79,7 @@ def _make_room(output: Path, overwrite: bool) -> None:
         shutil.rmtree(output / part, ignore_errors=True)
 
 
-def _print_result(run, metrics, seconds: float) -> None:  # type: ignore[no-untyped-def]
+def _print_result(run: Run, metrics: dict[str, Any], seconds: float) -> None:
     from solvar.cli.console import duration, output
     from solvar.cli.metrics import metrics_table
     from solvar.cli.summary import print_summary
