@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_DECONVOLUTION_STEPS = 8
 
 
 def corner_window(box: int, radius: float) -> Float32:
@@ -17,7 +20,7 @@ def corner_window(box: int, radius: float) -> Float32:
 
 
 def ring_power(images: Float32, window: Float32, shells: int) -> Float64:
-    """Mean power |ŷ(k)|² per shell that the windowed background would have over the whole image.
+    """Noise power E|ŷ(k)|² per shell from the windowed background.
 
     Parameters
     ----------
@@ -25,7 +28,7 @@ def ring_power(images: Float32, window: Float32, shells: int) -> Float64:
     window : (L, L) float32
         Weight of the background, as of `corner_window`.
     shells : int
-        Number of shells; shell s is |k| rounded to s.
+        Number of shells, at most L//2 + 1; shell s is |k| rounded to s.
 
     Returns
     -------
@@ -34,29 +37,42 @@ def ring_power(images: Float32, window: Float32, shells: int) -> Float64:
 
     Notes
     -----
-    The windowed periodogram is divided by the window's energy, so white noise is unbiased. The
-    window's own offset leaks the background's mean into the first shells; it is removed per image.
+    The mean periodogram of windowed noise is the true spectrum smeared by the window's own power; the
+    smear is undone by Richardson-Lucy steps on the shells. The background's mean is removed from each
+    image, so the first two shells say nothing; they take the value of the third.
     """
     import scipy.fft
 
     box = images.shape[-1]
     mean = np.tensordot(images, window, 2) / window.sum()
-    spectrum = scipy.fft.rfft2((images - mean[:, None, None]) * window)
-    power = np.mean(np.abs(spectrum) ** 2, axis=0, dtype=np.float64) / np.mean(window**2)
-    ky = np.fft.fftfreq(box, 1 / box)[:, None]
-    kx = np.arange(box // 2 + 1)
-    shell = np.rint(np.hypot(kx, ky)).astype(np.int64)
-    weight = np.where((kx > 0) & (kx < box / 2), 2.0, 1.0) * np.ones_like(ky)
-    keep = shell < shells
-    total = np.bincount(shell[keep], (weight * power)[keep], shells)
-    return total / np.bincount(shell[keep], weight[keep], shells)
+    spectrum = scipy.fft.fft2((images - mean[:, None, None]) * window)
+    power = np.mean(spectrum.real**2 + spectrum.imag**2, axis=0, dtype=np.float64)
+    shell = _shells(box)
+    last = int(shell.max())
+    measured = np.bincount(shell.ravel(), power.ravel()) / np.bincount(shell.ravel())
+    smear = _smearing(window, shell, last + 1)
+    measured[:2], smear[:2] = measured[2], smear[2]
+    estimate = measured / smear.sum(axis=1)
+    for _ in range(_DECONVOLUTION_STEPS):
+        estimate *= smear.T @ (measured / (smear @ estimate)) / smear.sum(axis=0)
+    estimate[:2] = estimate[2]
+    return estimate[:shells]
 
 
-def smooth_spectrum(power: Float64) -> Float64:
-    """The spectrum without its first shells' artefacts: shells 0 and 1 take the value of shell 2.
+def _shells(box: int) -> Int64:
+    frequency = np.fft.fftfreq(box, 1 / box)
+    return np.rint(np.hypot(frequency[:, None], frequency)).astype(np.int64)
 
-    The mean is removed from each background, so DC says nothing, and the window mixes it into shell 1.
-    """
-    out = power.copy()
-    out[: min(2, len(out))] = power[min(2, len(out) - 1)]
-    return out
+
+def _smearing(window: Float32, shell: Int64, count: int) -> Float64:
+    """Matrix (count, count): mean windowed power in shell s of unit noise power in shell t alone."""
+    # the mean power is the spectrum circularly convolved with |ŵ|²/L²; products of the real-space
+    # correlations do all shells with one transform each
+    kernel = np.abs(np.fft.fft2(window.astype(np.float64))) ** 2 / window.size**2
+    transfer = np.fft.fft2(kernel)
+    members = np.bincount(shell.ravel(), minlength=count)
+    smear = np.empty((count, count))
+    for t in range(count):
+        spread = np.fft.ifft2(np.fft.fft2((shell == t).astype(np.float64)) * transfer).real
+        smear[:, t] = np.bincount(shell.ravel(), spread.ravel(), count) / members
+    return smear

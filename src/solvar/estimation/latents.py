@@ -1,0 +1,82 @@
+"""The final latents: every particle placed in the model, with the model's axes and scale."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.em import IncrementalEm
+from solvar.estimation.level import Level, Uncertainty
+from solvar.estimation.model import Posterior
+from solvar.progress import Step
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+_CHUNK = 512
+
+
+def principal_columns(columns: Float32) -> tuple[Float32, Float64, Float64]:
+    """Principal axes of columns V (r, L, L, L).
+
+    Returns
+    -------
+    eigenvolumes : (r, L, L, L) float32
+        Orthonormal, by falling eigenvalue; each is signed so that its skewness is positive.
+    eigenvalues : (r,) float64
+    rotation : (r, r) float64
+        R with V R = eigenvolumes · √eigenvalues.
+    """
+    flat = columns.reshape(len(columns), -1)
+    # float64: the Gram matrix squares the condition number of V
+    products = np.array([[np.vdot(a.astype(np.float64), b) for b in flat] for a in flat])
+    value, rotation = np.linalg.eigh(products)
+    value, rotation = np.maximum(value[::-1], 0), rotation[:, ::-1]
+    axes = np.tensordot(rotation.T, flat, axes=1) / np.sqrt(np.maximum(value, 1e-30))[:, None]
+    sign = np.where(np.sum(axes**3, axis=1) < 0, -1.0, 1.0)
+    eigenvolumes = (axes * sign[:, None]).reshape(columns.shape)
+    return eigenvolumes.astype(np.float32), value, rotation * sign
+
+
+def place_particles(
+    level: Level,
+    mean: Float32,
+    eigenvolumes: Float32,
+    eigenvalues: Float64,
+    contrast_sd: float,
+    excess: Uncertainty | None,
+    step: Step,
+) -> Posterior:
+    """Posterior of all particles of a level under the final model.
+
+    Parameters
+    ----------
+    mean : (L, L, L)
+    eigenvolumes : (r, L, L, L)
+    eigenvalues : (r,)
+        Prior variances of the latents.
+    contrast_sd : float
+    excess : Uncertainty or None
+        Of the columns [mean | √eigenvalue·eigenvolume], whose particles these are.
+    """
+    deviation = np.sqrt(np.maximum(eigenvalues, 1e-30))
+    scaled = eigenvolumes * deviation[:, None, None, None].astype(np.float32)
+    prepared = level.projector.prepare(np.concatenate([mean[None], scaled]))
+    count, rank = len(level.index), len(eigenvalues)
+    z, precision = np.empty((count, rank)), np.empty((count, rank, rank))
+    contrast, log_likelihood = np.empty(count), np.empty(count)
+    for first in range(0, count, _CHUNK):
+        here = slice(first, min(first + _CHUNK, count))
+        found, _ = level.posterior(prepared, level.index[here], contrast_sd, excess)
+        z[here] = found.z * deviation
+        precision[here] = np.linalg.inv(found.covariance) / np.outer(deviation, deviation)
+        contrast[here], log_likelihood[here] = found.contrast, found.log_likelihood
+        step.advance(here.stop - here.start)
+    return Posterior(z, precision, contrast, log_likelihood)
+
+
+def rotated_uncertainty(fit: IncrementalEm, factor: Float64) -> Uncertainty:
+    """Uncertainty of the columns V·factor of a fit whose columns are V."""
+    found = fit.metric.uncertainty(fit.second)
+    # V factor has covariance factorᵀ basis diag basisᵀ factor
+    return Uncertainty(found.mean, found.columns, factor.T @ found.basis)

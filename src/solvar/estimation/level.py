@@ -1,0 +1,168 @@
+"""One level of the frequency march: pixels up to k_c, volumes on the smallest grid that holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.cache import WhitenedImages
+from solvar.estimation.information import sampling_information, shell_mean
+from solvar.estimation.kernels import gram
+from solvar.estimation.likelihood import ImagePosterior, image_posterior
+from solvar.estimation.settings import FitSettings
+from solvar.imaging.fourier import volume_shells
+from solvar.imaging.masks import resample_mask
+from solvar.imaging.projector import make_projector
+from solvar.threads import ThreadTeam
+
+Complex64 = NDArray[np.complex64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """Prior precision Λ per shell of the Fourier coefficients of the mean and of every column.
+
+    Attributes
+    ----------
+    mean, columns : (S,) float64
+        In the units of the sampling information D; inf where nothing is allowed.
+    """
+
+    mean: Float64
+    columns: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """Posterior variance of the Fourier coefficients of the columns W = [μ | V], per shell.
+
+    An image that took part in fitting W agrees with it better than a new one would: W holds a share of
+    that image's own noise. To first order the share equals what the variance of W adds to the image's
+    Gram matrix, so adding it (the E-step of variational Bayes) keeps latents and contrasts from
+    believing their own noise (docs/decisions/0006).
+
+    Attributes
+    ----------
+    mean : (S,) float64
+    columns : (r, S) float64
+        In the basis `basis`.
+    basis : (r, r) float64
+        Columns are directions among the columns of V.
+    """
+
+    mean: Float64
+    columns: Float64
+    basis: Float64
+
+    def add_to(self, gram_matrix: Float64, ctf_power: Float32) -> None:
+        """Add the expected excess to Gram matrices (B, r + 2, r + 2) of images, in place."""
+        power = ctf_power.astype(np.float64)
+        gram_matrix[:, 0, 0] += power @ self.mean
+        excess = power @ self.columns.T
+        gram_matrix[:, 1:-1, 1:-1] += np.einsum("ij,bj,kj->bik", self.basis, excess, self.basis)
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePlane:
+    """A batch as the M-step needs it: slices (B, 1+r, n), data and CTF (B, n), rotation (B, 3, 3)."""
+
+    slices: Complex64
+    data: Complex64
+    ctf: Float32
+    rotation: Float32
+
+
+class Level:
+    """The particles `index` at frequencies up to `k_c`.
+
+    Volumes live on the smallest even grid that holds these frequencies, with the same coefficients
+    v̂(k) as on the full grid, so that a level costs what its pixels cost.
+
+    Attributes
+    ----------
+    box : int
+        Edge of the level's volumes.
+    information : (box, box, box//2 + 1) float32
+        D(k), see `sampling_information`.
+    shell_information : (k_c + 1,) float64
+        Its shell means.
+    support : float
+        Mean square of the mask: the share of the grid's degrees of freedom that is in use.
+    """
+
+    def __init__(
+        self,
+        images: WhitenedImages,
+        index: Int64,
+        k_c: int,
+        mask: Float32,
+        settings: FitSettings,
+        team: ThreadTeam,
+    ) -> None:
+        self.images, self.index, self.k_c, self.team = images, index, k_c, team
+        self.box = level_box(k_c, images.box)
+        self.disc = images.disc.prefix(k_c)
+        self.mask = resample_mask(mask, self.box)
+        self.support = float(np.mean(self.mask**2))
+        self.projector = make_projector(
+            self.box,
+            self.disc,
+            interpolation=settings.interpolation,
+            upsampling=settings.upsampling,
+            backend=settings.backend,
+            device=settings.device,
+            team=team,
+        )
+        self.information = sampling_information(images, index, self.box, k_c, team)
+        self.shell_information = shell_mean(self.information, self.box, k_c + 1)
+        self._shell = np.minimum(volume_shells(self.box), k_c + 1)
+
+    def posterior(
+        self, prepared: Any, batch: Int64, contrast_sd: float, excess: Uncertainty | None
+    ) -> tuple[ImagePosterior, ImagePlane]:
+        """E-step of a batch.
+
+        Parameters
+        ----------
+        prepared
+            `projector.prepare` of the columns W.
+        batch : (B,) int64
+        contrast_sd : float
+        excess : Uncertainty or None
+            Of W, when the batch took part in fitting it; None for particles that did not.
+        """
+        data, ctf, rotation = self.images.batch(batch, len(self.disc))
+        slices = self.projector.project(prepared, rotation, ctf)
+        products = gram(slices, data, self.team)
+        if excess is not None:
+            excess.add_to(products, self.images.ctf_power[batch, : self.k_c + 1])
+        return image_posterior(products, contrast_sd), ImagePlane(slices, data, ctf, rotation)
+
+    def expand(self, per_shell: Float64) -> Float32:
+        """Values per shell on the rfftn grid; inf beyond k_c."""
+        values = np.append(per_shell[: self.k_c + 1], np.inf)
+        return values[self._shell].astype(np.float32)
+
+    def spectrum(self, volumes: Float32) -> Complex64:
+        """rfftn of (C, box, box, box) volumes."""
+        import scipy.fft
+
+        return scipy.fft.rfftn(volumes, axes=(1, 2, 3), workers=self.team.size)
+
+    def volumes(self, spectrum: Complex64) -> Float32:
+        """Inverse of `spectrum`."""
+        import scipy.fft
+
+        edge = (self.box,) * 3
+        return scipy.fft.irfftn(spectrum, s=edge, axes=(1, 2, 3), workers=self.team.size)
+
+
+def level_box(k_c: int, box: int) -> int:
+    """Smallest grid that holds |k| ≤ k_c, a multiple of 4 where there is room, at most `box`."""
+    return min(box, 2 * k_c + 2 + (2 * k_c + 2) % 4)

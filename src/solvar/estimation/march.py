@@ -1,0 +1,229 @@
+"""The frequency march: models of disjoint sets of particles, from coarse to fine.
+
+With half-sets there are two models that never see each other's images. What crosses between them is
+the prior, from how well they agree, and the amplitudes and contrast spread of `heldout.py`. Without
+half-sets there is one model, whose prior is the power of its own columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.cache import WhitenedImages
+from solvar.estimation.em import IncrementalEm, SweepStatistics
+from solvar.estimation.heldout import HeldOutScale, gram_matrices, held_out_scale
+from solvar.estimation.level import Level, Prior
+from solvar.estimation.likelihood import image_posterior
+from solvar.estimation.mean import fourier_filter
+from solvar.estimation.prior import column_power, column_precision, covariance_fsc, extend
+from solvar.estimation.schedule import LevelPlan, has_settled, split_batches
+from solvar.estimation.settings import FitSettings
+from solvar.imaging.fourier import crop_volume
+from solvar.progress import Progress
+from solvar.threads import ThreadTeam
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_START_CONTRAST_SD = 0.15
+# Amplitude of the random start relative to the prior: it must not drown the mean at the first step
+_START_AMPLITUDE = 0.3
+_SCALE_STEPS = 8
+_WITNESSES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model under way.
+
+    Attributes
+    ----------
+    index : (N,) int64
+        Particles it is fitted to.
+    witnesses : (M,) int64
+        Particles it never sees, which judge it; empty without half-sets.
+    mean : (L, L, L) float32
+        Mean on the full grid, the start of every level.
+    columns : (1 + r, l, l, l) float32 or None
+        W = [μ | V] on the grid of the last level, scaled to unit latent variance.
+    second : (1 + r, 1 + r) float64
+        Mean second moment of the coefficients.
+    contrast_sd : float
+    scale : HeldOutScale or None
+        What the witnesses said at the last level.
+    moment : (r, r) float64
+        Mean E[z zᵀ] of its own particles at the last level, before it was rescaled.
+    """
+
+    index: Int64
+    witnesses: Int64
+    mean: Float32
+    columns: Float32 | None
+    second: Float64
+    contrast_sd: float
+    scale: HeldOutScale | None = None
+    moment: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What every step of the march needs and none changes."""
+
+    images: WhitenedImages
+    mask: Float32
+    settings: FitSettings
+    team: ThreadTeam
+    rng: np.random.Generator
+
+    def level(self, index: Int64, k_c: int) -> Level:
+        """The level `k_c` of the particles `index`."""
+        return Level(self.images, index, k_c, self.mask, self.settings, self.team)
+
+
+def new_model(
+    index: Int64, witnesses: Int64, mean: Float32, settings: FitSettings
+) -> Model:
+    """A model that knows its mean alone."""
+    sd = _START_CONTRAST_SD if settings.refine_contrast else 0.0
+    return Model(index, witnesses, mean, None, np.eye(1 + settings.rank), sd)
+
+
+def climb(
+    context: Context,
+    models: list[Model],
+    prior: Prior,
+    plan: LevelPlan,
+    history: list[dict[str, float]],
+    progress: Progress,
+) -> tuple[list[Model], Prior]:
+    """Fit the models at one level, then renew the prior and the amplitudes."""
+    levels = [context.level(model.index, plan.k_c) for model in models]
+    fits = [
+        _start(context, level, model, prior) for level, model in zip(levels, models, strict=True)
+    ]
+    moments = _sweep_until_settled(context, models, fits, plan, history, progress)
+    return (
+        [_rescaled(context, *each) for each in zip(models, fits, moments, strict=True)],
+        _renewed(prior, fits, moments),
+    )
+
+
+def _start(context: Context, level: Level, model: Model, prior: Prior) -> IncrementalEm:
+    """The columns of the last level, or random ones, on the grid of this level."""
+    mean = crop_volume(model.mean, level.box) * level.mask
+    if model.columns is None:
+        columns = _random_columns(level, prior, context.settings.rank, context.rng)
+    else:
+        columns = crop_volume(model.columns[1:], level.box)
+    return IncrementalEm(
+        level,
+        np.concatenate([mean[None], columns]),
+        model.second,
+        prior,
+        model.contrast_sd,
+        split_batches(model.index, context.settings.batch_size, context.rng),
+    )
+
+
+def _random_columns(
+    level: Level, prior: Prior, rank: int, rng: np.random.Generator
+) -> Float32:
+    """Masked noise with a share of the prior's power."""
+    amplitude = _START_AMPLITUDE / np.sqrt(level.expand(prior.columns) * level.box**3)
+    shape = (level.box,) * 3
+    noise = (rng.standard_normal(shape).astype(np.float32) for _ in range(rank))
+    return np.stack([level.mask * fourier_filter(n, amplitude) for n in noise])
+
+
+def _sweep_until_settled(
+    context: Context,
+    models: list[Model],
+    fits: list[IncrementalEm],
+    plan: LevelPlan,
+    history: list[dict[str, float]],
+    progress: Progress,
+) -> list[SweepStatistics]:
+    """Sweep all models in step until the witnesses gain nothing more."""
+    count = sum(len(model.index) for model in models)
+    resolution = context.images.box * context.images.pixel_size_angstrom / plan.k_c
+    name = f"Eigenvolumes to {resolution:.1f} Å"
+    judged: list[float] = []
+    with progress.step(name, count * plan.most_sweeps) as step:
+        for sweep in range(plan.most_sweeps):
+            statistics = [
+                fit.sweep(context.rng.permutation(len(fit.batches)), step) for fit in fits
+            ]
+            judged.append(_judge(models, fits, statistics))
+            training = float(np.mean([s.log_likelihood for s in statistics]))
+            step.note(f"sweep {sweep + 1}, held-out log-likelihood {judged[-1]:.2f}")
+            history.append(
+                {"k_c": plan.k_c, "sweep": sweep, "training": training, "held_out": judged[-1]}
+            )
+            if has_settled(judged):
+                step.advance(count * (plan.most_sweeps - sweep - 1))
+                break
+    return statistics
+
+
+def _judge(
+    models: list[Model], fits: list[IncrementalEm], statistics: list[SweepStatistics]
+) -> float:
+    """Mean log-likelihood of a sample of each model's witnesses; of its own particles without any."""
+    judged = []
+    for model, fit, own in zip(models, fits, statistics, strict=True):
+        sample = model.witnesses[:: max(1, len(model.witnesses) // _WITNESSES)]
+        if len(sample) == 0:
+            judged.append(own.log_likelihood)
+            continue
+        products = gram_matrices(fit.level, fit.columns, sample)
+        judged.append(float(image_posterior(products, fit.contrast_sd).log_likelihood.mean()))
+    return float(np.mean(judged))
+
+
+def _rescaled(
+    context: Context, model: Model, fit: IncrementalEm, statistics: SweepStatistics
+) -> Model:
+    """The fitted model with columns scaled to unit latent variance, by its witnesses if it has any."""
+    if len(model.witnesses):
+        products = gram_matrices(fit.level, fit.columns, model.witnesses)
+        scale = held_out_scale(products, fit.contrast_sd, _SCALE_STEPS)
+        factor, contrast_sd = scale.factor, scale.contrast_sd
+    else:
+        scale, factor = None, np.linalg.cholesky(statistics.latent_moment)
+        refined = np.sqrt(statistics.contrast_variance)
+        contrast_sd = float(refined) if context.settings.refine_contrast else 0.0
+    columns = fit.columns.copy()
+    columns[1:] = np.tensordot(factor.T.astype(np.float32), columns[1:], axes=1)
+    return replace(
+        model,
+        columns=columns,
+        second=np.eye(len(columns)),
+        contrast_sd=contrast_sd,
+        scale=scale,
+        moment=statistics.latent_moment,
+    )
+
+
+def _renewed(
+    prior: Prior, fits: list[IncrementalEm], statistics: list[SweepStatistics]
+) -> Prior:
+    """The prior of the columns from the agreement of two models, or from the power of one."""
+    k_c, shells = fits[0].level.k_c, fits[0].level.k_c + 1
+    if len(fits) == 2:
+        first, second = (fit.columns[1:] for fit in fits)
+        agreement = np.diag(covariance_fsc(first, second, shells))
+        information = np.mean([fit.level.shell_information for fit in fits], axis=0)
+        explained = np.mean(
+            [np.trace(s.latent_explained) / np.trace(s.latent_moment) for s in statistics]
+        )
+        precision = column_precision(agreement, information, float(explained))
+    else:
+        variance = fits[0].metric.uncertainty(fits[0].second).columns.mean(axis=0)
+        precision = 1 / (column_power(fits[0].columns[1:], shells) + variance)
+    return replace(prior, columns=extend(precision, k_c, prior.mean))
+
+

@@ -1,0 +1,83 @@
+"""The mean volume of a set of particles: back-projection and a few preconditioned CG steps."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.level import Level
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+_CHUNK = 512
+
+
+def estimate_mean(level: Level, prior_precision: Float64, steps: int = 4) -> Float32:
+    """Masked Wiener mean of the particles of a level.
+
+    Solves (m Pᵀ C² P m + m Λ m) u = m Pᵀ C y by conjugate gradients for the mean m·u, m the mask. The
+    preconditioner F⁻¹ 1/(D + Λ) F is the Wiener filter of the unmasked problem, so that the first step
+    is the usual Wiener reconstruction and few more account for mask and interpolation.
+
+    Parameters
+    ----------
+    level : Level
+    prior_precision : (S,) float64
+        Λ per shell; inf where the mean is to stay 0.
+    steps : int
+        CG steps.
+
+    Returns
+    -------
+    (L, L, L) float32 on the level's grid.
+    """
+    lam = level.expand(prior_precision)
+    wiener = 1.0 / (level.box**3 * (level.information + lam))
+    ridge = np.where(np.isfinite(lam), level.box**3 * lam, 0)
+    residual = level.mask * _back_project_data(level)
+    solution = np.zeros_like(residual)
+    direction = np.zeros_like(residual)
+    before = np.inf
+    for _ in range(steps):
+        conditioned = fourier_filter(residual, wiener, level.team.size)
+        now = float(np.vdot(residual, conditioned))
+        direction = conditioned + np.float32(now / before) * direction
+        volume = level.mask * direction
+        applied = _normal_operator(level, volume) + fourier_filter(volume, ridge, level.team.size)
+        applied *= level.mask
+        size = np.float32(now / float(np.vdot(direction, applied)))
+        solution += size * direction
+        residual -= size * applied
+        before = now
+    return level.mask * solution
+
+
+def fourier_filter(volume: Float32, response: Float32, workers: int = 1) -> Float32:
+    """The volume with its rfftn coefficients multiplied by a real response."""
+    import scipy.fft
+
+    spectrum = scipy.fft.rfftn(volume, workers=workers) * response
+    return scipy.fft.irfftn(spectrum, s=volume.shape, workers=workers)
+
+
+def _back_project_data(level: Level) -> Float32:
+    """Σ Pᵀ C y."""
+    accumulator = level.projector.zeros(1)
+    for first in range(0, len(level.index), _CHUNK):
+        batch = level.index[first : first + _CHUNK]
+        data, ctf, rotation = level.images.batch(batch, len(level.disc))
+        level.projector.scatter(data[:, None], rotation, ctf, accumulator)
+    return level.projector.collect(accumulator)[0]
+
+
+def _normal_operator(level: Level, volume: Float32) -> Float32:
+    """Σ Pᵀ C² P v."""
+    prepared = level.projector.prepare(volume[None])
+    accumulator = level.projector.zeros(1)
+    for first in range(0, len(level.index), _CHUNK):
+        batch = level.index[first : first + _CHUNK]
+        _, ctf, rotation = level.images.batch(batch, len(level.disc))
+        slices = level.projector.project(prepared, rotation, ctf)
+        level.projector.scatter(slices, rotation, ctf, accumulator)
+    return level.projector.collect(accumulator)[0]

@@ -1,0 +1,119 @@
+"""The prior from half-sets: Fourier shell correlations of means and of covariances."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.imaging.fourier import hermitian_weight, volume_shells
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+_SMALLEST_FSC, _LARGEST_FSC = 1e-3, 0.9999
+
+
+def shell_products(first: Float32, second: Float32, shells: int) -> Float64:
+    """Shell means of products of the transforms of two sets of volumes.
+
+    Parameters
+    ----------
+    first : (A, L, L, L)
+    second : (B, L, L, L)
+    shells : int
+        At most L//2 + 1.
+
+    Returns
+    -------
+    (shells, A, B) float64
+        a_ij(s) = mean of v̂_i conj(ŵ_j) over shell s of the full grid; real because the volumes are.
+    """
+    import scipy.fft
+
+    box = first.shape[-1]
+    shell = volume_shells(box).ravel()
+    weight = np.broadcast_to(hermitian_weight(box), (box, box, box // 2 + 1)).ravel()
+    order = np.argsort(shell, kind="stable")
+    edges = np.searchsorted(shell[order], np.arange(shells + 1))
+    left = scipy.fft.rfftn(first, axes=(1, 2, 3)).reshape(len(first), -1)
+    right = scipy.fft.rfftn(second, axes=(1, 2, 3)).reshape(len(second), -1)
+    out = np.empty((shells, len(first), len(second)))
+    for s in range(shells):
+        members = order[edges[s] : edges[s + 1]]
+        w = weight[members].astype(np.float64)
+        out[s] = ((left[:, members] * w) @ right[:, members].conj().T).real / w.sum()
+    return out
+
+
+def mean_fsc(first: Float32, second: Float32, shells: int) -> Float64:
+    """Fourier shell correlation of two volumes, (L, L, L) each -> (shells,)."""
+    product = shell_products(np.stack([first, second]), np.stack([first, second]), shells)
+    return product[:, 0, 1] / np.sqrt(np.maximum(product[:, 0, 0] * product[:, 1, 1], 1e-60))
+
+
+def covariance_fsc(first: Float32, second: Float32, shells: int) -> Float64:
+    """Correlation of the covariances V Vᵀ of two sets of columns between shells s and t.
+
+    FSC_Σ(s, t) = B₁₂/√(B₁₁ B₂₂), B_ab(s, t) = Σ_ij a_ij(s) a_ij(t) with a_ij of `shell_products`: the inner
+    product of the blocks Σ(k, k'), k in shell s and k' in shell t. It does not depend on the basis of either
+    set, so nothing is aligned.
+
+    Parameters
+    ----------
+    first, second : (r, L, L, L)
+        Columns √eigenvalue · eigenvolume, or any rotation of them.
+
+    Returns
+    -------
+    (shells, shells) float64
+    """
+
+    def blocks(a: Float32, b: Float32) -> Float64:
+        product = shell_products(a, b, shells)
+        return np.einsum("sij,tij->st", product, product)
+
+    norm = blocks(first, first) * blocks(second, second)
+    return blocks(first, second) / np.sqrt(np.maximum(norm, 1e-60))
+
+
+def signal_fraction(fsc: Float64) -> Float64:
+    """FSC/(1 - FSC), the signal-to-noise ratio of one half, with both ends kept finite."""
+    bounded = np.clip(fsc, _SMALLEST_FSC, _LARGEST_FSC)
+    return bounded / (1 - bounded)
+
+
+def mean_precision(fsc: Float64, information: Float64) -> Float64:
+    """Prior precision of the mean: (1 - FSC)/FSC · D, D a half's mean information per shell."""
+    return information / signal_fraction(fsc)
+
+
+def column_precision(fsc: Float64, information: Float64, explained: float) -> Float64:
+    """Prior precision of the columns: (1 - f)/f · D ρ with f = √FSC_Σ(s, s).
+
+    FSC_Σ compares products of two columns, so its root is the signal fraction of one. D ρ is what the images
+    say about a column whose latents they know only in part: ρ is the share of the latent variance that they
+    explain (the information of a column in the marginal likelihood is D·E[z]²; ALGORITHM §4 has the
+    low-SNR limit of the same, √Γ).
+
+    Parameters
+    ----------
+    fsc : (S,) float64
+        Diagonal of `covariance_fsc` of the half-sets.
+    information : (S,) float64
+        Mean information D of a half per shell.
+    explained : float
+    """
+    fraction = np.sqrt(np.maximum(fsc, 0))
+    return information * explained / signal_fraction(fraction)
+
+
+def column_power(columns: Float32, shells: int) -> Float64:
+    """Mean |v̂|² per shell over columns (r, L, L, L) -> (shells,)."""
+    return np.trace(shell_products(columns, columns, shells), axis1=1, axis2=2) / len(columns)
+
+
+def extend(precision: Float64, k_c: int, reference: Float64) -> Float64:
+    """Continue a precision known up to shell `k_c` in constant ratio to `reference`."""
+    known = slice(max(1, k_c - 3), k_c + 1)
+    ratio = np.median(precision[known] / reference[known])
+    return np.concatenate([precision[: k_c + 1], ratio * reference[k_c + 1 :]])

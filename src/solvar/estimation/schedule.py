@@ -1,0 +1,60 @@
+"""The order of the work: frequency levels, batches, sweeps and when to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int64 = NDArray[np.int64]
+
+_FIRST_LEVEL = 8
+_BATCH = 500
+# at least this many steps a sweep, so that each sees what the others found; at most that many stored targets
+_FEWEST_BATCHES, _MOST_BATCHES = 4, 8
+# a sweep that gains less than this much log-likelihood a held-out particle was not worth its time
+_WORTHWHILE_GAIN = 0.05
+
+
+@dataclass(frozen=True)
+class LevelPlan:
+    """A frequency level, the most sweeps a half may take and the sweeps of the final model."""
+
+    k_c: int
+    most_sweeps: int
+    final_sweeps: int
+
+
+def plan_levels(k_max: int) -> list[LevelPlan]:
+    """Levels 8, 16, 32, … up to and including `k_max`.
+
+    The first level starts from random columns and costs next to nothing: it may take many sweeps. A level
+    is left out where the next one is less than a third finer.
+    """
+    radii = [k_max]
+    while radii[0] > 1.33 * _FIRST_LEVEL:
+        radii.insert(0, max(_FIRST_LEVEL, -(-radii[0] // 2)))
+    plans = [LevelPlan(k, 8, 8) for k in radii]
+    plans[0] = LevelPlan(radii[0], 12, 12)
+    plans[-1] = LevelPlan(radii[-1], 4, 4)
+    return plans
+
+
+def split_batches(
+    index: Int64, batch_size: int | None, rng: np.random.Generator
+) -> list[Int64]:
+    """A random partition of particles into batches of about `batch_size`, each in file order.
+
+    Without a size the rule is batches of 500, but 4 to 8 of them.
+    """
+    count = round(len(index) / (batch_size or _BATCH))
+    if batch_size is None:
+        count = int(np.clip(count, _FEWEST_BATCHES, _MOST_BATCHES))
+    count = int(np.clip(count, 1, len(index)))
+    return [np.sort(part) for part in np.array_split(rng.permutation(index), count)]
+
+
+def has_settled(held_out: list[float]) -> bool:
+    """Whether the last sweep was not worth it, by the log-likelihood of held-out particles."""
+    return len(held_out) > 1 and held_out[-1] - held_out[-2] < _WORTHWHILE_GAIN

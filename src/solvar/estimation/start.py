@@ -1,0 +1,98 @@
+"""Before the march: what the particles look like, their mean, and the prior it implies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.estimation.cache import WhitenedImages, estimate_noise, whiten
+from solvar.estimation.level import Level
+from solvar.estimation.mean import estimate_mean
+from solvar.estimation.prior import mean_fsc, mean_precision
+from solvar.estimation.settings import FitSettings
+from solvar.imaging.fourier import HalfDisc
+from solvar.imaging.masks import default_mask, read_mask
+from solvar.particles import ImageStack, ParticleSet
+from solvar.progress import Progress
+from solvar.threads import ThreadTeam
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+_SMALLEST_K = 4
+# Prior of the very first mean, relative to the mean information: all but none
+_WEAK = 1e-3
+
+
+def finest_frequency(stack: ImageStack, resolution: float | None) -> int:
+    """k_c of the finest level: the last whole shell before Nyquist, or that of `resolution` in Å."""
+    nyquist = (stack.box_size - 1) // 2
+    if resolution is None:
+        return nyquist
+    wanted = int(stack.box_size * stack.pixel_size_angstrom / resolution)
+    if wanted < _SMALLEST_K:
+        raise InputError(
+            f"a resolution of {resolution:g} Å leaves fewer than {_SMALLEST_K} shells of the "
+            f"{stack.box_size * stack.pixel_size_angstrom:.0f} Å box",
+            column="resolution",
+            remedy="ask for a finer resolution",
+        )
+    return min(wanted, nyquist)
+
+
+def load_mask(settings: FitSettings, stack: ImageStack) -> Float32:
+    """The mask file on the images' grid, or a soft sphere."""
+    if settings.mask is not None:
+        return read_mask(settings.mask, stack.box_size, stack.pixel_size_angstrom)
+    return default_mask(stack.box_size, stack.pixel_size_angstrom, settings.mask_diameter)
+
+
+def read_images(
+    particles: ParticleSet,
+    stack: ImageStack,
+    mask: Float32,
+    settings: FitSettings,
+    progress: Progress,
+    team: ThreadTeam,
+) -> tuple[WhitenedImages, Float64]:
+    """Whitened images up to the finest level, and the noise power (G, S) they were whitened by."""
+    disc = HalfDisc.of_radius(finest_frequency(stack, settings.resolution))
+    noise = estimate_noise(
+        particles, stack, mask_diameter(mask), disc.k_c + 2, settings.seed
+    )
+    return whiten(particles, stack, noise, disc, progress, team), noise
+
+
+def mask_diameter(mask: Float32) -> float:
+    """Diameter in voxels of the smallest centred sphere that holds the mask's upper half."""
+    axis = np.arange(len(mask)) - len(mask) // 2
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    return 2.0 * float(radius[mask > 0.5].max())
+
+
+def half_means(levels: list[Level]) -> tuple[list[Float32], Float64]:
+    """Means of disjoint sets of particles and the prior precision that their FSC implies.
+
+    The first means are all but unregularised; their FSC sets the prior of the second ones.
+    """
+    shells = levels[0].k_c + 1
+    information = np.mean([level.shell_information for level in levels], axis=0)
+    precision = np.full(shells, _WEAK * information.mean())
+    for _ in range(2):
+        means = [estimate_mean(level, precision) for level in levels]
+        precision = mean_precision(mean_fsc(means[0], means[1], shells), information)
+    return means, precision
+
+
+def appears_inverted(mean: Float32, mask: Float32) -> bool:
+    """Whether the molecule is dark in a mean volume: its strongest voxels are negative."""
+    return float(np.sum(mask * mean.astype(np.float64) ** 3)) < 0
+
+
+def inverted(images: WhitenedImages) -> WhitenedImages:
+    """The images with their sign turned, in place of a copy."""
+    np.negative(images.data, out=images.data)
+    return replace(images)

@@ -1,0 +1,100 @@
+"""How far two half models agree: correlations, component resolution, and which components are real."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.heldout import component_evidence, gram_matrices, passes, transformed
+from solvar.estimation.latents import principal_columns
+from solvar.estimation.level import Level
+from solvar.estimation.march import Model
+from solvar.estimation.model import HalfsetValidation
+from solvar.estimation.prior import covariance_fsc, mean_fsc
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+def validate_halves(
+    models: list[Model],
+    levels: list[Level],
+    means: list[Float32],
+    eigenvolumes: Float32,
+    eigenvalues: Float64,
+    extent_angstrom: float,
+) -> HalfsetValidation:
+    """Compare two half models, and look at the final eigenvolumes through each.
+
+    Parameters
+    ----------
+    models : two Model
+        With columns on the full grid.
+    levels : two Level
+        The finest level of each half.
+    means : two (L, L, L) float32
+    eigenvolumes : (r, L, L, L) float32
+    eigenvalues : (r,) float64
+        Of the final model.
+    extent_angstrom : float
+        Box size × pixel size.
+    """
+    shells = levels[0].k_c + 1
+    first, second = (model.columns[1:] for model in models if model.columns is not None)
+    target = eigenvolumes * np.sqrt(eigenvalues).astype(np.float32)[:, None, None, None]
+    views = [_aligned(columns, target) for columns in (first, second)]
+    component = np.stack([mean_fsc(a, b, shells) for a, b in zip(*views, strict=True)])
+    agreement = [
+        float(np.vdot(a, b) / np.sqrt(max(np.vdot(a, a) * np.vdot(b, b), 1e-60)))
+        for a, b in zip(*views, strict=True)
+    ]
+    return HalfsetValidation(
+        means=np.stack(means),
+        mean_fsc=mean_fsc(means[0], means[1], shells),
+        covariance_fsc=covariance_fsc(first, second, shells),
+        component_fsc=component,
+        component_resolution=resolutions(component, 0.143, extent_angstrom),
+        component_resolution_half=resolutions(component, 0.5, extent_angstrom),
+        reliability=np.array(agreement),
+        reliable=_reliable(models, levels),
+    )
+
+
+def _aligned(columns: Float32, target: Float32) -> Float32:
+    """A half's columns rotated onto the final ones: orthogonal Procrustes, r(r-1)/2 numbers."""
+    overlap = np.tensordot(target, columns, axes=((1, 2, 3), (1, 2, 3))).astype(np.float64)
+    left, _, right = np.linalg.svd(overlap)
+    return np.tensordot((left @ right).astype(np.float32), columns, axes=1)
+
+
+def _reliable(models: list[Model], levels: list[Level]) -> NDArray[np.bool_]:
+    """Leading components whose evidence on held-out particles is beyond chance in both directions."""
+    passed = []
+    for model, level in zip(models, levels, strict=True):
+        assert model.columns is not None  # the march always leaves columns
+        _, _, rotation = principal_columns(model.columns[1:])
+        products = gram_matrices(level, model.columns, model.witnesses)
+        passed.append(
+            passes(component_evidence(transformed(products, rotation), model.contrast_sd))
+        )
+    # components are ordered: one behind a failed one would only borrow its order
+    return np.cumprod(passed[0] & passed[1]).astype(bool)
+
+
+def resolutions(fsc: Float64, threshold: float, extent_angstrom: float) -> Float64:
+    """Resolution in Å where each curve (m, S) first falls below `threshold` after shell 1.
+
+    Interpolated between shells; inf when shell 1 is already below, the last shell's when none is.
+    """
+    out = np.empty(len(fsc))
+    for i, curve in enumerate(fsc):
+        below = np.flatnonzero(curve[1:] < threshold) + 1
+        if len(below) == 0:
+            out[i] = extent_angstrom / (len(curve) - 1)
+        elif below[0] == 1:
+            out[i] = np.inf
+        else:
+            s = below[0]
+            fraction = (curve[s - 1] - threshold) / (curve[s - 1] - curve[s])
+            out[i] = extent_angstrom / (s - 1 + fraction)
+    return out

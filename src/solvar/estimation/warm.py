@@ -1,0 +1,53 @@
+"""First use: compile the kernels where the user can see it."""
+
+from __future__ import annotations
+
+from threading import Timer
+
+import numpy as np
+
+from solvar.estimation.kernels import gram, residual_in_place
+from solvar.estimation.settings import FitSettings
+from solvar.imaging.fourier import HalfDisc
+from solvar.imaging.projector import make_projector
+from solvar.progress import Progress
+from solvar.threads import ThreadTeam
+
+# loading cached kernels takes a few tenths of a second; whatever takes longer is a compilation
+_PATIENCE_SECONDS = 1.0
+
+
+def compile_kernels(settings: FitSettings, team: ThreadTeam, progress: Progress) -> None:
+    """Run every kernel once on next to nothing; say so if that means compiling."""
+    announcement = Timer(
+        _PATIENCE_SECONDS,
+        progress.message,
+        ["Compiling the projector: first use on this machine, once, under half a minute"],
+    )
+    announcement.start()
+    try:
+        _touch(settings, team)
+    finally:
+        announcement.cancel()
+
+
+def _touch(settings: FitSettings, team: ThreadTeam) -> None:
+    disc, box = HalfDisc.of_radius(2), 8
+    rotation = np.eye(3, dtype=np.float32)[None]
+    scale = np.ones((1, len(disc)), dtype=np.float32)
+    for interpolation in {settings.interpolation, "trilinear"}:
+        projector = make_projector(
+            box,
+            disc,
+            interpolation=interpolation,
+            upsampling=settings.upsampling,
+            backend=settings.backend,
+            device=settings.device,
+            team=team,
+        )
+        prepared = projector.prepare(np.zeros((2, box, box, box), dtype=np.float32))
+        slices = projector.project(prepared, rotation, scale)
+        projector.scatter(slices, rotation, scale, projector.zeros(2))
+    image = slices[:, 0].copy()
+    gram(slices, image, team)
+    residual_in_place(slices, image, np.zeros((1, 2, 2)), np.zeros((1, 2)), team)
