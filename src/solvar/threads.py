@@ -1,4 +1,4 @@
-"""A team of threads for compiled loops that release the GIL."""
+"""A team of threads for compiled loops and matrix products that release the GIL."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ def available_cores() -> int:
 class ThreadTeam:
     """Runs a function over ranges of a count on a fixed number of threads.
 
+    As a context it also keeps BLAS to one thread a call: BLAS workers spin for milliseconds after each
+    product and would take the cores from this team, which runs products side by side instead.
+
     Parameters
     ----------
     size : int, optional
@@ -24,6 +27,17 @@ class ThreadTeam:
     def __init__(self, size: int | None = None) -> None:
         self.size = size or available_cores()
         self._pool = ThreadPoolExecutor(self.size) if self.size > 1 else None
+
+    def __enter__(self) -> ThreadTeam:
+        from threadpoolctl import threadpool_limits
+
+        self._limits = threadpool_limits(1, user_api="blas")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._limits.restore_original_limits()
+        if self._pool is not None:
+            self._pool.shutdown()
 
     def over_ranges(self, count: int, step: int, function: Callable[[int, int], None]) -> None:
         """Call function(first, last) for consecutive ranges of at most `step` that cover 0 … count."""

@@ -11,21 +11,31 @@ from solvar.estimation.level import Prior
 from solvar.estimation.march import Context, Model
 from solvar.estimation.model import HalfsetValidation, LowRankModel, Posterior
 from solvar.estimation.schedule import LevelPlan, split_batches
-from solvar.estimation.validation import validate_halves
+from solvar.estimation.validation import (
+    held_out_eigenvalues,
+    reliable_components,
+    validate_halves,
+)
 from solvar.imaging.fourier import crop_volume
 from solvar.progress import Progress
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+_MOST_SPARE_COLUMNS = 6
 
-def merge(models: list[Model], means: list[Float32]) -> Float32:
-    """Columns W (1 + r, L, L, L) of the mean covariance of the models: r leading axes of ½ΣVVᵀ."""
-    rank = len(models[0].second) - 1
+def merge(models: list[Model], means: list[Float32], rank: int) -> Float32:
+    """Columns W (1 + rank, L, L, L) of the mean covariance of the models: leading axes of ½ΣVVᵀ."""
     stacked = np.concatenate([m.columns[1:] for m in models if m.columns is not None])
-    eigenvolumes, eigenvalues, _ = principal_columns(stacked / np.sqrt(len(models)))
+    mean = np.mean(means, axis=0, dtype=np.float32)[None]
+    return np.concatenate([mean, leading(stacked / np.float32(np.sqrt(len(models))), rank)])
+
+
+def leading(columns: Float32, rank: int) -> Float32:
+    """The `rank` leading principal columns, eigenvolume · √eigenvalue, of V Vᵀ."""
+    eigenvolumes, eigenvalues, _ = principal_columns(columns)
     scaled = eigenvolumes * np.sqrt(eigenvalues).astype(np.float32)[:, None, None, None]
-    return np.concatenate([np.mean(means, axis=0, dtype=np.float32)[None], scaled[:rank]])
+    return scaled[:rank]
 
 
 def finish(
@@ -39,10 +49,27 @@ def finish(
     """Fit all particles from the merged models, fix axes and scale, place every particle, validate."""
     images = context.images
     contrast_sd = float(np.mean([model.contrast_sd for model in models]))
-    fit, moment = _sweep_all(context, merge(models, means), prior, contrast_sd, plans, progress)
+    fit, moment = _sweep_all(context, models, means, prior, contrast_sd, plans, progress)
     amplitude = np.linalg.cholesky(moment)
     columns = np.tensordot(amplitude.T.astype(np.float32), fit.columns[1:], axes=1)
-    eigenvolumes, eigenvalues, rotation = principal_columns(columns)
+    eigenvolumes, trained, rotation = principal_columns(columns)
+    eigenvalues, validation = trained, None
+    if len(models) == 2:
+        with progress.step("Judging components by the other half", len(images)) as step:
+            levels = [context.level(model.index, images.disc.k_c) for model in models]
+            reliable = reliable_components(models, levels)
+            step.advance(len(images))
+        eigenvalues = balanced_eigenvalues(trained, held_out_eigenvalues(models), reliable)
+        validation = validate_halves(
+            models,
+            means,
+            reliable,
+            images.disc.k_c + 1,
+            eigenvolumes,
+            eigenvalues,
+            images.box * images.pixel_size_angstrom,
+        )
+    scale = np.diag(np.sqrt(eigenvalues / trained))
     with progress.step("Placing every particle", len(images)) as step:
         posterior = place_particles(
             fit.level,
@@ -50,43 +77,62 @@ def finish(
             eigenvolumes,
             eigenvalues,
             contrast_sd,
-            rotated_uncertainty(fit, amplitude @ rotation),
+            rotated_uncertainty(fit, amplitude @ rotation @ scale),
             step,
         )
-    extent = images.box * images.pixel_size_angstrom
-    validation = None
-    if len(models) == 2:
-        levels = [context.level(model.index, images.disc.k_c) for model in models]
-        validation = validate_halves(models, levels, means, eigenvolumes, eigenvalues, extent)
     model = LowRankModel(
         fit.columns[0], eigenvolumes, eigenvalues, context.mask, images.pixel_size_angstrom
     )
     return model, posterior, validation
 
 
+def balanced_eigenvalues(
+    trained: Float64, held_out: Float64, reliable: NDArray[np.bool_]
+) -> Float64:
+    """Eigenvalues between what training and held-out particles say.
+
+    Particles that took part see too much variance along an eigenvolume (it holds some of their noise),
+    particles that did not see too little (it is not quite the true direction): both errors fall as 1/N and
+    the mean of the two is nearly free of either (docs/decisions/0006). For a component that no held-out
+    particle supports, the training value is noise and the held-out one stands alone.
+    """
+    balanced = np.where(reliable, (trained + held_out) / 2, np.minimum(trained, held_out))
+    # an order that the eigenvolumes keep
+    return np.maximum(np.minimum.accumulate(balanced), 1e-6 * balanced[0])
+
+
 def _sweep_all(
     context: Context,
-    columns: Float32,
+    models: list[Model],
+    means: list[Float32],
     prior: Prior,
     contrast_sd: float,
     plans: list[LevelPlan],
     progress: Progress,
 ) -> tuple[IncrementalEm, Float64]:
-    """The last levels once more, on all particles; the fit and its mean E[z zᵀ]."""
-    everything = np.arange(len(context.images))
-    second = np.eye(len(columns))
-    plans = plans[-2:]
-    mean = columns[0]
-    with progress.step("Final model", len(everything) * sum(p.final_sweeps for p in plans)) as step:
+    """The last levels once more, on all particles; the fit and its mean E[z zᵀ].
+
+    Before the finest level the columns of both halves take part, so that what one half missed is kept
+    until everybody has seen it; then the r leading ones go on.
+    """
+    everybody = np.arange(len(context.images))
+    rank, plans = context.settings.rank, plans[-2:]
+    spare = min(rank, _MOST_SPARE_COLUMNS) if len(plans) > 1 and len(models) > 1 else 0
+    columns = merge(models, means, rank + spare)
+    mean = columns[:1]
+    total = len(everybody) * sum(plan.final_sweeps for plan in plans)
+    with progress.step("Final model", total) as step:
         for plan in plans:
-            level = context.level(everything, plan.k_c)
-            columns = crop_volume(columns, level.box)
-            columns[0] = crop_volume(mean, level.box)
-            batches = split_batches(everything, context.settings.batch_size, context.rng)
+            level = context.level(everybody, plan.k_c)
+            kept = columns[1:] if plan is not plans[-1] else leading(columns[1:], rank)
+            columns = np.concatenate([crop_volume(v, level.box) for v in (mean, kept)])
+            batches = split_batches(everybody, context.settings.batch_size, context.rng)
             fit = IncrementalEm(
-                level, columns * level.mask, second, prior, contrast_sd, batches
+                level, columns * level.mask, np.eye(len(columns)), prior, contrast_sd, batches
             )
             for _ in range(plan.final_sweeps):
                 statistics = fit.sweep(context.rng.permutation(len(fit.batches)), step)
-            columns, second = fit.columns, fit.second
+            amplitude = np.linalg.cholesky(statistics.latent_moment).astype(np.float32)
+            columns = fit.columns.copy()
+            columns[1:] = np.tensordot(amplitude.T, columns[1:], axes=1)
     return fit, statistics.latent_moment

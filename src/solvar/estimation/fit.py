@@ -14,12 +14,12 @@ import numpy as np
 from solvar.errors import InputError
 from solvar.estimation.clock import StageClock
 from solvar.estimation.final import finish
-from solvar.estimation.march import Context, climb, new_model
+from solvar.estimation.march import Context, climb, new_models
 from solvar.estimation.level import Prior
 from solvar.estimation.model import Fit
 from solvar.estimation.schedule import plan_levels
 from solvar.estimation.settings import FitSettings
-from solvar.estimation.start import appears_inverted, half_means, inverted, load_mask, read_images
+from solvar.estimation.start import half_means, load_mask, read_images, should_invert, turn_sign
 from solvar.estimation.warm import compile_kernels
 from solvar.particles import ImageStack, ParticleSet, assign_halfsets
 from solvar.progress import Progress, SilentProgress
@@ -44,10 +44,17 @@ def fit(
         When mask, resolution, images or the number of particles do not allow the fit.
     """
     progress = progress or SilentProgress()
-    clock, team = StageClock(), ThreadTeam(settings.threads)
-    particles = assign_halfsets(particles, settings.seed)
-    halves = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
     _require_enough(particles, settings)
+    particles = assign_halfsets(particles, settings.seed)
+    with ThreadTeam(settings.threads) as team:
+        return _fit(particles, settings, progress, team)
+
+
+def _fit(
+    particles: ParticleSet, settings: FitSettings, progress: Progress, team: ThreadTeam
+) -> Fit:
+    clock, history = StageClock(), list[dict[str, float]]()
+    halves = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
     stack = ImageStack(particles, settings.downsample)
     mask = load_mask(settings, stack)
     compile_kernels(settings, team, progress)
@@ -56,26 +63,16 @@ def fit(
         images, noise = read_images(particles, stack, mask, settings, progress, team)
     context = Context(images, mask, settings, team, np.random.default_rng(settings.seed))
 
-    with clock.stage("mean"):
+    with clock.stage("mean"), progress.step("Mean of each half", 1, "pair") as step:
         means, precision = half_means([context.level(half, images.disc.k_c) for half in halves])
-        dark = appears_inverted(sum(means), mask)
-        invert = {"auto": dark, "bright": False, "dark": True}[settings.density]
+        invert = should_invert(settings.density, means, mask)
         if invert:
-            inverted(images)
-            means = [-mean for mean in means]
+            turn_sign(images, means)
+        step.advance()
 
     with clock.stage("eigenvolumes"):
-        prior = Prior(precision, precision)
-        history: list[dict[str, float]] = []
-        everything = np.arange(len(particles))
-        if settings.halfsets:
-            models = [
-                new_model(halves[h], halves[1 - h], means[h], settings) for h in (0, 1)
-            ]
-        else:
-            nobody = everything[:0]
-            models = [new_model(everything, nobody, np.mean(means, axis=0), settings)]
         plans = plan_levels(images.disc.k_c)
+        models, prior = new_models(halves, means, settings), Prior(precision, precision)
         for plan in plans:
             models, prior = climb(context, models, prior, plan, history, progress)
 

@@ -25,9 +25,10 @@ Int64 = NDArray[np.int64]
 
 _CHUNK = 512
 _SMALLEST_CONTRAST_SD = 0.01
-# 2 × log-likelihood ratio that a component must gain on held-out particles; under no signal it follows
-# a half-half mixture of 0 and χ²₁, for which 12 is a chance of 3·10⁻⁴
-_EVIDENCE = 12.0
+_LONGEST_STEP = 8.0
+_STEP_BOUNDS = (0.2, 3.0)
+_FOLD_STEPS = 4
+_STANDARD_ERRORS = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,11 @@ def gram_matrices(level: Level, columns: Float32, index: Int64) -> Float64:
 
 
 def held_out_scale(products: Float64, contrast_sd: float, steps: int) -> HeldOutScale:
-    """Maximum-likelihood latent covariance and contrast spread for fixed columns, by EM.
+    """Maximum-likelihood latent covariance and contrast spread for fixed columns.
+
+    EM with each direction's step lengthened by 1/ρ², ρ the share of its variance that the particles explain:
+    near the optimum EM closes only ρ² of the distance a step, which would leave directions of pure
+    noise at half their training amplitude.
 
     Parameters
     ----------
@@ -73,16 +78,23 @@ def held_out_scale(products: Float64, contrast_sd: float, steps: int) -> HeldOut
     steps : int
     """
     factor = np.eye(products.shape[1] - 2)
-    log_likelihood = -np.inf
     for _ in range(steps):
         found = image_posterior(transformed(products, factor), contrast_sd)
-        log_likelihood = float(found.log_likelihood.mean())
-        moment = (found.z.T @ found.z + found.covariance.sum(axis=0)) / len(products)
-        factor = factor @ np.linalg.cholesky(moment)
+        explained = found.z.T @ found.z / len(products)
+        moment = explained + found.covariance.mean(axis=0)
+        factor = factor @ _lengthened_root(moment, explained)
         if contrast_sd > 0:
             variance = np.mean(found.contrast_square - 2 * found.contrast + 1)
             contrast_sd = max(float(np.sqrt(variance)), _SMALLEST_CONTRAST_SD)
-    return HeldOutScale(factor, contrast_sd, log_likelihood)
+    return HeldOutScale(factor, contrast_sd, float(found.log_likelihood.mean()))
+
+
+def _lengthened_root(moment: Float64, explained: Float64) -> Float64:
+    """Symmetric root of the moment with each eigenvalue raised to the power 1/ρ²."""
+    value, axes = np.linalg.eigh(moment)
+    share = np.einsum("ij,ik,kj->j", axes, explained, axes) / value
+    power = 0.5 * np.minimum(share**-2, _LONGEST_STEP)
+    return (axes * np.clip(value**power, *_STEP_BOUNDS)) @ axes.T
 
 
 def transformed(products: Float64, factor: Float64) -> Float64:
@@ -92,24 +104,39 @@ def transformed(products: Float64, factor: Float64) -> Float64:
     return full.T @ products @ full
 
 
-def component_evidence(products: Float64, contrast_sd: float) -> Float64:
-    """2 × log-likelihood that each column adds on held-out particles, (r,).
+def component_gains(products: Float64, contrast_sd: float) -> Float64:
+    """Log-likelihood that each component adds to the ones before it, for held-out particles, (N, r).
+
+    The latent covariance is fitted on one half of these particles and judged on the other, and the other
+    way round, so that a component of pure noise gains nothing on average.
 
     Parameters
     ----------
     products : (N, r + 2, r + 2)
-        For columns scaled to unit held-out latent variance.
+        Of columns along the principal axes, strongest first.
+    contrast_sd : float
     """
-    everything = image_posterior(products, contrast_sd).log_likelihood.sum()
     rank = products.shape[1] - 2
-    out = np.empty(rank)
-    for j in range(rank):
-        keep = np.delete(np.arange(rank + 2), 1 + j)
-        without = image_posterior(products[:, keep][:, :, keep], contrast_sd)
-        out[j] = 2 * (everything - without.log_likelihood.sum())
-    return out
+    gains = np.empty((len(products), rank))
+    for fold in (0, 1):
+        judged = products[fold::2]
+        scale = held_out_scale(products[1 - fold :: 2], contrast_sd, _FOLD_STEPS)
+        covariance = scale.factor @ scale.factor.T
+        before = image_posterior(_leading(judged, 0), contrast_sd).log_likelihood
+        for j in range(1, rank + 1):
+            factor = np.linalg.cholesky(covariance[:j, :j])
+            after = image_posterior(transformed(_leading(judged, j), factor), contrast_sd)
+            gains[fold::2, j - 1] = after.log_likelihood - before
+            before = after.log_likelihood
+    return gains
 
 
-def passes(evidence: Float64) -> NDArray[np.bool_]:
-    """Whether the evidence of a component is beyond chance."""
-    return evidence > _EVIDENCE
+def _leading(products: Float64, rank: int) -> Float64:
+    """Gram matrices of the mean, the first `rank` columns and the data."""
+    keep = np.append(np.arange(1 + rank), products.shape[1] - 1)
+    return products[:, keep][:, :, keep]
+
+
+def is_beyond_chance(gains: Float64) -> NDArray[np.bool_]:
+    """Whether the summed gains (N, r) of components exceed three of their standard errors, (r,)."""
+    return gains.sum(axis=0) > _STANDARD_ERRORS * np.sqrt(len(gains)) * gains.std(axis=0)

@@ -2,7 +2,7 @@
 
 With half-sets there are two models that never see each other's images. What crosses between them is
 the prior, from how well they agree, and the amplitudes and contrast spread of `heldout.py`. Without
-half-sets there is one model, whose prior is the power of its own columns.
+half-sets there is one model, which keeps the prior of the mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from solvar.estimation.heldout import HeldOutScale, gram_matrices, held_out_scal
 from solvar.estimation.level import Level, Prior
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.mean import fourier_filter
-from solvar.estimation.prior import column_power, column_precision, covariance_fsc, extend
+from solvar.estimation.prior import column_precision, covariance_fsc, extend
 from solvar.estimation.schedule import LevelPlan, has_settled, split_batches
 from solvar.estimation.settings import FitSettings
 from solvar.imaging.fourier import crop_volume
@@ -84,12 +84,19 @@ class Context:
         return Level(self.images, index, k_c, self.mask, self.settings, self.team)
 
 
-def new_model(
-    index: Int64, witnesses: Int64, mean: Float32, settings: FitSettings
-) -> Model:
-    """A model that knows its mean alone."""
+def new_models(
+    halves: list[Int64], means: list[Float32], settings: FitSettings
+) -> list[Model]:
+    """Models that know their mean alone: one a half, or one of everybody without half-sets."""
     sd = _START_CONTRAST_SD if settings.refine_contrast else 0.0
-    return Model(index, witnesses, mean, None, np.eye(1 + settings.rank), sd)
+    second = np.eye(1 + settings.rank)
+    if settings.halfsets:
+        return [
+            Model(halves[h], halves[1 - h], means[h], None, second, sd) for h in range(len(halves))
+        ]
+    everybody = np.sort(np.concatenate(halves))
+    mean = np.mean(means, axis=0, dtype=np.float32)
+    return [Model(everybody, everybody[:0], mean, None, second, sd)]
 
 
 def climb(
@@ -211,19 +218,19 @@ def _rescaled(
 def _renewed(
     prior: Prior, fits: list[IncrementalEm], statistics: list[SweepStatistics]
 ) -> Prior:
-    """The prior of the columns from the agreement of two models, or from the power of one."""
+    """The prior of the columns from the agreement of two models.
+
+    One model has nothing to agree with and keeps the prior of the mean: its own power as a prior (empirical
+    Bayes) collapsed the weaker columns to zero.
+    """
+    if len(fits) == 1:
+        return prior
     k_c, shells = fits[0].level.k_c, fits[0].level.k_c + 1
-    if len(fits) == 2:
-        first, second = (fit.columns[1:] for fit in fits)
-        agreement = np.diag(covariance_fsc(first, second, shells))
-        information = np.mean([fit.level.shell_information for fit in fits], axis=0)
-        explained = np.mean(
-            [np.trace(s.latent_explained) / np.trace(s.latent_moment) for s in statistics]
-        )
-        precision = column_precision(agreement, information, float(explained))
-    else:
-        variance = fits[0].metric.uncertainty(fits[0].second).columns.mean(axis=0)
-        precision = 1 / (column_power(fits[0].columns[1:], shells) + variance)
+    first, second = (fit.columns[1:] for fit in fits)
+    agreement = np.diag(covariance_fsc(first, second, shells))
+    information = np.mean([fit.level.shell_information for fit in fits], axis=0)
+    explained = np.mean(
+        [np.trace(s.latent_explained) / np.trace(s.latent_moment) for s in statistics]
+    )
+    precision = column_precision(agreement, information, float(explained))
     return replace(prior, columns=extend(precision, k_c, prior.mean))
-
-

@@ -13,44 +13,56 @@ Float64 = NDArray[np.float64]
 _CHUNK = 512
 
 
-def estimate_mean(level: Level, prior_precision: Float64, steps: int = 4) -> Float32:
-    """Masked Wiener mean of the particles of a level.
+class MeanProblem:
+    """The normal equations of the mean of a level's particles.
 
-    Solves (m Pᵀ C² P m + m Λ m) u = m Pᵀ C y by conjugate gradients for the mean m·u, m the mask. The
-    preconditioner F⁻¹ 1/(D + Λ) F is the Wiener filter of the unmasked problem, so that the first step
-    is the usual Wiener reconstruction and few more account for mask and interpolation.
-
-    Parameters
-    ----------
-    level : Level
-    prior_precision : (S,) float64
-        Λ per shell; inf where the mean is to stay 0.
-    steps : int
-        CG steps.
-
-    Returns
-    -------
-    (L, L, L) float32 on the level's grid.
+    (m Pᵀ C² P m + m Λ m) u = m Pᵀ C y for the mean m·u, m the mask. The back-projected data are kept,
+    so that solving again under another prior costs its CG steps alone.
     """
-    lam = level.expand(prior_precision)
-    wiener = 1.0 / (level.box**3 * (level.information + lam))
-    ridge = np.where(np.isfinite(lam), level.box**3 * lam, 0)
-    residual = level.mask * _back_project_data(level)
-    solution = np.zeros_like(residual)
-    direction = np.zeros_like(residual)
-    before = np.inf
-    for _ in range(steps):
-        conditioned = fourier_filter(residual, wiener, level.team.size)
-        now = float(np.vdot(residual, conditioned))
-        direction = conditioned + np.float32(now / before) * direction
-        volume = level.mask * direction
-        applied = _normal_operator(level, volume) + fourier_filter(volume, ridge, level.team.size)
-        applied *= level.mask
-        size = np.float32(now / float(np.vdot(direction, applied)))
-        solution += size * direction
-        residual -= size * applied
-        before = now
-    return level.mask * solution
+
+    def __init__(self, level: Level) -> None:
+        self.level = level
+        self._data = level.mask * _back_project_data(level)
+
+    def solve(self, prior_precision: Float64, steps: int) -> Float32:
+        """Masked Wiener mean by preconditioned conjugate gradients.
+
+        The preconditioner F⁻¹ 1/(D + Λ) F is the Wiener filter of the unmasked problem, so that the
+        first step is the usual Wiener reconstruction and the next ones account for mask and
+        interpolation; the fourth changes the mean by 2·10⁻⁴.
+
+        Parameters
+        ----------
+        prior_precision : (S,) float64
+            Λ per shell; inf where the mean is to stay 0.
+        steps : int
+            CG steps.
+
+        Returns
+        -------
+        (L, L, L) float32 on the level's grid.
+        """
+        level, workers = self.level, self.level.team.size
+        lam = level.expand(prior_precision)
+        wiener = 1.0 / (level.box**3 * (level.information + lam))
+        ridge = np.where(np.isfinite(lam), level.box**3 * lam, 0)
+        residual = self._data.copy()
+        solution = np.zeros_like(residual)
+        direction = np.zeros_like(residual)
+        before = np.inf
+        for step in range(steps):
+            conditioned = fourier_filter(residual, wiener, workers)
+            now = float(np.vdot(residual, conditioned))
+            direction = conditioned + np.float32(now / before) * direction
+            volume = level.mask * direction
+            applied = _normal_operator(level, volume) + fourier_filter(volume, ridge, workers)
+            applied *= level.mask
+            size = np.float32(now / float(np.vdot(direction, applied)))
+            solution += size * direction
+            if step < steps - 1:
+                residual -= size * applied
+            before = now
+        return level.mask * solution
 
 
 def fourier_filter(volume: Float32, response: Float32, workers: int = 1) -> Float32:

@@ -107,11 +107,6 @@ def column_precision(fsc: Float64, information: Float64, explained: float) -> Fl
     return information * explained / signal_fraction(fraction)
 
 
-def column_power(columns: Float32, shells: int) -> Float64:
-    """Mean |v̂|² per shell over columns (r, L, L, L) -> (shells,)."""
-    return np.trace(shell_products(columns, columns, shells), axis1=1, axis2=2) / len(columns)
-
-
 def extend(precision: Float64, k_c: int, reference: Float64) -> Float64:
     """Continue a precision known up to shell `k_c` in constant ratio to `reference`."""
     known = slice(max(1, k_c - 3), k_c + 1)

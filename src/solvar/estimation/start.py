@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.estimation.cache import WhitenedImages, estimate_noise, whiten
 from solvar.estimation.level import Level
-from solvar.estimation.mean import estimate_mean
+from solvar.estimation.mean import MeanProblem
 from solvar.estimation.prior import mean_fsc, mean_precision
 from solvar.estimation.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
@@ -25,6 +23,8 @@ Float64 = NDArray[np.float64]
 _SMALLEST_K = 4
 # Prior of the very first mean, relative to the mean information: all but none
 _WEAK = 1e-3
+# the first means serve for their FSC alone, which one step gives
+_CG_STEPS = (1, 3)
 
 
 def finest_frequency(stack: ImageStack, resolution: float | None) -> int:
@@ -81,18 +81,26 @@ def half_means(levels: list[Level]) -> tuple[list[Float32], Float64]:
     shells = levels[0].k_c + 1
     information = np.mean([level.shell_information for level in levels], axis=0)
     precision = np.full(shells, _WEAK * information.mean())
-    for _ in range(2):
-        means = [estimate_mean(level, precision) for level in levels]
+    problems = [MeanProblem(level) for level in levels]
+    for steps in _CG_STEPS:
+        means = [problem.solve(precision, steps) for problem in problems]
         precision = mean_precision(mean_fsc(means[0], means[1], shells), information)
     return means, precision
 
 
-def appears_inverted(mean: Float32, mask: Float32) -> bool:
-    """Whether the molecule is dark in a mean volume: its strongest voxels are negative."""
-    return float(np.sum(mask * mean.astype(np.float64) ** 3)) < 0
+def should_invert(density: str, means: list[Float32], mask: Float32) -> bool:
+    """Whether the images must be inverted to make the molecule bright.
+
+    "bright" and "dark" say what the images are; "auto" looks at the mean: its strongest voxels are those of
+    the molecule.
+    """
+    if density != "auto":
+        return density == "dark"
+    mean = np.sum(means, axis=0, dtype=np.float64)
+    return float(np.sum(mask * mean**3)) < 0
 
 
-def inverted(images: WhitenedImages) -> WhitenedImages:
-    """The images with their sign turned, in place of a copy."""
-    np.negative(images.data, out=images.data)
-    return replace(images)
+def turn_sign(images: WhitenedImages, means: list[Float32]) -> None:
+    """Invert images and means, in place."""
+    for values in (images.data, *means):
+        np.negative(values, out=values)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.heldout import component_evidence, gram_matrices, passes, transformed
+from solvar.estimation.heldout import (
+    component_gains,
+    gram_matrices,
+    is_beyond_chance,
+    transformed,
+)
 from solvar.estimation.latents import principal_columns
 from solvar.estimation.level import Level
 from solvar.estimation.march import Model
@@ -15,11 +20,14 @@ from solvar.estimation.prior import covariance_fsc, mean_fsc
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+_MOST_WITNESSES = 5000
+
 
 def validate_halves(
     models: list[Model],
-    levels: list[Level],
     means: list[Float32],
+    reliable: NDArray[np.bool_],
+    shells: int,
     eigenvolumes: Float32,
     eigenvalues: Float64,
     extent_angstrom: float,
@@ -30,16 +38,16 @@ def validate_halves(
     ----------
     models : two Model
         With columns on the full grid.
-    levels : two Level
-        The finest level of each half.
     means : two (L, L, L) float32
+    reliable : (r,) bool
+        As of `reliable_components`.
+    shells : int
     eigenvolumes : (r, L, L, L) float32
     eigenvalues : (r,) float64
         Of the final model.
     extent_angstrom : float
         Box size × pixel size.
     """
-    shells = levels[0].k_c + 1
     first, second = (model.columns[1:] for model in models if model.columns is not None)
     target = eigenvolumes * np.sqrt(eigenvalues).astype(np.float32)[:, None, None, None]
     views = [_aligned(columns, target) for columns in (first, second)]
@@ -56,7 +64,7 @@ def validate_halves(
         component_resolution=resolutions(component, 0.143, extent_angstrom),
         component_resolution_half=resolutions(component, 0.5, extent_angstrom),
         reliability=np.array(agreement),
-        reliable=_reliable(models, levels),
+        reliable=reliable,
     )
 
 
@@ -67,18 +75,23 @@ def _aligned(columns: Float32, target: Float32) -> Float32:
     return np.tensordot((left @ right).astype(np.float32), columns, axes=1)
 
 
-def _reliable(models: list[Model], levels: list[Level]) -> NDArray[np.bool_]:
-    """Leading components whose evidence on held-out particles is beyond chance in both directions."""
-    passed = []
+def reliable_components(models: list[Model], levels: list[Level]) -> NDArray[np.bool_]:
+    """Leading components that raise the likelihood of particles that no fit of them has seen."""
+    gains = []
     for model, level in zip(models, levels, strict=True):
         assert model.columns is not None  # the march always leaves columns
         _, _, rotation = principal_columns(model.columns[1:])
-        products = gram_matrices(level, model.columns, model.witnesses)
-        passed.append(
-            passes(component_evidence(transformed(products, rotation), model.contrast_sd))
-        )
-    # components are ordered: one behind a failed one would only borrow its order
-    return np.cumprod(passed[0] & passed[1]).astype(bool)
+        sample = model.witnesses[:: max(1, len(model.witnesses) // _MOST_WITNESSES)]
+        products = transformed(gram_matrices(level, model.columns, sample), rotation)
+        gains.append(component_gains(products, model.contrast_sd))
+    # components are ordered: one behind a failed one would only borrow its place
+    return np.cumprod(is_beyond_chance(np.concatenate(gains))).astype(bool)
+
+
+def held_out_eigenvalues(models: list[Model]) -> Float64:
+    """Eigenvalues as the particles that a model never saw judge them, mean over models, (r,)."""
+    columns = [model.columns[1:] for model in models if model.columns is not None]
+    return np.mean([principal_columns(v)[1] for v in columns], axis=0)
 
 
 def resolutions(fsc: Float64, threshold: float, extent_angstrom: float) -> Float64:

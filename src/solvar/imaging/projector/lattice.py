@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.imaging.projector.kernel import InterpolationKernel
+from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
@@ -88,28 +89,35 @@ class Lattice:
         rows = self._matrix[self.reach - self.margin :]
         return np.ascontiguousarray(rows.T).view(np.float32)
 
-    def transform(self, volumes: Float32, out: Float32 | None = None) -> Float32:
+    def transform(self, volumes: Float32, team: ThreadTeam, out: Float32 | None = None) -> Float32:
         """Lattice of real volumes.
 
         Parameters
         ----------
         volumes : (C, box, box, box) float32
             Axes channel, z, y, x.
+        team : ThreadTeam
+            Shares out the channels.
         out : flat float32, optional
             Lattice to overwrite, of `size(C)`.
         """
         channels, box = len(volumes), self.box
-        along_x = volumes.reshape(-1, box) @ self._matrix_x
-        along_x = along_x.view(np.complex64).reshape(channels * box, box, self.depth)
-        along_y = np.matmul(self._matrix, along_x).reshape(channels, box, self.side * self.depth)
-        lattice = self.zeros(channels) if out is None else out
+        lattice = np.empty(self.size(channels), dtype=np.float32) if out is None else out
+        lattice[-PADDING:] = 0
         grid = self.grid(lattice, channels)
-        for channel in range(channels):
-            along_z = self._matrix @ along_y[channel]
-            grid[..., channel] = along_z.reshape(self.side, self.side, self.depth)
+
+        def some(first: int, last: int) -> None:
+            for channel in range(first, last):
+                along_x = volumes[channel].reshape(-1, box) @ self._matrix_x
+                along_x = along_x.view(np.complex64).reshape(box, box, self.depth)
+                along_y = np.matmul(self._matrix, along_x).reshape(box, -1)
+                along_z = self._matrix @ along_y
+                grid[..., channel] = along_z.reshape(self.side, self.side, self.depth)
+
+        team.over_ranges(channels, 1, some)
         return lattice
 
-    def adjoint(self, lattice: Float32, channels: int) -> Float32:
+    def adjoint(self, lattice: Float32, channels: int, team: ThreadTeam) -> Float32:
         """Adjoint of `transform` in the inner product Σ re·re + im·im of the stored values.
 
         Returns
@@ -119,10 +127,14 @@ class Lattice:
         box = self.box
         grid = self.grid(lattice, channels)
         back = np.ascontiguousarray(self._matrix.conj().T)
-        along_y = np.empty((channels, box, self.side, self.depth), dtype=np.complex64)
-        for channel in range(channels):
-            plane = np.ascontiguousarray(grid[..., channel]).reshape(self.side, -1)
-            along_y[channel] = (back @ plane).reshape(box, self.side, self.depth)
-        along_x = np.matmul(back, along_y.reshape(channels * box, self.side, self.depth))
-        volumes = along_x.view(np.float32).reshape(-1, 2 * self.depth) @ self._matrix_x.T
-        return volumes.reshape(channels, box, box, box)
+        volumes = np.empty((channels, box, box, box), dtype=np.float32)
+
+        def some(first: int, last: int) -> None:
+            for channel in range(first, last):
+                along_z = np.ascontiguousarray(grid[..., channel]).reshape(self.side, -1)
+                along_y = (back @ along_z).reshape(box, self.side, self.depth)
+                along_x = np.matmul(back, along_y).view(np.float32).reshape(-1, 2 * self.depth)
+                volumes[channel] = (along_x @ self._matrix_x.T).reshape(box, box, box)
+
+        team.over_ranges(channels, 1, some)
+        return volumes

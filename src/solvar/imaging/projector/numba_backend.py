@@ -30,7 +30,7 @@ class NumbaProjector:
         self._forward, self._scatter = forward_kernel(width), scatter_kernel(width)
 
     def prepare(self, volumes: Float32) -> Float32:
-        return self.lattice.transform(np.ascontiguousarray(volumes, dtype=np.float32))
+        return self.lattice.transform(np.ascontiguousarray(volumes, dtype=np.float32), self.team)
 
     def zeros(self, channels: int) -> Float32:
         return self.lattice.zeros(channels)
@@ -59,7 +59,7 @@ class NumbaProjector:
 
     def collect(self, scattered: Float32) -> Float32:
         channels = (len(scattered) - PADDING) // self.lattice.size_per_channel
-        return self.lattice.adjoint(scattered, channels)
+        return self.lattice.adjoint(scattered, channels, self.team)
 
     def _bind(
         self,
