@@ -10,6 +10,7 @@ from solvar.estimation.settings import FitSettings
 from solvar.particles import ParticleSet
 from solvar.progress import Progress, SilentProgress
 from solvar.report import draw_figures
+from solvar.results.log import logged
 from solvar.results.provenance import record
 from solvar.results.run import Run
 from solvar.results.writer import prepare_folder, write_run
@@ -25,6 +26,9 @@ def run_job(
     command: Sequence[str] = (),
 ) -> Run:
     """Find the ways the particles differ and leave everything that was found in a run folder.
+
+    The run is finished once `run.json` is there; a figure that cannot be drawn after that is told
+    and does not undo it.
 
     Public as ``solvar.fit``.
 
@@ -48,9 +52,10 @@ def run_job(
     """
     progress = progress or SilentProgress()
     folder = prepare_folder(Path(output), overwrite)
-    provenance = record(particles, settings, tuple(command))
-    found = fit(particles, settings, progress)
-    write_run(folder, found, provenance)
-    run = Run(folder)
-    draw_figures(run, progress)
+    with logged(folder / "run.log", progress, command) as told:
+        provenance = record(particles, settings, tuple(command))
+        found = fit(particles, settings, told)
+        write_run(folder, found, provenance)
+        run = Run(folder)
+        draw_figures(run, told)
     return run

@@ -1,4 +1,4 @@
-"""How long steps report to whoever is watching: a library call is silent unless it is given a `Progress`."""
+"""How long steps report to whoever is watching: silent unless a call is given a `Progress`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Step(Protocol):
 
 
 class Progress(Protocol):
-    """Where long steps announce themselves; the command line draws bars, a notebook may do otherwise."""
+    """Where long steps announce themselves; the command line draws bars, others what they like."""
 
     def step(self, name: str, total: int, unit: str = "particles") -> AbstractContextManager[Step]:
         """Announce a step of `total` units; leaving the context ends it."""

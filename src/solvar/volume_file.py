@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
+from solvar.files import replacing
 
 Float32 = NDArray[np.float32]
 
@@ -75,14 +75,8 @@ def write_volume(path: str | Path, volume: ArrayLike, pixel_size_angstrom: float
         raise InputError("the volume to be written holds NaN or infinite voxels", file=path)
     if not pixel_size_angstrom > 0:
         raise InputError(f"a pixel size of {pixel_size_angstrom} Å makes no sense", file=path)
-    target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
-    try:
-        with mrcfile.new(temporary, overwrite=True) as file:
-            file.set_data(data)
-            file.set_volume()
-            file.voxel_size = pixel_size_angstrom
-            file.header.origin = (0.0, 0.0, 0.0)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(Path(path)) as temporary, mrcfile.new(temporary, overwrite=True) as file:
+        file.set_data(data)
+        file.set_volume()
+        file.voxel_size = pixel_size_angstrom
+        file.header.origin = (0.0, 0.0, 0.0)

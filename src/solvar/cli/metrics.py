@@ -24,8 +24,9 @@ _MEANING = {
         "Angles to true subspace (°)",
         "0 is perfect, 90 unrelated",
     ),
-    ("covariance", "eigenvalues"): ("Eigenvalues", ""),
-    ("covariance", "true_eigenvalues"): ("True eigenvalues", ""),
+    ("covariance", "eigenvalues"): ("Eigenvalues", "estimated variance along each component"),
+    ("covariance", "true_variance_along"): ("True variance there", "what the eigenvalues estimate"),
+    ("covariance", "true_eigenvalues"): ("True eigenvalues", "along the true components"),
     ("mean", "correlation"): ("Mean volume, correlation", "1 is perfect"),
     ("latents", "knn_spearman"): (
         "True motions, rank correlation",

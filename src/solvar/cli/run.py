@@ -30,9 +30,9 @@ def run(
     """Find how the molecule varies: mean, eigenvolumes, latents, report."""
     from solvar.cli.console import make_progress, print_json
     from solvar.cli.summary import print_summary
-    from solvar.results.writer import prepare_folder
+    from solvar.results.writer import check_folder
 
-    prepare_folder(output, overwrite)  # known before the particles are read
+    check_folder(output, overwrite)  # known before the particles are read
     table = reading.read(particles)
 
     from solvar.job import run_job

@@ -23,6 +23,8 @@ def print_summary(run: Run) -> None:
     console.print(components_table(run))
     console.print(f"[bold]{headline(run)}[/bold]\n")
     console.print(costs_table(run))
+    if run.record["result"]["inverted"]:
+        console.print("The particles are dark in the images; everything here shows them bright.")
     for warning in run.warnings:
         console.print(f"[yellow]![/yellow] {escape(warning)}")
     console.print("\n[bold]Look at[/bold]")
@@ -37,12 +39,15 @@ def headline(run: Run) -> str:
     passed, rank = int(run.validation.reliable.sum()), run.rank
     if passed == 0:
         return (
-            "No heterogeneity was detected: none of the components is seen by both half-sets; "
+            "No heterogeneity was detected: no component explains particles it was not fitted to; "
             "their eigenvalues are consistent with noise."
         )
     if passed == rank:
-        return f"All {rank} components are seen by both half-sets."
-    return f"{passed} of {rank} components are seen by both half-sets; the rest may be noise."
+        return f"All {rank} components explain particles that they were not fitted to."
+    return (
+        f"{passed} of {rank} components explain particles that they were not fitted to; "
+        "the rest is consistent with noise."
+    )
 
 
 def components_table(run: Run) -> Table:
@@ -54,7 +59,7 @@ def components_table(run: Run) -> Table:
         table.add_column(name, justify="right")
     validation = run.validation
     if validation is not None:
-        table.add_column("half-set agreement", justify="right")
+        table.add_column("half-map similarity", justify="right")
         table.add_column("resolution (Å)", justify="right")
         table.add_column("verdict")
     eigenvalues = run.model.eigenvalues
@@ -62,14 +67,23 @@ def components_table(run: Run) -> Table:
     for j, eigenvalue in enumerate(eigenvalues):
         row = [str(j + 1), f"{eigenvalue:.4g}", f"{100 * eigenvalue / total:.1f} %"]
         if validation is not None:
-            resolution = validation.component_resolution[j]
             row += [
                 f"{validation.reliability[j]:.2f}",
-                f"{resolution:.1f}" if np.isfinite(resolution) else "–",
+                resolution_text(run, validation.component_resolution[j]),
                 "[green]reliable[/green]" if validation.reliable[j] else "[dim]noise[/dim]",
             ]
         table.add_row(*row)
     return table
+
+
+def resolution_text(run: Run, resolution: float) -> str:
+    """A resolution in Å; marked where the halves still agree at the finest shell that was used."""
+    if not np.isfinite(resolution):
+        return "–"
+    assert run.validation is not None  # who else would know a resolution
+    shells = len(run.validation.mean_fsc)
+    finest = run.model.box_size * run.pixel_size_angstrom / (shells - 1)
+    return f"≤ {resolution:.1f}" if resolution < 1.001 * finest else f"{resolution:.1f}"
 
 
 def costs_table(run: Run) -> Table:
@@ -103,4 +117,5 @@ def _next_steps(run: Run) -> list[tuple[str, str]]:
         (str(folder / "figures" / "1_eigenvalues.png"), "how much, and whether it is real"),
         (str(folder / "mean.mrc"), "with eigenvolume_001.mrc … in ChimeraX"),
         (str(folder / "particles.star"), "every particle with its latents"),
+        (str(folder / "run.log"), "what was done, step by step"),
     ]

@@ -69,6 +69,16 @@ def captured_variance_by_rank(
     return np.divide(captured, best, out=np.full(len(best), np.nan), where=best > 0)
 
 
+def variance_along(eigenvolumes: Float32, truth_eigenvolumes: Float32) -> Float64:
+    """True variance along each unit eigenvolume, (r,) float64: what its eigenvalue estimates.
+
+    Neither masked nor low-passed, in the units of eigenvalues.
+    """
+    voxels = (1, 2, 3)
+    overlap = np.tensordot(eigenvolumes, truth_eigenvolumes, axes=(voxels, voxels))
+    return (overlap.astype(np.float64) ** 2).sum(axis=1)
+
+
 def principal_angles(
     eigenvolumes: Float32,
     truth_eigenvolumes: Float32,

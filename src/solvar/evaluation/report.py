@@ -139,6 +139,7 @@ def _covariance_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[s
         "captured_variance_by_rank": curve.tolist(),
         "principal_angles_degree": angles.tolist(),
         "eigenvalues": model.eigenvalues.tolist(),
+        "true_variance_along": covariance.variance_along(model.eigenvolumes, true).tolist(),
         "true_eigenvalues": true_eigenvalues.tolist(),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
+from solvar.files import replacing
 from solvar.particles.particle_set import ParticleSet
 from solvar.particles.star_blocks import particle_block, read_blocks
 
@@ -63,13 +63,8 @@ def write_star(
         table[column] = _as_text(values)
     stale = _ORIGINS_ANGST if old_dialect else _ORIGINS_PIXEL
     blocks[name] = table.drop(columns=[c for c in stale if c in table.columns])
-    target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
-    try:
+    with replacing(Path(path)) as temporary:
         starfile.write(blocks, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:

@@ -42,9 +42,15 @@ def _bars(axes: Axes, run: Run, reliable: np.ndarray) -> None:
     axes.set_ylim(0, 1.15 * max(share.max(), 1e-9))
     if run.rank <= 16:
         for x, height in zip(number.tolist(), share.tolist(), strict=True):
-            axes.text(x, height, f"{height:.2g}", ha="center", va="bottom", fontsize=7)
+            eigenvalue = f"{eigenvalues[x - 1]:.3g}"
+            axes.text(x, height, eigenvalue, ha="center", va="bottom", fontsize=7, color=style.GREY)
     axes.set_ylabel("Share of the variance (%)")
     axes.set_title("How much each component moves")
+    if run.rank <= 16:
+        axes.text(
+            1, 0.97, "above each bar: eigenvalue", transform=axes.transAxes,
+            ha="right", va="top", fontsize=8, color=style.GREY,
+        )  # fmt: skip
     step = 1 + run.rank // 16
     axes.set_xticks(number[::step])
     axes.set_xlim(0.4, run.rank + 0.6)
@@ -53,7 +59,7 @@ def _bars(axes: Axes, run: Run, reliable: np.ndarray) -> None:
 def _agreement(axes: Axes, reliability: np.ndarray, reliable: np.ndarray) -> None:
     number = np.arange(1, len(reliability) + 1)
     for mask, colour, label in (
-        (reliable, style.BLUE, "seen by both halves"),
+        (reliable, style.BLUE, "explains particles it was not fitted to"),
         (~reliable, style.GREY, "consistent with noise"),
     ):
         if mask.any():
@@ -64,8 +70,11 @@ def _agreement(axes: Axes, reliability: np.ndarray, reliable: np.ndarray) -> Non
     axes.axhline(0, color=style.PALE, lw=0.8, zorder=0)
     axes.axhline(1, color=style.PALE, lw=0.8, zorder=0)
     axes.set_ylim(min(-0.1, float(np.nanmin(reliability)) - 0.05), 1.08)
-    axes.set_ylabel("Half-set\nagreement")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, fontsize=8, borderaxespad=0)
+    axes.set_ylabel("Half-map\nsimilarity")
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 1.03), ncols=2, fontsize=8, borderaxespad=0,
+        handletextpad=0.1, columnspacing=1.2,
+    )  # fmt: skip
 
 
 def draw_resolution(run: Run, path: Path) -> bool:
@@ -80,23 +89,23 @@ def draw_resolution(run: Run, path: Path) -> bool:
     if validation is None:
         return False
     box_angstrom = run.model.box_size * run.pixel_size_angstrom
-    with style.figure(path, 11.0, 3.7) as figure:
+    with style.figure(path, 11.6, 3.9) as figure:
         _covariance_map(figure, validation.covariance_fsc, box_angstrom)
-        curves = figure.add_axes((0.40, 0.16, 0.26, 0.72))
+        curves = figure.add_axes((0.395, 0.15, 0.24, 0.68))
         _fsc_frame(curves, len(validation.mean_fsc), box_angstrom)
         curves.plot(validation.mean_fsc, color=style.INK, label="mean volume")
         diagonal = np.diag(validation.covariance_fsc)
         curves.plot(diagonal, color=style.VERMILION, label="variability (covariance)")
-        curves.set_title("Mean and variability")
+        curves.set_title("Mean and variability", pad=20)
         curves.set_ylabel("Fourier shell correlation")
-        curves.legend(fontsize=8, handlelength=1.2, loc="upper right", bbox_to_anchor=(1.02, 1.0))
-        components = figure.add_axes((0.72, 0.16, 0.26, 0.72))
+        _legend_above(curves, 2)
+        components = figure.add_axes((0.68, 0.15, 0.24, 0.68))
         _component_curves(components, run, box_angstrom)
     return True
 
 
 def _covariance_map(figure: Figure, fsc: np.ndarray, box_angstrom: float) -> None:
-    axes = figure.add_axes((0.055, 0.16, 0.243, 0.72))
+    axes = figure.add_axes((0.055, 0.15, 0.229, 0.68))
     image = axes.imshow(
         fsc, origin="lower", vmin=-1, vmax=1, cmap=style.DIVERGING, interpolation="nearest",
         aspect="auto",
@@ -106,8 +115,12 @@ def _covariance_map(figure: Figure, fsc: np.ndarray, box_angstrom: float) -> Non
     axes.set_yticks(positions, labels)
     axes.set_xlabel("Resolution (Å)")
     axes.set_ylabel("Resolution (Å)")
-    axes.set_title("Agreement of the variability")
-    bar = figure.colorbar(image, cax=figure.add_axes((0.305, 0.16, 0.01, 0.72)))
+    axes.set_title("Variability between resolutions", pad=20)
+    axes.text(
+        0, 1.02, "agreement of the halves", transform=axes.transAxes,
+        fontsize=8, color=style.GREY, va="bottom",
+    )  # fmt: skip
+    bar = figure.colorbar(image, cax=figure.add_axes((0.291, 0.15, 0.01, 0.68)))
     bar.outline.set_visible(False)
     bar.set_ticks([-1, 0, 1])
 
@@ -119,24 +132,38 @@ def _component_curves(axes: Axes, run: Run, box_angstrom: float) -> None:
     for j, curve in enumerate(validation.component_fsc):
         reliable = bool(validation.reliable[j]) and j < len(style.CYCLE)
         resolution = validation.component_resolution[j]
-        reach = f"{resolution:.1f} Å" if np.isfinite(resolution) else "not resolved"
+        reach = f"{resolution:.0f} Å" if np.isfinite(resolution) else "not resolved"
         axes.plot(
             curve,
             color=style.CYCLE[j] if reliable else style.PALE,
-            label=f"component {j + 1} ({reach})" if reliable else None,
+            label=f"{j + 1}: {reach}" if reliable else None,
             zorder=2 if reliable else 1,
         )
-    axes.set_title("Single components")
+    axes.set_title("Single components", pad=20)
+    if not validation.reliable.all():
+        axes.plot([], [], color=style.PALE, label="noise")
     if validation.reliable[: len(style.CYCLE)].any():
-        axes.legend(fontsize=8, handlelength=1.2, loc="upper right", bbox_to_anchor=(1.02, 1.0))
+        _legend_above(axes, 4)
     else:
         axes.text(0.5, 0.9, "no component passes", transform=axes.transAxes, ha="center")
+
+
+def _legend_above(axes: Axes, columns: int) -> None:
+    """A legend between title and axes (or beside them), where no curve runs beneath it."""
+    _, labels = axes.get_legend_handles_labels()
+    beside = len(labels) > columns
+    place = (1.02, 1.0) if beside else (-0.02, 1.0)
+    axes.legend(
+        fontsize=8, handlelength=1.2, loc="upper left" if beside else "lower left",
+        bbox_to_anchor=place, ncols=1 if beside else columns, borderaxespad=0,
+        columnspacing=1.2, handletextpad=0.5,
+    )  # fmt: skip
 
 
 def _fsc_frame(axes: Axes, shells: int, box_angstrom: float) -> None:
     style.resolution_axis(axes, shells, box_angstrom)
     for level in (0.143, 0.5):
         axes.axhline(level, color=style.PALE, lw=0.8, ls=(0, (4, 3)), zorder=0)
-        axes.text(shells - 1, level + 0.01, f"{level:g}", ha="right", fontsize=7, color=style.GREY)
     axes.axhline(0, color=style.PALE, lw=0.8, zorder=0)
     axes.set_ylim(-0.15, 1.03)
+    axes.set_yticks([0, 0.143, 0.5, 1], ["0", "0.143", "0.5", "1"])

@@ -24,6 +24,9 @@ _FIGURES: dict[str, Callable[[Run, Path], bool | None]] = {
 def draw_figures(run: Run, progress: Progress | None = None) -> list[Path]:
     """Draw every figure of `run` to its folder ``figures/``.
 
+    A figure that cannot be drawn is told through `progress`: the numbers of the run are safe on
+    disk by then, and no picture is worth repeating hours.
+
     Returns
     -------
     paths : list of Path
@@ -32,9 +35,16 @@ def draw_figures(run: Run, progress: Progress | None = None) -> list[Path]:
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
     drawn = []
-    with (progress or SilentProgress()).step("Figures", len(_FIGURES), "figures") as step:
+    progress = progress or SilentProgress()
+    with progress.step("Figures", len(_FIGURES), "figures") as step:
         for name, draw in _FIGURES.items():
-            if draw(run, folder / name) is not False:
-                drawn.append(folder / name)
+            try:
+                if draw(run, folder / name) is not False:
+                    drawn.append(folder / name)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                progress.message(
+                    f"{name} was not drawn ({reason}); all numbers are in {run.folder}"
+                )
             step.advance()
     return drawn

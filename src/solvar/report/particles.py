@@ -24,6 +24,7 @@ def draw_latents(run: Run, path: Path) -> None:
     limits = [_limits(z[:, j]) for j in range(shown)]
     share = run.model.eigenvalues[:shown]
     total = run.model.eigenvalues.sum()
+    real = np.ones(shown, bool) if run.validation is None else run.validation.reliable[:shown]
     size = 1.2 + 1.9 * max(shown, 2)
     with style.figure(path, size, size) as figure:
         low, span, gap = 0.11, 0.83, 0.02
@@ -33,21 +34,29 @@ def draw_latents(run: Run, path: Path) -> None:
                 box = (low + column * (cell + gap), low + (shown - 1 - row) * (cell + gap))
                 axes = figure.add_axes((*box, cell, cell))
                 if row == column:
-                    _marginal(axes, z[:, row], limits[row])
+                    _marginal(axes, z[:, row], limits[row], noise=not real[row])
+                    about = style.percent(share[row], total) + ("" if real[row] else ", noise?")
                     axes.set_title(
-                        f"Component {row + 1} ({style.percent(share[row], total)})", fontsize=8
-                    )
+                        f"Component {row + 1} ({about})", fontsize=8,
+                        color=style.INK if real[row] else style.GREY,
+                    )  # fmt: skip
                 else:
-                    _pair(axes, z[:, column], z[:, row], limits[column], limits[row])
+                    noise = not (real[row] and real[column])
+                    _pair(axes, z[:, column], z[:, row], limits[column], limits[row], noise=noise)
                 _edge_labels(axes, row, column, shown)
         if shown > 1:
             figure.text(
                 0.98, 0.955, "Where the particles lie", ha="right", fontsize=12, weight="bold"
             )
             figure.text(
-                0.98, 0.93, "in standard deviations of each component",
+                0.98, 0.93, _explanation(bool(real.all())),
                 ha="right", va="top", fontsize=9, color=style.GREY,
             )  # fmt: skip
+
+
+def _explanation(all_real: bool) -> str:
+    text = "in standard deviations of each component"
+    return text if all_real else f"{text};\ngrey: consistent with noise"
 
 
 def _edge_labels(axes: Axes, row: int, column: int, shown: int) -> None:
@@ -68,11 +77,13 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _marginal(axes: Axes, values: np.ndarray, limits: tuple[float, float]) -> None:
+def _marginal(
+    axes: Axes, values: np.ndarray, limits: tuple[float, float], *, noise: bool = False
+) -> None:
     bins = int(np.clip(np.sqrt(len(values)), 12, 60))
     counts, edges = np.histogram(values, bins=bins, range=limits)
-    axes.stairs(counts, edges, fill=True, color=style.SKY, alpha=0.5)
-    axes.stairs(counts, edges, color=style.BLUE, lw=1.2)
+    axes.stairs(counts, edges, fill=True, color=style.PALE if noise else style.SKY, alpha=0.5)
+    axes.stairs(counts, edges, color=style.GREY if noise else style.BLUE, lw=1.2)
     axes.set_xlim(limits)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -80,19 +91,20 @@ def _marginal(axes: Axes, values: np.ndarray, limits: tuple[float, float]) -> No
 
 def _pair(
     axes: Axes, x: np.ndarray, y: np.ndarray,
-    x_limits: tuple[float, float], y_limits: tuple[float, float],
+    x_limits: tuple[float, float], y_limits: tuple[float, float], *, noise: bool,
 ) -> None:  # fmt: skip
     if len(x) < 2_000:
-        axes.plot(x, y, "o", ms=2.2, mew=0, alpha=0.45, color=style.BLUE)
+        colour = style.GREY if noise else style.BLUE
+        axes.plot(x, y, "o", ms=2.2, mew=0, alpha=0.45, color=colour)
     else:
-        _density(axes, x, y, x_limits, y_limits)
+        _density(axes, x, y, x_limits, y_limits, "Greys" if noise else style.DENSITY)
     axes.set_xlim(x_limits)
     axes.set_ylim(y_limits)
 
 
 def _density(
     axes: Axes, x: np.ndarray, y: np.ndarray,
-    x_limits: tuple[float, float], y_limits: tuple[float, float],
+    x_limits: tuple[float, float], y_limits: tuple[float, float], cmap: str,
 ) -> None:  # fmt: skip
     """A smoothed histogram as an image: constant cost, where a million points would not draw."""
     from scipy.ndimage import gaussian_filter
@@ -100,9 +112,11 @@ def _density(
     bins = int(np.clip(np.sqrt(len(x)), 40, 160))
     counts, _, _ = np.histogram2d(y, x, bins=bins, range=(y_limits, x_limits))
     counts = np.sqrt(gaussian_filter(counts, bins / 35))  # the root shows sparse states too
+    # greys are darker than blues: held back, so that noise does not look like the main thing
+    top = counts.max() * (1.8 if cmap == "Greys" else 1)
     axes.imshow(
-        counts, origin="lower", aspect="auto",
-        extent=(*x_limits, *y_limits), cmap=style.DENSITY, interpolation="bilinear",
+        counts, vmin=0, vmax=top, origin="lower", aspect="auto",
+        extent=(*x_limits, *y_limits), cmap=cmap, interpolation="bilinear",
     )  # fmt: skip
 
 

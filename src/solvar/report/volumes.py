@@ -35,7 +35,7 @@ def draw_slices(run: Run, path: Path) -> None:
                 axes = grid.axes(row, column)
                 plane = slices[row]
                 if column == 0:
-                    _show(axes, plane, edge_angstrom, style.GRAYSCALE, -0.1 * limit, limit)
+                    _show(axes, plane, edge_angstrom, style.GRAYSCALE, 0, limit)
                     axes.text(
                         -0.08, 0.5, view, transform=axes.transAxes,
                         rotation=90, ha="right", va="center",
@@ -43,7 +43,8 @@ def draw_slices(run: Run, path: Path) -> None:
                 else:
                     _show(axes, plane, edge_angstrom, style.DIVERGING, -limit, limit)
                 if row == 0:
-                    axes.set_title(title, fontsize=8, loc="center")
+                    colour = style.INK if column == 0 else _ink(run, column - 1)
+                    axes.set_title(title, fontsize=8, loc="center", color=colour)
                 if row == 2 and column == 0:
                     style.scale_bar(axes, edge_angstrom)
 
@@ -76,6 +77,7 @@ def draw_motion(run: Run, path: Path) -> None:
                     axes.text(
                         -0.06, 0.5, f"{_title(run, row)}\n{_VIEWS[axis][0]}",
                         transform=axes.transAxes, ha="right", va="center", fontsize=8,
+                        color=_ink(run, row),
                     )  # fmt: skip
                 if row == shown - 1 and column == 0:
                     style.scale_bar(axes, edge_angstrom)
@@ -106,9 +108,14 @@ def _title(run: Run, j: int) -> str:
     if validation is None:
         return title
     if not validation.reliable[j]:
-        return f"{title}, noise"
+        return f"{title}, noise?"
     resolution = validation.component_resolution[j]
     return f"{title}, {resolution:.1f} Å" if np.isfinite(resolution) else title
+
+
+def _ink(run: Run, j: int) -> str:
+    """The colour of a component's words: pale where it is consistent with noise."""
+    return style.INK if run.validation is None or run.validation.reliable[j] else style.GREY
 
 
 def _show(

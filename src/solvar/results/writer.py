@@ -33,12 +33,27 @@ _OWN_FILES = (
 
 
 def prepare_folder(folder: Path, overwrite: bool = False) -> Path:
-    """Make sure, before hours are spent, that a run can be written to `folder`.
+    """Create the run folder, after `check_folder`.
 
     Raises
     ------
     InputError
-        If `folder` is a file, cannot be created, or holds a finished run and `overwrite` is false.
+        As `check_folder`.
+    """
+    check_folder(folder, overwrite)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def check_folder(folder: Path, overwrite: bool = False) -> None:
+    """Make sure, before hours are spent, that a run can be written to `folder`; leave no trace.
+
+    Raises
+    ------
+    InputError
+        If `folder` is a file, cannot be created or written to, or holds a finished run and
+        `overwrite` is false.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -50,14 +65,19 @@ def prepare_folder(folder: Path, overwrite: bool = False) -> Path:
             remedy="choose another --output or pass --overwrite",
         )
     try:
+        # Bad particles are found later; until then no folder should suggest that there was a run.
+        new = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "writable") as probe:
-            probe.touch()
-        (folder / "writable").unlink()
+        probe = folder / ".solvar-writable"
+        probe.touch()
+        probe.unlink()
+        for place in new:
+            place.rmdir()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise InputError(f"cannot be written to ({reason})", file=folder) from error
-    return folder
+        raise InputError(
+            f"cannot be written to ({reason})", file=folder, remedy="choose another --output"
+        ) from error
 
 
 def write_run(folder: Path, fit: Fit, provenance: Provenance) -> None:

@@ -1,0 +1,69 @@
+"""run.log: what happened and when, for whoever looks at a run that failed at night."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import solvar
+from solvar.progress import Progress, Step
+
+
+@contextmanager
+def logged(path: Path, progress: Progress, command: Sequence[str] = ()) -> Iterator[Progress]:
+    """Yield `progress` with every step, message and log record also written to `path`.
+
+    Lines are appended, each written out at once: a killed run leaves its log up to the last step,
+    and a repeated one keeps the log of the attempt before. The last line says how the run ended.
+    """
+    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    log = logging.Logger("solvar.run", logging.INFO)  # its own: two runs in a process do not mix
+    log.addHandler(handler)
+    package = logging.getLogger("solvar")
+    package.addHandler(handler)
+    log.info("solvar %s: %s", solvar.__version__, " ".join(command) or "called from Python")
+    try:
+        yield _LoggedProgress(progress, log)
+        log.info("finished")
+    except BaseException as error:
+        log.error("stopped: %s", str(error) or type(error).__name__)
+        raise
+    finally:
+        package.removeHandler(handler)
+        handler.close()
+
+
+class _LoggedProgress:
+    """Passes everything on and notes it."""
+
+    def __init__(self, progress: Progress, log: logging.Logger) -> None:
+        self._progress, self._log = progress, log
+
+    @contextmanager
+    def step(self, name: str, total: int, unit: str = "particles") -> Iterator[Step]:
+        started = time.perf_counter()
+        with self._progress.step(name, total, unit) as step:
+            noted = _LoggedStep(step)
+            yield noted
+        remark = f" ({noted.remark})" if noted.remark else ""
+        self._log.info("%s: %.2f s%s", name, time.perf_counter() - started, remark)
+
+    def message(self, text: str) -> None:
+        self._progress.message(text)
+        self._log.info("%s", text)
+
+
+class _LoggedStep:
+    def __init__(self, step: Step) -> None:
+        self._step, self.remark = step, ""
+
+    def advance(self, amount: int = 1) -> None:
+        self._step.advance(amount)
+
+    def note(self, text: str) -> None:
+        self.remark = text
+        self._step.note(text)
