@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.rotations import from_rotation_vector
@@ -139,6 +140,8 @@ class SimulatedSet:
         return write_simulated_set(self, Path(folder), progress or SilentProgress())
 
 
+# BLAS threads on products of this size wait for each other: one thread is up to 20 times faster
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def simulate(settings: SimulationSettings, progress: Progress | None = None) -> SimulatedSet:
     """Draw a particle set with known truth.
 

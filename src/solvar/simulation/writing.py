@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from solvar.files import replacing, write_json
 from solvar.imaging.rotations import to_euler
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _STACK = "particles.mrcs"
 
 
+# BLAS threads on products of this size wait for each other: one thread is up to 20 times faster
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def write_simulated_set(particles: SimulatedSet, folder: Path, progress: Progress) -> Path:
     """Write everything about `particles` to `folder`; the star file is written last.
 
