@@ -27,7 +27,7 @@ def draw_slices(run: Run, path: Path) -> None:
     volumes = [run.model.mean[crop], *(v[crop] for v in run.model.eigenvolumes[:shown])]
     titles = ["Mean", *(_title(run, j) for j in range(shown))]
     with style.figure(path, 1.25 * len(volumes) + 0.7, 4.3) as figure:
-        grid = _Grid(figure, rows=3, columns=len(volumes), left=0.7, top=0.42)
+        grid = Grid(figure, rows=3, columns=len(volumes), left=0.7, top=0.42)
         for column, (volume, title) in enumerate(zip(volumes, titles, strict=True)):
             slices = _strongest_slices(volume)
             limit = float(max(np.abs(plane).max() for plane in slices)) or 1.0
@@ -51,50 +51,59 @@ def draw_slices(run: Run, path: Path) -> None:
 
 def draw_motion(run: Run, path: Path) -> None:
     """Projections of mean ± 2σ along each component, and their difference."""
-    crop, edge_angstrom = _window(run.model)
     shown = min(run.rank, _SHOWN)
-    sigma = np.sqrt(np.maximum(run.model.eigenvalues[:shown], 0))
-    mean = run.model.mean[crop]
-    columns = ("−2σ", "mean", "+2σ", "what changes")
     with style.figure(path, 6.4, 0.32 + 1.35 * shown) as figure:
-        grid = _Grid(figure, rows=shown, columns=4, left=1.05, top=0.3)
-        for row in range(shown):
-            shift = 2 * sigma[row] * run.model.eigenvolumes[row][crop]
-            axis = _clearest_view(shift)
-            states = [(mean + sign * shift).sum(axis=axis) for sign in (-1, 0, 1)]
-            top = max(style.robust_limit(np.maximum(state, 0)) for state in states)
-            change = states[2] - states[0]
-            limit = style.robust_limit(change)
-            for column in range(4):
-                axes = grid.axes(row, column)
-                if column < 3:
-                    _show(axes, states[column], edge_angstrom, style.GRAYSCALE, 0, top)
-                else:
-                    _show(axes, change, edge_angstrom, style.DIVERGING, -limit, limit)
-                if row == 0:
-                    axes.set_title(columns[column], loc="center")
-                if column == 0:
-                    axes.text(
-                        -0.06, 0.5, f"{_title(run, row)}\n{_VIEWS[axis][0]}",
-                        transform=axes.transAxes, ha="right", va="center", fontsize=8,
-                        color=_ink(run, row),
-                    )  # fmt: skip
-                if row == shown - 1 and column == 0:
-                    style.scale_bar(axes, edge_angstrom)
+        motion_rows(run, Grid(figure, rows=shown, columns=4, left=1.05, top=0.3))
 
 
-class _Grid:
-    """Square image cells at fixed places: far quicker than a layout engine."""
+def motion_rows(run: Run, grid: Grid) -> None:
+    """Fill a grid of four columns with one component a row: -2σ, mean, +2σ, what changes."""
+    crop, edge_angstrom = _window(run.model)
+    sigma = np.sqrt(np.maximum(run.model.eigenvalues[: grid.rows], 0))
+    mean = run.model.mean[crop]
+    for row in range(grid.rows):
+        shift = 2 * sigma[row] * run.model.eigenvolumes[row][crop]
+        axis = _clearest_view(shift)
+        states = [(mean + sign * shift).sum(axis=axis) for sign in (-1, 0, 1)]
+        top = max(style.robust_limit(np.maximum(state, 0)) for state in states)
+        change = states[2] - states[0]
+        limit = style.robust_limit(change)
+        cells = [grid.axes(row, column) for column in range(4)]
+        for axes, state in zip(cells, states, strict=False):
+            _show(axes, state, edge_angstrom, style.GRAYSCALE, 0, top)
+        _show(cells[3], change, edge_angstrom, style.DIVERGING, -limit, limit)
+        if row == 0:
+            for axes, title in zip(cells, ("−2σ", "mean", "+2σ", "what changes"), strict=True):
+                axes.set_title(title, loc="center")
+        if row == grid.rows - 1:
+            style.scale_bar(cells[0], edge_angstrom)
+        cells[0].text(
+            -0.06, 0.5, f"{_title(run, row)}\n{_VIEWS[axis][0]}",
+            transform=cells[0].transAxes, ha="right", va="center", fontsize=8,
+            color=_ink(run, row),
+        )  # fmt: skip
+
+
+class Grid:
+    """Square image cells at fixed places: far quicker than a layout engine. Margins in inches."""
 
     def __init__(
-        self, figure: Figure, *, rows: int, columns: int, left: float, top: float
-    ) -> None:  # all in inches
-        self.figure = figure
+        self,
+        figure: Figure,
+        *,
+        rows: int,
+        columns: int,
+        left: float,
+        top: float,
+        right: float = 0.0,
+    ) -> None:
+        self.figure, self.rows = figure, rows
         width, height = figure.get_size_inches()
         self.left, self.top = left / width, top / height
-        self.cell = (0.995 - self.left) / columns, (0.99 - self.top) / rows
+        self.cell = (0.995 - self.left - right / width) / columns, (0.99 - self.top) / rows
 
     def axes(self, row: int, column: int) -> Axes:
+        """The cell in this row and column."""
         wide, high = self.cell
         x = self.left + column * wide
         y = 1 - self.top - (row + 1) * high
