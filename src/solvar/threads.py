@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 def available_cores() -> int:
-    """Number of cores this process may use (a container or batch system may allow fewer than exist)."""
+    """Number of cores this process may use (a container may allow fewer than exist)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class ThreadTeam:
     """Runs a function over ranges of a count on a fixed number of threads.
 
-    As a context it also keeps BLAS to one thread a call: BLAS workers spin for milliseconds after each
-    product and would take the cores from this team, which runs products side by side instead.
+    As a context it also keeps BLAS to one thread a call: BLAS workers spin for milliseconds after
+    each product and would take the cores from this team, which runs products side by side instead.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class ThreadTeam:
             self._pool.shutdown()
 
     def over_ranges(self, count: int, step: int, function: Callable[[int, int], None]) -> None:
-        """Call function(first, last) for consecutive ranges of at most `step` that cover 0 … count."""
+        """Call function(first, last) for ranges of at most `step` that cover 0 … count."""
         ranges = [(first, min(first + step, count)) for first in range(0, count, step)]
         if self._pool is None or len(ranges) == 1:
             for first, last in ranges:

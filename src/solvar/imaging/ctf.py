@@ -1,6 +1,7 @@
 """The contrast transfer function.
 
-Positive at low frequency, so that bright protein has positive density (cryoDRGN's has the other sign).
+Positive at low frequency, so that bright protein has positive density (cryoDRGN's has the other
+sign).
 """
 
 from __future__ import annotations

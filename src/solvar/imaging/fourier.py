@@ -1,9 +1,9 @@
 """Fourier conventions: centred transforms, the half disc of pixels, shells.
 
-v̂(k) = Σ_n v(n) exp(-2πi k·n/L) with n measured from index L // 2; unnormalised. Of a real image only
-a half plane is independent: kx > 0, or kx = 0 and ky ≥ 0. The disc |k| ≤ k_c of it is all the
-estimator ever stores. The real inner product of two images is Σ_half w Re(conj(a)·b) with w = 2, and
-w = 1 at DC, the one self-conjugate pixel while k_c < L/2.
+v̂(k) = Σ_n v(n) exp(-2πi k·n/L) with n measured from index L // 2; unnormalised. Of a real image
+only a half plane is independent: kx > 0, or kx = 0 and ky ≥ 0. The disc |k| ≤ k_c of it is all the
+estimator ever stores. The real inner product of two images is Σ_half w Re(conj(a)·b) with w = 2,
+and w = 1 at DC, the one self-conjugate pixel while k_c < L/2.
 """
 
 from __future__ import annotations
@@ -143,10 +143,13 @@ def crop_volume(volume: Float32, box: int) -> Float32:
     """Fourier-crop or -pad volumes (..., L, L, L) to (..., box, box, box).
 
     Coefficients v̂(k) are kept as they are (so voxel values scale by (L/box)³), frequencies at or
-    beyond the smaller Nyquist are dropped, the origin stays at index box // 2.
+    beyond the smaller Nyquist are dropped, the origin stays at index box // 2. Volumes that
+    have this box already are returned as they are.
     """
     import scipy.fft
 
+    if box == volume.shape[-1]:
+        return volume
     axes = (-3, -2, -1)
     small = min(box, volume.shape[-1])
     reach = (small - 1) // 2

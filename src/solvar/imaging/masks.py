@@ -41,8 +41,8 @@ def soft_sphere(box: int, diameter: float) -> Float32:
 def read_mask(path: Path, box: int, pixel_size: float) -> Float32:
     """A mask file on the grid of the images, its soft edge kept.
 
-    The file may have another box or pixel size as long as both describe the same physical extent; it is
-    then resampled in Fourier space.
+    The file may have another box or pixel size as long as both describe the same physical extent;
+    it is then resampled in Fourier space.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def resample_mask(mask: Float32, box: int) -> Float32:
 
 
 def default_mask(box: int, pixel_size: float, diameter_angstrom: float | None) -> Float32:
-    """The soft sphere used when no mask is given; `diameter_angstrom` None means 85 % of the box."""
+    """The soft sphere used when no mask is given; diameter None means 85 % of the box."""
     diameter = 0.85 * box if diameter_angstrom is None else diameter_angstrom / pixel_size
     if not 4 <= diameter <= box:
         raise InputError(

@@ -37,9 +37,9 @@ def ring_power(images: Float32, window: Float32, shells: int) -> Float64:
 
     Notes
     -----
-    The mean periodogram of windowed noise is the true spectrum smeared by the window's own power; the
-    smear is undone by Richardson-Lucy steps on the shells. The background's mean is removed from each
-    image, so the first two shells say nothing; they take the value of the third.
+    The mean periodogram of windowed noise is the true spectrum smeared by the window's own power;
+    the smear is undone by Richardson-Lucy steps on the shells. The background's mean is removed
+    from each image, so the first two shells say nothing; they take the value of the third.
     """
     import scipy.fft
 
@@ -65,7 +65,7 @@ def _shells(box: int) -> Int64:
 
 
 def _smearing(window: Float32, shell: Int64, count: int) -> Float64:
-    """Matrix (count, count): mean windowed power in shell s of unit noise power in shell t alone."""
+    """Matrix (count, count): mean windowed power in shell s of unit power in shell t alone."""
     # the mean power is the spectrum circularly convolved with |ŵ|²/L²; products of the real-space
     # correlations do all shells with one transform each
     kernel = np.abs(np.fft.fft2(window.astype(np.float64))) ** 2 / window.size**2

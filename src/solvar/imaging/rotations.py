@@ -48,9 +48,7 @@ def to_euler(rotation: Float64) -> Float64:
     (N, 3) float64
         tilt in [0, 180]; where it is 0 or 180, psi carries the whole in-plane angle and rot is 0.
     """
-    tilt = np.arctan2(
-        np.hypot(rotation[..., 0, 2], rotation[..., 1, 2]), rotation[..., 2, 2]
-    )
+    tilt = np.arctan2(np.hypot(rotation[..., 0, 2], rotation[..., 1, 2]), rotation[..., 2, 2])
     pole = np.hypot(rotation[..., 0, 2], rotation[..., 1, 2]) < 1e-9
     rot = np.where(pole, 0.0, np.arctan2(rotation[..., 1, 2], rotation[..., 0, 2]))
     psi = np.where(

@@ -31,7 +31,7 @@ class Projector(Protocol):
     def project(
         self, prepared: Any, rotation: Float32, scale: Float32, out: Complex64 | None = None
     ) -> Complex64:
-        """Slices times a factor a pixel: rotation (B, 3, 3), scale (B, n) -> (B, C, n) complex64."""
+        """Slices times a factor a pixel: rotation (B, 3, 3), scale (B, n) -> (B, C, n)."""
 
     def zeros(self, channels: int) -> Any:
         """An empty accumulator for `scatter`."""

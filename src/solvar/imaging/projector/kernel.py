@@ -1,4 +1,4 @@
-"""Interpolation kernels: how a value between lattice points is read, and what that does in real space.
+"""Interpolation kernels: how a value between lattice points is read, and what that costs.
 
 A kernel of width w weighs the w lattice points around a position with piecewise polynomials of its
 distance d to the middle of the window, d in [-½, ½]. Interpolating in Fourier space multiplies the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,38 +21,39 @@ Float64 = NDArray[np.float64]
 KAISER_BETA = 5.8
 
 
-def _nearest(d: Float64) -> Float64:
-    return np.ones((1, *d.shape))
+# Arithmetic alone, so that numpy arrays and torch tensors both go in
+def _nearest(d: Any) -> tuple[Any, ...]:
+    return (0 * d + 1,)
 
 
-def _trilinear(d: Float64) -> Float64:
-    return np.stack([0.5 - d, 0.5 + d])
+def _trilinear(d: Any) -> tuple[Any, ...]:
+    return 0.5 - d, 0.5 + d
 
 
 def _kaiser_bessel(x: Float64) -> Float64:
     return np.i0(KAISER_BETA * np.sqrt(np.maximum(1 - (2 * x / 3) ** 2, 0))) / np.i0(KAISER_BETA)
 
 
-def _fit_kaiser() -> tuple[Float64, Float64, Float64]:
-    """Quartic fit to the Kaiser-Bessel window: central tap, and even and odd part of the outer taps."""
+def _fit_kaiser() -> tuple[list[float], list[float], list[float]]:
+    """Quartic fit to the Kaiser-Bessel window: central tap, even and odd part of the outer taps."""
     d = np.linspace(-0.5, 0.5, 401)
     powers = np.stack([np.ones_like(d), d**2, d**4], axis=1)
     right, left = _kaiser_bessel(1 - d), _kaiser_bessel(1 + d)
     centre = np.linalg.lstsq(powers, _kaiser_bessel(d), rcond=None)[0]
     even = np.linalg.lstsq(powers, (right + left) / 2, rcond=None)[0]
     odd = np.linalg.lstsq(powers[:, :2] * d[:, None], (right - left) / 2, rcond=None)[0]
-    return centre, even, odd
+    return centre.tolist(), even.tolist(), odd.tolist()
 
 
 KAISER_CENTRE, KAISER_EVEN, KAISER_ODD = _fit_kaiser()
 
 
-def _kaiser(d: Float64) -> Float64:
+def _kaiser(d: Any) -> tuple[Any, ...]:
     t = d * d
     centre = KAISER_CENTRE[0] + t * (KAISER_CENTRE[1] + t * KAISER_CENTRE[2])
     even = KAISER_EVEN[0] + t * (KAISER_EVEN[1] + t * KAISER_EVEN[2])
     odd = d * (KAISER_ODD[0] + t * KAISER_ODD[1])
-    return np.stack([even - odd, centre, even + odd])
+    return even - odd, centre, even + odd
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,13 @@ class InterpolationKernel:
     upsampling : float
         Zero-padding factor that suits it.
     taps : callable
-        (m,) distances d -> (w, m) weights, lowest lattice point first.
+        Distances d of any shape -> w arrays of weights, lowest lattice point first.
     """
 
     name: str
     width: int
     upsampling: float
-    taps: Callable[[Float64], Float64]
+    taps: Callable[[Any], tuple[Any, ...]]
 
     def correction(self, position: Float64) -> Float64:
         """The kernel's transform at real-space `position` (fractions of the padded box)."""
@@ -80,7 +82,7 @@ class InterpolationKernel:
         node, weight = node / 2, weight / 2
         offset = np.arange(self.width) - (self.width - 1) / 2
         phase = np.cos(2 * np.pi * (offset[:, None] - node)[..., None] * position)
-        return np.einsum("wq,q,wqn->n", self.taps(node), weight, phase)
+        return np.einsum("wq,q,wqn->n", np.stack(self.taps(node)), weight, phase)
 
 
 KERNELS = {

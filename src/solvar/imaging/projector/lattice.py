@@ -4,9 +4,9 @@ Memory layout: one flat float32 array that holds complex values `[kz, ky, kx, ch
 
     kz, ky = -reach … reach        kx = -margin … reach        channel = 0 … C-1 (re, im)
 
-so that the window of w points along kx times all C channels is one contiguous run of 2·w·C floats.
-Only kx ≥ 0 is kept (a volume is real); the margin holds the few points left of 0 that a window around
-kx = 0 touches. `PADDING` floats at the end let vector loads run over the last row.
+so that the window of w points along kx times all C channels is one contiguous run of 2·w·C
+floats. Only kx ≥ 0 is kept (a volume is real); the margin holds the few points left of 0 that a
+window around kx = 0 touches. `PADDING` floats at the end let vector loads run over the last row.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Lattice:
     """Geometry of the lattice of volumes of edge `box` for slices of radius `k_c`.
 
     Padding, origin, gridding correction and the crop to |k| ≤ upsampling·k_c all sit in one small
-    matrix an axis, A[k, n] = exp(-2πi k·(n - box//2)/padded) / correction(n), so that the transform is
-    three matrix products and its adjoint is the same three transposed (docs/decisions/0003).
+    matrix an axis, A[k, n] = exp(-2πi k·(n - box//2)/padded) / correction(n), so that the transform
+    is three matrix products and its adjoint is the same three transposed (docs/decisions/0003).
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Lattice:
         return body.reshape(self.side, self.side, self.depth, channels)
 
     @cached_property
-    def _matrix(self) -> Complex64:
+    def axis_matrix(self) -> Complex64:
         """A[k, n] for k = -reach … reach, (side, box) complex64."""
         position = (np.arange(self.box) - self.box // 2) / (self.upsampling * self.box)
         frequency = np.arange(-self.reach, self.reach + 1)
@@ -86,7 +86,7 @@ class Lattice:
     @cached_property
     def _matrix_x(self) -> Float32:
         """A for kx = -margin … reach as real columns (re, im), (box, 2·depth) float32."""
-        rows = self._matrix[self.reach - self.margin :]
+        rows = self.axis_matrix[self.reach - self.margin :]
         return np.ascontiguousarray(rows.T).view(np.float32)
 
     def transform(self, volumes: Float32, team: ThreadTeam, out: Float32 | None = None) -> Float32:
@@ -110,8 +110,8 @@ class Lattice:
             for channel in range(first, last):
                 along_x = volumes[channel].reshape(-1, box) @ self._matrix_x
                 along_x = along_x.view(np.complex64).reshape(box, box, self.depth)
-                along_y = np.matmul(self._matrix, along_x).reshape(box, -1)
-                along_z = self._matrix @ along_y
+                along_y = np.matmul(self.axis_matrix, along_x).reshape(box, -1)
+                along_z = self.axis_matrix @ along_y
                 grid[..., channel] = along_z.reshape(self.side, self.side, self.depth)
 
         team.over_ranges(channels, 1, some)
@@ -126,7 +126,7 @@ class Lattice:
         """
         box = self.box
         grid = self.grid(lattice, channels)
-        back = np.ascontiguousarray(self._matrix.conj().T)
+        back = np.ascontiguousarray(self.axis_matrix.conj().T)
         volumes = np.empty((channels, box, box, box), dtype=np.float32)
 
         def some(first: int, last: int) -> None:

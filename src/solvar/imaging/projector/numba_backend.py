@@ -15,7 +15,8 @@ from solvar.threads import ThreadTeam
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
 
-# Images one thread takes at a time: enough to hide the cost of handing them out, few enough to balance
+# Images one thread takes at a time: enough to hide the cost of handing them out, few enough to
+# balance
 _IMAGES_A_TASK = 16
 
 
@@ -43,13 +44,13 @@ class NumbaProjector:
             out = np.empty((len(rotation), channels, len(self.disc)), dtype=np.complex64)
         images = out.view(np.float32)
         self.team.over_ranges(
-            len(rotation), _IMAGES_A_TASK, self._bind(self._forward, prepared, rotation, scale, images)
+            len(rotation),
+            _IMAGES_A_TASK,
+            self._bind(self._forward, prepared, rotation, scale, images),
         )
         return out
 
-    def scatter(
-        self, images: Complex64, rotation: Float32, scale: Float32, into: Float32
-    ) -> None:
+    def scatter(self, images: Complex64, rotation: Float32, scale: Float32, into: Float32) -> None:
         planes = self.lattice.side
         self.team.over_ranges(
             planes,

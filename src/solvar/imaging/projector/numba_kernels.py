@@ -41,8 +41,8 @@ _LANES = np.uintp(simd.LANES)
 def forward_kernel(width: int) -> Callable[..., None]:
     """Compiled `forward` for a window of `width` points.
 
-    forward(lattice, side, depth, margin, reach, upsampling, rotation, kx, ky, scale, out, first, last)
-    writes out[b, c, 2p:2p+2] = scale[b, p] · (slice of channel c at pixel p of image b) for images
+    forward(lattice, side, depth, margin, reach, upsampling, rotation, kx, ky, scale, out, first,
+    last) writes out[b, c, 2p:2p+2] = scale[b, p] · (slice of channel c at pixel p of image b) for images
     first ≤ b < last; rotation (B, 3, 3), kx, ky (n,), scale (B, n), out (B, C, 2n), all float32.
     """
     locate, gather, along_x, _ = WINDOWS[width]
@@ -89,8 +89,8 @@ def forward_kernel(width: int) -> Callable[..., None]:
 def scatter_kernel(width: int) -> Callable[..., None]:
     """Compiled `scatter`, the adjoint of `forward`, restricted to a slab of the lattice.
 
-    scatter(lattice, side, depth, margin, reach, upsampling, rotation, kx, ky, scale, image, low, high)
-    adds scale·image to the lattice planes low ≤ kz + reach < high; image (B, C, 2n) float32.
+    scatter(lattice, side, depth, margin, reach, upsampling, rotation, kx, ky, scale, image, low,
+    high) adds scale·image to the lattice planes low ≤ kz + reach < high; image (B, C, 2n) float32.
     """
     locate, _, _, spread_x = WINDOWS[width]
 

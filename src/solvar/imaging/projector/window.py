@@ -2,8 +2,8 @@
 
 Each width has four inlined functions: `locate` (window start and weights of a coordinate), `gather`
 (weighted sum of the w² rows of a window), `along_x` (weighted sum of the w points of a row) and
-`spread_x` (its adjoint). They are written out because the compiler keeps the weights in registers then:
-with loops over small weight arrays the projector ran 2.4 times slower.
+`spread_x` (its adjoint). They are written out because the compiler keeps the weights in registers
+then: with loops over small weight arrays the projector ran 2.4 times slower.
 """
 
 from __future__ import annotations
