@@ -104,23 +104,38 @@ class IncrementalEm:
         return tally.statistics()
 
     def _visit(self, b: int, uncertainty: Uncertainty) -> ImagePosterior:
-        level, batch = self.level, self.batches[b]
-        prepared = level.projector.prepare(self.columns)
-        found, plane = level.posterior(prepared, batch, self.contrast_sd, uncertainty)
-        residual_in_place(plane.slices, plane.data, found.second, found.first, level.team)
-        accumulator = level.projector.zeros(len(self.columns))
-        level.projector.scatter(plane.slices, plane.rotation, plane.ctf, accumulator)
-        gradient = level.mask * level.projector.collect(accumulator)
-
+        level = self.level
+        gradient, found = batch_gradient(
+            level, self.columns, self.batches[b], self.contrast_sd, uncertainty
+        )
         current = level.spectrum(self.columns)
         self._seconds[b] = found.second.sum(axis=0) / len(level.index)
         target = self.metric.apply_data(current, self._seconds[b])
-        target -= level.spectrum(gradient) / np.float32(level.box**3)
+        target -= level.spectrum(level.mask * gradient) / np.float32(level.box**3)
         self._total += target - self._targets[b]
         self._targets[b] = target
         aim = self.metric.solve(self._total, self.second)
         self.columns = self.columns + level.mask * level.volumes(aim - current)
         return found
+
+
+def batch_gradient(
+    level: Level,
+    columns: Float32,
+    batch: Int64,
+    contrast_sd: float,
+    uncertainty: Uncertainty | None,
+) -> tuple[Float32, ImagePosterior]:
+    """Gradient (1 + r, L, L, L) of -Σ log-likelihood of a batch in the columns, and its posterior.
+
+    By Fisher's identity it is the gradient of the expected complete-data log-likelihood.
+    """
+    prepared = level.projector.prepare(columns)
+    found, plane = level.posterior(prepared, batch, contrast_sd, uncertainty)
+    residual_in_place(plane.slices, plane.data, found.second, found.first, level.team)
+    accumulator = level.projector.zeros(len(columns))
+    level.projector.scatter(plane.slices, plane.rotation, plane.ctf, accumulator)
+    return level.projector.collect(accumulator), found
 
 
 class Metric:

@@ -24,11 +24,13 @@ Float64 = NDArray[np.float64]
 
 _MOST_SPARE_COLUMNS = 6
 
+
 def merge(models: list[Model], means: list[Float32], rank: int) -> Float32:
-    """Columns W (1 + rank, L, L, L) of the mean covariance of the models: leading axes of ½ΣVVᵀ."""
+    """Columns W (1 + rank, l, l, l) of the mean covariance of the models: leading axes of ½ΣVVᵀ."""
     stacked = np.concatenate([m.columns[1:] for m in models if m.columns is not None])
-    mean = np.mean(means, axis=0, dtype=np.float32)[None]
-    return np.concatenate([mean, leading(stacked / np.float32(np.sqrt(len(models))), rank)])
+    mean = crop_volume(np.mean(means, axis=0, dtype=np.float32), stacked.shape[-1])
+    averaged = (stacked / np.sqrt(len(models))).astype(np.float32)
+    return np.concatenate([mean[None], leading(averaged, rank)])
 
 
 def leading(columns: Float32, rank: int) -> Float32:
@@ -52,14 +54,16 @@ def finish(
     fit, moment = _sweep_all(context, models, means, prior, contrast_sd, plans, progress)
     amplitude = np.linalg.cholesky(moment)
     columns = np.tensordot(amplitude.T.astype(np.float32), fit.columns[1:], axes=1)
-    eigenvolumes, trained, rotation = principal_columns(columns)
+    eigenvolumes, trained, rotation = principal_columns(crop_volume(columns, images.box))
     eigenvalues, validation = trained, None
     if len(models) == 2:
         with progress.step("Judging components by the other half", len(images)) as step:
             levels = [context.level(model.index, images.disc.k_c) for model in models]
             reliable = reliable_components(models, levels)
             step.advance(len(images))
-        eigenvalues = balanced_eigenvalues(trained, held_out_eigenvalues(models), reliable)
+        eigenvalues = balanced_eigenvalues(
+            trained, held_out_eigenvalues(models, images.box), reliable
+        )
         validation = validate_halves(
             models,
             means,
@@ -80,9 +84,8 @@ def finish(
             rotated_uncertainty(fit, amplitude @ rotation @ scale),
             step,
         )
-    model = LowRankModel(
-        fit.columns[0], eigenvolumes, eigenvalues, context.mask, images.pixel_size_angstrom
-    )
+    mean = crop_volume(fit.columns[0], images.box)
+    model = LowRankModel(mean, eigenvolumes, eigenvalues, context.mask, images.pixel_size_angstrom)
     return model, posterior, validation
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from solvar.errors import InputError
 from solvar.estimation.clock import StageClock
 from solvar.estimation.final import finish
-from solvar.estimation.march import Context, climb, new_models
 from solvar.estimation.level import Prior
+from solvar.estimation.march import Context, climb, new_models
 from solvar.estimation.model import Fit
 from solvar.estimation.schedule import plan_levels
 from solvar.estimation.settings import FitSettings
@@ -26,9 +26,7 @@ from solvar.progress import Progress, SilentProgress
 from solvar.threads import ThreadTeam
 
 
-def fit(
-    particles: ParticleSet, settings: FitSettings, progress: Progress | None = None
-) -> Fit:
+def fit(particles: ParticleSet, settings: FitSettings, progress: Progress | None = None) -> Fit:
     """Estimate mean, eigenvolumes and eigenvalues, and place every particle.
 
     Parameters

@@ -124,7 +124,7 @@ def component_gains(products: Float64, contrast_sd: float) -> Float64:
         covariance = scale.factor @ scale.factor.T
         before = image_posterior(_leading(judged, 0), contrast_sd).log_likelihood
         for j in range(1, rank + 1):
-            factor = np.linalg.cholesky(covariance[:j, :j])
+            factor = np.asarray(np.linalg.cholesky(covariance[:j, :j]), dtype=np.float64)
             after = image_posterior(transformed(_leading(judged, j), factor), contrast_sd)
             gains[fold::2, j - 1] = after.log_likelihood - before
             before = after.log_likelihood

@@ -27,7 +27,7 @@ def _gram(slices, image, out, first, last):  # type: ignore[no-untyped-def]
     for b in range(first, last):
         for i in range(channels + 1):
             for j in range(i + 1):
-                total = 0.0
+                total = np.float64(0.0)
                 for start in range(0, length, _BLOCK):
                     stop = min(start + _BLOCK, length)
                     left = slices[b, i, start:stop] if i < channels else image[b, start:stop]
@@ -80,9 +80,7 @@ def gram(slices: Complex64, image: Complex64, team: ThreadTeam) -> Float64:
     count, channels, _ = slices.shape
     out = np.empty((count, channels + 1, channels + 1))
     real, data = slices.view(np.float32), image.view(np.float32)
-    team.over_ranges(
-        count, _IMAGES_A_TASK, lambda first, last: _gram(real, data, out, first, last)
-    )
+    team.over_ranges(count, _IMAGES_A_TASK, lambda first, last: _gram(real, data, out, first, last))
     return out
 
 
@@ -102,6 +100,4 @@ def residual_in_place(
     """
     real, data = slices.view(np.float32), image.view(np.float32)
     s, f = second.astype(np.float32), first.astype(np.float32)
-    team.over_ranges(
-        len(slices), _IMAGES_A_TASK, lambda a, b: _residual(real, data, s, f, a, b)
-    )
+    team.over_ranges(len(slices), _IMAGES_A_TASK, lambda a, b: _residual(real, data, s, f, a, b))

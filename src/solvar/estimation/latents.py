@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from solvar.estimation.em import IncrementalEm
 from solvar.estimation.level import Level, Uncertainty
 from solvar.estimation.model import Posterior
+from solvar.imaging.fourier import crop_volume
 from solvar.progress import Step
 
 Float32 = NDArray[np.float32]
@@ -51,8 +52,10 @@ def place_particles(
 
     Parameters
     ----------
-    mean : (L, L, L)
+    mean : (l, l, l)
+        On the level's grid.
     eigenvolumes : (r, L, L, L)
+        On the full grid.
     eigenvalues : (r,)
         Prior variances of the latents.
     contrast_sd : float
@@ -61,6 +64,7 @@ def place_particles(
     """
     deviation = np.sqrt(np.maximum(eigenvalues, 1e-30))
     scaled = eigenvolumes * deviation[:, None, None, None].astype(np.float32)
+    scaled = crop_volume(scaled, level.box)
     prepared = level.projector.prepare(np.concatenate([mean[None], scaled]))
     count, rank = len(level.index), len(eigenvalues)
     z, precision = np.empty((count, rank)), np.empty((count, rank, rank))
@@ -69,7 +73,12 @@ def place_particles(
         here = slice(first, min(first + _CHUNK, count))
         found, _ = level.posterior(prepared, level.index[here], contrast_sd, excess)
         z[here] = found.z * deviation
-        precision[here] = np.linalg.inv(found.covariance) / np.outer(deviation, deviation)
+        known = np.linalg.inv(found.covariance)
+        if excess is not None:
+            # the excess undoes what an image's own noise did to its latents; it is no information
+            power = level.images.ctf_power[level.index[here], : level.k_c + 1]
+            known -= found.contrast_square[:, None, None] * excess.of_columns(power)
+        precision[here] = known / np.outer(deviation, deviation)
         contrast[here], log_likelihood[here] = found.contrast, found.log_likelihood
         step.advance(here.stop - here.start)
     return Posterior(z, precision, contrast, log_likelihood)

@@ -60,12 +60,15 @@ class Uncertainty:
     columns: Float64
     basis: Float64
 
+    def of_columns(self, ctf_power: Float32) -> Float64:
+        """What it adds to EᵀE of images with shell powers (B, S), (B, r, r)."""
+        excess = ctf_power.astype(np.float64) @ self.columns.T
+        return np.einsum("ij,bj,kj->bik", self.basis, excess, self.basis)
+
     def add_to(self, gram_matrix: Float64, ctf_power: Float32) -> None:
         """Add the expected excess to Gram matrices (B, r + 2, r + 2) of images, in place."""
-        power = ctf_power.astype(np.float64)
-        gram_matrix[:, 0, 0] += power @ self.mean
-        excess = power @ self.columns.T
-        gram_matrix[:, 1:-1, 1:-1] += np.einsum("ij,bj,kj->bik", self.basis, excess, self.basis)
+        gram_matrix[:, 0, 0] += ctf_power.astype(np.float64) @ self.mean
+        gram_matrix[:, 1:-1, 1:-1] += self.of_columns(ctf_power)
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,9 +100,7 @@ class _Eigenproblem:
         return 0.5 * (linear + explained)
 
 
-def _contrast_nodes(
-    problem: _Eigenproblem, contrast_sd: float
-) -> tuple[Float64, Float64, Float64]:
+def _contrast_nodes(problem: _Eigenproblem, contrast_sd: float) -> tuple[Float64, Float64, Float64]:
     """Quadrature nodes and weights (B, m) of the posterior of the contrast, and the log evidence."""
 
     def log_posterior(a: Float64) -> Float64:

@@ -84,9 +84,7 @@ class Context:
         return Level(self.images, index, k_c, self.mask, self.settings, self.team)
 
 
-def new_models(
-    halves: list[Int64], means: list[Float32], settings: FitSettings
-) -> list[Model]:
+def new_models(halves: list[Int64], means: list[Float32], settings: FitSettings) -> list[Model]:
     """Models that know their mean alone: one a half, or one of everybody without half-sets."""
     sd = _START_CONTRAST_SD if settings.refine_contrast else 0.0
     second = np.eye(1 + settings.rank)
@@ -95,7 +93,7 @@ def new_models(
             Model(halves[h], halves[1 - h], means[h], None, second, sd) for h in range(len(halves))
         ]
     everybody = np.sort(np.concatenate(halves))
-    mean = np.mean(means, axis=0, dtype=np.float32)
+    mean = np.asarray(np.mean(means, axis=0), dtype=np.float32)
     return [Model(everybody, everybody[:0], mean, None, second, sd)]
 
 
@@ -136,11 +134,10 @@ def _start(context: Context, level: Level, model: Model, prior: Prior) -> Increm
     )
 
 
-def _random_columns(
-    level: Level, prior: Prior, rank: int, rng: np.random.Generator
-) -> Float32:
+def _random_columns(level: Level, prior: Prior, rank: int, rng: np.random.Generator) -> Float32:
     """Masked noise with a share of the prior's power."""
-    amplitude = _START_AMPLITUDE / np.sqrt(level.expand(prior.columns) * level.box**3)
+    power = level.expand(prior.columns) * np.float32(level.box**3)
+    amplitude = (_START_AMPLITUDE / np.sqrt(power)).astype(np.float32)
     shape = (level.box,) * 3
     noise = (rng.standard_normal(shape).astype(np.float32) for _ in range(rank))
     return np.stack([level.mask * fourier_filter(n, amplitude) for n in noise])
@@ -200,7 +197,8 @@ def _rescaled(
         scale = held_out_scale(products, fit.contrast_sd, _SCALE_STEPS)
         factor, contrast_sd = scale.factor, scale.contrast_sd
     else:
-        scale, factor = None, np.linalg.cholesky(statistics.latent_moment)
+        scale = None
+        factor = np.linalg.cholesky(statistics.latent_moment).astype(np.float64)
         refined = np.sqrt(statistics.contrast_variance)
         contrast_sd = float(refined) if context.settings.refine_contrast else 0.0
     columns = fit.columns.copy()
@@ -215,9 +213,7 @@ def _rescaled(
     )
 
 
-def _renewed(
-    prior: Prior, fits: list[IncrementalEm], statistics: list[SweepStatistics]
-) -> Prior:
+def _renewed(prior: Prior, fits: list[IncrementalEm], statistics: list[SweepStatistics]) -> Prior:
     """The prior of the columns from the agreement of two models.
 
     One model has nothing to agree with and keeps the prior of the mean: its own power as a prior (empirical

@@ -44,8 +44,9 @@ class MeanProblem:
         """
         level, workers = self.level, self.level.team.size
         lam = level.expand(prior_precision)
-        wiener = 1.0 / (level.box**3 * (level.information + lam))
-        ridge = np.where(np.isfinite(lam), level.box**3 * lam, 0)
+        voxels = np.float32(level.box**3)
+        wiener = (1 / (voxels * (level.information + lam))).astype(np.float32)
+        ridge = np.where(np.isfinite(lam), voxels * lam, 0).astype(np.float32)
         residual = self._data.copy()
         solution = np.zeros_like(residual)
         direction = np.zeros_like(residual)
@@ -54,7 +55,7 @@ class MeanProblem:
             conditioned = fourier_filter(residual, wiener, workers)
             now = float(np.vdot(residual, conditioned))
             direction = conditioned + np.float32(now / before) * direction
-            volume = level.mask * direction
+            volume = (level.mask * direction).astype(np.float32, copy=False)
             applied = _normal_operator(level, volume) + fourier_filter(volume, ridge, workers)
             applied *= level.mask
             size = np.float32(now / float(np.vdot(direction, applied)))

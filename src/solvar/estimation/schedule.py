@@ -41,9 +41,7 @@ def plan_levels(k_max: int) -> list[LevelPlan]:
     return plans
 
 
-def split_batches(
-    index: Int64, batch_size: int | None, rng: np.random.Generator
-) -> list[Int64]:
+def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator) -> list[Int64]:
     """A random partition of particles into batches of about `batch_size`, each in file order.
 
     Without a size the rule is batches of 500, but 4 to 8 of them.

@@ -11,7 +11,7 @@ from solvar.estimation.level import Level
 from solvar.estimation.mean import MeanProblem
 from solvar.estimation.prior import mean_fsc, mean_precision
 from solvar.estimation.settings import FitSettings
-from solvar.imaging.fourier import HalfDisc
+from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.masks import default_mask, read_mask
 from solvar.particles import ImageStack, ParticleSet
 from solvar.progress import Progress
@@ -60,9 +60,7 @@ def read_images(
 ) -> tuple[WhitenedImages, Float64]:
     """Whitened images up to the finest level, and the noise power (G, S) they were whitened by."""
     disc = HalfDisc.of_radius(finest_frequency(stack, settings.resolution))
-    noise = estimate_noise(
-        particles, stack, mask_diameter(mask), disc.k_c + 2, settings.seed
-    )
+    noise = estimate_noise(particles, stack, mask_diameter(mask), disc.k_c + 2, settings.seed)
     return whiten(particles, stack, noise, disc, progress, team), noise
 
 
@@ -74,7 +72,7 @@ def mask_diameter(mask: Float32) -> float:
 
 
 def half_means(levels: list[Level]) -> tuple[list[Float32], Float64]:
-    """Means of disjoint sets of particles and the prior precision that their FSC implies.
+    """Means of disjoint sets of particles on the full grid, and the prior that their FSC implies.
 
     The first means are all but unregularised; their FSC sets the prior of the second ones.
     """
@@ -85,7 +83,7 @@ def half_means(levels: list[Level]) -> tuple[list[Float32], Float64]:
     for steps in _CG_STEPS:
         means = [problem.solve(precision, steps) for problem in problems]
         precision = mean_precision(mean_fsc(means[0], means[1], shells), information)
-    return means, precision
+    return [crop_volume(mean, levels[0].images.box) for mean in means], precision
 
 
 def should_invert(density: str, means: list[Float32], mask: Float32) -> bool:

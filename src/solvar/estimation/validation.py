@@ -16,6 +16,7 @@ from solvar.estimation.level import Level
 from solvar.estimation.march import Model
 from solvar.estimation.model import HalfsetValidation
 from solvar.estimation.prior import covariance_fsc, mean_fsc
+from solvar.imaging.fourier import crop_volume
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -49,7 +50,8 @@ def validate_halves(
         Box size × pixel size.
     """
     first, second = (model.columns[1:] for model in models if model.columns is not None)
-    target = eigenvolumes * np.sqrt(eigenvalues).astype(np.float32)[:, None, None, None]
+    scaled = eigenvolumes * np.sqrt(eigenvalues).astype(np.float32)[:, None, None, None]
+    target = crop_volume(scaled, first.shape[-1])
     views = [_aligned(columns, target) for columns in (first, second)]
     component = np.stack([mean_fsc(a, b, shells) for a, b in zip(*views, strict=True)])
     agreement = [
@@ -88,10 +90,10 @@ def reliable_components(models: list[Model], levels: list[Level]) -> NDArray[np.
     return np.cumprod(is_beyond_chance(np.concatenate(gains))).astype(bool)
 
 
-def held_out_eigenvalues(models: list[Model]) -> Float64:
+def held_out_eigenvalues(models: list[Model], box: int) -> Float64:
     """Eigenvalues as the particles that a model never saw judge them, mean over models, (r,)."""
     columns = [model.columns[1:] for model in models if model.columns is not None]
-    return np.mean([principal_columns(v)[1] for v in columns], axis=0)
+    return np.mean([principal_columns(crop_volume(v, box))[1] for v in columns], axis=0)
 
 
 def resolutions(fsc: Float64, threshold: float, extent_angstrom: float) -> Float64:
