@@ -40,7 +40,11 @@ def read_volume(path: str | Path) -> tuple[Float32, float]:
             pixel_size = float(file.voxel_size.x)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot be read as an MRC volume ({reason})", file=path) from error
+        raise InputError(
+            f"cannot be read as an MRC volume ({reason})",
+            file=path,
+            remedy="check the path, or write the volume again",
+        ) from error
     if data.ndim != 3 or len(set(data.shape)) != 1 or data.shape[0] < 2:
         shape = " × ".join(str(n) for n in data.shape)
         raise InputError(f"is not a cubic volume ({shape} voxels)", file=path)
