@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Int64 = NDArray[np.int64]
 
 _FIRST_LEVEL = 8
-_BATCH = 500
+_BATCH = 750
 # at least this many steps a sweep, so that each sees what the others found; at most that many stored targets
 _FEWEST_BATCHES, _MOST_BATCHES = 4, 8
 # a sweep that gains less than this much log-likelihood a held-out particle was not worth its time
@@ -35,16 +35,16 @@ def plan_levels(k_max: int) -> list[LevelPlan]:
     radii = [k_max]
     while radii[0] > 1.33 * _FIRST_LEVEL:
         radii.insert(0, max(_FIRST_LEVEL, -(-radii[0] // 2)))
-    plans = [LevelPlan(k, 8, 8) for k in radii]
+    plans = [LevelPlan(k, 8, 5) for k in radii]
     plans[0] = LevelPlan(radii[0], 12, 12)
-    plans[-1] = LevelPlan(radii[-1], 4, 4)
+    plans[-1] = LevelPlan(radii[-1], 4, 3)
     return plans
 
 
 def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator) -> list[Int64]:
     """A random partition of particles into batches of about `batch_size`, each in file order.
 
-    Without a size the rule is batches of 500, but 4 to 8 of them.
+    Without a size the rule is batches of 750, but 4 to 8 of them.
     """
     count = round(len(index) / (batch_size or _BATCH))
     if batch_size is None:
