@@ -286,6 +286,35 @@ def test_psi_turns_the_image_and_nothing_else():
     np.testing.assert_allclose(turned, plain.T[::-1], atol=0.01 * plain.max())
 
 
+@pytest.mark.parametrize("interpolation", LATTICE_KERNELS)
+@pytest.mark.parametrize("value", [1.2, np.nan])
+def test_matrices_that_lead_off_the_lattice_are_refused(interpolation, value):
+    projector = build(12, 5, interpolation=interpolation)
+    prepared = projector.prepare(np.zeros((1, 12, 12, 12), dtype=np.float32))
+    rotation = np.eye(3, dtype=np.float32)[None].repeat(3, axis=0)
+    rotation[1, 0, 0] = value
+    scale = ones(projector, rotation)
+    with pytest.raises(ValueError, match="not orthonormal"):
+        projector.project(prepared, rotation, scale)
+    with pytest.raises(ValueError, match="not orthonormal"):
+        projector.scatter(
+            random_images(np.random.default_rng(9), 3, 1, len(projector.disc)),
+            rotation,
+            scale,
+            projector.zeros(1),
+        )
+
+
+def test_lattice_tells_its_number_of_channels_and_grid_is_a_view():
+    lattice = Lattice(12, 5, KERNELS["kaiser"])
+    for channels in (1, 3, 11):
+        flat = lattice.zeros(channels)
+        assert lattice.channels(flat) == channels
+        grid = lattice.grid(flat, channels)
+        assert grid.shape == (lattice.side, lattice.side, lattice.depth, channels)
+        assert np.shares_memory(grid, flat)
+
+
 def test_a_device_that_does_not_exist_is_bad_input():
     with pytest.raises(InputError, match=r"no device 'cuda:77'.*choose one of cpu"):
         build(8, 3, interpolation="kaiser", backend="torch", device="cuda:77")

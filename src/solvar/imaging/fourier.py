@@ -156,8 +156,8 @@ def crop_volume(volume: Float32, box: int) -> Float32:
     spectrum = scipy.fft.fftn(scipy.fft.ifftshift(volume, axes=axes), axes=axes)
     out = np.zeros((*volume.shape[:-3], box, box, box), dtype=spectrum.dtype)
     index = np.arange(-reach, reach + 1)
-    source = np.ix_(*[index % volume.shape[-1]] * 3)
-    target = np.ix_(*[index % box] * 3)
-    out[(..., *target)] = spectrum[(..., *source)]
+    source, target = index % volume.shape[-1], index % box
+    kept = spectrum[..., source[:, None, None], source[:, None], source]
+    out[..., target[:, None, None], target[:, None], target] = kept
     real = scipy.fft.ifftn(out, axes=axes).real
     return scipy.fft.fftshift(real, axes=axes).astype(volume.dtype)

@@ -6,7 +6,8 @@ Memory layout: one flat float32 array that holds complex values `[kz, ky, kx, ch
 
 so that the window of w points along kx times all C channels is one contiguous run of 2·w·C
 floats. Only kx ≥ 0 is kept (a volume is real); the margin holds the few points left of 0 that a
-window around kx = 0 touches. `PADDING` floats at the end let vector loads run over the last row.
+window around kx = 0 touches. `PADDING` floats after each kz plane let vector operations run over
+its last row without touching the next plane, which may belong to another thread.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from solvar.threads import ThreadTeam
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
 
-PADDING = 64
+PADDING = 16
 
 
 class Lattice:
@@ -55,14 +56,13 @@ class Lattice:
         self.side = 2 * self.reach + 1
         self.depth = self.reach + self.margin + 1
 
-    @property
-    def size_per_channel(self) -> int:
-        """Number of float32 values of one volume's lattice."""
-        return 2 * self.side * self.side * self.depth
-
     def size(self, channels: int) -> int:
         """Number of float32 values of a lattice of `channels` volumes, padding included."""
-        return self.size_per_channel * channels + PADDING
+        return self.side * (2 * self.side * self.depth * channels + PADDING)
+
+    def channels(self, lattice: Float32) -> int:
+        """Number of volumes of a lattice, the inverse of `size`."""
+        return (len(lattice) // self.side - PADDING) // (2 * self.side * self.depth)
 
     def zeros(self, channels: int) -> Float32:
         """An empty lattice, flat."""
@@ -72,8 +72,8 @@ class Lattice:
 
     def grid(self, lattice: Float32, channels: int) -> Complex64:
         """The lattice as complex (kz, ky, kx, channel), a view."""
-        body = lattice[: self.size(channels) - PADDING].view(np.complex64)
-        return body.reshape(self.side, self.side, self.depth, channels)
+        planes = lattice.reshape(self.side, -1)[:, :-PADDING].view(np.complex64)
+        return planes.reshape(self.side, self.side, self.depth, channels)
 
     @cached_property
     def axis_matrix(self) -> Complex64:
@@ -103,7 +103,7 @@ class Lattice:
         """
         channels, box = len(volumes), self.box
         lattice = np.empty(self.size(channels), dtype=np.float32) if out is None else out
-        lattice[-PADDING:] = 0
+        lattice.reshape(self.side, -1)[:, -PADDING:] = 0
         grid = self.grid(lattice, channels)
 
         def some(first: int, last: int) -> None:

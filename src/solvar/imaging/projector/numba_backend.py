@@ -21,7 +21,10 @@ _IMAGES_A_TASK = 16
 
 
 class NumbaProjector:
-    """Slices of a lattice and their adjoint; implements `Projector`."""
+    """Slices of a lattice and their adjoint; implements `Projector`.
+
+    The kernels check no bounds, so rotations that would lead off the lattice are refused here.
+    """
 
     def __init__(self, lattice: Lattice, disc: HalfDisc, team: ThreadTeam) -> None:
         self.lattice, self.disc, self.team = lattice, disc, team
@@ -29,38 +32,36 @@ class NumbaProjector:
         self._ky = disc.ky.astype(np.float32)
         width = lattice.kernel.width
         self._forward, self._scatter = forward_kernel(width), scatter_kernel(width)
+        self._slabs = _slabs(lattice, team.size)
 
     def prepare(self, volumes: Float32) -> Float32:
+        """Flat lattice of (C, box, box, box) volumes."""
         return self.lattice.transform(np.ascontiguousarray(volumes, dtype=np.float32), self.team)
 
     def zeros(self, channels: int) -> Float32:
+        """An empty lattice, flat."""
         return self.lattice.zeros(channels)
 
     def project(
         self, prepared: Float32, rotation: Float32, scale: Float32, out: Complex64 | None = None
     ) -> Complex64:
+        """Slices (B, C, n) times `scale`; see `Projector.project`."""
         if out is None:
-            channels = (len(prepared) - PADDING) // self.lattice.size_per_channel
+            channels = self.lattice.channels(prepared)
             out = np.empty((len(rotation), channels, len(self.disc)), dtype=np.complex64)
-        images = out.view(np.float32)
-        self.team.over_ranges(
-            len(rotation),
-            _IMAGES_A_TASK,
-            self._bind(self._forward, prepared, rotation, scale, images),
-        )
+        run = self._bind(self._forward, prepared, rotation, scale, out)
+        self.team.over_ranges(len(rotation), _IMAGES_A_TASK, run)
         return out
 
     def scatter(self, images: Complex64, rotation: Float32, scale: Float32, into: Float32) -> None:
-        planes = self.lattice.side
-        self.team.over_ranges(
-            planes,
-            -(-planes // self.team.size),
-            self._bind(self._scatter, into, rotation, scale, images.view(np.float32)),
-        )
+        """Add the adjoint of `project` at (B, C, n) images to a lattice."""
+        run = self._bind(self._scatter, into, rotation, scale, np.ascontiguousarray(images))
+        slabs = self._slabs
+        self.team.over_ranges(self.team.size, 1, lambda t, _: run(slabs[t], slabs[t + 1]))
 
     def collect(self, scattered: Float32) -> Float32:
-        channels = (len(scattered) - PADDING) // self.lattice.size_per_channel
-        return self.lattice.adjoint(scattered, channels, self.team)
+        """Volumes (C, box, box, box) of a lattice: the adjoint of `prepare`."""
+        return self.lattice.adjoint(scattered, self.lattice.channels(scattered), self.team)
 
     def _bind(
         self,
@@ -68,17 +69,40 @@ class NumbaProjector:
         lattice: Float32,
         rotation: Float32,
         scale: Float32,
-        images: Float32,
+        images: Complex64,
     ) -> Callable[[int, int], None]:
         grid = self.lattice
         rotation = np.ascontiguousarray(rotation, dtype=np.float32)
         scale = np.ascontiguousarray(scale, dtype=np.float32)
-        upsampling = np.float32(grid.upsampling)
+        upsampling, pairs = np.float32(grid.upsampling), images.view(np.float64)
+        self._refuse_stretching(rotation)
 
         def run(first: int, last: int) -> None:
             kernel(
-                lattice, grid.side, grid.depth, grid.margin, grid.reach, upsampling,
-                rotation, self._kx, self._ky, scale, images, first, last,
+                lattice, grid.side, grid.depth, grid.margin, grid.reach, PADDING, upsampling,
+                rotation, self._kx, self._ky, scale, pairs, first, last,
             )  # fmt: skip
 
         return run
+
+    def _refuse_stretching(self, rotation: Float32) -> None:
+        grid, width = self.lattice, self.lattice.kernel.width
+        u, v = rotation[:, :, 0], rotation[:, :, 1]
+        # no vector (kx, ky) of length k_c becomes longer than k_c times this
+        longest = np.maximum((u * u).sum(axis=1), (v * v).sum(axis=1)) + np.abs((u * v).sum(axis=1))
+        room = grid.reach - width // 2 + (0.5 if width % 2 else 1.0)
+        # written so that NaN is refused, too
+        if not np.all(np.sqrt(longest) * grid.upsampling * grid.k_c < room):
+            raise ValueError("a rotation matrix is not orthonormal")
+
+
+def _slabs(lattice: Lattice, count: int) -> list[int]:
+    """Plane numbers that split the lattice into slabs of equal work for evenly spread views.
+
+    The planes at kz of a ball of radius k_c hold a share of all pixels that falls off as
+    k_c - |kz|; the edges are the quantiles of that distribution.
+    """
+    quantile = np.linspace(-1, 1, count + 1)
+    edge = np.sign(quantile) * (1 - np.sqrt(1 - np.abs(quantile)))
+    inner = np.rint(lattice.reach + edge[1:-1] * lattice.upsampling * lattice.k_c)
+    return [0, *inner.astype(int).tolist(), lattice.side]

@@ -1,11 +1,22 @@
 """The hot loops: read slices off the lattice, add slices back to it.
 
 Per pixel and window the C channels of the w points along kx are one contiguous run of 2·w·C floats
-(layout: `lattice.py`); w² such rows are combined with vector multiply-adds, then the w points along
-kx are summed. Bytes and flops of one pixel, w = 3, C = 5 (rank 4): 9 rows × 120 B = 1,080 B read
-(forward), read and written (scatter); 9 · 30 multiply-adds + 30. The lattice (11 MB at box 64,
-upsampling 1.25) does not fit the L2 cache, so reuse between neighbouring pixels and images decides;
-`benchmarks/projector.py` prints the share of the measured memory bandwidth.
+(layout: `lattice.py`). An image is worked through in blocks of pixels, in passes over small arrays
+that stay in the first-level cache, each of which is all vector arithmetic:
+
+    forward    locate    window starts and weights                    vectors along the pixels
+               gather    w² rows of a window -> one run               vectors along the run
+               x         w points of a run -> C channels, × scale     vectors along the channels
+               turn      pixel-major -> channel-major                 copies of 8 bytes
+    scatter    the same passes in the opposite order
+
+Doing a whole pixel at once, with scalar code for all but `gather`, took 2 to 3 times as long: most
+of its time went into scalars and into loads of what had just been stored in another width.
+
+Bytes and flops of one pixel, w = 3, C = 5 (rank 4): 9 rows × 120 B = 1,080 B read (forward), read
+and written (scatter); 9 · 30 + 30 multiply-adds. The lattice (11 MB at box 64, upsampling 1.25) does
+not fit the L2 cache, so reuse between neighbouring pixels and images decides, and rows are asked for
+a few pixels ahead; `benchmarks/projector.py` prints the share of the measured memory bandwidth.
 
 Kernels are made once per window width, so that the loops over the window unroll, and are compiled
 without parallel=True: they release the GIL and the caller's threads run them over image ranges
@@ -32,55 +43,94 @@ OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "cache": True,
 }
-_f = np.float32
-_u = np.uintp
+_f, _u = np.float32, np.uintp
 _LANES = np.uintp(simd.LANES)
+
+# Pixels of one block
+_BLOCK = np.uintp(128)
+# Rows are asked for this many pixels ahead, if the lattice has more values than a core's own cache
+_AHEAD, _IN_CACHE = np.uintp(8), 1 << 19
+
+
+@numba.njit(inline="always")
+def _whole_vectors(length):  # type: ignore[no-untyped-def]
+    return (length + _LANES - _u(1)) // _LANES * _LANES
 
 
 @cache
 def forward_kernel(width: int) -> Callable[..., None]:
     """Compiled `forward` for a window of `width` points.
 
-    forward(lattice, side, depth, margin, reach, upsampling, rotation, kx, ky, scale, out, first,
-    last) writes out[b, c, 2p:2p+2] = scale[b, p] · (slice of channel c at pixel p of image b) for images
-    first ≤ b < last; rotation (B, 3, 3), kx, ky (n,), scale (B, n), out (B, C, 2n), all float32.
+    forward(lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, out,
+    first, last) writes out[b, c, p] = scale[b, p] · (slice of channel c at pixel p of image b) for
+    images first ≤ b < last; rotation (B, 3, 3), kx, ky (n,), scale (B, n) float32; out (B, C, n)
+    complex64 seen as float64, because complex numbers are only moved.
     """
-    locate, gather, along_x, _ = WINDOWS[width]
+    locate, keep, recall, gather = WINDOWS[width]
 
     @numba.njit(**OPTIONS)
     def forward(  # type: ignore[no-untyped-def]
-        lattice, side, depth, margin, reach, upsampling, rotation, kx, ky, scale, out, first, last
-    ):
-        channels = out.shape[1]
-        point = _u(2 * channels)
-        row, plane = _u(depth) * point, _u(side * depth) * point
+        lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, out,
+        first, last,
+    ):  # fmt: skip
+        channels, pixels = _u(out.shape[1]), _u(out.shape[2])
+        point = _u(2) * channels
+        row, plane = _u(depth) * point, _u(side * depth) * point + _u(padding)
         run = _u(width) * point
-        summed = np.empty(width * 2 * channels + simd.LANES, _f)
+        run_stride, point_stride = _whole_vectors(run) + _LANES, _whole_vectors(point)
+        origin = reach * np.int64(plane) + reach * np.int64(row) + margin * np.int64(point)
+        ahead = _AHEAD if len(lattice) > _IN_CACHE else _BLOCK
+        weights = np.empty((3, width, _BLOCK), _f)
+        wx, wy, wz = weights[0], weights[1], weights[2]
+        start, sign = np.empty(_BLOCK, _u), np.empty(_BLOCK, _f)
+        runs = np.empty(_BLOCK * run_stride, _f)
+        values = np.empty(_BLOCK * point_stride, _f)
+        pairs, pair_stride = values.view(np.float64), point_stride // _u(2)
         for b in range(first, last):
             r00, r01 = rotation[b, 0, 0] * upsampling, rotation[b, 0, 1] * upsampling
             r10, r11 = rotation[b, 1, 0] * upsampling, rotation[b, 1, 1] * upsampling
             r20, r21 = rotation[b, 2, 0] * upsampling, rotation[b, 2, 1] * upsampling
-            for p in range(_u(len(kx))):
-                x, y = r00 * kx[p] + r01 * ky[p], r10 * kx[p] + r11 * ky[p]
-                z = r20 * kx[p] + r21 * ky[p]
-                real_scale = scale[b, p]
-                imag_scale = real_scale
-                if x < 0:  # read the conjugate at the opposite point
-                    x, y, z, imag_scale = -x, -y, -z, -real_scale
-                (ix, tx), (iy, ty), (iz, tz) = locate(x), locate(y), locate(z)
-                start = (
-                    _u(int(iz) + reach) * plane
-                    + _u(int(iy) + reach) * row
-                    + _u(int(ix) + margin) * point
-                )
-                for q in range(_u(0), run, _LANES):
-                    value = gather(lattice, start + q, row, plane, ty, tz)
-                    simd.store(summed, q, value)
-                for c in range(_u(channels)):
-                    re = along_x(summed, _u(2) * c, point, tx)
-                    im = along_x(summed, _u(2) * c + _u(1), point, tx)
-                    out[b, c, _u(2) * p] = real_scale * re
-                    out[b, c, _u(2) * p + _u(1)] = imag_scale * im
+            for block in range(_u(0), pixels, _BLOCK):
+                size = min(_BLOCK, pixels - block)
+                for i in range(size):
+                    u, v = kx[block + i], ky[block + i]
+                    x = r00 * u + r01 * v
+                    # for x < 0 read the conjugate at the opposite point
+                    s = _f(-1.0) if x < 0 else _f(1.0)
+                    ix, tx = locate(s * x)
+                    iy, ty = locate(s * (r10 * u + r11 * v))
+                    iz, tz = locate(s * (r20 * u + r21 * v))
+                    keep(wx, i, tx)
+                    keep(wy, i, ty)
+                    keep(wz, i, tz)
+                    sign[i] = s
+                    at = np.int64(np.int32(iz)) * np.int64(plane)
+                    at += np.int64(np.int32(iy)) * np.int64(row)
+                    start[i] = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
+                for i in range(size):
+                    if i + ahead < size:
+                        for j in range(_u(width * width)):
+                            at = start[i + ahead] + j // _u(width) * plane + j % _u(width) * row
+                            for q in range(_u(0), run, _LANES):
+                                simd.prefetch(lattice, at + q)
+                    ty, tz = recall(wy, i), recall(wz, i)
+                    for q in range(_u(0), run, _LANES):
+                        value = gather(lattice, start[i] + q, row, plane, ty, tz)
+                        simd.store(runs, i * run_stride + q, value)
+                for i in range(size):
+                    real = scale[b, block + i]
+                    for q in range(_u(0), point, _LANES):
+                        at = i * run_stride + q
+                        value = simd.scale(simd.load(runs, at), wx[0, i])
+                        for j in range(_u(1), _u(width)):
+                            value = simd.multiply_add(
+                                simd.load(runs, at + j * point), wx[j, i], value
+                            )
+                        value = simd.scale_complex(value, real, real * sign[i])
+                        simd.store(values, i * point_stride + q, value)
+                for c in range(channels):
+                    for i in range(size):
+                        out[b, c, block + i] = pairs[i * pair_stride + c]
 
     return forward
 
@@ -89,51 +139,89 @@ def forward_kernel(width: int) -> Callable[..., None]:
 def scatter_kernel(width: int) -> Callable[..., None]:
     """Compiled `scatter`, the adjoint of `forward`, restricted to a slab of the lattice.
 
-    scatter(lattice, side, depth, margin, reach, upsampling, rotation, kx, ky, scale, image, low,
-    high) adds scale·image to the lattice planes low ≤ kz + reach < high; image (B, C, 2n) float32.
+    scatter(lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, image,
+    low, high) adds scale·image to the lattice planes low ≤ kz + reach < high; image (B, C, n)
+    complex64 seen as float64.
     """
-    locate, _, _, spread_x = WINDOWS[width]
+    locate, keep, _, _ = WINDOWS[width]
 
     @numba.njit(**OPTIONS)
     def scatter(  # type: ignore[no-untyped-def]
-        lattice, side, depth, margin, reach, upsampling, rotation, kx, ky, scale, image, low, high
-    ):
-        channels = image.shape[1]
-        point = _u(2 * channels)
-        row, plane = _u(depth) * point, _u(side * depth) * point
+        lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, image,
+        low, high,
+    ):  # fmt: skip
+        channels, pixels = _u(image.shape[1]), _u(image.shape[2])
+        point = _u(2) * channels
+        row, plane = _u(depth) * point, _u(side * depth) * point + _u(padding)
         run = _u(width) * point
-        spread = np.zeros(width * 2 * channels + simd.LANES, _f)
+        run_stride, point_stride = _whole_vectors(run) + _LANES, _whole_vectors(point)
+        origin = reach * np.int64(row) + margin * np.int64(point)
+        ahead = _AHEAD if len(lattice) > _IN_CACHE else _BLOCK
+        weights = np.empty((3, width, _BLOCK), _f)
+        wx, wy, wz = weights[0], weights[1], weights[2]
+        start, sign = np.empty(_BLOCK, _u), np.empty(_BLOCK, _f)
+        first_plane, inside = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, _u)
+        # zeros, because the lanes past C channels and past a run must add nothing to what follows
+        runs = np.zeros(_BLOCK * run_stride, _f)
+        values = np.zeros(_BLOCK * point_stride, _f)
+        pairs, pair_stride = values.view(np.float64), point_stride // _u(2)
         for b in range(len(image)):
             r00, r01 = rotation[b, 0, 0] * upsampling, rotation[b, 0, 1] * upsampling
             r10, r11 = rotation[b, 1, 0] * upsampling, rotation[b, 1, 1] * upsampling
             r20, r21 = rotation[b, 2, 0] * upsampling, rotation[b, 2, 1] * upsampling
-            for p in range(_u(len(kx))):
-                x, z = r00 * kx[p] + r01 * ky[p], r20 * kx[p] + r21 * ky[p]
-                sign = _f(1.0)
-                if x < 0:
-                    x, z, sign = -x, -z, _f(-1.0)
-                iz, tz = locate(z)
-                first_plane = int(iz) + reach
-                if first_plane + width <= low or first_plane >= high:
-                    continue
-                y = sign * (r10 * kx[p] + r11 * ky[p])
-                (ix, tx), (iy, ty) = locate(x), locate(y)
-                for c in range(_u(channels)):
-                    re = scale[b, p] * image[b, c, _u(2) * p]
-                    im = sign * scale[b, p] * image[b, c, _u(2) * p + _u(1)]
-                    spread_x(spread, _u(2) * c, point, tx, re)
-                    spread_x(spread, _u(2) * c + _u(1), point, tx, im)
-                start = _u(int(iy) + reach) * row + _u(int(ix) + margin) * point
-                for j in range(width):
-                    if first_plane + j < low or first_plane + j >= high:
-                        continue
-                    for i in range(width):
-                        at = start + _u(first_plane + j) * plane + _u(i) * row
-                        factor = tz[j] * ty[i]
-                        # the lanes past the run add zeros to the next points of the same row
-                        for q in range(_u(0), run, _LANES):
-                            value = simd.load(lattice, at + q)
-                            value = simd.multiply_add(simd.load(spread, q), factor, value)
-                            simd.store(lattice, at + q, value)
+            for block in range(_u(0), pixels, _BLOCK):
+                size = min(_BLOCK, pixels - block)
+                for i in range(size):
+                    u, v = kx[block + i], ky[block + i]
+                    x = r00 * u + r01 * v
+                    s = _f(-1.0) if x < 0 else _f(1.0)
+                    ix, tx = locate(s * x)
+                    iy, ty = locate(s * (r10 * u + r11 * v))
+                    iz, tz = locate(s * (r20 * u + r21 * v))
+                    keep(wx, i, tx)
+                    keep(wy, i, ty)
+                    keep(wz, i, tz)
+                    sign[i] = s
+                    first_plane[i] = np.int32(iz) + np.int32(reach)
+                    at = np.int64(np.int32(iy)) * np.int64(row)
+                    start[i] = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
+                count = _u(0)
+                for i in range(size):
+                    if first_plane[i] + width > low and first_plane[i] < high:
+                        inside[count] = i
+                        count += _u(1)
+                for c in range(channels):
+                    for i in range(size):
+                        pairs[i * pair_stride + c] = image[b, c, block + i]
+                for k in range(count):
+                    i = inside[k]
+                    real = scale[b, block + i]
+                    # in ascending order: each store overwrites the idle lanes of the one before
+                    for j in range(_u(width)):
+                        weight = real * wx[j, i]
+                        for q in range(_u(0), point, _LANES):
+                            value = simd.load(values, i * point_stride + q)
+                            value = simd.scale_complex(value, weight, weight * sign[i])
+                            simd.store(runs, i * run_stride + j * point + q, value)
+                for k in range(count):
+                    if k + ahead < count:
+                        i = inside[k + ahead]
+                        for j in range(_u(width * width)):
+                            at = start[i] + _u(first_plane[i]) * plane
+                            at += j // _u(width) * plane + j % _u(width) * row
+                            for q in range(_u(0), run, _LANES):
+                                simd.prefetch(lattice, at + q)
+                    i = inside[k]
+                    for jz in range(width):
+                        z = first_plane[i] + jz
+                        if z < low or z >= high:
+                            continue
+                        for jy in range(width):
+                            at = start[i] + _u(z) * plane + _u(jy) * row
+                            weight = wz[jz, i] * wy[jy, i]
+                            for q in range(_u(0), run, _LANES):
+                                value = simd.load(runs, i * run_stride + q)
+                                value = simd.multiply_add(value, weight, simd.load(lattice, at + q))
+                                simd.store(lattice, at + q, value)
 
     return scatter

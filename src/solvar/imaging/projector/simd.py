@@ -1,8 +1,8 @@
-"""Eight-lane float32 arithmetic inside numba functions.
+"""Sixteen-lane float32 arithmetic inside numba functions.
 
 LLVM does not vectorise the projector's short inner loops by itself (it cannot rule out that the
 lattice and the accumulator overlap), so the kernels say what they mean: load, multiply-add, store.
-LLVM maps the vectors to whatever the processor has (AVX-512, AVX2, NEON).
+A vector is one AVX-512 register; LLVM splits it into two of AVX2 or four of NEON.
 """
 
 from __future__ import annotations
@@ -77,6 +77,36 @@ def scale(typingctx: Any, vector: Any, factor: Any) -> Any:
         return builder.fmul(args[0], _splat(builder, args[1]))
 
     return _float32_vector(_float32_vector, types.float32), codegen
+
+
+@intrinsic
+def scale_complex(typingctx: Any, vector: Any, real: Any, imaginary: Any) -> Any:
+    """Even lanes · real, odd lanes · imaginary."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        undefined, index = ir.Constant(_VECTOR, ir.Undefined), ir.IntType(32)
+        pair = builder.insert_element(undefined, args[1], ir.Constant(index, 0))
+        pair = builder.insert_element(pair, args[2], ir.Constant(index, 1))
+        lanes = ir.Constant(ir.VectorType(index, LANES), [0, 1] * (LANES // 2))
+        return builder.fmul(args[0], builder.shuffle_vector(pair, undefined, lanes))
+
+    return _float32_vector(_float32_vector, types.float32, types.float32), codegen
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of array[index]; the index may lie outside."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        place = builder.bitcast(_pointer(context, builder, signature.args[0], *args), byte)
+        # read access, keep in all caches, data
+        builder.call(function, [place, *(ir.Constant(flag, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uintp), codegen
 
 
 @intrinsic
