@@ -42,10 +42,10 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions) -> ParticleTable:
     """Number the images; poses and CTFs come from the pickles that the options name."""
-    for value, name in ((options.poses, "poses"), (options.ctf, "ctf")):
+    for value, name, what in ((options.poses, "poses", "poses"), (options.ctf, "ctf", "CTFs")):
         if value is None:
             raise InputError(
-                f"an image stack does not hold {name}",
+                f"an image stack does not hold {what}",
                 file=path,
                 remedy=f"pass --{name} {name}.pkl, or the .star or .cs file of a refinement",
             )
