@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from solvar.evaluation import captured_variance, captured_variance_by_rank, principal_angles
+from solvar.evaluation.covariance import variance_along
 
 BOX = 16
 
@@ -71,3 +72,14 @@ def test_principal_angles_of_turned_planes_are_the_angles_of_turning(truth):
     angle = np.deg2rad(25)
     turned = np.stack([unit[0], np.cos(angle) * unit[1] + np.sin(angle) * unit[2]])
     np.testing.assert_allclose(principal_angles(turned, unit[:2]), [0, 25], atol=1e-5)
+
+
+def test_variance_along_the_true_eigenvolumes_is_the_true_eigenvalues():
+    rng = np.random.default_rng(0)
+    basis, _ = np.linalg.qr(rng.normal(size=(8**3, 3)))
+    eigenvalues = np.array([9.0, 4.0, 1.0])
+    unit = basis.T.reshape(3, 8, 8, 8)
+    true = unit * np.sqrt(eigenvalues)[:, None, None, None]
+    np.testing.assert_allclose(variance_along(unit, true), eigenvalues, rtol=1e-6)
+    mixed = (unit[:1] + unit[1:2]) / np.sqrt(2)
+    np.testing.assert_allclose(variance_along(mixed, true), [6.5], rtol=1e-6)

@@ -6,7 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from solvar.evaluation import Truth
 from solvar.report import draw_figures, style
+from solvar.report.recovery import draw_recovery
 from solvar.report.volumes import _window
 from solvar.results.provenance import record
 from solvar.results.run import Run
@@ -35,6 +37,14 @@ def test_every_kind_of_run_is_drawn(tmp_path, kind, drawn):
     assert paths == run.figures
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_recovery_shows_the_truth_of_two_motions(tmp_path):
+    run = run_of(tmp_path / "run", make_fit(tmp_path, rank=2))
+    state = np.random.default_rng(0).random((run.particle_count, 2))
+    truth = Truth(tmp_path, 16, 3.0, 3.0, state_coordinate=state)
+    draw_recovery(run, truth, tmp_path / "picture.png", ("hinge", "loop"))
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_resolution_ticks_lie_at_box_over_resolution():

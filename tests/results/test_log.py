@@ -1,0 +1,46 @@
+"""run.log tells the story of a run, also of one that failed."""
+
+import logging
+
+import pytest
+
+from solvar.errors import InputError
+from solvar.progress import SilentProgress
+from solvar.results.log import logged
+
+
+def test_steps_messages_and_warnings_are_kept_in_order(tmp_path):
+    path = tmp_path / "run.log"
+    with logged(path, SilentProgress(), ("solvar", "run", "p.star")) as progress:
+        with progress.step("mean", 10) as step:
+            step.advance(10)
+            step.note("half 1")
+        progress.message("Compiling.")
+        logging.getLogger("solvar.particles").warning("no half-sets")
+    lines = path.read_text().splitlines()
+    for line, words in zip(
+        lines, ("solvar run p.star", "mean: 0.", "Compiling.", "no half-sets", "finished"),
+        strict=True,
+    ):  # fmt: skip
+        assert words in line
+    assert "(half 1)" in lines[1]
+
+
+def test_a_failed_attempt_says_why_and_is_followed_by_the_next(tmp_path):
+    path = tmp_path / "run.log"
+    with pytest.raises(InputError), logged(path, SilentProgress()):
+        raise InputError("defocus is missing", file="p.star")
+    with logged(path, SilentProgress()):
+        pass
+    lines = path.read_text().splitlines()
+    assert lines[1].endswith("stopped: p.star: defocus is missing.")
+    assert lines[-1].endswith("finished")
+
+
+def test_nothing_is_logged_after_the_run(tmp_path):
+    path = tmp_path / "run.log"
+    with logged(path, SilentProgress()):
+        pass
+    before = path.read_text()
+    logging.getLogger("solvar").warning("later")
+    assert path.read_text() == before
