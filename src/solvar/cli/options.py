@@ -139,7 +139,7 @@ def failures_explained(debug: bool = False) -> Iterator[None]:
     try:
         yield
     except SolvarError as error:
-        _leave(str(error), error.exit_code, debug)
+        _leave(_in_options(error), error.exit_code, debug)
     except KeyboardInterrupt:
         _leave("Stopped.", 130, debug=False)
     except BrokenPipeError:
@@ -157,6 +157,16 @@ def failures_explained(debug: bool = False) -> Iterator[None]:
         _leave(
             f"Unexpected failure ({detail}); run with --debug and report the traceback.", 1, debug
         )
+
+
+def _in_options(error: SolvarError) -> str:
+    """The sentence of an error; a setting is named as the option that the user typed."""
+    from solvar.estimation.settings import FitSettings
+
+    column = getattr(error, "column", None)
+    if column in FitSettings.model_fields:
+        return str(error).replace(f"column {column}", option_name(column), 1)
+    return str(error)
 
 
 def _leave(sentence: str, code: int, debug: bool) -> None:
