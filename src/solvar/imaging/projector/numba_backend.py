@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector.lattice import PADDING, Lattice
-from solvar.imaging.projector.numba_kernels import forward_kernel, scatter_kernel
+from solvar.imaging.projector.numba_kernels import forward, scatter
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
@@ -30,8 +30,6 @@ class NumbaProjector:
         self.lattice, self.disc, self.team = lattice, disc, team
         self._kx = disc.kx.astype(np.float32)
         self._ky = disc.ky.astype(np.float32)
-        width = lattice.kernel.width
-        self._forward, self._scatter = forward_kernel(width), scatter_kernel(width)
         self._slabs = _slabs(lattice, team.size)
 
     def prepare(self, volumes: Float32) -> Float32:
@@ -49,13 +47,13 @@ class NumbaProjector:
         if out is None:
             channels = self.lattice.channels(prepared)
             out = np.empty((len(rotation), channels, len(self.disc)), dtype=np.complex64)
-        run = self._bind(self._forward, prepared, rotation, scale, out)
+        run = self._bind(forward, prepared, rotation, scale, out)
         self.team.over_ranges(len(rotation), _IMAGES_A_TASK, run)
         return out
 
     def scatter(self, images: Complex64, rotation: Float32, scale: Float32, into: Float32) -> None:
         """Add the adjoint of `project` at (B, C, n) images to a lattice."""
-        run = self._bind(self._scatter, into, rotation, scale, np.ascontiguousarray(images))
+        run = self._bind(scatter, into, rotation, scale, np.ascontiguousarray(images))
         slabs = self._slabs
         self.team.over_ranges(self.team.size, 1, lambda t, _: run(slabs[t], slabs[t + 1]))
 
@@ -75,11 +73,12 @@ class NumbaProjector:
         rotation = np.ascontiguousarray(rotation, dtype=np.float32)
         scale = np.ascontiguousarray(scale, dtype=np.float32)
         upsampling, pairs = np.float32(grid.upsampling), images.view(np.float64)
+        window = (0,) * grid.kernel.width
         self._refuse_stretching(rotation)
 
         def run(first: int, last: int) -> None:
             kernel(
-                lattice, grid.side, grid.depth, grid.margin, grid.reach, PADDING, upsampling,
+                window, lattice, grid.side, grid.depth, grid.margin, grid.reach, PADDING, upsampling,
                 rotation, self._kx, self._ky, scale, pairs, first, last,
             )  # fmt: skip
 

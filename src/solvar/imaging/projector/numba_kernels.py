@@ -18,23 +18,22 @@ and written (scatter); 9 · 30 + 30 multiply-adds. The lattice (11 MB at box 64,
 not fit the L2 cache, so reuse between neighbouring pixels and images decides, and rows are asked for
 a few pixels ahead; `benchmarks/projector.py` prints the share of the measured memory bandwidth.
 
-Kernels are made once per window width, so that the loops over the window unroll, and are compiled
-without parallel=True: they release the GIL and the caller's threads run them over image ranges
+The width is a constant to the compiler (`window.py`), so that the loops over the window unroll. The
+compiled code is cached on disk by the time stamp of this file: touch it after editing `window.py` or
+`simd.py`. The kernels are compiled without parallel=True: they release the GIL and the caller's threads run them over image ranges
 (forward) or lattice slabs (scatter). Every lattice value is written by one thread, images in order,
 which makes the sums the same to the last bit for any number of threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numba
 import numpy as np
 
 from solvar.imaging.projector import simd
-from solvar.imaging.projector.window import WINDOWS
+from solvar.imaging.projector.window import gather, keep, locate, recall
 
 OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -57,171 +56,156 @@ def _whole_vectors(length):  # type: ignore[no-untyped-def]
     return (length + _LANES - _u(1)) // _LANES * _LANES
 
 
-@cache
-def forward_kernel(width: int) -> Callable[..., None]:
-    """Compiled `forward` for a window of `width` points.
+@numba.njit(**OPTIONS)
+def forward(  # type: ignore[no-untyped-def]
+    window, lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, out,
+    first, last,
+):  # fmt: skip
+    """Read slices: out[b, c, p] = scale[b, p] · (slice of channel c at pixel p of image b).
 
-    forward(lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, out,
-    first, last) writes out[b, c, p] = scale[b, p] · (slice of channel c at pixel p of image b) for
-    images first ≤ b < last; rotation (B, 3, 3), kx, ky (n,), scale (B, n) float32; out (B, C, n)
-    complex64 seen as float64, because complex numbers are only moved.
+    For images first ≤ b < last. `window` is a tuple as long as the window is wide; rotation
+    (B, 3, 3), kx, ky (n,), scale (B, n) float32; out (B, C, n) complex64 seen as float64, because
+    complex numbers are only moved.
     """
-    locate, keep, recall, gather = WINDOWS[width]
+    width = len(window)
+    channels, pixels = _u(out.shape[1]), _u(out.shape[2])
+    point = _u(2) * channels
+    row, plane = _u(depth) * point, _u(side * depth) * point + _u(padding)
+    run = _u(width) * point
+    run_stride, point_stride = _whole_vectors(run) + _LANES, _whole_vectors(point)
+    origin = reach * np.int64(plane) + reach * np.int64(row) + margin * np.int64(point)
+    ahead = _AHEAD if len(lattice) > _IN_CACHE else _BLOCK
+    weights = np.empty((3, width, _BLOCK), _f)
+    wx, wy, wz = weights[0], weights[1], weights[2]
+    start, sign = np.empty(_BLOCK, _u), np.empty(_BLOCK, _f)
+    runs = np.empty(_BLOCK * run_stride, _f)
+    values = np.empty(_BLOCK * point_stride, _f)
+    pairs, pair_stride = values.view(np.float64), point_stride // _u(2)
+    for b in range(first, last):
+        r00, r01 = rotation[b, 0, 0] * upsampling, rotation[b, 0, 1] * upsampling
+        r10, r11 = rotation[b, 1, 0] * upsampling, rotation[b, 1, 1] * upsampling
+        r20, r21 = rotation[b, 2, 0] * upsampling, rotation[b, 2, 1] * upsampling
+        for block in range(_u(0), pixels, _BLOCK):
+            size = min(_BLOCK, pixels - block)
+            for i in range(size):
+                u, v = kx[block + i], ky[block + i]
+                x = r00 * u + r01 * v
+                # for x < 0 read the conjugate at the opposite point
+                s = _f(-1.0) if x < 0 else _f(1.0)
+                ix, tx = locate(s * x, window)
+                iy, ty = locate(s * (r10 * u + r11 * v), window)
+                iz, tz = locate(s * (r20 * u + r21 * v), window)
+                keep(wx, i, tx)
+                keep(wy, i, ty)
+                keep(wz, i, tz)
+                sign[i] = s
+                at = np.int64(np.int32(iz)) * np.int64(plane)
+                at += np.int64(np.int32(iy)) * np.int64(row)
+                start[i] = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
+            for i in range(size):
+                if i + ahead < size:
+                    for j in range(_u(width * width)):
+                        at = start[i + ahead] + j // _u(width) * plane + j % _u(width) * row
+                        for q in range(_u(0), run, _LANES):
+                            simd.prefetch(lattice, at + q)
+                ty, tz = recall(wy, i, window), recall(wz, i, window)
+                for q in range(_u(0), run, _LANES):
+                    value = gather(lattice, start[i] + q, row, plane, ty, tz)
+                    simd.store(runs, i * run_stride + q, value)
+            for i in range(size):
+                real = scale[b, block + i]
+                for q in range(_u(0), point, _LANES):
+                    at = i * run_stride + q
+                    value = simd.scale(simd.load(runs, at), wx[0, i])
+                    for j in range(_u(1), _u(width)):
+                        value = simd.multiply_add(simd.load(runs, at + j * point), wx[j, i], value)
+                    value = simd.scale_complex(value, real, real * sign[i])
+                    simd.store(values, i * point_stride + q, value)
+            for c in range(channels):
+                for i in range(size):
+                    out[b, c, block + i] = pairs[i * pair_stride + c]
 
-    @numba.njit(**OPTIONS)
-    def forward(  # type: ignore[no-untyped-def]
-        lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, out,
-        first, last,
-    ):  # fmt: skip
-        channels, pixels = _u(out.shape[1]), _u(out.shape[2])
-        point = _u(2) * channels
-        row, plane = _u(depth) * point, _u(side * depth) * point + _u(padding)
-        run = _u(width) * point
-        run_stride, point_stride = _whole_vectors(run) + _LANES, _whole_vectors(point)
-        origin = reach * np.int64(plane) + reach * np.int64(row) + margin * np.int64(point)
-        ahead = _AHEAD if len(lattice) > _IN_CACHE else _BLOCK
-        weights = np.empty((3, width, _BLOCK), _f)
-        wx, wy, wz = weights[0], weights[1], weights[2]
-        start, sign = np.empty(_BLOCK, _u), np.empty(_BLOCK, _f)
-        runs = np.empty(_BLOCK * run_stride, _f)
-        values = np.empty(_BLOCK * point_stride, _f)
-        pairs, pair_stride = values.view(np.float64), point_stride // _u(2)
-        for b in range(first, last):
-            r00, r01 = rotation[b, 0, 0] * upsampling, rotation[b, 0, 1] * upsampling
-            r10, r11 = rotation[b, 1, 0] * upsampling, rotation[b, 1, 1] * upsampling
-            r20, r21 = rotation[b, 2, 0] * upsampling, rotation[b, 2, 1] * upsampling
-            for block in range(_u(0), pixels, _BLOCK):
-                size = min(_BLOCK, pixels - block)
+
+@numba.njit(**OPTIONS)
+def scatter(  # type: ignore[no-untyped-def]
+    window, lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, image,
+    low, high,
+):  # fmt: skip
+    """Add slices: the adjoint of `forward`, restricted to the lattice planes low ≤ kz + reach < high.
+
+    `image` (B, C, n) complex64 seen as float64; the rest as in `forward`.
+    """
+    width = len(window)
+    channels, pixels = _u(image.shape[1]), _u(image.shape[2])
+    point = _u(2) * channels
+    row, plane = _u(depth) * point, _u(side * depth) * point + _u(padding)
+    run = _u(width) * point
+    run_stride, point_stride = _whole_vectors(run) + _LANES, _whole_vectors(point)
+    origin = reach * np.int64(row) + margin * np.int64(point)
+    ahead = _AHEAD if len(lattice) > _IN_CACHE else _BLOCK
+    weights = np.empty((3, width, _BLOCK), _f)
+    wx, wy, wz = weights[0], weights[1], weights[2]
+    start, sign = np.empty(_BLOCK, _u), np.empty(_BLOCK, _f)
+    first_plane, inside = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, _u)
+    # zeros, because the lanes past C channels and past a run must add nothing to what follows
+    runs = np.zeros(_BLOCK * run_stride, _f)
+    values = np.zeros(_BLOCK * point_stride, _f)
+    pairs, pair_stride = values.view(np.float64), point_stride // _u(2)
+    for b in range(len(image)):
+        r00, r01 = rotation[b, 0, 0] * upsampling, rotation[b, 0, 1] * upsampling
+        r10, r11 = rotation[b, 1, 0] * upsampling, rotation[b, 1, 1] * upsampling
+        r20, r21 = rotation[b, 2, 0] * upsampling, rotation[b, 2, 1] * upsampling
+        for block in range(_u(0), pixels, _BLOCK):
+            size = min(_BLOCK, pixels - block)
+            for i in range(size):
+                u, v = kx[block + i], ky[block + i]
+                x = r00 * u + r01 * v
+                s = _f(-1.0) if x < 0 else _f(1.0)
+                ix, tx = locate(s * x, window)
+                iy, ty = locate(s * (r10 * u + r11 * v), window)
+                iz, tz = locate(s * (r20 * u + r21 * v), window)
+                keep(wx, i, tx)
+                keep(wy, i, ty)
+                keep(wz, i, tz)
+                sign[i] = s
+                first_plane[i] = np.int32(iz) + np.int32(reach)
+                at = np.int64(np.int32(iy)) * np.int64(row)
+                start[i] = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
+            count = _u(0)
+            for i in range(size):
+                if first_plane[i] + width > low and first_plane[i] < high:
+                    inside[count] = i
+                    count += _u(1)
+            for c in range(channels):
                 for i in range(size):
-                    u, v = kx[block + i], ky[block + i]
-                    x = r00 * u + r01 * v
-                    # for x < 0 read the conjugate at the opposite point
-                    s = _f(-1.0) if x < 0 else _f(1.0)
-                    ix, tx = locate(s * x)
-                    iy, ty = locate(s * (r10 * u + r11 * v))
-                    iz, tz = locate(s * (r20 * u + r21 * v))
-                    keep(wx, i, tx)
-                    keep(wy, i, ty)
-                    keep(wz, i, tz)
-                    sign[i] = s
-                    at = np.int64(np.int32(iz)) * np.int64(plane)
-                    at += np.int64(np.int32(iy)) * np.int64(row)
-                    start[i] = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
-                for i in range(size):
-                    if i + ahead < size:
-                        for j in range(_u(width * width)):
-                            at = start[i + ahead] + j // _u(width) * plane + j % _u(width) * row
-                            for q in range(_u(0), run, _LANES):
-                                simd.prefetch(lattice, at + q)
-                    ty, tz = recall(wy, i), recall(wz, i)
-                    for q in range(_u(0), run, _LANES):
-                        value = gather(lattice, start[i] + q, row, plane, ty, tz)
-                        simd.store(runs, i * run_stride + q, value)
-                for i in range(size):
-                    real = scale[b, block + i]
+                    pairs[i * pair_stride + c] = image[b, c, block + i]
+            for k in range(count):
+                i = inside[k]
+                real = scale[b, block + i]
+                # in ascending order: each store overwrites the idle lanes of the one before
+                for j in range(_u(width)):
+                    weight = real * wx[j, i]
                     for q in range(_u(0), point, _LANES):
-                        at = i * run_stride + q
-                        value = simd.scale(simd.load(runs, at), wx[0, i])
-                        for j in range(_u(1), _u(width)):
-                            value = simd.multiply_add(
-                                simd.load(runs, at + j * point), wx[j, i], value
-                            )
-                        value = simd.scale_complex(value, real, real * sign[i])
-                        simd.store(values, i * point_stride + q, value)
-                for c in range(channels):
-                    for i in range(size):
-                        out[b, c, block + i] = pairs[i * pair_stride + c]
-
-    return forward
-
-
-@cache
-def scatter_kernel(width: int) -> Callable[..., None]:
-    """Compiled `scatter`, the adjoint of `forward`, restricted to a slab of the lattice.
-
-    scatter(lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, image,
-    low, high) adds scale·image to the lattice planes low ≤ kz + reach < high; image (B, C, n)
-    complex64 seen as float64.
-    """
-    locate, keep, _, _ = WINDOWS[width]
-
-    @numba.njit(**OPTIONS)
-    def scatter(  # type: ignore[no-untyped-def]
-        lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, image,
-        low, high,
-    ):  # fmt: skip
-        channels, pixels = _u(image.shape[1]), _u(image.shape[2])
-        point = _u(2) * channels
-        row, plane = _u(depth) * point, _u(side * depth) * point + _u(padding)
-        run = _u(width) * point
-        run_stride, point_stride = _whole_vectors(run) + _LANES, _whole_vectors(point)
-        origin = reach * np.int64(row) + margin * np.int64(point)
-        ahead = _AHEAD if len(lattice) > _IN_CACHE else _BLOCK
-        weights = np.empty((3, width, _BLOCK), _f)
-        wx, wy, wz = weights[0], weights[1], weights[2]
-        start, sign = np.empty(_BLOCK, _u), np.empty(_BLOCK, _f)
-        first_plane, inside = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, _u)
-        # zeros, because the lanes past C channels and past a run must add nothing to what follows
-        runs = np.zeros(_BLOCK * run_stride, _f)
-        values = np.zeros(_BLOCK * point_stride, _f)
-        pairs, pair_stride = values.view(np.float64), point_stride // _u(2)
-        for b in range(len(image)):
-            r00, r01 = rotation[b, 0, 0] * upsampling, rotation[b, 0, 1] * upsampling
-            r10, r11 = rotation[b, 1, 0] * upsampling, rotation[b, 1, 1] * upsampling
-            r20, r21 = rotation[b, 2, 0] * upsampling, rotation[b, 2, 1] * upsampling
-            for block in range(_u(0), pixels, _BLOCK):
-                size = min(_BLOCK, pixels - block)
-                for i in range(size):
-                    u, v = kx[block + i], ky[block + i]
-                    x = r00 * u + r01 * v
-                    s = _f(-1.0) if x < 0 else _f(1.0)
-                    ix, tx = locate(s * x)
-                    iy, ty = locate(s * (r10 * u + r11 * v))
-                    iz, tz = locate(s * (r20 * u + r21 * v))
-                    keep(wx, i, tx)
-                    keep(wy, i, ty)
-                    keep(wz, i, tz)
-                    sign[i] = s
-                    first_plane[i] = np.int32(iz) + np.int32(reach)
-                    at = np.int64(np.int32(iy)) * np.int64(row)
-                    start[i] = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
-                count = _u(0)
-                for i in range(size):
-                    if first_plane[i] + width > low and first_plane[i] < high:
-                        inside[count] = i
-                        count += _u(1)
-                for c in range(channels):
-                    for i in range(size):
-                        pairs[i * pair_stride + c] = image[b, c, block + i]
-                for k in range(count):
-                    i = inside[k]
-                    real = scale[b, block + i]
-                    # in ascending order: each store overwrites the idle lanes of the one before
-                    for j in range(_u(width)):
-                        weight = real * wx[j, i]
-                        for q in range(_u(0), point, _LANES):
-                            value = simd.load(values, i * point_stride + q)
-                            value = simd.scale_complex(value, weight, weight * sign[i])
-                            simd.store(runs, i * run_stride + j * point + q, value)
-                for k in range(count):
-                    if k + ahead < count:
-                        i = inside[k + ahead]
-                        for j in range(_u(width * width)):
-                            at = start[i] + _u(first_plane[i]) * plane
-                            at += j // _u(width) * plane + j % _u(width) * row
-                            for q in range(_u(0), run, _LANES):
-                                simd.prefetch(lattice, at + q)
-                    i = inside[k]
-                    for jz in range(width):
-                        z = first_plane[i] + jz
-                        if z < low or z >= high:
-                            continue
-                        for jy in range(width):
-                            at = start[i] + _u(z) * plane + _u(jy) * row
-                            weight = wz[jz, i] * wy[jy, i]
-                            for q in range(_u(0), run, _LANES):
-                                value = simd.load(runs, i * run_stride + q)
-                                value = simd.multiply_add(value, weight, simd.load(lattice, at + q))
-                                simd.store(lattice, at + q, value)
-
-    return scatter
+                        value = simd.load(values, i * point_stride + q)
+                        value = simd.scale_complex(value, weight, weight * sign[i])
+                        simd.store(runs, i * run_stride + j * point + q, value)
+            for k in range(count):
+                if k + ahead < count:
+                    i = inside[k + ahead]
+                    for j in range(_u(width * width)):
+                        at = start[i] + _u(first_plane[i]) * plane
+                        at += j // _u(width) * plane + j % _u(width) * row
+                        for q in range(_u(0), run, _LANES):
+                            simd.prefetch(lattice, at + q)
+                i = inside[k]
+                for jz in range(width):
+                    z = first_plane[i] + jz
+                    if z < low or z >= high:
+                        continue
+                    for jy in range(width):
+                        at = start[i] + _u(z) * plane + _u(jy) * row
+                        weight = wz[jz, i] * wy[jy, i]
+                        for q in range(_u(0), run, _LANES):
+                            value = simd.load(runs, i * run_stride + q)
+                            value = simd.multiply_add(value, weight, simd.load(lattice, at + q))
+                            simd.store(lattice, at + q, value)

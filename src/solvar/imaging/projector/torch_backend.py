@@ -24,7 +24,7 @@ Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
 
 # Values of the largest temporary array; images are taken in chunks that stay below it
-_CHUNK_VALUES = 1 << 24
+_CHUNK_VALUES = 1 << 22
 
 
 class TorchProjector:

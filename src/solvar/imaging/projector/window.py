@@ -1,18 +1,22 @@
 """The arithmetic of one interpolation window, spelled out for widths 1, 2 and 3.
 
-Each width has four inlined functions: `locate` (window start and weights of a coordinate), `keep` and
-`recall` (weights into column i of an array and back), and `gather` (weighted sum of the w² rows of a
-window). They are written out because the compiler keeps the weights in registers then: with loops
-over small weight arrays the projector ran 2.4 times slower.
+Four functions: `locate` (window start and weights of a coordinate), `keep` and `recall` (weights into
+column i of an array and back), and `gather` (weighted sum of the w² rows of a window). They are written out
+because the compiler keeps the weights in registers then: with loops over small weight arrays the
+projector ran 2.4 times slower.
+
+The width is carried by the type of `window`, a tuple of w numbers whose values mean nothing: one kernel source
+serves all widths, the compiler sees each as a constant, and its cache on disk can tell them apart. (Kernels made by
+a factory that closes over other compiled functions are compiled anew in every process.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import numba
 import numpy as np
+from numba.extending import overload
 
 from solvar.imaging.projector.kernel import KAISER_CENTRE, KAISER_EVEN, KAISER_ODD
 from solvar.imaging.projector.simd import load, multiply_add, scale
@@ -23,57 +27,58 @@ _C0, _C1, _C2 = (_f(x) for x in KAISER_CENTRE)
 _E0, _E1, _E2 = (_f(x) for x in KAISER_EVEN)
 _O0, _O1 = (_f(x) for x in KAISER_ODD)
 
-inline = numba.njit(inline="always", fastmath=True)
+
+def locate(x: Any, window: Any) -> Any:
+    """Lowest lattice point of the window around x, and the w weights, a tuple."""
+    raise NotImplementedError("compiled code only")
 
 
-class Window(NamedTuple):
-    """The four functions of one width."""
-
-    locate: Callable[..., Any]
-    keep: Callable[..., Any]
-    recall: Callable[..., Any]
-    gather: Callable[..., Any]
+def keep(weights: Any, i: Any, taps: Any) -> Any:
+    """Write w weights to column i of an array (w, pixels)."""
+    raise NotImplementedError("compiled code only")
 
 
-@inline
-def _locate1(x):  # type: ignore[no-untyped-def]
+def recall(weights: Any, i: Any, window: Any) -> Any:
+    """The w weights of column i, a tuple."""
+    raise NotImplementedError("compiled code only")
+
+
+def gather(lattice: Any, at: Any, row: Any, plane: Any, ty: Any, tz: Any) -> Any:
+    """Weighted sum of the vectors at the w² rows of a window."""
+    raise NotImplementedError("compiled code only")
+
+
+def _locate1(x, window):  # type: ignore[no-untyped-def]
     return np.floor(x + _f(0.5)), (_f(1.0),)
 
 
-@inline
 def _keep1(weights, i, taps):  # type: ignore[no-untyped-def]
     weights[0, i] = taps[0]
 
 
-@inline
-def _recall1(weights, i):  # type: ignore[no-untyped-def]
+def _recall1(weights, i, window):  # type: ignore[no-untyped-def]
     return (weights[0, i],)
 
 
-@inline
 def _gather1(lattice, at, row, plane, ty, tz):  # type: ignore[no-untyped-def]
     return load(lattice, at)
 
 
-@inline
-def _locate2(x):  # type: ignore[no-untyped-def]
+def _locate2(x, window):  # type: ignore[no-untyped-def]
     low = np.floor(x)
     d = x - low
     return low, (_f(1.0) - d, d)
 
 
-@inline
 def _keep2(weights, i, taps):  # type: ignore[no-untyped-def]
     weights[0, i] = taps[0]
     weights[1, i] = taps[1]
 
 
-@inline
-def _recall2(weights, i):  # type: ignore[no-untyped-def]
+def _recall2(weights, i, window):  # type: ignore[no-untyped-def]
     return (weights[0, i], weights[1, i])
 
 
-@inline
 def _gather2(lattice, at, row, plane, ty, tz):  # type: ignore[no-untyped-def]
     value = scale(load(lattice, at), tz[0] * ty[0])
     value = multiply_add(load(lattice, at + row), tz[0] * ty[1], value)
@@ -81,8 +86,7 @@ def _gather2(lattice, at, row, plane, ty, tz):  # type: ignore[no-untyped-def]
     return multiply_add(load(lattice, at + plane + row), tz[1] * ty[1], value)
 
 
-@inline
-def _locate3(x):  # type: ignore[no-untyped-def]
+def _locate3(x, window):  # type: ignore[no-untyped-def]
     middle = np.floor(x + _f(0.5))
     d = x - middle
     t = d * d
@@ -91,19 +95,16 @@ def _locate3(x):  # type: ignore[no-untyped-def]
     return middle - _f(1.0), (even - odd, _C0 + t * (_C1 + t * _C2), even + odd)
 
 
-@inline
 def _keep3(weights, i, taps):  # type: ignore[no-untyped-def]
     weights[0, i] = taps[0]
     weights[1, i] = taps[1]
     weights[2, i] = taps[2]
 
 
-@inline
-def _recall3(weights, i):  # type: ignore[no-untyped-def]
+def _recall3(weights, i, window):  # type: ignore[no-untyped-def]
     return (weights[0, i], weights[1, i], weights[2, i])
 
 
-@inline
 def _gather3(lattice, at, row, plane, ty, tz):  # type: ignore[no-untyped-def]
     value = scale(load(lattice, at), tz[0] * ty[0])
     value = multiply_add(load(lattice, at + row), tz[0] * ty[1], value)
@@ -118,8 +119,30 @@ def _gather3(lattice, at, row, plane, ty, tz):  # type: ignore[no-untyped-def]
     return multiply_add(load(lattice, at + row + row), tz[2] * ty[2], value)
 
 
-WINDOWS = {
-    1: Window(_locate1, _keep1, _recall1, _gather1),
-    2: Window(_locate2, _keep2, _recall2, _gather2),
-    3: Window(_locate3, _keep3, _recall3, _gather3),
-}
+def _by_width(implementations: tuple[Callable[..., Any], ...], carrier: Any) -> Callable[..., Any]:
+    """The implementation for the width that the tuple type `carrier` has."""
+    return implementations[len(carrier) - 1]
+
+
+def _overload(function: Callable[..., Any]) -> Callable[..., Any]:
+    return overload(function, jit_options={"fastmath": True}, inline="always")
+
+
+@_overload(locate)
+def _(x: Any, window: Any) -> Any:
+    return _by_width((_locate1, _locate2, _locate3), window)
+
+
+@_overload(keep)
+def _(weights: Any, i: Any, taps: Any) -> Any:
+    return _by_width((_keep1, _keep2, _keep3), taps)
+
+
+@_overload(recall)
+def _(weights: Any, i: Any, window: Any) -> Any:
+    return _by_width((_recall1, _recall2, _recall3), window)
+
+
+@_overload(gather)
+def _(lattice: Any, at: Any, row: Any, plane: Any, ty: Any, tz: Any) -> Any:
+    return _by_width((_gather1, _gather2, _gather3), ty)
