@@ -3,6 +3,8 @@
 import sys
 from functools import cache
 
+import numba
+import numba
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from solvar.imaging.projector import make_projector
 from solvar.imaging.projector.kernel import KERNELS
 from solvar.imaging.projector.lattice import Lattice
 from solvar.imaging.projector.torch_backend import TorchProjector
-from solvar.imaging.projector.window import WINDOWS
+from solvar.imaging.projector.window import locate
 from solvar.imaging.rotations import from_euler
 from solvar.imaging.rotations import random as random_rotations
 from solvar.threads import ThreadTeam
@@ -170,6 +172,12 @@ def test_torch_and_numba_give_the_same_numbers(interpolation, box):
     np.testing.assert_allclose(back[0], back[1], atol=2e-6 * np.abs(back[1]).max())
 
 
+@numba.njit(fastmath=True)
+def window_start(position, window):
+    """First lattice point of a window, as the kernels find it."""
+    return int(locate(position, window)[0])
+
+
 @pytest.mark.parametrize("interpolation", LATTICE_KERNELS)
 @pytest.mark.parametrize("upsampling", [1.0, 1.25, 1.5, 2.0])
 @pytest.mark.parametrize("k_c", [1, 2, 3, 7, 31, 127])
@@ -178,10 +186,15 @@ def test_every_window_lies_on_the_lattice(interpolation, upsampling, k_c):
     lattice = Lattice(2 * k_c + 2, k_c, KERNELS[interpolation], upsampling)
     width, edge = lattice.kernel.width, np.float32(upsampling) * np.float32(k_c)
     edge = edge * np.float32(1 + 1e-6)
-    locate = WINDOWS[width].locate
+    window = (0,) * width
     for position, least in ((-edge, lattice.reach), (np.float32(0), lattice.margin)):
-        assert int(locate(position)[0]) + least >= 0
-    assert int(locate(edge)[0]) + width - 1 <= lattice.reach
+        assert compiled_locate(position, window)[0] + least >= 0
+    assert compiled_locate(edge, window)[0] + width - 1 <= lattice.reach
+
+
+@numba.njit(fastmath=True)
+def compiled_locate(x, window):
+    return locate(x, window)
 
 
 def test_float64_torch_projector_agrees_with_float32():

@@ -124,25 +124,26 @@ def _by_width(implementations: tuple[Callable[..., Any], ...], carrier: Any) -> 
     return implementations[len(carrier) - 1]
 
 
-def _overload(function: Callable[..., Any]) -> Callable[..., Any]:
+def _overload(function: Callable[..., Any]) -> Any:
+    # numba compares the argument lists of both, annotations included: neither has any
     return overload(function, jit_options={"fastmath": True}, inline="always")
 
 
 @_overload(locate)
-def _(x: Any, window: Any) -> Any:
+def _choose_locate(x, window):  # type: ignore[no-untyped-def]
     return _by_width((_locate1, _locate2, _locate3), window)
 
 
 @_overload(keep)
-def _(weights: Any, i: Any, taps: Any) -> Any:
+def _choose_keep(weights, i, taps):  # type: ignore[no-untyped-def]
     return _by_width((_keep1, _keep2, _keep3), taps)
 
 
 @_overload(recall)
-def _(weights: Any, i: Any, window: Any) -> Any:
+def _choose_recall(weights, i, window):  # type: ignore[no-untyped-def]
     return _by_width((_recall1, _recall2, _recall3), window)
 
 
 @_overload(gather)
-def _(lattice: Any, at: Any, row: Any, plane: Any, ty: Any, tz: Any) -> Any:
+def _choose_gather(lattice, at, row, plane, ty, tz):  # type: ignore[no-untyped-def]
     return _by_width((_gather1, _gather2, _gather3), ty)
