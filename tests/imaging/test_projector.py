@@ -4,7 +4,6 @@ import sys
 from functools import cache
 
 import numba
-import numba
 import numpy as np
 import pytest
 import torch
