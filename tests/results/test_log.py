@@ -26,6 +26,20 @@ def test_steps_messages_and_warnings_are_kept_in_order(tmp_path):
     assert "(half 1)" in lines[1]
 
 
+def test_warnings_are_told_once_to_whoever_watches(tmp_path):
+    told = []
+
+    class Watcher(SilentProgress):
+        def message(self, text):
+            told.append(text)
+
+    with logged(tmp_path / "run.log", Watcher()):
+        logging.getLogger("solvar.particles").warning("no half-sets")
+        logging.getLogger("solvar.particles").info("a detail")
+    assert told == ["no half-sets"]
+    assert "a detail" in (tmp_path / "run.log").read_text()
+
+
 def test_a_failed_attempt_says_why_and_is_followed_by_the_next(tmp_path):
     path = tmp_path / "run.log"
     with pytest.raises(InputError), logged(path, SilentProgress()):

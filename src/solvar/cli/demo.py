@@ -93,12 +93,12 @@ def _print_result(run: Run, metrics: dict[str, Any], picture: Path, seconds: flo
     console.print(metrics_table("What was recovered, against the truth", metrics))
     captured = metrics["covariance"]["captured_variance"]
     motions = " and ".join(
-        f"the {name} with {correlation:.2f}"
+        f"the {name} with a rank correlation of {correlation:.2f}"
         for name, correlation in zip(_MOTIONS, metrics["latents"]["knn_spearman"], strict=True)
     )
     console.print(
         f"\n[bold]{captured:.0%} of the variance that {run.rank} components can hold was found; "
-        f"latents rank {motions} (1 is perfect).[/bold]\n"
+        f"the latents tell {motions}.[/bold]\n"
         f"Two motions need more than two components because neither is a straight line.\n"
         f"The picture: {picture}\nThe demonstration took {duration(seconds)}.",
         soft_wrap=True,

@@ -24,7 +24,12 @@ def logged(path: Path, progress: Progress, command: Sequence[str] = ()) -> Itera
     log = logging.Logger("solvar.run", logging.INFO)  # its own: two runs in a process do not mix
     log.addHandler(handler)
     package = logging.getLogger("solvar")
-    package.addHandler(handler)
+    # with a handler in place, logging no longer prints warnings by itself
+    teller = _Teller(progress)
+    for each in (handler, teller):
+        package.addHandler(each)
+    level = package.level
+    package.setLevel(logging.INFO)
     log.info("solvar %s: %s", solvar.__version__, " ".join(command) or "called from Python")
     try:
         yield _LoggedProgress(progress, log)
@@ -33,8 +38,21 @@ def logged(path: Path, progress: Progress, command: Sequence[str] = ()) -> Itera
         log.error("stopped: %s", str(error) or type(error).__name__)
         raise
     finally:
-        package.removeHandler(handler)
+        package.setLevel(level)
+        for each in (handler, teller):
+            package.removeHandler(each)
         handler.close()
+
+
+class _Teller(logging.Handler):
+    """Tells warnings to whoever watches the run."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.WARNING)
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress.message(record.getMessage())
 
 
 class _LoggedProgress:
