@@ -43,9 +43,12 @@ class FitSettings(BaseModel):
         True, description="Fit the two half-sets apart and derive the prior from their agreement."
     )
     density: Literal["auto", "bright", "dark"] = Field(
-        "auto", description="Sign of the particle in the images; 'auto' decides from the mean volume."
+        "auto",
+        description="Sign of the particle in the images; 'auto' decides from the mean volume.",
     )
-    batch_size: int | None = Field(None, ge=1, description="Particles per update; default: by rule.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Particles per update; default: by rule."
+    )
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
     threads: int | None = Field(None, ge=1, description="Threads; default: all available cores.")
     backend: Literal["numba", "torch"] = Field("numba", description="Projector implementation.")
