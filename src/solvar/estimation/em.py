@@ -22,13 +22,15 @@ from numpy.typing import NDArray
 
 from solvar.estimation.kernels import residual_in_place
 from solvar.estimation.level import Level, Prior, Uncertainty
-from solvar.estimation.likelihood import ImagePosterior
+from solvar.estimation.likelihood import ImagePosterior, joined
 from solvar.progress import Step
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+
+_CHUNK = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,14 +130,19 @@ def batch_gradient(
 ) -> tuple[Float32, ImagePosterior]:
     """Gradient (1 + r, L, L, L) of -Σ log-likelihood of a batch in the columns, and its posterior.
 
-    By Fisher's identity it is the gradient of the expected complete-data log-likelihood.
+    By Fisher's identity it is the gradient of the expected complete-data log-likelihood. Slices are held for
+    a thousand images at a time, so that memory does not grow with the batch.
     """
     prepared = level.projector.prepare(columns)
-    found, plane = level.posterior(prepared, batch, contrast_sd, uncertainty)
-    residual_in_place(plane.slices, plane.data, found.second, found.first, level.team)
     accumulator = level.projector.zeros(len(columns))
-    level.projector.scatter(plane.slices, plane.rotation, plane.ctf, accumulator)
-    return level.projector.collect(accumulator), found
+    parts = []
+    for first in range(0, len(batch), _CHUNK):
+        some = batch[first : first + _CHUNK]
+        found, plane = level.posterior(prepared, some, contrast_sd, uncertainty)
+        residual_in_place(plane.slices, plane.data, found.second, found.first, level.team)
+        level.projector.scatter(plane.slices, plane.rotation, plane.ctf, accumulator)
+        parts.append(found)
+    return level.projector.collect(accumulator), joined(parts)
 
 
 class Metric:

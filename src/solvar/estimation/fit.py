@@ -9,6 +9,8 @@ under that prior. Every particle is then placed in it, with its precision and co
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from solvar.errors import InputError
@@ -43,9 +45,10 @@ def fit(particles: ParticleSet, settings: FitSettings, progress: Progress | None
     """
     progress = progress or SilentProgress()
     _require_enough(particles, settings)
-    particles = assign_halfsets(particles, settings.seed)
+    halved = assign_halfsets(particles, settings.seed)
     with ThreadTeam(settings.threads) as team:
-        return _fit(particles, settings, progress, team)
+        found = _fit(halved, settings, progress, team)
+    return replace(found, warnings=_warnings(particles, found))
 
 
 def _fit(
@@ -88,8 +91,28 @@ def _fit(
         inverted=invert,
         history=history,
         costs=clock.costs,
-        warnings=[],
     )
+
+
+def _warnings(particles: ParticleSet, found: Fit) -> list[str]:
+    """What the user should know before believing the result."""
+    warnings = []
+    if found.inverted and found.settings.density == "auto":
+        warnings.append(
+            "The molecule is dark in the images; they were inverted. If volumes look like "
+            "a hole in the solvent, run again with --density bright."
+        )
+    if found.settings.halfsets and not np.array_equal(particles.halfset, found.particles.halfset):
+        warnings.append(
+            "The input names no half-sets, so the particles were split at random. Poses that were "
+            "refined together make the halves agree better than they should."
+        )
+    if not found.settings.halfsets:
+        warnings.append(
+            "Without half-sets nothing tells signal from noise: eigenvalues are too large and no "
+            "component is validated."
+        )
+    return warnings
 
 
 def _require_enough(particles: ParticleSet, settings: FitSettings) -> None:

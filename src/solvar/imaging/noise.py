@@ -55,8 +55,15 @@ def ring_power(images: Float32, window: Float32, shells: int) -> Float64:
     estimate = measured / smear.sum(axis=1)
     for _ in range(_DECONVOLUTION_STEPS):
         estimate *= smear.T @ (measured / (smear @ estimate)) / smear.sum(axis=0)
-    estimate[:2] = estimate[2]
+    estimate[:2] = _continued(estimate)
     return estimate[:shells]
+
+
+def _continued(power: Float64) -> Float64:
+    """Values of shells 0 and 1 from shells 2 to 5."""
+    known = np.arange(2, min(6, len(power)))
+    slope, level = np.polyfit(known**2, np.log(power[known]), 1)
+    return np.exp(level + slope * np.array([0.0, 1.0]))
 
 
 def _shells(box: int) -> Int64:

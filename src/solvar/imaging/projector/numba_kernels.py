@@ -20,9 +20,10 @@ a few pixels ahead; `benchmarks/projector.py` prints the share of the measured m
 
 The width is a constant to the compiler (`window.py`), so that the loops over the window unroll. The
 compiled code is cached on disk by the time stamp of this file: touch it after editing `window.py` or
-`simd.py`. The kernels are compiled without parallel=True: they release the GIL and the caller's threads run them over image ranges
-(forward) or lattice slabs (scatter). Every lattice value is written by one thread, images in order,
-which makes the sums the same to the last bit for any number of threads.
+`simd.py`. The kernels are compiled without parallel=True: they release the GIL and the caller's
+threads run them over image ranges (forward) or lattice slabs (scatter). Every lattice value is
+written by one thread, images in order, which makes the sums the same to the last bit for any number
+of threads.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """The arithmetic of one interpolation window, spelled out for widths 1, 2 and 3.
 
 Four functions: `locate` (window start and weights of a coordinate), `keep` and `recall` (weights into
-column i of an array and back), and `gather` (weighted sum of the w² rows of a window). They are written out
-because the compiler keeps the weights in registers then: with loops over small weight arrays the
-projector ran 2.4 times slower.
+column i of an array and back), and `gather` (weighted sum of the w² rows of a window). They are
+written out because the compiler keeps the weights in registers then: with loops over small weight
+arrays the projector ran 2.4 times slower.
 
-The width is carried by the type of `window`, a tuple of w numbers whose values mean nothing: one kernel source
-serves all widths, the compiler sees each as a constant, and its cache on disk can tell them apart. (Kernels made by
-a factory that closes over other compiled functions are compiled anew in every process.)
+The width is carried by the type of `window`, a tuple of w numbers whose values mean nothing: one
+kernel source serves all widths, the compiler sees each as a constant, and its cache on disk can tell
+them apart. (Kernels made by a factory that closes over other compiled functions are compiled anew in
+every process.)
 """
 
 from __future__ import annotations
