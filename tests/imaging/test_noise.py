@@ -36,8 +36,8 @@ def test_corners_give_the_spectrum_back(spectrum):
     shells = np.arange(3, BOX // 2 + 1)
     assert found.shape == (BOX // 2 + 1,)
     np.testing.assert_allclose(found[shells], spectrum(shells), rtol=0.05)
-    # the first two shells, which the subtracted mean empties, follow the third
-    assert np.all(found[:2] == found[2])
+    # the first two shells, which the subtracted mean empties, are continued from the next ones
+    np.testing.assert_allclose(found[:2], found[2], rtol=0.1)
 
 
 def test_a_particle_in_the_middle_and_an_offset_do_not_matter():
