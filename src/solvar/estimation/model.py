@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.settings import FitSettings
-from solvar.particles import ParticleSet
+from solvar.particles import ParticleSet, Poses
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -104,6 +104,27 @@ class HalfsetValidation:
     reliable: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, eq=False)
+class PoseRefinement:
+    """What refinement did to the poses; the refined ones are those of the fit's particles.
+
+    Attributes
+    ----------
+    start : Poses
+        Poses of the input, (N, 3, 3) and (N, 2) Å.
+    covariance : (N, 5, 5) float64
+        Posterior covariance of each particle's rotation vector (3, radians, about the x, y, z axes of
+        the volume) and shift (x, y; Å), latents and contrast integrated out.
+    prior_rotation_degree, prior_shift_angstrom : float
+        Estimated spread of the input's errors per axis: the width of the prior around the input poses.
+    """
+
+    start: Poses
+    covariance: Float64
+    prior_rotation_degree: float
+    prior_shift_angstrom: float
+
+
 @dataclass(frozen=True)
 class StageCost:
     """Wall seconds, CPU seconds and peak resident memory (MiB) of one stage of the job."""
@@ -121,7 +142,7 @@ class Fit:
     Attributes
     ----------
     particles : ParticleSet
-        The particles with the half-sets that were used.
+        The particles with the half-sets that were used and, if refined, the refined poses.
     validation : HalfsetValidation or None
         None when the fit ran without half-sets.
     noise_power : (G, S) float64
@@ -130,6 +151,8 @@ class Fit:
         Precision Λ(shell) of the prior on the columns √eigenvalue·eigenvolume.
     inverted : bool
         Whether the images were dark on bright and were inverted.
+    pose_refinement : PoseRefinement or None
+        None when the poses were kept.
     history : list of dict
         One record a sweep: level, sweep, objective, relative change.
     warnings : list of str
@@ -144,6 +167,7 @@ class Fit:
     noise_power: Float64
     prior_precision: Float64
     inverted: bool
+    pose_refinement: PoseRefinement | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     costs: list[StageCost] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -39,6 +39,9 @@ class FitSettings(BaseModel):
         description="Zero-padding factor of the volumes; default: 1.25 (kaiser), 2 (others).",
     )
     refine_contrast: bool = Field(True, description="Estimate one contrast factor per particle.")
+    refine_pose: bool = Field(
+        False, description="Refine rotations and shifts inside the heterogeneous model."
+    )
     halfsets: bool = Field(
         True, description="Fit the two half-sets apart and derive the prior from their agreement."
     )

@@ -82,3 +82,10 @@ def random(count: int, rng: np.random.Generator) -> Float64:
         [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
     ]
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def to_rotation_vector(rotation: Float64) -> Float64:
+    """Rotation vectors of matrices (N, 3, 3) -> (N, 3) radians, angle below π."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_matrix(rotation).as_rotvec()

@@ -15,6 +15,7 @@ from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
+Float64 = NDArray[np.float64]
 
 
 class Projector(Protocol):
@@ -32,6 +33,21 @@ class Projector(Protocol):
         self, prepared: Any, rotation: Float32, scale: Float32, out: Complex64 | None = None
     ) -> Complex64:
         """Slices times a factor a pixel: rotation (B, 3, 3), scale (B, n) -> (B, C, n)."""
+
+    def differentiate(
+        self,
+        prepared: Any,
+        rotation: Float32,
+        scale: Float32,
+        first_moment: Float64,
+        residual: Complex64,
+    ) -> tuple[Complex64, Float64]:
+        """Derivatives of slices for rotations expm([ω]×) R at ω = 0.
+
+        With E_c the slice of channel c times `scale`, returns the tangent Σ_c ζ_c ∂E_c/∂ω,
+        (B, 3, n) complex64, and the torque Σ_c Re⟨∂E_c/∂ω, residual_c⟩, (B, 3) float64, for
+        first_moment ζ (B, C) and residual (B, C, n).
+        """
 
     def zeros(self, channels: int) -> Any:
         """An empty accumulator for `scatter`."""

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector.lattice import PADDING, Lattice
-from solvar.imaging.projector.numba_kernels import forward, scatter
+from solvar.imaging.projector.numba_kernels import differentiate, forward, scatter
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
+Float64 = NDArray[np.float64]
 
 # Images one thread takes at a time: enough to hide the cost of handing them out, few enough to
 # balance
@@ -56,6 +57,34 @@ class NumbaProjector:
         run = self._bind(scatter, into, rotation, scale, np.ascontiguousarray(images))
         slabs = self._slabs
         self.team.over_ranges(self.team.size, 1, lambda t, _: run(slabs[t], slabs[t + 1]))
+
+    def differentiate(
+        self,
+        prepared: Float32,
+        rotation: Float32,
+        scale: Float32,
+        first_moment: Float64,
+        residual: Complex64,
+    ) -> tuple[Complex64, Float64]:
+        """Rotation derivatives; see `Projector.differentiate`."""
+        count, channels, pixels = residual.shape
+        tangent = np.empty((count, 3, pixels), dtype=np.complex64)
+        torque = np.empty((count, 3))
+        grid, window = self.lattice, (0,) * self.lattice.kernel.width
+        rotation = np.ascontiguousarray(rotation, dtype=np.float32)
+        scale = np.ascontiguousarray(scale, dtype=np.float32)
+        moment = np.ascontiguousarray(first_moment, dtype=np.float32)
+        self._refuse_stretching(rotation)
+
+        def run(first: int, last: int) -> None:
+            differentiate(
+                window, prepared, grid.side, grid.depth, grid.margin, grid.reach, PADDING,
+                np.float32(grid.upsampling), rotation, self._kx, self._ky, scale, moment,
+                residual.view(np.float32), tangent.view(np.float32), torque, first, last,
+            )  # fmt: skip
+
+        self.team.over_ranges(count, _IMAGES_A_TASK, run)
+        return tangent, torque
 
     def collect(self, scattered: Float32) -> Float32:
         """Volumes (C, box, box, box) of a lattice: the adjoint of `prepare`."""

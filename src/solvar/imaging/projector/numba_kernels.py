@@ -34,7 +34,7 @@ import numba
 import numpy as np
 
 from solvar.imaging.projector import simd
-from solvar.imaging.projector.window import gather, keep, locate, recall
+from solvar.imaging.projector.window import gather, keep, locate, recall, slope
 
 OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -210,3 +210,89 @@ def scatter(  # type: ignore[no-untyped-def]
                             value = simd.load(runs, i * run_stride + q)
                             value = simd.multiply_add(value, weight, simd.load(lattice, at + q))
                             simd.store(lattice, at + q, value)
+
+
+@numba.njit(**OPTIONS)
+def differentiate(  # type: ignore[no-untyped-def]
+    window, lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale,
+    first_moment, residual, tangent, torque, first, last,
+):  # fmt: skip
+    """Derivatives of slices with respect to a rotation expm([ω]×) R at ω = 0.
+
+    For images first ≤ b < last: tangent[b, d, p] = scale · ∂/∂ω_d Σ_c ζ_c (slice of channel c), and
+    torque[b, d] = Σ_p Σ_c Re(conj(scale · ∂/∂ω_d slice_c) · residual_c). A slice is read at
+    κ = R·(kx, ky, 0); ω moves κ by ω × κ, so both are κ × (gradient of the lattice).
+
+    first_moment ζ (B, C), residual (B, C, n) and tangent (B, 3, n) as float32 pairs (…, 2n),
+    torque (B, 3) float64; the rest as in `forward`.
+    """
+    width = len(window)
+    channels = _u(residual.shape[1])
+    point = _u(2) * channels
+    row, plane = _u(depth) * point, _u(side * depth) * point + _u(padding)
+    run = _u(width) * point
+    origin = reach * np.int64(plane) + reach * np.int64(row) + margin * np.int64(point)
+    # three sums over the rows of a window: plain, and with the slope along y and along z
+    rows = np.empty((3, _whole_vectors(run) + _LANES), _f)
+    weights = np.empty((2, width, 1), _f)
+    slopes = np.empty((3, 2), _f)
+    for b in range(first, last):
+        r00, r01 = rotation[b, 0, 0] * upsampling, rotation[b, 0, 1] * upsampling
+        r10, r11 = rotation[b, 1, 0] * upsampling, rotation[b, 1, 1] * upsampling
+        r20, r21 = rotation[b, 2, 0] * upsampling, rotation[b, 2, 1] * upsampling
+        turn0, turn1, turn2 = 0.0, 0.0, 0.0
+        for p in range(_u(len(kx))):
+            x = r00 * kx[p] + r01 * ky[p]
+            y = r10 * kx[p] + r11 * ky[p]
+            z = r20 * kx[p] + r21 * ky[p]
+            s = _f(-1.0) if x < 0 else _f(1.0)
+            x, y, z = s * x, s * y, s * z
+            ix, tx = locate(x, window)
+            iy, ty = locate(y, window)
+            iz, tz = locate(z, window)
+            dy, dz = slope(y, window), slope(z, window)
+            keep(weights[0], _u(0), tx)
+            keep(weights[1], _u(0), slope(x, window))
+            at = np.int64(np.int32(iz)) * np.int64(plane) + np.int64(np.int32(iy)) * np.int64(row)
+            start = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
+            for q in range(_u(0), run, _LANES):
+                simd.store(rows[0], q, gather(lattice, start + q, row, plane, ty, tz))
+                simd.store(rows[1], q, gather(lattice, start + q, row, plane, dy, tz))
+                simd.store(rows[2], q, gather(lattice, start + q, row, plane, ty, dz))
+            even, odd = _u(2) * p, _u(2) * p + _u(1)
+            slopes[:] = _f(0.0)
+            pull0, pull1, pull2 = _f(0.0), _f(0.0), _f(0.0)
+            for c in range(channels):
+                zeta = first_moment[b, c]
+                re, im = residual[b, c, even], s * residual[b, c, odd]
+                dx_re, dx_im, dy_re = _f(0.0), _f(0.0), _f(0.0)
+                dy_im, dz_re, dz_im = _f(0.0), _f(0.0), _f(0.0)
+                for i in range(width):
+                    k = _u(i) * point + _u(2) * c
+                    dx_re += weights[1, i, 0] * rows[0, k]
+                    dx_im += weights[1, i, 0] * rows[0, k + _u(1)]
+                    dy_re += weights[0, i, 0] * rows[1, k]
+                    dy_im += weights[0, i, 0] * rows[1, k + _u(1)]
+                    dz_re += weights[0, i, 0] * rows[2, k]
+                    dz_im += weights[0, i, 0] * rows[2, k + _u(1)]
+                slopes[0, 0] += zeta * dx_re
+                slopes[0, 1] += zeta * dx_im
+                slopes[1, 0] += zeta * dy_re
+                slopes[1, 1] += zeta * dy_im
+                slopes[2, 0] += zeta * dz_re
+                slopes[2, 1] += zeta * dz_im
+                pull0 += dx_re * re + dx_im * im
+                pull1 += dy_re * re + dy_im * im
+                pull2 += dz_re * re + dz_im * im
+            real = scale[b, p]
+            imag = s * real
+            tangent[b, 0, even] = real * (y * slopes[2, 0] - z * slopes[1, 0])
+            tangent[b, 0, odd] = imag * (y * slopes[2, 1] - z * slopes[1, 1])
+            tangent[b, 1, even] = real * (z * slopes[0, 0] - x * slopes[2, 0])
+            tangent[b, 1, odd] = imag * (z * slopes[0, 1] - x * slopes[2, 1])
+            tangent[b, 2, even] = real * (x * slopes[1, 0] - y * slopes[0, 0])
+            tangent[b, 2, odd] = imag * (x * slopes[1, 1] - y * slopes[0, 1])
+            turn0 += real * (y * pull2 - z * pull1)
+            turn1 += real * (z * pull0 - x * pull2)
+            turn2 += real * (x * pull1 - y * pull0)
+        torque[b, 0], torque[b, 1], torque[b, 2] = turn0, turn1, turn2

@@ -34,6 +34,11 @@ def locate(x: Any, window: Any) -> Any:
     raise NotImplementedError("compiled code only")
 
 
+def slope(x: Any, window: Any) -> Any:
+    """Derivatives of the w weights of `locate` with respect to x, a tuple."""
+    raise NotImplementedError("compiled code only")
+
+
 def keep(weights: Any, i: Any, taps: Any) -> Any:
     """Write w weights to column i of an array (w, pixels)."""
     raise NotImplementedError("compiled code only")
@@ -53,6 +58,10 @@ def _locate1(x, window):  # type: ignore[no-untyped-def]
     return np.floor(x + _f(0.5)), (_f(1.0),)
 
 
+def _slope1(x, window):  # type: ignore[no-untyped-def]
+    return (_f(0.0),)
+
+
 def _keep1(weights, i, taps):  # type: ignore[no-untyped-def]
     weights[0, i] = taps[0]
 
@@ -69,6 +78,10 @@ def _locate2(x, window):  # type: ignore[no-untyped-def]
     low = np.floor(x)
     d = x - low
     return low, (_f(1.0) - d, d)
+
+
+def _slope2(x, window):  # type: ignore[no-untyped-def]
+    return (_f(-1.0), _f(1.0))
 
 
 def _keep2(weights, i, taps):  # type: ignore[no-untyped-def]
@@ -94,6 +107,14 @@ def _locate3(x, window):  # type: ignore[no-untyped-def]
     even = _E0 + t * (_E1 + t * _E2)
     odd = d * (_O0 + t * _O1)
     return middle - _f(1.0), (even - odd, _C0 + t * (_C1 + t * _C2), even + odd)
+
+
+def _slope3(x, window):  # type: ignore[no-untyped-def]
+    d = x - np.floor(x + _f(0.5))
+    t = d * d
+    even = d * (_f(2.0) * _E1 + _f(4.0) * t * _E2)
+    odd = _O0 + _f(3.0) * t * _O1
+    return (even - odd, d * (_f(2.0) * _C1 + _f(4.0) * t * _C2), even + odd)
 
 
 def _keep3(weights, i, taps):  # type: ignore[no-untyped-def]
@@ -133,6 +154,11 @@ def _overload(function: Callable[..., Any]) -> Any:
 @_overload(locate)
 def _choose_locate(x, window):  # type: ignore[no-untyped-def]
     return _by_width((_locate1, _locate2, _locate3), window)
+
+
+@_overload(slope)
+def _choose_slope(x, window):  # type: ignore[no-untyped-def]
+    return _by_width((_slope1, _slope2, _slope3), window)
 
 
 @_overload(keep)
