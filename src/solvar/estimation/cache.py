@@ -149,4 +149,7 @@ def centring_phase(disc: HalfDisc, shift: Float64) -> Complex64:
     frequency = np.arange(-disc.k_c, disc.k_c + 1)
     along_x = np.exp(-2j * np.pi * shift[:, :1] * frequency).astype(np.complex64)
     along_y = np.exp(-2j * np.pi * shift[:, 1:] * frequency).astype(np.complex64)
-    return along_x[:, disc.kx + disc.k_c] * along_y[:, disc.ky + disc.k_c]
+    # take, unlike an index, leaves each image's pixels together in memory
+    along_x = np.take(along_x, disc.kx + disc.k_c, axis=1)
+    along_x *= np.take(along_y, disc.ky + disc.k_c, axis=1)
+    return along_x

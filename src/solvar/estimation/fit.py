@@ -19,6 +19,7 @@ from solvar.estimation.final import finish
 from solvar.estimation.level import Prior
 from solvar.estimation.march import Context, climb, new_models
 from solvar.estimation.model import Fit
+from solvar.estimation.refine import PoseState
 from solvar.estimation.schedule import plan_levels
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import half_means, load_mask, read_images, should_invert, turn_sign
@@ -62,7 +63,9 @@ def _fit(
 
     with clock.stage("images"):
         images, noise = read_images(particles, stack, mask, settings, progress, team)
-    context = Context(images, mask, settings, team, np.random.default_rng(settings.seed))
+    poses = PoseState.of(particles.poses.rotation) if settings.refine_pose else None
+    rng = np.random.default_rng(settings.seed)
+    context = Context(images, mask, settings, team, rng, poses)
 
     with clock.stage("mean"), progress.step("Mean of each half", 1, "pair") as step:
         means, precision = half_means([context.level(half, images.disc.k_c) for half in halves])
@@ -76,10 +79,16 @@ def _fit(
         models, prior = new_models(halves, means, settings), Prior(precision, precision)
         for plan in plans:
             models, prior = climb(context, models, prior, plan, history, progress)
+        if poses is not None:
+            poses.remove_drift(images)
+            means, _ = half_means([context.level(half, images.disc.k_c) for half in halves])
 
     with clock.stage("final model and latents"):
         model, posterior, validation = finish(context, models, means, prior, plans, progress)
 
+    refinement = None
+    if poses is not None:
+        particles, refinement = poses.report(particles, images)
     return Fit(
         particles=particles,
         settings=settings,
@@ -89,6 +98,7 @@ def _fit(
         noise_power=noise,
         prior_precision=prior.columns,
         inverted=invert,
+        pose_refinement=refinement,
         history=history,
         costs=clock.costs,
     )

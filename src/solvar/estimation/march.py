@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.em import IncrementalEm, SweepStatistics
 from solvar.estimation.heldout import HeldOutScale, gram_matrices, held_out_scale
+from solvar.estimation.latents import rotated_uncertainty
 from solvar.estimation.level import Level, Prior
 from solvar.estimation.likelihood import image_posterior
-from solvar.estimation.mean import fourier_filter
+from solvar.estimation.mean import MeanProblem, fourier_filter
 from solvar.estimation.prior import column_precision, covariance_fsc, extend
+from solvar.estimation.refine import PoseState, refine_poses
 from solvar.estimation.schedule import LevelPlan, has_settled, split_batches
 from solvar.estimation.settings import FitSettings
+from solvar.estimation.start import half_means
 from solvar.imaging.fourier import crop_volume
 from solvar.progress import Progress
 from solvar.threads import ThreadTeam
@@ -34,6 +37,9 @@ _START_CONTRAST_SD = 0.15
 _START_AMPLITUDE = 0.3
 _SCALE_STEPS = 8
 _WITNESSES = 1000
+_POSE_STEPS = 3
+# poses have settled when the steps of a turn add up to less than this share of their variance
+_SETTLED_POSES = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +63,8 @@ class Model:
         What the witnesses said at the last level.
     moment : (r, r) float64
         Mean E[z zᵀ] of its own particles at the last level, before it was rescaled.
+    factor : (r, r) float64 or None
+        What the columns of the last fit were multiplied by.
     """
 
     index: Int64
@@ -67,6 +75,7 @@ class Model:
     contrast_sd: float
     scale: HeldOutScale | None = None
     moment: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
+    factor: Float64 | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +87,7 @@ class Context:
     settings: FitSettings
     team: ThreadTeam
     rng: np.random.Generator
+    poses: PoseState | None = None
 
     def level(self, index: Int64, k_c: int) -> Level:
         """The level `k_c` of the particles `index`."""
@@ -105,16 +115,63 @@ def climb(
     history: list[dict[str, float]],
     progress: Progress,
 ) -> tuple[list[Model], Prior]:
-    """Fit the models at one level, then renew the prior and the amplitudes."""
-    levels = [context.level(model.index, plan.k_c) for model in models]
-    fits = [
-        _start(context, level, model, prior) for level, model in zip(levels, models, strict=True)
-    ]
-    moments = _sweep_until_settled(context, models, fits, plan, history, progress)
-    return (
-        [_rescaled(context, *each) for each in zip(models, fits, moments, strict=True)],
-        _renewed(prior, fits, moments),
-    )
+    """Fit the models at one level, renew prior and amplitudes; with poses to refine, in turns.
+
+    A turn of refinement starts from means of the current poses: poses cannot become better than the mean
+    that they are compared with.
+    """
+    for turn in range(plan.pose_turns if context.poses else 1):
+        levels = [context.level(model.index, plan.k_c) for model in models]
+        if context.poses is not None:
+            models, prior = _with_new_means(models, levels, prior)
+        fits = [
+            _start(context, level, model, prior)
+            for level, model in zip(levels, models, strict=True)
+        ]
+        moments = _sweep_until_settled(context, models, fits, plan, history, progress)
+        models = [_rescaled(context, *each) for each in zip(models, fits, moments, strict=True)]
+        prior = _renewed(prior, fits, moments)
+        if context.poses is not None:
+            moved = _refine(context.poses, models, fits, plan, turn, progress)
+            if moved < _SETTLED_POSES:
+                break
+    return models, prior
+
+
+def _with_new_means(
+    models: list[Model], levels: list[Level], prior: Prior
+) -> tuple[list[Model], Prior]:
+    """Models that start from means of the current poses, and the prior that these imply."""
+    if len(models) == 2:
+        means, precision = half_means(levels)
+        prior = replace(prior, mean=np.append(precision, prior.mean[len(precision) :]))
+    else:
+        means = [crop_volume(MeanProblem(levels[0]).solve(prior.mean, 3), levels[0].images.box)]
+    return [replace(m, mean=mean) for m, mean in zip(models, means, strict=True)], prior
+
+
+def _refine(
+    poses: PoseState,
+    models: list[Model],
+    fits: list[IncrementalEm],
+    plan: LevelPlan,
+    turn: int,
+    progress: Progress,
+) -> float:
+    """A few Gauss-Newton steps of every particle against its own model; mean square step taken."""
+    total, count = 0.0, sum(len(model.index) for model in models)
+    name = f"Poses, turn {turn + 1} of at most {plan.pose_turns}"
+    with progress.step(name, count * _POSE_STEPS) as step:
+        for model, fit in zip(models, fits, strict=True):
+            assert model.columns is not None and model.factor is not None  # set by _rescaled
+            excess = rotated_uncertainty(fit, model.factor)
+            for _ in range(_POSE_STEPS):
+                total += refine_poses(
+                    fit.level, model.columns, model.contrast_sd, excess, poses, step
+                )
+        spread = np.rad2deg(poses.spread[0])
+        step.note(f"input rotations off by {spread:.1f}° an axis")
+    return total / len(models)
 
 
 def _start(context: Context, level: Level, model: Model, prior: Prior) -> IncrementalEm:
@@ -210,6 +267,7 @@ def _rescaled(
         contrast_sd=contrast_sd,
         scale=scale,
         moment=statistics.latent_moment,
+        factor=factor,
     )
 
 

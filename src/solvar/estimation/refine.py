@@ -1,27 +1,31 @@
 """Pose refinement inside the heterogeneous model (ALGORITHM §5).
 
-Rotation and shift of each particle are moved uphill in the marginal likelihood of its image, latents and
-contrast integrated out. With θ = (ω, t), R ← expm([ω]×) R, J = ∂ŷ/∂θ of the expected image ŷ = Σ_c E[ζ_c] E_c:
+Rotation and shift of each particle move uphill in the marginal likelihood of its image, latents and contrast
+integrated out. With θ = (ω, t), R ← expm([ω]×) R, the expected image ŷ = Σ_c E[ζ_c] E_c and J = ∂ŷ/∂θ:
 
-    gradient   rotation  -Σ_c Re⟨∂E_c/∂ω, (E S - y ζᵀ)_c⟩        (Fisher's identity: no approximation)
-               shift      Re⟨2πi k ŷ, y⟩
-    curvature  JᵀJ - JᵀN (NᵀN + P)⁻¹ NᵀJ,  N = [a E_V, ŷ/a] the directions of latents and contrast, P their prior
+    gradient    rotation: -Σ_c Re⟨∂E_c/∂ω, (E S - y ζᵀ)_c⟩ (Fisher's identity); shift: Re⟨2πi k ŷ, y⟩
+    curvature   JᵀJ - JᵀN (NᵀN + P)⁻¹ NᵀJ
 
-plus a Gaussian prior around the input pose, whose width is estimated from the refined ones. A step is damped, and taken
-only if it raises the posterior.
+N = [a E_V, ŷ/a] are the directions in which latents and contrast move ŷ, P their prior precision. A Gaussian
+prior around the input pose is added; its width is estimated from the refined poses, so that where images say
+little poses stay. Steps are damped and taken only if they raise the posterior.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.cache import WhitenedImages, centring_phase
 from solvar.estimation.kernels import gram, residual_in_place
 from solvar.estimation.level import Level, Uncertainty
 from solvar.estimation.likelihood import ImagePosterior, image_posterior
+from solvar.estimation.model import PoseRefinement
 from solvar.imaging.rotations import from_rotation_vector, to_rotation_vector
+from solvar.particles import ParticleSet, Poses
+from solvar.progress import Step
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -30,7 +34,9 @@ Int64 = NDArray[np.int64]
 
 _CHUNK = 512
 _FIRST_DAMPING, _MORE, _LESS = 0.1, 8.0, 0.25
-_SMALLEST_SPREAD = np.array([1e-3, 1e-3])
+# radians and box lengths an axis: wide for a finished refinement, narrow enough to be a neighbourhood
+_FIRST_SPREAD = (np.deg2rad(3.0), 0.025)
+_SMALLEST_SPREAD = 1e-3
 
 
 @dataclass(eq=False)
@@ -59,7 +65,7 @@ class PoseState:
     spread: Float64
 
     @classmethod
-    def of(cls, rotation: Float64, spread: tuple[float, float]) -> PoseState:
+    def of(cls, rotation: Float64) -> PoseState:
         """No correction yet."""
         count = len(rotation)
         return cls(
@@ -68,13 +74,50 @@ class PoseState:
             np.zeros((count, 2)),
             np.zeros((count, 5, 5)),
             np.full(count, _FIRST_DAMPING),
-            np.array(spread),
+            np.array(_FIRST_SPREAD),
         )
+
+    def move(self, images: WhitenedImages, index: Int64, rotation: Float64, shift: Float64) -> None:
+        """Give particles a new rotation and a further shift (box lengths), and their images with them."""
+        self.rotation[index] = rotation
+        self.shift[index] += shift
+        images.rotation[index] = rotation
+        images.data[index] *= centring_phase(images.disc, shift)
+
+    def remove_drift(self, images: WhitenedImages) -> None:
+        """Take out the rotation and translation that all particles moved by together.
+
+        A volume may turn and wander with its poses without any image noticing.
+        """
+        left, _, right = np.linalg.svd(np.einsum("nij,nkj->ik", self.rotation, self.start))
+        turn = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
+        rotation = turn.T @ self.rotation
+        # a volume moved by T moves images by (Rᵀ T)_xy, which shifts t compensate
+        axes = rotation[:, :, :2]
+        normal = np.einsum("nij,nkj->ik", axes, axes)
+        move = np.linalg.solve(normal, np.einsum("nij,nj->i", axes, self.shift))
+        everybody = np.arange(len(self.shift))
+        self.move(images, everybody, rotation, -np.einsum("nij,i->nj", axes, move))
 
     def offset(self, index: Int64) -> Float64:
         """(ω, t) of the corrections so far, (B, 5)."""
         turn = self.rotation[index] @ self.start[index].transpose(0, 2, 1)
         return np.concatenate([to_rotation_vector(turn), self.shift[index]], axis=1)
+
+    def report(
+        self, particles: ParticleSet, images: WhitenedImages
+    ) -> tuple[ParticleSet, PoseRefinement]:
+        """The particles with their refined poses, and what was done to them."""
+        extent = images.box * images.pixel_size_angstrom
+        shift = particles.poses.shift_angstrom + self.shift * extent
+        unit = np.array([1, 1, 1, extent, extent])
+        refinement = PoseRefinement(
+            start=particles.poses,
+            covariance=self.covariance * np.outer(unit, unit),
+            prior_rotation_degree=float(np.rad2deg(self.spread[0])),
+            prior_shift_angstrom=float(self.spread[1] * extent),
+        )
+        return replace(particles, poses=Poses(self.rotation, shift)), refinement
 
     def log_prior(self, offset: Float64) -> Float64:
         """Log density of corrections (B, 5), up to a constant."""
@@ -87,37 +130,30 @@ class PoseState:
         self.spread = np.maximum(np.sqrt([mean[:3].mean(), mean[3:].mean()]), _SMALLEST_SPREAD)
 
 
-@dataclass(frozen=True)
-class RefinementStatistics:
-    """Share of accepted steps and their root mean square size (degrees, box lengths)."""
-
-    accepted: float
-    rotation_degree: float
-    shift: float
-
-
 def refine_poses(
     level: Level,
     columns: Float32,
     contrast_sd: float,
     excess: Uncertainty | None,
     state: PoseState,
-) -> RefinementStatistics:
-    """One damped Gauss-Newton step for every particle of a level; images and state are updated."""
+    step: Step,
+) -> float:
+    """One damped Gauss-Newton step for every particle of a level; images and state are updated.
+
+    Returns
+    -------
+    float
+        Mean square rotation step in units of the posterior variance: 1 is a step of one error bar.
+    """
     prepared = level.projector.prepare(columns)
-    accepted, turned, moved = [], [], []
+    steps = np.zeros((len(level.index), 5))
     for first in range(0, len(level.index), _CHUNK):
-        batch = level.index[first : first + _CHUNK]
-        ok, step = _step(level, prepared, batch, contrast_sd, excess, state)
-        accepted.append(ok)
-        turned.append(np.sum(step[:, :3] ** 2, axis=1))
-        moved.append(np.sum(step[:, 3:] ** 2, axis=1))
+        here = slice(first, min(first + _CHUNK, len(level.index)))
+        steps[here] = _step(level, prepared, level.index[here], contrast_sd, excess, state)
+        step.advance(here.stop - here.start)
     state.renew_spread(level.index)
-    return RefinementStatistics(
-        float(np.mean(np.concatenate(accepted))),
-        float(np.rad2deg(np.sqrt(np.mean(np.concatenate(turned))))),
-        float(np.sqrt(np.mean(np.concatenate(moved)))),
-    )
+    variance = np.einsum("bii->bi", state.covariance[level.index])[:, :3].sum(axis=1)
+    return float(np.sum(steps[:, :3] ** 2) / variance.sum())
 
 
 def _step(
@@ -127,7 +163,8 @@ def _step(
     contrast_sd: float,
     excess: Uncertainty | None,
     state: PoseState,
-) -> tuple[NDArray[np.bool_], Float64]:
+) -> Float64:
+    """Try a step for a batch, keep what helps; the steps that were taken, (B, 5)."""
     data, ctf, _ = level.images.batch(batch, len(level.disc))
     rotation = state.rotation[batch]
     found, slices = _e_step(level, prepared, batch, data, ctf, rotation, contrast_sd, excess)
@@ -139,27 +176,35 @@ def _step(
     gradient -= offset * precision
     curvature += np.diag(precision)
     damped = curvature + state.damping[batch, None, None] * _diagonal_of(curvature)
-    step = np.linalg.solve(damped, gradient[:, :, None])[:, :, 0]
+    step: Float64 = np.linalg.solve(damped, gradient[:, :, None])[:, :, 0].astype(np.float64)
     trial = from_rotation_vector(step[:, :3]) @ rotation
-    phase = _phase(level, step[:, 3:])
-    after, _ = _e_step(level, prepared, batch, data * phase, ctf, trial, contrast_sd, excess)
+    moved_data = centring_phase(level.disc, step[:, 3:])
+    moved_data *= data
+    after, _ = _e_step(level, prepared, batch, moved_data, ctf, trial, contrast_sd, excess)
     moved = _offset_of(trial, state.start[batch], state.shift[batch] + step[:, 3:])
     gain = after.log_likelihood - found.log_likelihood
     gain += state.log_prior(moved) - state.log_prior(offset)
     accepted = gain > 0
     chosen = batch[accepted]
-    state.rotation[chosen] = trial[accepted]
-    state.shift[chosen] += step[accepted, 3:]
+    state.move(level.images, chosen, trial[accepted], step[accepted, 3:])
     state.covariance[batch] = np.linalg.inv(curvature)
     state.damping[batch] = np.clip(
         state.damping[batch] * np.where(accepted, _LESS, _MORE), 1e-3, 1e3
     )
-    level.images.rotation[chosen] = trial[accepted]
-    level.images.data[chosen] *= _full_phase(level, step[accepted, 3:])
-    return accepted, step * accepted[:, None]
+    return step * accepted[:, None]
 
 
-def _e_step(level, prepared, batch, data, ctf, rotation, contrast_sd, excess):  # type: ignore[no-untyped-def]
+def _e_step(
+    level: Level,
+    prepared: object,
+    batch: Int64,
+    data: Complex64,
+    ctf: Float32,
+    rotation: Float64,
+    contrast_sd: float,
+    excess: Uncertainty | None,
+) -> tuple[ImagePosterior, Complex64]:
+    """Posterior and slices of a batch at given rotations and centred data."""
     slices = level.projector.project(prepared, rotation.astype(np.float32), ctf)
     products = gram(slices, data, level.team)
     if excess is not None:
@@ -210,15 +255,3 @@ def _diagonal_of(matrix: Float64) -> Float64:
 def _offset_of(rotation: Float64, start: Float64, shift: Float64) -> Float64:
     turn = to_rotation_vector(rotation @ start.transpose(0, 2, 1))
     return np.concatenate([turn, shift], axis=1)
-
-
-def _phase(level: Level, shift: Float64) -> Complex64:
-    from solvar.estimation.cache import centring_phase
-
-    return centring_phase(level.disc, shift)
-
-
-def _full_phase(level: Level, shift: Float64) -> Complex64:
-    from solvar.estimation.cache import centring_phase
-
-    return centring_phase(level.images.disc, shift)

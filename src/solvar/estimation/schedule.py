@@ -19,11 +19,14 @@ _WORTHWHILE_GAIN = 0.05
 
 @dataclass(frozen=True)
 class LevelPlan:
-    """A frequency level, the most sweeps a half may take and the sweeps of the final model."""
+    """A frequency level, the most sweeps a half may take, the sweeps of the final model, and the most
+    turns of sweeps and pose refinement.
+    """
 
     k_c: int
     most_sweeps: int
     final_sweeps: int
+    pose_turns: int = 2
 
 
 def plan_levels(k_max: int) -> list[LevelPlan]:
@@ -37,7 +40,7 @@ def plan_levels(k_max: int) -> list[LevelPlan]:
         radii.insert(0, max(_FIRST_LEVEL, -(-radii[0] // 2)))
     plans = [LevelPlan(k, 8, 5) for k in radii]
     plans[0] = LevelPlan(radii[0], 12, 12)
-    plans[-1] = LevelPlan(radii[-1], 4, 3)
+    plans[-1] = LevelPlan(radii[-1], 4, 3, pose_turns=6)
     return plans
 
 
