@@ -30,6 +30,14 @@ def _trilinear(d: Any) -> tuple[Any, ...]:
     return 0.5 - d, 0.5 + d
 
 
+def _no_slope(d: Any) -> tuple[Any, ...]:
+    return (0 * d,)
+
+
+def _trilinear_slope(d: Any) -> tuple[Any, ...]:
+    return 0 * d - 1, 0 * d + 1
+
+
 def _kaiser_bessel(x: Float64) -> Float64:
     return np.i0(KAISER_BETA * np.sqrt(np.maximum(1 - (2 * x / 3) ** 2, 0))) / np.i0(KAISER_BETA)
 
@@ -56,6 +64,14 @@ def _kaiser(d: Any) -> tuple[Any, ...]:
     return even - odd, centre, even + odd
 
 
+def _kaiser_slope(d: Any) -> tuple[Any, ...]:
+    t = d * d
+    centre = d * (2 * KAISER_CENTRE[1] + 4 * t * KAISER_CENTRE[2])
+    even = d * (2 * KAISER_EVEN[1] + 4 * t * KAISER_EVEN[2])
+    odd = KAISER_ODD[0] + 3 * t * KAISER_ODD[1]
+    return even - odd, centre, even + odd
+
+
 @dataclass(frozen=True)
 class InterpolationKernel:
     """A separable interpolation kernel.
@@ -69,12 +85,23 @@ class InterpolationKernel:
         Zero-padding factor that suits it.
     taps : callable
         Distances d of any shape -> w arrays of weights, lowest lattice point first.
+    slopes : callable
+        Their derivatives with respect to d.
     """
 
     name: str
     width: int
     upsampling: float
     taps: Callable[[Any], tuple[Any, ...]]
+    slopes: Callable[[Any], tuple[Any, ...]]
+
+    @property
+    def slope_width(self) -> int:
+        """Number of lattice points per axis that derivatives are read from.
+
+        Steps have no derivative that could move a pose, so "nearest" takes that of "trilinear".
+        """
+        return max(self.width, 2)
 
     def correction(self, position: Float64) -> Float64:
         """The kernel's transform at real-space `position` (fractions of the padded box)."""
@@ -88,8 +115,8 @@ class InterpolationKernel:
 KERNELS = {
     kernel.name: kernel
     for kernel in (
-        InterpolationKernel("nearest", 1, 2.0, _nearest),
-        InterpolationKernel("trilinear", 2, 2.0, _trilinear),
-        InterpolationKernel("kaiser", 3, 1.25, _kaiser),
+        InterpolationKernel("nearest", 1, 2.0, _nearest, _no_slope),
+        InterpolationKernel("trilinear", 2, 2.0, _trilinear, _trilinear_slope),
+        InterpolationKernel("kaiser", 3, 1.25, _kaiser, _kaiser_slope),
     )
 }

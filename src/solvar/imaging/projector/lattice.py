@@ -51,7 +51,7 @@ class Lattice:
             raise ValueError(f"k_c must lie between 1 and box/2, got k_c={k_c}, box={box}")
         self.box, self.k_c, self.kernel = box, k_c, kernel
         self.upsampling = float(upsampling or kernel.upsampling)
-        self.reach = int(np.ceil(self.upsampling * k_c)) + kernel.width // 2
+        self.reach = int(np.ceil(self.upsampling * k_c)) + kernel.slope_width // 2
         self.margin = (kernel.width - 1) // 2
         self.side = 2 * self.reach + 1
         self.depth = self.reach + self.margin + 1

@@ -17,6 +17,7 @@ from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
+Float64 = NDArray[np.float64]
 
 # What single precision can deliver
 _TOLERANCE = 1e-6
@@ -91,6 +92,32 @@ class NufftProjector:
             **self._options,
         )
         into += volumes.reshape(into.shape).real
+
+    def differentiate(
+        self,
+        prepared: Complex64,
+        rotation: Float32,
+        scale: Float32,
+        first_moment: Float64,
+        residual: Complex64,
+    ) -> tuple[Complex64, Float64]:
+        """Rotation derivatives, exact; see `Projector.differentiate`.
+
+        The gradient of a volume's transform is the transform of the volume times -2πi·n/L.
+        """
+        n = (-2j * np.pi / self.box) * (np.arange(self.box) - self.box // 2)
+        moments = (n.astype(np.complex64).reshape(shape) for shape in ((-1,), (-1, 1), (-1, 1, 1)))
+        gradient = np.stack([self.project(prepared * n, rotation, scale) for n in moments])
+        kappa = rotation.astype(np.float64)[:, :, :2] @ np.stack([self.disc.kx, self.disc.ky])
+        tangent = np.empty((len(rotation), 3, len(self.disc)), dtype=np.complex64)
+        torque = np.empty((len(rotation), 3))
+        for axis in range(3):
+            a, b = (axis + 1) % 3, (axis + 2) % 3
+            # component of κ × gradient, as ω moves κ by ω × κ
+            turned = kappa[:, a, None] * gradient[b] - kappa[:, b, None] * gradient[a]
+            tangent[:, axis] = np.einsum("bc,bcn->bn", first_moment, turned)
+            torque[:, axis] = np.einsum("bcn,bcn->b", turned.conj(), residual).real
+        return tangent, torque
 
     def _points(self, rotation: Float32) -> Float32:
         """Coordinates z, y, x of all pixels, (3, B·n) in radians a voxel."""

@@ -67,10 +67,12 @@ class NumbaProjector:
         residual: Complex64,
     ) -> tuple[Complex64, Float64]:
         """Rotation derivatives; see `Projector.differentiate`."""
-        count, channels, pixels = residual.shape
+        count, _, pixels = residual.shape
         tangent = np.empty((count, 3, pixels), dtype=np.complex64)
         torque = np.empty((count, 3))
-        grid, window = self.lattice, (0,) * self.lattice.kernel.width
+        grid = self.lattice
+        window = (0,) * grid.kernel.slope_width
+        pairs = np.ascontiguousarray(residual, dtype=np.complex64).view(np.float64)
         rotation = np.ascontiguousarray(rotation, dtype=np.float32)
         scale = np.ascontiguousarray(scale, dtype=np.float32)
         moment = np.ascontiguousarray(first_moment, dtype=np.float32)
@@ -80,7 +82,7 @@ class NumbaProjector:
             differentiate(
                 window, prepared, grid.side, grid.depth, grid.margin, grid.reach, PADDING,
                 np.float32(grid.upsampling), rotation, self._kx, self._ky, scale, moment,
-                residual.view(np.float32), tangent.view(np.float32), torque, first, last,
+                pairs, tangent.view(np.float32), torque, first, last,
             )  # fmt: skip
 
         self.team.over_ranges(count, _IMAGES_A_TASK, run)
@@ -115,10 +117,11 @@ class NumbaProjector:
 
     def _refuse_stretching(self, rotation: Float32) -> None:
         grid, width = self.lattice, self.lattice.kernel.width
+        taken = self.lattice.kernel.slope_width // 2
         u, v = rotation[:, :, 0], rotation[:, :, 1]
         # no vector (kx, ky) of length k_c becomes longer than k_c times this
         longest = np.maximum((u * u).sum(axis=1), (v * v).sum(axis=1)) + np.abs((u * v).sum(axis=1))
-        room = grid.reach - width // 2 + (0.5 if width % 2 else 1.0)
+        room = grid.reach - taken + (0.5 if width % 2 else 1.0)
         # written so that NaN is refused, too
         if not np.all(np.sqrt(longest) * grid.upsampling * grid.k_c < room):
             raise ValueError("a rotation matrix is not orthonormal")

@@ -34,7 +34,14 @@ import numba
 import numpy as np
 
 from solvar.imaging.projector import simd
-from solvar.imaging.projector.window import gather, keep, locate, recall, slope
+from solvar.imaging.projector.window import (
+    gather,
+    gather_slopes,
+    keep,
+    locate,
+    recall,
+    slope,
+)
 
 OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -48,6 +55,8 @@ _LANES = np.uintp(simd.LANES)
 
 # Pixels of one block
 _BLOCK = np.uintp(128)
+# Fewer where three sums are kept for each
+_SLOPE_BLOCK = np.uintp(64)
 # Rows are asked for this many pixels ahead, if the lattice has more values than a core's own cache
 _AHEAD, _IN_CACHE = np.uintp(8), 1 << 19
 
@@ -223,76 +232,114 @@ def differentiate(  # type: ignore[no-untyped-def]
     torque[b, d] = Σ_p Σ_c Re(conj(scale · ∂/∂ω_d slice_c) · residual_c). A slice is read at
     κ = R·(kx, ky, 0); ω moves κ by ω × κ, so both are κ × (gradient of the lattice).
 
-    first_moment ζ (B, C), residual (B, C, n) and tangent (B, 3, n) as float32 pairs (…, 2n),
-    torque (B, 3) float64; the rest as in `forward`.
+    The passes are those of `forward`, with three sums over the rows of a window: plain, with the
+    slope along y and with that along z. Windows are 2 or 3 wide.
+
+    first_moment ζ (B, C) float32; residual (B, C, n) complex64 seen as float64; tangent (B, 3, n)
+    complex64 seen as float32 pairs (B, 3, 2n); torque (B, 3) float64; the rest as in `forward`.
     """
     width = len(window)
-    channels = _u(residual.shape[1])
+    channels, pixels = _u(residual.shape[1]), _u(len(kx))
     point = _u(2) * channels
     row, plane = _u(depth) * point, _u(side * depth) * point + _u(padding)
     run = _u(width) * point
+    run_stride, point_stride = _whole_vectors(run) + _LANES, _whole_vectors(point)
     origin = reach * np.int64(plane) + reach * np.int64(row) + margin * np.int64(point)
-    # three sums over the rows of a window: plain, and with the slope along y and along z
-    rows = np.empty((3, _whole_vectors(run) + _LANES), _f)
-    weights = np.empty((2, width, 1), _f)
-    slopes = np.empty((3, 2), _f)
+    ahead = _AHEAD if len(lattice) > _IN_CACHE else _SLOPE_BLOCK
+    weights = np.empty((6, width, _SLOPE_BLOCK), _f)
+    wx, wy, wz, dx, dy, dz = (
+        weights[0], weights[1], weights[2], weights[3], weights[4], weights[5],
+    )  # fmt: skip
+    start, sign = np.empty(_SLOPE_BLOCK, _u), np.empty(_SLOPE_BLOCK, _f)
+    position = np.empty((3, _SLOPE_BLOCK), _f)
+    # zeros, because idle lanes are multiplied by the zeros of idle lanes and must not hold NaN
+    runs = np.zeros((3, _SLOPE_BLOCK * run_stride), _f)
+    plain, along_y, along_z = runs[0], runs[1], runs[2]
+    values = np.zeros(_SLOPE_BLOCK * point_stride, _f)
+    pairs, pair_stride = values.view(np.float64), point_stride // _u(2)
+    moment = np.zeros(point_stride, _f)
+    turn = np.zeros((3, point_stride), _f)
+    turn0, turn1, turn2 = turn[0], turn[1], turn[2]
+    none = simd.scale(simd.load(moment, _u(0)), _f(0.0))
     for b in range(first, last):
         r00, r01 = rotation[b, 0, 0] * upsampling, rotation[b, 0, 1] * upsampling
         r10, r11 = rotation[b, 1, 0] * upsampling, rotation[b, 1, 1] * upsampling
         r20, r21 = rotation[b, 2, 0] * upsampling, rotation[b, 2, 1] * upsampling
-        turn0, turn1, turn2 = 0.0, 0.0, 0.0
-        for p in range(_u(len(kx))):
-            x = r00 * kx[p] + r01 * ky[p]
-            y = r10 * kx[p] + r11 * ky[p]
-            z = r20 * kx[p] + r21 * ky[p]
-            s = _f(-1.0) if x < 0 else _f(1.0)
-            x, y, z = s * x, s * y, s * z
-            ix, tx = locate(x, window)
-            iy, ty = locate(y, window)
-            iz, tz = locate(z, window)
-            dy, dz = slope(y, window), slope(z, window)
-            keep(weights[0], _u(0), tx)
-            keep(weights[1], _u(0), slope(x, window))
-            at = np.int64(np.int32(iz)) * np.int64(plane) + np.int64(np.int32(iy)) * np.int64(row)
-            start = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
-            for q in range(_u(0), run, _LANES):
-                simd.store(rows[0], q, gather(lattice, start + q, row, plane, ty, tz))
-                simd.store(rows[1], q, gather(lattice, start + q, row, plane, dy, tz))
-                simd.store(rows[2], q, gather(lattice, start + q, row, plane, ty, dz))
-            even, odd = _u(2) * p, _u(2) * p + _u(1)
-            slopes[:] = _f(0.0)
-            pull0, pull1, pull2 = _f(0.0), _f(0.0), _f(0.0)
+        tangent0, tangent1, tangent2 = tangent[b, 0], tangent[b, 1], tangent[b, 2]
+        torque[b] = 0.0
+        for c in range(channels):
+            moment[_u(2) * c] = moment[_u(2) * c + _u(1)] = first_moment[b, c]
+        for block in range(_u(0), pixels, _SLOPE_BLOCK):
+            size = min(_SLOPE_BLOCK, pixels - block)
+            for i in range(size):
+                u, v = kx[block + i], ky[block + i]
+                x = r00 * u + r01 * v
+                # for x < 0 read the conjugate at the opposite point
+                s = _f(-1.0) if x < 0 else _f(1.0)
+                x, y, z = s * x, s * (r10 * u + r11 * v), s * (r20 * u + r21 * v)
+                ix, tx = locate(x, window)
+                iy, ty = locate(y, window)
+                iz, tz = locate(z, window)
+                keep(wx, i, tx)
+                keep(wy, i, ty)
+                keep(wz, i, tz)
+                keep(dx, i, slope(x, window))
+                keep(dy, i, slope(y, window))
+                keep(dz, i, slope(z, window))
+                sign[i] = s
+                position[0, i], position[1, i], position[2, i] = x, y, z
+                at = np.int64(np.int32(iz)) * np.int64(plane)
+                at += np.int64(np.int32(iy)) * np.int64(row)
+                start[i] = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
+            for i in range(size):
+                if i + ahead < size:
+                    for j in range(_u(width * width)):
+                        at = start[i + ahead] + j // _u(width) * plane + j % _u(width) * row
+                        for q in range(_u(0), run, _LANES):
+                            simd.prefetch(lattice, at + q)
+                ty, tz = recall(wy, i, window), recall(wz, i, window)
+                sy, sz = recall(dy, i, window), recall(dz, i, window)
+                for q in range(_u(0), run, _LANES):
+                    three = gather_slopes(lattice, start[i] + q, row, plane, ty, tz, sy, sz)
+                    simd.store(plain, i * run_stride + q, three[0])
+                    simd.store(along_y, i * run_stride + q, three[1])
+                    simd.store(along_z, i * run_stride + q, three[2])
             for c in range(channels):
-                zeta = first_moment[b, c]
-                re, im = residual[b, c, even], s * residual[b, c, odd]
-                dx_re, dx_im, dy_re = _f(0.0), _f(0.0), _f(0.0)
-                dy_im, dz_re, dz_im = _f(0.0), _f(0.0), _f(0.0)
-                for i in range(width):
-                    k = _u(i) * point + _u(2) * c
-                    dx_re += weights[1, i, 0] * rows[0, k]
-                    dx_im += weights[1, i, 0] * rows[0, k + _u(1)]
-                    dy_re += weights[0, i, 0] * rows[1, k]
-                    dy_im += weights[0, i, 0] * rows[1, k + _u(1)]
-                    dz_re += weights[0, i, 0] * rows[2, k]
-                    dz_im += weights[0, i, 0] * rows[2, k + _u(1)]
-                slopes[0, 0] += zeta * dx_re
-                slopes[0, 1] += zeta * dx_im
-                slopes[1, 0] += zeta * dy_re
-                slopes[1, 1] += zeta * dy_im
-                slopes[2, 0] += zeta * dz_re
-                slopes[2, 1] += zeta * dz_im
-                pull0 += dx_re * re + dx_im * im
-                pull1 += dy_re * re + dy_im * im
-                pull2 += dz_re * re + dz_im * im
-            real = scale[b, p]
-            imag = s * real
-            tangent[b, 0, even] = real * (y * slopes[2, 0] - z * slopes[1, 0])
-            tangent[b, 0, odd] = imag * (y * slopes[2, 1] - z * slopes[1, 1])
-            tangent[b, 1, even] = real * (z * slopes[0, 0] - x * slopes[2, 0])
-            tangent[b, 1, odd] = imag * (z * slopes[0, 1] - x * slopes[2, 1])
-            tangent[b, 2, even] = real * (x * slopes[1, 0] - y * slopes[0, 0])
-            tangent[b, 2, odd] = imag * (x * slopes[1, 1] - y * slopes[0, 1])
-            turn0 += real * (y * pull2 - z * pull1)
-            turn1 += real * (z * pull0 - x * pull2)
-            turn2 += real * (x * pull1 - y * pull0)
-        torque[b, 0], torque[b, 1], torque[b, 2] = turn0, turn1, turn2
+                for i in range(size):
+                    pairs[i * pair_stride + c] = residual[b, c, block + i]
+            turn[:] = _f(0.0)
+            for i in range(size):
+                x, y, z = position[0, i], position[1, i], position[2, i]
+                real = scale[b, block + i]
+                imag = real * sign[i]
+                sum0, sum1, sum2 = none, none, none
+                for q in range(_u(0), point, _LANES):
+                    at = i * run_stride + q
+                    gx = simd.scale(simd.load(plain, at), dx[0, i])
+                    gy = simd.scale(simd.load(along_y, at), wx[0, i])
+                    gz = simd.scale(simd.load(along_z, at), wx[0, i])
+                    for j in range(_u(1), _u(width)):
+                        at += point
+                        gx = simd.multiply_add(simd.load(plain, at), dx[j, i], gx)
+                        gy = simd.multiply_add(simd.load(along_y, at), wx[j, i], gy)
+                        gz = simd.multiply_add(simd.load(along_z, at), wx[j, i], gz)
+                    gx = simd.scale_complex(gx, real, imag)
+                    gy = simd.scale_complex(gy, real, imag)
+                    gz = simd.scale_complex(gz, real, imag)
+                    t0 = simd.multiply_add(gz, y, simd.scale(gy, -z))
+                    t1 = simd.multiply_add(gx, z, simd.scale(gz, -x))
+                    t2 = simd.multiply_add(gy, x, simd.scale(gx, -y))
+                    zeta = simd.load(moment, q)
+                    sum0 = simd.multiply_add(t0, zeta, sum0)
+                    sum1 = simd.multiply_add(t1, zeta, sum1)
+                    sum2 = simd.multiply_add(t2, zeta, sum2)
+                    pull = simd.load(values, i * point_stride + q)
+                    simd.store(turn0, q, simd.multiply_add(t0, pull, simd.load(turn0, q)))
+                    simd.store(turn1, q, simd.multiply_add(t1, pull, simd.load(turn1, q)))
+                    simd.store(turn2, q, simd.multiply_add(t2, pull, simd.load(turn2, q)))
+                simd.store_pair_sum(tangent0, _u(2) * (block + i), sum0)
+                simd.store_pair_sum(tangent1, _u(2) * (block + i), sum1)
+                simd.store_pair_sum(tangent2, _u(2) * (block + i), sum2)
+            for d in range(3):
+                for q in range(point):
+                    torque[b, d] += np.float64(turn[d, q])

@@ -45,6 +45,20 @@ def _splat(builder: Any, scalar: Any) -> Any:
     return builder.shuffle_vector(first, undefined, lanes)
 
 
+def _lanes(builder: Any, vector: Any, chosen: range) -> Any:
+    kind = ir.VectorType(ir.IntType(32), len(chosen))
+    undefined = ir.Constant(vector.type, ir.Undefined)
+    return builder.shuffle_vector(vector, undefined, ir.Constant(kind, list(chosen)))
+
+
+def _factor_type(factor: Any) -> Any:
+    return factor if factor == _float32_vector else types.float32
+
+
+def _spread(builder: Any, factor_type: Any, factor: Any) -> Any:
+    return factor if factor_type == _float32_vector else _splat(builder, factor)
+
+
 @intrinsic
 def load(typingctx: Any, array: Any, index: Any) -> Any:
     """The vector at array[index : index + LANES]."""
@@ -71,12 +85,12 @@ def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
 
 @intrinsic
 def scale(typingctx: Any, vector: Any, factor: Any) -> Any:
-    """vector · factor."""
+    """vector · factor, a number or another vector."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fmul(args[0], _splat(builder, args[1]))
+        return builder.fmul(args[0], _spread(builder, signature.args[1], args[1]))
 
-    return _float32_vector(_float32_vector, types.float32), codegen
+    return _float32_vector(_float32_vector, _factor_type(factor)), codegen
 
 
 @intrinsic
@@ -111,11 +125,29 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def multiply_add(typingctx: Any, vector: Any, factor: Any, addend: Any) -> Any:
-    """vector · factor + addend."""
+    """vector · factor + addend; the factor is a number or another vector."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
         fused = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-        return builder.call(fused, [args[0], _splat(builder, args[1]), args[2]])
+        return builder.call(fused, [args[0], _spread(builder, signature.args[1], args[1]), args[2]])
 
-    return _float32_vector(_float32_vector, types.float32, _float32_vector), codegen
+    return _float32_vector(_float32_vector, _factor_type(factor), _float32_vector), codegen
+
+
+@intrinsic
+def store_pair_sum(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Write the sums of the even and of the odd lanes to array[index] and array[index + 1]."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        total, lanes = args[2], LANES
+        while lanes > 2:
+            lanes //= 2
+            halves = [_lanes(builder, total, range(first, first + lanes)) for first in (0, lanes)]
+            total = builder.fadd(*halves)
+        target = _pointer(context, builder, signature.args[0], args[0], args[1])
+        target = builder.bitcast(target, total.type.as_pointer())
+        builder.store(total, target).align = _UNALIGNED
+        return context.get_dummy_value()
+
+    return types.void(array, types.uintp, _float32_vector), codegen

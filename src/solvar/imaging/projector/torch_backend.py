@@ -8,7 +8,6 @@ repeat to rounding and not to the last bit.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,10 +17,12 @@ from torch.nn.functional import embedding_bag
 
 from solvar.errors import InputError
 from solvar.imaging.fourier import HalfDisc
+from solvar.imaging.projector.kernel import KERNELS, InterpolationKernel
 from solvar.imaging.projector.lattice import Lattice
 
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
+Float64 = NDArray[np.float64]
 
 # Values of the largest temporary array; images are taken in chunks that stay below it
 _CHUNK_VALUES = 1 << 22
@@ -54,10 +55,9 @@ class TorchProjector:
         self._rows = lattice.side * lattice.side * lattice.depth
         frequency = np.stack([disc.kx, disc.ky]).astype(np.float32) * np.float32(lattice.upsampling)
         self._frequency = self._tensor(frequency)
-        width = range(lattice.kernel.width)
-        corners = list(itertools.product(width, width, width))
-        stride = torch.tensor([lattice.side * lattice.depth, lattice.depth, 1])
-        self._corner_offset = (torch.tensor(corners) @ stride).to(self._device)
+        # "nearest" has no slope of its own (`InterpolationKernel.slope_width`)
+        kernel = lattice.kernel
+        self._slope_kernel = kernel if kernel.width > 1 else KERNELS["trilinear"]
         self._matrix = torch.as_tensor(lattice.axis_matrix).to(self._device, self._complex)
 
     def prepare(self, volumes: Float32) -> torch.Tensor:
@@ -98,8 +98,9 @@ class TorchProjector:
             kind = np.complex64 if self._dtype == torch.float32 else np.complex128
             out = np.empty((len(rotation), channels, len(self.disc)), dtype=kind)
         for images in self._chunks(len(rotation), channels):
-            index, weight, sign = self._windows(rotation[images])
-            bags = embedding_bag(index, prepared, per_sample_weights=weight, mode="sum")
+            window, sign = self._windows(rotation[images], self.lattice.kernel)
+            weight = window.weight()
+            bags = embedding_bag(window.rows, prepared, per_sample_weights=weight, mode="sum")
             values = bags.reshape(*sign.shape, channels, 2)
             values *= self._factor(scale[images], sign)
             slices = torch.view_as_complex(values).transpose(1, 2)
@@ -112,31 +113,58 @@ class TorchProjector:
         """Add the adjoint of `project` at (B, C, n) images to an accumulator."""
         channels = images.shape[1]
         for some in self._chunks(len(rotation), channels):
-            index, weight, sign = self._windows(rotation[some])
+            window, sign = self._windows(rotation[some], self.lattice.kernel)
+            weight = window.weight()
             values = torch.as_tensor(np.ascontiguousarray(images[some])).to(self._device)
             values = torch.view_as_real(values.transpose(1, 2).contiguous()).to(self._dtype)
-            rows = (values * self._factor(scale[some], sign)).reshape(len(index), 2 * channels)
-            for corner in range(index.shape[1]):
-                into.index_add_(0, index[:, corner], rows * weight[:, corner, None])
+            rows = (values * self._factor(scale[some], sign)).reshape(-1, 2 * channels)
+            for corner in range(window.rows.shape[1]):
+                into.index_add_(0, window.rows[:, corner], rows * weight[:, corner, None])
 
-    def _windows(self, rotation: Float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Lattice rows (B·n, w³) and weights (B·n, w³) of each pixel, and sign (B, n).
+    def differentiate(
+        self,
+        prepared: torch.Tensor,
+        rotation: Float32,
+        scale: Float32,
+        first_moment: Float64,
+        residual: Complex64,
+    ) -> tuple[Complex64, Float64]:
+        """Rotation derivatives; see `Projector.differentiate`."""
+        count, channels, pixels = residual.shape
+        tangent = np.empty((count, 3, pixels), dtype=np.complex64)
+        torque = np.empty((count, 3))
+        for some in self._chunks(count, 3 * channels):
+            window, sign = self._windows(rotation[some], self._slope_kernel)
+            slopes = [
+                embedding_bag(window.rows, prepared, per_sample_weights=weight, mode="sum")
+                for weight in (window.weight(axis) for axis in (2, 1, 0))
+            ]
+            # ω moves κ by ω × κ
+            gradient = torch.stack(slopes).reshape(3, *sign.shape, channels, 2)
+            place = window.position.flip(0).reshape(3, *sign.shape, 1, 1)
+            turned = torch.linalg.cross(place.expand_as(gradient), gradient, dim=0)
+            turned = turned * self._factor(scale[some], sign)
+            moment = self._tensor(first_moment[some])
+            sums = torch.einsum("dbncr,bc->bdnr", turned, moment).contiguous()
+            tangent[some] = torch.view_as_complex(sums).cpu().numpy()
+            pull = torch.as_tensor(np.ascontiguousarray(residual[some])).to(self._device)
+            pull = torch.view_as_real(pull).to(self._dtype)
+            torque[some] = torch.einsum("dbncr,bcnr->bd", turned, pull).cpu().numpy()
+        return tangent, torque
+
+    def _windows(
+        self, rotation: Float32, kernel: InterpolationKernel
+    ) -> tuple[_Windows, torch.Tensor]:
+        """The window of each pixel, and sign (B, n).
 
         The sign is -1 where the conjugate at the opposite point is read instead, because x < 0.
         """
-        grid, width = self.lattice, self.lattice.kernel.width
+        grid = self.lattice
         position = self._tensor(rotation)[:, :, :2] @ self._frequency
         sign = torch.where(position[:, 0] < 0, -1.0, 1.0).to(self._dtype)
         # axes z, y, x from here on, as in the lattice
         position = (position * sign[:, None]).flip(1).transpose(0, 1).reshape(3, -1)
-        half = (width - 1) / 2
-        middle = torch.floor(position + 0.5) if width % 2 else torch.floor(position) + 0.5
-        tz, ty, tx = (torch.stack(grid.kernel.taps(d), dim=-1) for d in position - middle)
-        iz, iy, ix = (middle - half).to(torch.int64)
-        start = (iz + grid.reach) * grid.side * grid.depth
-        start += (iy + grid.reach) * grid.depth + ix + grid.margin
-        weight = torch.einsum("pz,py,px->pzyx", tz, ty, tx).reshape(len(start), -1)
-        return start[:, None] + self._corner_offset, weight, sign
+        return _Windows(grid, kernel, position), sign
 
     def _factor(self, scale: Float32, sign: torch.Tensor) -> torch.Tensor:
         """What real and imaginary parts are multiplied by, (B, n, 1, 2)."""
@@ -144,12 +172,43 @@ class TorchProjector:
         return torch.stack([real, sign * real], dim=-1)[:, :, None]
 
     def _chunks(self, count: int, channels: int) -> Iterator[slice]:
-        values = len(self.disc) * len(self._corner_offset) * max(4, 2 * channels)
+        values = len(self.disc) * self._slope_kernel.width**3 * max(4, 2 * channels)
         step = max(1, _CHUNK_VALUES // values)
         return (slice(first, first + step) for first in range(0, count, step))
 
     def _tensor(self, array: NDArray[np.floating]) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(array)).to(self._device, self._dtype)
+
+
+class _Windows:
+    """Windows around positions (3, n), axes z, y, x, in units of the lattice.
+
+    Attributes
+    ----------
+    position : (3, n)
+    rows : (n, w³)
+        Lattice rows of each window.
+    """
+
+    def __init__(self, grid: Lattice, kernel: InterpolationKernel, position: torch.Tensor) -> None:
+        width = kernel.width
+        middle = torch.floor(position + 0.5) if width % 2 else torch.floor(position) + 0.5
+        self.position, self._kernel, self._distance = position, kernel, position - middle
+        iz, iy, ix = (middle - (width - 1) / 2).to(torch.int64)
+        plane, row = grid.side * grid.depth, grid.depth
+        start = (iz + grid.reach) * plane + (iy + grid.reach) * row + ix + grid.margin
+        point = torch.arange(width, device=position.device)
+        offset = point[:, None, None] * plane + point[:, None] * row + point
+        self.rows = start[:, None] + offset.reshape(-1)
+
+    def weight(self, slope: int | None = None) -> torch.Tensor:
+        """Weights (n, w³), or their derivatives along an axis."""
+        taps, slopes = self._kernel.taps, self._kernel.slopes
+        tz, ty, tx = (
+            torch.stack((slopes if axis == slope else taps)(d), dim=-1)
+            for axis, d in enumerate(self._distance)
+        )
+        return torch.einsum("pz,py,px->pzyx", tz, ty, tx).reshape(len(self.rows), -1)
 
 
 def _existing_device(name: str) -> torch.device:

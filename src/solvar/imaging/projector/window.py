@@ -1,9 +1,9 @@
 """The arithmetic of one interpolation window, spelled out for widths 1, 2 and 3.
 
-Four functions: `locate` (window start and weights of a coordinate), `keep` and `recall` (weights into
-column i of an array and back), and `gather` (weighted sum of the w² rows of a window). They are
-written out because the compiler keeps the weights in registers then: with loops over small weight
-arrays the projector ran 2.4 times slower.
+`locate` finds window start and weights of a coordinate and `slope` the weights' derivatives, `keep`
+and `recall` put weights into column i of an array and back, `gather` and `gather_slopes` are weighted
+sums of the w² rows of a window. They are written out because the compiler keeps the weights in
+registers then: with loops over small weight arrays the projector ran 2.4 times slower.
 
 The width is carried by the type of `window`, a tuple of w numbers whose values mean nothing: one
 kernel source serves all widths, the compiler sees each as a constant, and its cache on disk can tell
@@ -54,12 +54,15 @@ def gather(lattice: Any, at: Any, row: Any, plane: Any, ty: Any, tz: Any) -> Any
     raise NotImplementedError("compiled code only")
 
 
+def gather_slopes(
+    lattice: Any, at: Any, row: Any, plane: Any, ty: Any, tz: Any, dy: Any, dz: Any
+) -> Any:
+    """`gather` with the weights (ty, tz), (dy, tz) and (ty, dz): a tuple of three vectors."""
+    raise NotImplementedError("compiled code only")
+
+
 def _locate1(x, window):  # type: ignore[no-untyped-def]
     return np.floor(x + _f(0.5)), (_f(1.0),)
-
-
-def _slope1(x, window):  # type: ignore[no-untyped-def]
-    return (_f(0.0),)
 
 
 def _keep1(weights, i, taps):  # type: ignore[no-untyped-def]
@@ -98,6 +101,18 @@ def _gather2(lattice, at, row, plane, ty, tz):  # type: ignore[no-untyped-def]
     value = multiply_add(load(lattice, at + row), tz[0] * ty[1], value)
     value = multiply_add(load(lattice, at + plane), tz[1] * ty[0], value)
     return multiply_add(load(lattice, at + plane + row), tz[1] * ty[1], value)
+
+
+def _gather_slopes2(lattice, at, row, plane, ty, tz, dy, dz):  # type: ignore[no-untyped-def]
+    first, second = load(lattice, at), load(lattice, at + row)
+    value = multiply_add(second, ty[1], scale(first, ty[0]))
+    along_y = multiply_add(second, dy[1], scale(first, dy[0]))
+    value, along_y, along_z = scale(value, tz[0]), scale(along_y, tz[0]), scale(value, dz[0])
+    first, second = load(lattice, at + plane), load(lattice, at + plane + row)
+    part = multiply_add(second, ty[1], scale(first, ty[0]))
+    slope_y = multiply_add(second, dy[1], scale(first, dy[0]))
+    value = multiply_add(part, tz[1], value)
+    return value, multiply_add(slope_y, tz[1], along_y), multiply_add(part, dz[1], along_z)
 
 
 def _locate3(x, window):  # type: ignore[no-untyped-def]
@@ -141,7 +156,27 @@ def _gather3(lattice, at, row, plane, ty, tz):  # type: ignore[no-untyped-def]
     return multiply_add(load(lattice, at + row + row), tz[2] * ty[2], value)
 
 
-def _by_width(implementations: tuple[Callable[..., Any], ...], carrier: Any) -> Callable[..., Any]:
+def _gather_slopes3(lattice, at, row, plane, ty, tz, dy, dz):  # type: ignore[no-untyped-def]
+    first, second, third = load(lattice, at), load(lattice, at + row), load(lattice, at + row + row)
+    part = multiply_add(third, ty[2], multiply_add(second, ty[1], scale(first, ty[0])))
+    slope_y = multiply_add(third, dy[2], multiply_add(second, dy[1], scale(first, dy[0])))
+    value, along_y, along_z = scale(part, tz[0]), scale(slope_y, tz[0]), scale(part, dz[0])
+    at += plane
+    first, second, third = load(lattice, at), load(lattice, at + row), load(lattice, at + row + row)
+    part = multiply_add(third, ty[2], multiply_add(second, ty[1], scale(first, ty[0])))
+    slope_y = multiply_add(third, dy[2], multiply_add(second, dy[1], scale(first, dy[0])))
+    value = multiply_add(part, tz[1], value)
+    along_y = multiply_add(slope_y, tz[1], along_y)
+    along_z = multiply_add(part, dz[1], along_z)
+    at += plane
+    first, second, third = load(lattice, at), load(lattice, at + row), load(lattice, at + row + row)
+    part = multiply_add(third, ty[2], multiply_add(second, ty[1], scale(first, ty[0])))
+    slope_y = multiply_add(third, dy[2], multiply_add(second, dy[1], scale(first, dy[0])))
+    value = multiply_add(part, tz[2], value)
+    return value, multiply_add(slope_y, tz[2], along_y), multiply_add(part, dz[2], along_z)
+
+
+def _by_width(implementations: tuple[Any, ...], carrier: Any) -> Any:
     """The implementation for the width that the tuple type `carrier` has."""
     return implementations[len(carrier) - 1]
 
@@ -158,7 +193,8 @@ def _choose_locate(x, window):  # type: ignore[no-untyped-def]
 
 @_overload(slope)
 def _choose_slope(x, window):  # type: ignore[no-untyped-def]
-    return _by_width((_slope1, _slope2, _slope3), window)
+    # width 1 has no slope: see `differentiate`
+    return _by_width((None, _slope2, _slope3), window)
 
 
 @_overload(keep)
@@ -174,3 +210,8 @@ def _choose_recall(weights, i, window):  # type: ignore[no-untyped-def]
 @_overload(gather)
 def _choose_gather(lattice, at, row, plane, ty, tz):  # type: ignore[no-untyped-def]
     return _by_width((_gather1, _gather2, _gather3), ty)
+
+
+@_overload(gather_slopes)
+def _choose_gather_slopes(lattice, at, row, plane, ty, tz, dy, dz):  # type: ignore[no-untyped-def]
+    return _by_width((None, _gather_slopes2, _gather_slopes3), ty)
