@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.em import IncrementalEm, SweepStatistics
+from solvar.estimation.gauge import give_motion_to_poses
 from solvar.estimation.heldout import HeldOutScale, gram_matrices, held_out_scale
 from solvar.estimation.latents import rotated_uncertainty
 from solvar.estimation.level import Level, Prior
@@ -132,6 +133,10 @@ def climb(
         models = [_rescaled(context, *each) for each in zip(models, fits, moments, strict=True)]
         prior = _renewed(prior, fits, moments)
         if context.poses is not None:
+            models = [
+                _without_rigid_motion(context.poses, model, fit)
+                for model, fit in zip(models, fits, strict=True)
+            ]
             moved = _refine(context.poses, models, fits, plan, turn, progress)
             if moved < _SETTLED_POSES:
                 break
@@ -148,6 +153,14 @@ def _with_new_means(
     else:
         means = [crop_volume(MeanProblem(levels[0]).solve(prior.mean, 3), levels[0].images.box)]
     return [replace(m, mean=mean) for m, mean in zip(models, means, strict=True)], prior
+
+
+def _without_rigid_motion(poses: PoseState, model: Model, fit: IncrementalEm) -> Model:
+    """The model with columns that leave rigid motion to the poses."""
+    assert model.columns is not None and model.factor is not None  # set by _rescaled
+    excess = rotated_uncertainty(fit, model.factor)
+    columns = give_motion_to_poses(fit.level, model.columns, model.contrast_sd, excess, poses)
+    return replace(model, columns=columns)
 
 
 def _refine(
