@@ -55,8 +55,6 @@ _LANES = np.uintp(simd.LANES)
 
 # Pixels of one block
 _BLOCK = np.uintp(128)
-# Fewer where three sums are kept for each
-_SLOPE_BLOCK = np.uintp(64)
 # Rows are asked for this many pixels ahead, if the lattice has more values than a core's own cache
 _AHEAD, _IN_CACHE = np.uintp(8), 1 << 19
 
@@ -245,17 +243,17 @@ def differentiate(  # type: ignore[no-untyped-def]
     run = _u(width) * point
     run_stride, point_stride = _whole_vectors(run) + _LANES, _whole_vectors(point)
     origin = reach * np.int64(plane) + reach * np.int64(row) + margin * np.int64(point)
-    ahead = _AHEAD if len(lattice) > _IN_CACHE else _SLOPE_BLOCK
-    weights = np.empty((6, width, _SLOPE_BLOCK), _f)
+    ahead = _AHEAD if len(lattice) > _IN_CACHE else _BLOCK
+    weights = np.empty((6, width, _BLOCK), _f)
     wx, wy, wz, dx, dy, dz = (
         weights[0], weights[1], weights[2], weights[3], weights[4], weights[5],
     )  # fmt: skip
-    start, sign = np.empty(_SLOPE_BLOCK, _u), np.empty(_SLOPE_BLOCK, _f)
-    position = np.empty((3, _SLOPE_BLOCK), _f)
+    start, sign = np.empty(_BLOCK, _u), np.empty(_BLOCK, _f)
+    position = np.empty((3, _BLOCK), _f)
     # zeros, because idle lanes are multiplied by the zeros of idle lanes and must not hold NaN
-    runs = np.zeros((3, _SLOPE_BLOCK * run_stride), _f)
+    runs = np.zeros((3, _BLOCK * run_stride), _f)
     plain, along_y, along_z = runs[0], runs[1], runs[2]
-    values = np.zeros(_SLOPE_BLOCK * point_stride, _f)
+    values = np.zeros(_BLOCK * point_stride, _f)
     pairs, pair_stride = values.view(np.float64), point_stride // _u(2)
     moment = np.zeros(point_stride, _f)
     turn = np.zeros((3, point_stride), _f)
@@ -269,8 +267,8 @@ def differentiate(  # type: ignore[no-untyped-def]
         torque[b] = 0.0
         for c in range(channels):
             moment[_u(2) * c] = moment[_u(2) * c + _u(1)] = first_moment[b, c]
-        for block in range(_u(0), pixels, _SLOPE_BLOCK):
-            size = min(_SLOPE_BLOCK, pixels - block)
+        for block in range(_u(0), pixels, _BLOCK):
+            size = min(_BLOCK, pixels - block)
             for i in range(size):
                 u, v = kx[block + i], ky[block + i]
                 x = r00 * u + r01 * v
