@@ -1,0 +1,113 @@
+"""What refining poses costs: one Gauss-Newton pass beside the E-step that every sweep does anyway.
+
+A pass is an E-step, the rotation derivatives, a Gram matrix of 6 + r rows and an E-step at the trial
+pose; it should cost no more than three E-steps. Medians of the turns, milliseconds for a batch.
+
+    python benchmarks/pose.py [--turns 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from solvar.estimation.cache import WhitenedImages
+from solvar.estimation.level import Level
+from solvar.estimation.refine import PoseState, refine_poses
+from solvar.estimation.settings import FitSettings
+from solvar.imaging import rotations
+from solvar.imaging.fourier import HalfDisc
+from solvar.imaging.masks import soft_sphere
+from solvar.progress import SilentProgress
+from solvar.threads import ThreadTeam, available_cores
+
+BOX, K_C, BATCH = 64, 31, 500
+RANKS = (4, 10)
+CONTRAST_SD = 0.15
+BUDGET = 3.0
+
+
+def problem(rank: int, team: ThreadTeam) -> tuple[Level, np.ndarray]:
+    """A level of BATCH images drawn from a random smooth model, and the columns of the model."""
+    rng = np.random.default_rng(rank)
+    disc = HalfDisc.of_radius(K_C)
+    rotation = rotations.random(BATCH, rng).astype(np.float32)
+    ctf = (np.sqrt(disc.weight) * rng.uniform(0.2, 1, (BATCH, len(disc)))).astype(np.float32)
+    power = (ctf**2 @ (disc.shell[:, None] == np.arange(K_C + 1))).astype(np.float32)
+    noise = rng.standard_normal((2, BATCH, len(disc)))
+    data = (noise[0] + 1j * noise[1]).astype(np.complex64)
+    images = WhitenedImages(disc, BOX, 4.0, data, ctf, power, rotation)
+    mask = soft_sphere(BOX, 0.8 * BOX)
+    level = Level(images, np.arange(BATCH), K_C, mask, FitSettings(rank=rank), team)
+    volumes = rng.standard_normal((1 + rank, BOX, BOX, BOX)) * mask
+    columns = (0.02 * volumes).astype(np.float32)
+    slices = level.projector.project(level.projector.prepare(columns), rotation, ctf)
+    z = rng.standard_normal((BATCH, rank)).astype(np.float32)
+    images.data[:] += slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
+    return level, columns
+
+
+def measure(rank: int, team: ThreadTeam, turns: int) -> dict[str, float]:
+    """Median milliseconds of each part."""
+    level, columns = problem(rank, team)
+    images, projector = level.images, level.projector
+    prepared = projector.prepare(columns)
+    rotation, data = images.rotation.copy(), images.data.copy()
+    found, plane = level.posterior(prepared, level.index, CONTRAST_SD, None)
+
+    def restart() -> PoseState:
+        images.rotation[:], images.data[:] = rotation, data
+        return PoseState.of(rotation.astype(np.float64))
+
+    def refine() -> None:
+        with SilentProgress().step("", BATCH) as step:
+            refine_poses(level, columns, CONTRAST_SD, None, state, step)
+
+    def differentiate() -> None:
+        projector.differentiate(prepared, rotation, images.ctf, found.first, plane.slices)
+
+    parts: dict[str, Callable[[], object]] = {
+        "prepare": lambda: projector.prepare(columns),
+        "project": lambda: projector.project(prepared, rotation, images.ctf),
+        "E-step": lambda: level.posterior(prepared, level.index, CONTRAST_SD, None),
+        "differentiate": differentiate,
+        "pass": refine,
+    }
+    times: dict[str, list[float]] = {part: [] for part in parts}
+    for _ in range(turns + 1):
+        for part, run in parts.items():
+            state = restart()
+            start = time.perf_counter()
+            run()
+            times[part].append(1e3 * (time.perf_counter() - start))
+    # the first turn compiles
+    return {part: float(np.median(seen[1:])) for part, seen in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=7)
+    turns = parser.parse_args().turns
+    print(f"box {BOX}, k_c {K_C}, {BATCH} images; ms; ratios to project and to the E-step")
+    for threads in sorted({1, available_cores()}):
+        with ThreadTeam(threads) as team:
+            for rank in RANKS:
+                ms = measure(rank, team, turns)
+                # the transform of the columns is done once for any number of images
+                ms["pass"] -= ms["prepare"]
+                ratio = ms["pass"] / ms["E-step"]
+                print(
+                    f"rank {rank:2}, {threads} thread(s): project {ms['project']:6.1f}   "
+                    f"E-step {ms['E-step']:6.1f}   "
+                    f"differentiate {ms['differentiate']:6.1f} "
+                    f"({ms['differentiate'] / ms['project']:.2f})   "
+                    f"pass {ms['pass']:6.1f} ({ratio:.2f}, "
+                    f"{'within' if ratio <= BUDGET else 'over'} the budget of {BUDGET:g})"
+                )
+
+
+if __name__ == "__main__":
+    main()
