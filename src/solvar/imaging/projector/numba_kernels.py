@@ -9,12 +9,14 @@ that stay in the first-level cache, each of which is all vector arithmetic:
                x         w points of a run -> C channels, × scale     vectors along the channels
                turn      pixel-major -> channel-major                 copies of 8 bytes
     scatter    the same passes in the opposite order
+    differentiate    three sums in `gather`, three in `x`, then κ × gradient, Σ ζ and Σ residual
 
 Doing a whole pixel at once, with scalar code for all but `gather`, took 2 to 3 times as long: most
 of its time went into scalars and into loads of what had just been stored in another width.
 
 Bytes and flops of one pixel, w = 3, C = 5 (rank 4): 9 rows × 120 B = 1,080 B read (forward), read
-and written (scatter); 9 · 30 + 30 multiply-adds. The lattice (11 MB at box 64, upsampling 1.25) does
+and written (scatter); 9 · 30 + 30 multiply-adds, in `differentiate` (1.6 times the time of `forward`)
+27 · 30 + 200. The lattice (11 MB at box 64, upsampling 1.25) does
 not fit the L2 cache, so reuse between neighbouring pixels and images decides, and rows are asked for
 a few pixels ahead; `benchmarks/projector.py` prints the share of the measured memory bandwidth.
 
