@@ -6,8 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from solvar.estimation.model import Fit, HalfsetValidation, LowRankModel, Posterior, StageCost
+from solvar.estimation.model import (
+    Fit,
+    HalfsetValidation,
+    LowRankModel,
+    PoseRefinement,
+    Posterior,
+    StageCost,
+)
 from solvar.estimation.settings import FitSettings
+from solvar.imaging.rotations import from_rotation_vector
 from solvar.particles import CtfParameters, Optics, ParticleSet, Poses
 
 PIXEL_SIZE = 3.0
@@ -48,6 +56,7 @@ def make_fit(
     count: int = 40,
     box: int = 16,
     halfsets: bool = True,
+    refined: bool = False,
     seed: int = 0,
 ) -> Fit:
     """A fit in which everything has the right shape and nothing was estimated."""
@@ -73,9 +82,10 @@ def make_fit(
         reliability=np.linspace(0.95, 0.0, rank),
         reliable=np.arange(rank) < max(1, rank - 1),
     )
+    particles = make_particles(folder, count, box, seed)
     return Fit(
-        particles=make_particles(folder, count, box, seed),
-        settings=FitSettings(rank=rank, halfsets=halfsets, seed=seed),
+        particles=particles,
+        settings=FitSettings(rank=rank, halfsets=halfsets, refine_pose=refined, seed=seed),
         model=LowRankModel(smooth.astype(np.float32), eigenvolumes, eigenvalues, mask, PIXEL_SIZE),
         posterior=Posterior(
             z=z,
@@ -87,7 +97,29 @@ def make_fit(
         noise_power=np.ones((1, shells)),
         prior_precision=np.linspace(1, 5, shells),
         inverted=False,
+        pose_refinement=make_refinement(particles.poses, seed=seed) if refined else None,
         history=[{"level": 1.0, "sweep": 0.0, "objective": 3.0}, {"level": 1.0, "sweep": 1.0}],
         costs=[StageCost("mean", 1.2, 2.0, 300.0), StageCost("levels", 61.0, 100.0, 512.0)],
         warnings=["Two optics groups were merged."],
     )
+
+
+def make_refinement(
+    refined: Poses,
+    *,
+    rotation_degree: float = 2.0,
+    shift_angstrom: float = 3.0,
+    spread: float = 0.5,
+    seed: int = 0,
+) -> PoseRefinement:
+    """As if poses had been off by so much per axis, and were now known to `spread` times that."""
+    rng = np.random.default_rng(seed)
+    count, radian = len(refined.rotation), np.deg2rad(rotation_degree)
+    start = Poses(
+        refined.rotation @ from_rotation_vector(rng.normal(0, radian, (count, 3))),
+        refined.shift_angstrom + rng.normal(0, shift_angstrom, (count, 2)),
+    )
+    sigma = spread * np.array([radian] * 3 + [shift_angstrom] * 2)
+    particle = rng.uniform(0.8, 1.25, count)
+    covariance = particle[:, None, None] * np.diag(sigma**2)
+    return PoseRefinement(start, covariance, rotation_degree, shift_angstrom)

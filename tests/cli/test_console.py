@@ -66,8 +66,13 @@ def test_metrics_are_grouped_and_those_without_a_name_still_shown():
     metrics = {
         "rank": 4,
         "covariance": {"captured_variance": 0.91234, "novel_measure": [1.0, None]},
-        "poses": {"shift_px": {"mean": 0.5, "rms": 1.0}},
+        "poses": {"shift_px": {"mean": 0.5}, "drift": {"mean": 0.5, "rms": 1.0}},
     }
     names, values, _ = (list(column.cells) for column in metrics_table("t", metrics).columns)
-    assert names == ["Rank", "Captured variance", "Covariance: novel measure", "Shift error (px)"]
+    assert names == [
+        "Rank",
+        "Captured variance",
+        "Covariance: novel measure",
+        "Common drift, removed",
+    ]
     assert values == ["4", "0.9123", "1  –", "mean 0.5, rms 1"]

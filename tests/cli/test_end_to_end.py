@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from solvar.cli.main import app
 from solvar.estimation.fit import fit
 from solvar.estimation.settings import FitSettings
-from solvar.particles import read_particles
+from solvar.particles import Poses, read_particles
 from solvar.results.run import Run
 
 COUNT, BOX, APIX, RANK = 400, 24, 8.0, 2
@@ -270,3 +270,30 @@ def test_killed_run_never_looks_finished(tiny_stack, tmp_path, moment):
     assert "finished" not in (run / "run.log").read_text()
     result = CliRunner().invoke(app, ["evaluate", str(run), "--truth", str(tiny_stack)])
     assert result.exit_code == 2 and "no finished run" in result.stderr
+
+
+def test_refined_poses_reach_every_file_and_the_tables(tiny_stack, tmp_path):
+    folder = tmp_path / "run"
+    result = solvar_command(
+        "run", tiny_stack / "particles_noisy.star", "-o", folder, "--rank", 1, "--refine-pose",
+    )  # fmt: skip
+    assert "Refined poses" in result.stdout and "7_poses.png" in result.stdout
+    run, given = Run(folder), read_particles(tiny_stack / "particles_noisy.star")
+    assert len(run.figures) == 7
+    np.testing.assert_allclose(run.pose_refinement.start.rotation, given.poses.rotation)
+    refined = Poses(run.particles["rotation"], run.particles["shift_angstrom"])
+    write_cryodrgn(given, tmp_path)
+    star = read_particles(folder / "particles.star", datadir=tiny_stack)
+    drgn = read_particles(
+        tiny_stack / "particles.mrcs", poses=folder / "poses.pkl", ctf=tmp_path / "ctf.pkl"
+    )
+    for written in (star, drgn):
+        np.testing.assert_allclose(written.poses.rotation, refined.rotation, atol=2e-6)
+        np.testing.assert_allclose(written.poses.shift_angstrom, refined.shift_angstrom, atol=1e-4)
+    metrics = json.loads(
+        solvar_command("evaluate", folder, "--truth", tiny_stack, "--json").stdout
+    )["poses"]
+    assert metrics["shift_px"]["median"] < 0.5 * metrics["start"]["shift_px"]["median"]
+    assert set(metrics["within_state"]) <= set(metrics)
+    told = solvar_command("evaluate", folder, "--truth", tiny_stack).stdout
+    assert "before" in told and "after" in told and "each state" in told

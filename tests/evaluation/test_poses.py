@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from solvar.evaluation import pose_errors
+from solvar.evaluation import pose_errors, within_groups
 from solvar.imaging.rotations import from_euler, from_rotation_vector
 from solvar.imaging.rotations import random as random_rotations
 
@@ -92,3 +92,29 @@ def test_random_errors_are_reported_at_their_size(truth):
     assert summary["in_plane_degree"]["rms"] == pytest.approx(3 * np.sqrt(1 / 3), rel=0.08)
     assert summary["shift_angstrom"]["rms"] == pytest.approx(2 * np.sqrt(2), rel=0.06)
     assert summary["shift_px"]["mean"] == pytest.approx(summary["shift_angstrom"]["mean"] / 4)
+
+
+def test_what_is_a_function_of_the_state_is_gone_when_each_state_is_aligned(truth):
+    rotation, shift = truth
+    rng = np.random.default_rng(5)
+    state = rng.integers(0, 4, N)
+    place = from_rotation_vector(rng.normal(0, np.deg2rad(6), (4, 3)))[state]
+    translation = rng.normal(0, 5, (4, 3))[state]
+    moved = shift + np.einsum("nji,nj->ni", rotation, translation)[:, :2]
+    arrays = place @ rotation, moved, rotation, shift
+    common, own = pose_errors(*arrays), within_groups(*arrays, state)
+    assert np.median(common.out_of_plane_degree) > 2 and np.median(common.shift_angstrom) > 2
+    assert own.out_of_plane_degree.max() < 1e-6
+    assert np.abs(own.in_plane_degree).max() < 1e-6
+    assert own.shift_angstrom.max() < 1e-9
+
+
+def test_too_few_particles_of_a_state_keep_the_common_alignment(truth):
+    rotation, shift = truth
+    rng = np.random.default_rng(6)
+    turned = rotation @ from_rotation_vector(rng.normal(0, 0.05, (N, 3)))
+    state = (np.arange(N) >= 10).astype(np.int64)
+    arrays = turned, shift, rotation, shift
+    common, own = pose_errors(*arrays), within_groups(*arrays, state)
+    np.testing.assert_array_equal(own.in_plane_degree[:10], common.in_plane_degree[:10])
+    assert np.any(own.in_plane_degree[10:] != common.in_plane_degree[10:])

@@ -1,16 +1,19 @@
 """Truth folders and the whole comparison of a run with them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from solvar.cli.metrics import poses_table
 from solvar.errors import InputError
 from solvar.estimation.model import Fit, LowRankModel, Posterior
 from solvar.estimation.settings import FitSettings
 from solvar.evaluation import Estimate, Truth, captured_variance, evaluate
 from solvar.imaging.fourier import crop_volume
-from solvar.particles import read_particles
+from solvar.imaging.rotations import from_rotation_vector
+from solvar.particles import Poses, read_particles
 from solvar.results.provenance import record
 from solvar.results.writer import prepare_folder, write_run
 from solvar.simulation import SimulationSettings, simulate
@@ -92,6 +95,42 @@ def test_a_run_folder_and_the_fit_it_was_written_from_get_the_same_marks(gaussia
     assert from_folder["covariance"] == from_memory["covariance"]
     assert from_folder["contrast"] == from_memory["contrast"]
     assert from_folder["poses"]["out_of_plane_degree"]["rms"] < 1e-4
+
+
+def test_poses_are_judged_before_and_after(gaussian):
+    _, folder, estimate = gaussian
+    rng = np.random.default_rng(2)
+    start = Poses(
+        estimate.rotation @ from_rotation_vector(rng.normal(0, np.deg2rad(2), (600, 3))),
+        estimate.shift_angstrom + rng.normal(0, 5.0, (600, 2)),
+    )
+    poses = evaluate(replace(estimate, start=start), folder)["poses"]
+    assert poses["start"]["in_plane_degree"]["rms"] == pytest.approx(2, rel=0.1)
+    assert poses["start"]["shift_px"]["rms"] == pytest.approx(2**0.5, rel=0.1)
+    assert poses["in_plane_degree"]["rms"] < 1e-5
+    # errors that know nothing of the state do not go away with an alignment of each state
+    within = poses["start"].get("within_state")
+    if within is not None:
+        assert within["in_plane_degree"]["rms"] == pytest.approx(2, rel=0.1)
+    table = poses_table(poses)
+    assert [column.header for column in table.columns][2:4] == ["error before", "error after"]
+
+
+def test_states_are_the_discrete_ones_or_bins_of_the_coordinate(tmp_path):
+    rng = np.random.default_rng(3)
+    known = Truth(tmp_path, 16, 5.0, 5.0, state=rng.integers(0, 3, 500))
+    np.testing.assert_array_equal(known.state_group(), known.state)
+    bins = replace(known, state=None, state_coordinate=rng.random((500, 1))).state_group()
+    np.testing.assert_array_equal(np.bincount(bins), 50)
+    assert (
+        len(
+            np.unique(
+                replace(known, state=None, state_coordinate=rng.random((500, 2))).state_group()
+            )
+        )
+        == 9
+    )
+    assert Truth(tmp_path, 16, 5.0, 5.0).state_group() is None
 
 
 def test_metrics_are_plain_json(gaussian):

@@ -28,6 +28,8 @@ def run_of(folder, fit):
         ({"rank": 1}, 6),
         ({"rank": 9, "count": 2500}, 6),
         ({"rank": 2, "halfsets": False}, 5),
+        ({"rank": 2, "refined": True}, 7),
+        ({"rank": 2, "refined": True, "count": 2500}, 7),
     ],
 )
 def test_every_kind_of_run_is_drawn(tmp_path, kind, drawn):

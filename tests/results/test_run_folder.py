@@ -10,6 +10,7 @@ import pytest
 import starfile
 
 from solvar.errors import InputError
+from solvar.particles.cryodrgn import read_poses
 from solvar.results import writer
 from solvar.results.provenance import describe_file, record
 from solvar.results.run import Run
@@ -68,6 +69,44 @@ def test_other_programs_find_the_documented_names(tmp_path, fit):
             "z", "precision", "contrast", "rotation", "shift_angstrom", "log_likelihood",
             "halfset", "uid", "row",
         }  # fmt: skip
+
+
+def test_refined_poses_keep_the_input_beside_them(tmp_path):
+    fit = make_fit(tmp_path, refined=True)
+    run = written(tmp_path / "run", fit)
+    expected, found = fit.pose_refinement, run.pose_refinement
+    np.testing.assert_array_equal(found.start.rotation, expected.start.rotation)
+    np.testing.assert_array_equal(found.start.shift_angstrom, expected.start.shift_angstrom)
+    np.testing.assert_array_equal(found.covariance, expected.covariance)
+    assert found.prior_rotation_degree == expected.prior_rotation_degree
+    assert found.prior_shift_angstrom == expected.prior_shift_angstrom
+    np.testing.assert_array_equal(run.particles["rotation"], fit.particles.poses.rotation)
+    with h5py.File(run.folder / "particles.h5") as particles:
+        assert {"rotation_start", "shift_start_angstrom", "pose_covariance"} <= set(particles)
+        assert particles.attrs["prior_rotation_degree"] == 2.0
+
+
+def test_every_file_of_a_run_holds_the_refined_poses(tmp_path):
+    fit = make_fit(tmp_path, refined=True)
+    folder = written(tmp_path / "run", fit).folder
+    blocks = starfile.read(folder / "particles.star")
+    assert set(blocks) == {"optics", "particles"}
+    shift = fit.particles.poses.shift_angstrom
+    np.testing.assert_allclose(blocks["particles"]["rlnOriginXAngst"], shift[:, 0], atol=1e-5)
+    rotation, fraction = read_poses(folder / "poses.pkl")
+    np.testing.assert_allclose(rotation, fit.particles.poses.rotation, atol=1e-6)
+    np.testing.assert_allclose(fraction * 16 * PIXEL_SIZE, shift, atol=1e-4)
+
+
+def test_run_with_the_poses_kept_tells_nothing_of_refinement(tmp_path, fit):
+    folder = tmp_path / "run"
+    written(folder, make_fit(tmp_path, refined=True))
+    run = written(tmp_path / "other", fit)
+    write_run(folder, fit, record(fit.particles, fit.settings))
+    for kept in (run, Run(folder)):
+        assert kept.pose_refinement is None and kept.pose_change is None
+        assert "poses" not in kept.summary()
+        assert not (kept.folder / "poses.pkl").exists()
 
 
 def test_volumes_carry_their_pixel_size(tmp_path, fit):

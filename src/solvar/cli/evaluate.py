@@ -27,11 +27,14 @@ def evaluate(
 ) -> None:
     """Compare a run with the known truth of a simulated data set."""
     from solvar.cli.console import output, print_json
-    from solvar.cli.metrics import metrics_table
+    from solvar.cli.metrics import metrics_table, poses_table
     from solvar.evaluation import evaluate as measure
 
     metrics = measure(run, truth)
     if as_json:
         print_json(metrics)
     else:
-        output().print(metrics_table(f"{run} against {truth}", metrics))
+        console = output()
+        console.print(metrics_table(f"{run} against {truth}", metrics))
+        if "poses" in metrics:
+            console.print(poses_table(metrics["poses"]))

@@ -41,12 +41,34 @@ _MEANING = {
     ("contrast", "correlation"): ("Contrast, correlation", "1 is perfect"),
     ("contrast", "rmse"): ("Contrast, rms error", "smaller than the true spread"),
     ("contrast", "true_spread"): ("Contrast, true spread", ""),
-    ("poses", "out_of_plane_degree"): ("Viewing direction error (°)", ""),
-    ("poses", "in_plane_degree"): ("In-plane error (°)", ""),
-    ("poses", "shift_angstrom"): ("Shift error (Å)", ""),
-    ("poses", "shift_px"): ("Shift error (px)", ""),
-    ("poses", "drift"): ("Common drift, removed", ""),
+    ("poses", "drift"): ("Common drift, removed", "no image can tell it"),
 }
+
+_POSE_ERRORS = {
+    "out_of_plane_degree": "viewing direction (°)",
+    "in_plane_degree": "in-plane angle (°)",
+    "shift_angstrom": "shift (Å)",
+    "shift_px": "shift (px)",
+}
+
+
+def poses_table(poses: Mapping[str, Any]) -> Table:
+    """Pose errors before and after refinement, with one alignment and with one for each state."""
+    stages = {"before": poses["start"], "after": poses} if "start" in poses else {"": poses}
+    columns = {f"error {name}".strip(): stage for name, stage in stages.items()}
+    if "within_state" in poses:
+        for name, stage in stages.items():
+            columns[f"each state aligned {name}".strip()] = stage["within_state"]
+    table = plain_table("Pose errors, the common drift removed")
+    for name in ("", ""):
+        table.add_column(name)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for error, label in _POSE_ERRORS.items():
+        for statistic in ("mean", "median", "rms"):
+            shown = [_shown(column[error][statistic]) for column in columns.values()]
+            table.add_row(label if statistic == "mean" else "", statistic, *shown)
+    return table
 
 
 def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
@@ -58,6 +80,8 @@ def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
     table.add_column("value", overflow="fold")
     table.add_column("how to read it", style="dim")
     for group, name, value in _rows(metrics):
+        if group == "poses" and name in {*_POSE_ERRORS, "start", "within_state"}:
+            continue  # they have a table of their own
         plain = name.replace("_", " ")
         unknown = f"{group}: {plain}" if group else plain
         label, reading = _MEANING.get((group, name), (unknown[0].upper() + unknown[1:], ""))

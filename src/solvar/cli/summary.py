@@ -8,6 +8,7 @@ import numpy as np
 
 from solvar.cli.console import duration, output
 from solvar.cli.tables import plain_table
+from solvar.results.poses import PARTS
 from solvar.results.run import Run
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def print_summary(run: Run) -> None:
     console.print()
     console.print(components_table(run))
     console.print(f"[bold]{headline(run)}[/bold]\n")
+    if run.record["result"].get("poses"):
+        console.print(poses_table(run))
     console.print(costs_table(run))
     if run.record["result"]["inverted"]:
         console.print("The particles are dark in the images; everything here shows them bright.")
@@ -76,6 +79,23 @@ def components_table(run: Run) -> Table:
     return table
 
 
+def poses_table(run: Run) -> Table:
+    """One row a part of the pose: how far it was moved, and what is still unknown of it."""
+    told = run.record["result"]["poses"]
+    table = plain_table(
+        f"Refined poses (prior: {told['prior_rotation_degree']:.2g}° and "
+        f"{told['prior_shift_angstrom']:.2g} Å per axis)"
+    )
+    table.add_column("")
+    for name in ("correction, median", "rms", "posterior spread, median", "rms"):
+        table.add_column(name, justify="right")
+    for name, words, unit in PARTS:
+        part = told[f"{name}_{'angstrom' if unit == 'Å' else 'degree'}"]
+        keys = ("correction_median", "correction_rms", "spread_median", "spread_rms")
+        table.add_row(f"{words} ({unit})", *(f"{part[key]:.3g}" for key in keys))
+    return table
+
+
 def resolution_text(run: Run, resolution: float) -> str:
     """A resolution in Å; marked where the halves still agree at the finest shell that was used."""
     if not np.isfinite(resolution):
@@ -112,10 +132,16 @@ def costs_table(run: Run) -> Table:
 
 def _next_steps(run: Run) -> list[tuple[str, str]]:
     folder = run.folder
+    refined = "poses" in run.record["result"]
+    poses = [(str(folder / "figures" / "7_poses.png"), "how far the poses moved")]
     return [
         (str(folder / "figures" / "2_motion.png"), "what moves along each component"),
         (str(folder / "figures" / "1_eigenvalues.png"), "how much, and whether it is real"),
+        *(poses if refined else []),
         (str(folder / "mean.mrc"), "with eigenvolume_001.mrc … in ChimeraX"),
-        (str(folder / "particles.star"), "every particle with its latents"),
+        (
+            str(folder / "particles.star"),
+            "every particle with its latents" + (", refined poses" if refined else ""),
+        ),
         (str(folder / "run.log"), "what was done, step by step"),
     ]

@@ -12,7 +12,7 @@ from solvar.evaluation.latents import (
     knn_spearman,
     latents_in_basis,
 )
-from solvar.evaluation.poses import PoseErrors, pose_errors
+from solvar.evaluation.poses import PoseErrors, pose_errors, within_groups
 from solvar.evaluation.report import Estimate, evaluate
 from solvar.evaluation.truth import Truth
 
@@ -30,4 +30,5 @@ __all__ = [
     "latents_in_basis",
     "pose_errors",
     "principal_angles",
+    "within_groups",
 ]

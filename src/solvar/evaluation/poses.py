@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+
+_SMALLEST_GROUP = 20
+_PER_PARTICLE = ("out_of_plane_degree", "in_plane_degree", "shift_angstrom")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,38 @@ def pose_errors(
         drift_rotation=drift,
         drift_translation_angstrom=translation.astype(np.float64),
     )
+
+
+def within_groups(
+    rotation: Float64,
+    shift_angstrom: Float64,
+    true_rotation: Float64,
+    true_shift_angstrom: Float64,
+    group: NDArray[np.int64],
+) -> PoseErrors:
+    """`pose_errors` with an own rotation and translation removed from each group of particles.
+
+    Groups are states of the molecule: what is removed beyond the common drift is how the estimate
+    places each shape, a smooth function of the state. Groups of fewer than 20 particles, which the
+    six fitted numbers would flatter, keep the common alignment; the drift told is the common one.
+
+    Parameters
+    ----------
+    rotation, true_rotation : (N, 3, 3)
+    shift_angstrom, true_shift_angstrom : (N, 2)
+    group : (N,) int64
+    """
+    arrays = rotation, shift_angstrom, true_rotation, true_shift_angstrom
+    common = pose_errors(*arrays)
+    errors = {name: getattr(common, name).copy() for name in _PER_PARTICLE}
+    for value in np.unique(group):
+        members = np.flatnonzero(group == value)
+        if len(members) < _SMALLEST_GROUP:
+            continue
+        own = pose_errors(*(array[members] for array in arrays))
+        for name in _PER_PARTICLE:
+            errors[name][members] = getattr(own, name)
+    return replace(common, **errors)
 
 
 def _nearest_rotation(matrix: Float64) -> Float64:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.evaluation import covariance, latents
-from solvar.evaluation.poses import pose_errors
+from solvar.evaluation.poses import pose_errors, within_groups
 from solvar.evaluation.truth import Truth
+from solvar.particles import Poses
 
 if TYPE_CHECKING:
     from solvar.estimation.model import Fit, LowRankModel, Posterior
@@ -33,6 +34,8 @@ class Estimate:
         Row of each particle in the input, which is its row in the truth.
     rotation : (N, 3, 3) float64
     shift_angstrom : (N, 2) float64
+    start : Poses or None
+        The input poses, if they were refined.
     """
 
     model: LowRankModel
@@ -40,25 +43,33 @@ class Estimate:
     row: NDArray[np.int64]
     rotation: Float64
     shift_angstrom: Float64
+    start: Poses | None = None
 
     @classmethod
     def from_run(cls, run: Run) -> Estimate:
         """Of a finished run folder."""
-        particles = run.particles
+        particles, refinement = run.particles, run.pose_refinement
         return cls(
             run.model,
             run.posterior,
             particles["row"].astype(np.int64),
             particles["rotation"],
             particles["shift_angstrom"],
+            None if refinement is None else refinement.start,
         )
 
     @classmethod
     def from_fit(cls, fit: Fit) -> Estimate:
         """Of a fit that is still in memory."""
-        particles = fit.particles
-        poses = particles.poses
-        return cls(fit.model, fit.posterior, particles.row, poses.rotation, poses.shift_angstrom)
+        particles, poses, refinement = fit.particles, fit.particles.poses, fit.pose_refinement
+        return cls(
+            fit.model,
+            fit.posterior,
+            particles.row,
+            poses.rotation,
+            poses.shift_angstrom,
+            None if refinement is None else refinement.start,
+        )
 
 
 def evaluate(
@@ -81,7 +92,9 @@ def evaluate(
     -------
     dict
         Nested, of JSON's types: `covariance`, `mean`, `latents`, `contrast`, `poses`; a part whose
-        truth is not known is left out.
+        truth is not known is left out. `poses` holds the errors of the poses that the run ended
+        with; below `start` are those of its input, if they were refined, and below `within_state`
+        what is left when every state is aligned by itself.
     """
     estimate = _as_estimate(run)
     known = truth if isinstance(truth, Truth) else Truth.load(truth)
@@ -183,7 +196,19 @@ def _contrast_metrics(estimate: Estimate, truth: Truth) -> dict[str, float]:
 def _pose_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
     if truth.rotation is None or truth.shift_angstrom is None:
         return {}
-    errors = pose_errors(
-        estimate.rotation, estimate.shift_angstrom, truth.rotation, truth.shift_angstrom
-    )
-    return errors.summary(truth.image_pixel_size_angstrom)
+    group = truth.state_group()
+    metrics = _errors_of(Poses(estimate.rotation, estimate.shift_angstrom), truth, group)
+    if estimate.start is not None:
+        metrics["start"] = _errors_of(estimate.start, truth, group)
+    return metrics
+
+
+def _errors_of(poses: Poses, truth: Truth, group: NDArray[np.int64] | None) -> dict[str, Any]:
+    assert truth.rotation is not None and truth.shift_angstrom is not None
+    arrays = poses.rotation, poses.shift_angstrom, truth.rotation, truth.shift_angstrom
+    pixel_size = truth.image_pixel_size_angstrom
+    metrics = pose_errors(*arrays).summary(pixel_size)
+    if group is not None:
+        metrics["within_state"] = within_groups(*arrays, group).summary(pixel_size)
+        del metrics["within_state"]["drift"]  # each state has its own
+    return metrics

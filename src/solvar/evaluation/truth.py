@@ -141,6 +141,24 @@ class Truth:
         }
         return replace(self, **chosen)
 
+    def state_group(self) -> NDArray[np.int64] | None:
+        """A number for the state of each particle, (N,); None where the truth knows of no states.
+
+        The discrete state if there are few; else some ten bins of equal population along the state
+        coordinate, which for two coordinates and more are the cells of the first two.
+        """
+        if self.state is not None and len(np.unique(self.state)) <= _MOST_STATES:
+            return self.state
+        if self.state_coordinate is None:
+            return None
+        coordinate = self.state_coordinate[:, :2]
+        bins = 10 if coordinate.shape[1] == 1 else 3
+        group = np.zeros(len(coordinate), np.int64)
+        for column in coordinate.T:
+            edges = np.quantile(column, np.arange(1, bins) / bins)
+            group = group * bins + np.searchsorted(edges, column, side="right")
+        return group
+
     @property
     def count(self) -> int | None:
         """Number of particles N; None when nothing is known of any particle."""
@@ -148,6 +166,7 @@ class Truth:
         return next((len(value) for value in known if value is not None), None)
 
 
+_MOST_STATES = 20  # more are steps of a continuous motion, with few particles each
 _PER_PARTICLE = ("rotation", "shift_angstrom", "contrast", "state", "state_coordinate", "latent")
 
 

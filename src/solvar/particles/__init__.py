@@ -1,5 +1,6 @@
 """What comes in: particles, their identity, poses, optics and images."""
 
+from solvar.particles.cryodrgn_write import write_poses_pickle
 from solvar.particles.halfsets import assign_halfsets
 from solvar.particles.images import ImageStack
 from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
@@ -14,5 +15,6 @@ __all__ = [
     "Poses",
     "assign_halfsets",
     "read_particles",
+    "write_poses_pickle",
     "write_star",
 ]

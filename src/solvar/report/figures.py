@@ -8,6 +8,7 @@ from pathlib import Path
 from solvar.progress import Progress, SilentProgress
 from solvar.report.curves import draw_eigenvalues, draw_resolution
 from solvar.report.particles import draw_contrast, draw_latents
+from solvar.report.poses import draw_poses
 from solvar.report.volumes import draw_motion, draw_slices
 from solvar.results.run import Run
 
@@ -18,6 +19,7 @@ _FIGURES: dict[str, Callable[[Run, Path], bool | None]] = {
     "4_latents.png": draw_latents,
     "5_resolution.png": draw_resolution,
     "6_contrast.png": draw_contrast,
+    "7_poses.png": draw_poses,
 }
 
 
@@ -30,7 +32,8 @@ def draw_figures(run: Run, progress: Progress | None = None) -> list[Path]:
     Returns
     -------
     paths : list of Path
-        The PNG files in the order of the story; those that need half-sets only if there are any.
+        The PNG files in the order of the story; those that need half-sets or
+        refined poses only if there are any.
     """
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)

@@ -34,7 +34,7 @@ def draw_latents(run: Run, path: Path) -> None:
                 box = (low + column * (cell + gap), low + (shown - 1 - row) * (cell + gap))
                 axes = figure.add_axes((*box, cell, cell))
                 if row == column:
-                    _marginal(axes, z[:, row], limits[row], noise=not real[row])
+                    marginal(axes, z[:, row], limits[row], noise=not real[row])
                     about = style.percent(share[row], total) + ("" if real[row] else ", noise?")
                     axes.set_title(
                         f"Component {row + 1} ({about})", fontsize=8,
@@ -42,7 +42,7 @@ def draw_latents(run: Run, path: Path) -> None:
                     )  # fmt: skip
                 else:
                     noise = not (real[row] and real[column])
-                    _pair(axes, z[:, column], z[:, row], limits[column], limits[row], noise=noise)
+                    pair(axes, z[:, column], z[:, row], limits[column], limits[row], noise=noise)
                 _edge_labels(axes, row, column, shown)
         if shown > 1:
             figure.text(
@@ -77,9 +77,10 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _marginal(
+def marginal(
     axes: Axes, values: np.ndarray, limits: tuple[float, float], *, noise: bool = False
 ) -> None:
+    """A histogram without a scale: the shape of a distribution."""
     bins = int(np.clip(np.sqrt(len(values)), 12, 60))
     counts, edges = np.histogram(values, bins=bins, range=limits)
     axes.stairs(counts, edges, fill=True, color=style.PALE if noise else style.SKY, alpha=0.5)
@@ -89,10 +90,11 @@ def _marginal(
     axes.spines["left"].set_visible(False)
 
 
-def _pair(
+def pair(
     axes: Axes, x: np.ndarray, y: np.ndarray,
-    x_limits: tuple[float, float], y_limits: tuple[float, float], *, noise: bool,
+    x_limits: tuple[float, float], y_limits: tuple[float, float], *, noise: bool = False,
 ) -> None:  # fmt: skip
+    """Points for few particles, their density for many."""
     if len(x) < 2_000:
         colour = style.GREY if noise else style.BLUE
         axes.plot(x, y, "o", ms=2.2, mew=0, alpha=0.45, color=colour)
@@ -127,7 +129,7 @@ def draw_contrast(run: Run, path: Path) -> None:
         axes = figure.add_axes((0.06, 0.17, 0.90, 0.70))
         low, high = np.quantile(contrast, [0.001, 0.999])
         limits = (min(0.5, float(low)), max(1.5, float(high)))
-        _marginal(axes, contrast, limits)
+        marginal(axes, contrast, limits)
         axes.axvline(1, color=style.VERMILION, lw=1, ls=(0, (4, 3)))
         axes.set_xlabel("Contrast (1 = average particle; near 0 = ice or false pick)")
         axes.set_title(f"Contrast of {len(contrast):,} particles, spread {contrast.std():.2f}")

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solvar.errors import InputError
-from solvar.estimation.model import HalfsetValidation, LowRankModel, Posterior, StageCost
+from solvar.estimation.model import (
+    HalfsetValidation,
+    LowRankModel,
+    PoseRefinement,
+    Posterior,
+    StageCost,
+)
 from solvar.estimation.settings import FitSettings
+from solvar.particles import Poses
+from solvar.results.poses import PoseChange
 from solvar.results.writer import FORMAT, FORMAT_VERSION
 from solvar.volume_file import read_volume
 
@@ -102,6 +110,27 @@ class Run:
         uid (N,) uint64, row (N,), halfset (N,), rotation (N, 3, 3), shift_angstrom (N, 2).
         """
         return self._columns("uid", "row", "halfset", "rotation", "shift_angstrom")
+
+    @cached_property
+    def pose_refinement(self) -> PoseRefinement | None:
+        """The input poses and what is known of the refined ones; None when the poses were kept."""
+        with self._open("particles.h5") as file:
+            if "rotation_start" not in file:
+                return None
+            return PoseRefinement(
+                start=Poses(file["rotation_start"][()], file["shift_start_angstrom"][()]),
+                covariance=file["pose_covariance"][()],
+                prior_rotation_degree=float(file.attrs["prior_rotation_degree"]),
+                prior_shift_angstrom=float(file.attrs["prior_shift_angstrom"]),
+            )
+
+    @cached_property
+    def pose_change(self) -> PoseChange | None:
+        """How far refinement moved each particle; None when the poses were kept."""
+        if self.pose_refinement is None:
+            return None
+        refined = Poses(self.particles["rotation"], self.particles["shift_angstrom"])
+        return PoseChange.of(refined, self.pose_refinement)
 
     @cached_property
     def validation(self) -> HalfsetValidation | None:

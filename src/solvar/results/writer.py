@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solvar.errors import InputError
-from solvar.estimation.model import Fit, HalfsetValidation
+from solvar.estimation.model import Fit, HalfsetValidation, PoseRefinement
 from solvar.files import replacing, write_json
-from solvar.particles import write_star
+from solvar.particles import write_poses_pickle, write_star
+from solvar.results.poses import PoseChange
 from solvar.results.provenance import Provenance
 from solvar.volume_file import write_volume
 
@@ -28,6 +29,7 @@ _OWN_FILES = (
     "model.h5",
     "particles.h5",
     "particles.star",
+    "poses.pkl",
     "figures/*.png",
 )
 
@@ -94,6 +96,8 @@ def write_run(folder: Path, fit: Fit, provenance: Provenance) -> None:
     _write_model(folder / "model.h5", fit)
     _write_particles(folder / "particles.h5", fit)
     write_star(folder / "particles.star", fit.particles, _latent_columns(fit))
+    if fit.pose_refinement is not None:
+        write_poses_pickle(folder / "poses.pkl", fit.particles)
     write_json(folder / "run.json", _run_record(fit, provenance))
 
 
@@ -152,6 +156,17 @@ def _write_particles(path: Path, fit: Fit) -> None:
         file["rotation"] = particles.poses.rotation
         file["shift_angstrom"] = particles.poses.shift_angstrom
         file["halfset"] = particles.halfset
+        _write_refinement(file, fit.pose_refinement)
+
+
+def _write_refinement(file: h5py.File, refinement: PoseRefinement | None) -> None:
+    if refinement is None:
+        return
+    file["rotation_start"] = refinement.start.rotation
+    file["shift_start_angstrom"] = refinement.start.shift_angstrom
+    file["pose_covariance"] = refinement.covariance
+    for name in ("prior_rotation_degree", "prior_shift_angstrom"):
+        file.attrs[name] = getattr(refinement, name)
 
 
 def _latent_columns(fit: Fit) -> dict[str, np.ndarray]:
@@ -175,6 +190,11 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
         result["reliability"] = fit.validation.reliability
         result["reliable"] = fit.validation.reliable
         result["component_resolution_angstrom"] = fit.validation.component_resolution
+    warnings = list(fit.warnings)
+    if fit.pose_refinement is not None:
+        change = PoseChange.of(particles.poses, fit.pose_refinement)
+        result["poses"] = change.summary()
+        warnings += change.warnings()
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -192,5 +212,5 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
         },
         "result": result,
         "stages": [asdict(cost) for cost in fit.costs],
-        "warnings": list(fit.warnings),
+        "warnings": warnings,
     }
