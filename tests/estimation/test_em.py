@@ -5,55 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.em import IncrementalEm, batch_gradient
 from solvar.estimation.level import Level, Prior, level_box
 from solvar.estimation.mean import MeanProblem
-from solvar.estimation.settings import FitSettings
-from solvar.imaging import rotations
-from solvar.imaging.fourier import HalfDisc, hermitian_weight, volume_shells
-from solvar.imaging.masks import soft_sphere
+from solvar.imaging.fourier import hermitian_weight, volume_shells
 from solvar.progress import SilentProgress
-from solvar.threads import ThreadTeam
-
-BOX, K_C, COUNT, RANK = 18, 7, 600, 2
+from toy_level import COUNT, K_C, RANK, make_level, true_columns
 
 
 @pytest.fixture(scope="module")
 def level() -> Level:
-    return _level()
-
-
-def _level(threads: int = 2, box: int = BOX, interpolation: str = "kaiser") -> Level:
-    """Images drawn from a random smooth model through the projector itself."""
-    rng = np.random.default_rng(5)
-    disc = HalfDisc.of_radius(K_C)
-    rotation = rotations.random(COUNT, rng).astype(np.float32)
-    weight = np.sqrt(disc.weight)
-    ctf = (weight * rng.uniform(0.2, 1.0, (COUNT, len(disc)))).astype(np.float32)
-    noise = rng.standard_normal((2, COUNT, len(disc)))
-    data = np.where(disc.weight == 1, noise[0], (noise[0] + 1j * noise[1])).astype(np.complex64)
-    power = ctf**2 @ (disc.shell[:, None] == np.arange(K_C + 1))
-    images = WhitenedImages(disc, box, 4.0, data, ctf, power.astype(np.float32), rotation)
-    settings = FitSettings(rank=RANK, interpolation=interpolation)
-    mask = soft_sphere(box, 0.8 * box)
-    made = Level(images, np.arange(COUNT), K_C, mask, settings, ThreadTeam(threads))
-    columns = _truth(made)
-    slices = made.projector.project(made.projector.prepare(columns), rotation, ctf)
-    z = rng.standard_normal((COUNT, RANK))
-    images.data[:] += slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
-    return made
-
-
-def _truth(level: Level) -> np.ndarray:
-    rng = np.random.default_rng(6)
-    axis = np.arange(level.box) - level.box // 2
-    radius2 = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
-    smooth = np.exp(-radius2 / 18)
-    grid = np.stack(np.meshgrid(axis, axis, axis))
-    waves = [np.cos(np.tensordot(rng.normal(0, 0.5, 3), grid, 1)) for _ in range(3)]
-    volumes = np.stack([smooth * wave for wave in waves]) * level.mask
-    return (volumes * np.array([0.05, 0.04, 0.03])[:, None, None, None]).astype(np.float32)
+    return make_level()
 
 
 def _prior(level: Level, precision: float = 1.0) -> Prior:
@@ -64,7 +26,7 @@ def _prior(level: Level, precision: float = 1.0) -> Prior:
 @pytest.mark.parametrize("contrast_sd", [0.0, 0.2])
 def test_gradient_is_the_derivative_of_the_log_likelihood(level: Level, contrast_sd: float) -> None:
     rng = np.random.default_rng(8)
-    columns, batch = _truth(level) * 0.7, np.arange(40)
+    columns, batch = true_columns(level) * 0.7, np.arange(40)
     direction = rng.standard_normal(columns.shape).astype(np.float32) * level.mask
     gradient, _ = batch_gradient(level, columns, batch, contrast_sd, None)
 
@@ -83,7 +45,7 @@ def _run(
     level: Level, batches: list[np.ndarray], sweeps: int, start: np.ndarray | None = None
 ) -> np.ndarray:
     rng = np.random.default_rng(0)
-    columns = _truth(level) * 0.5 if start is None else start
+    columns = true_columns(level) * 0.5 if start is None else start
     em = IncrementalEm(level, columns, np.eye(1 + RANK), _prior(level), 0.0, batches)
     with SilentProgress().step("", 1) as step:
         for _ in range(sweeps):
@@ -92,7 +54,7 @@ def _run(
 
 
 def test_columns_are_the_same_to_the_last_bit_for_any_number_of_threads() -> None:
-    one, three = (_run(_level(threads), [np.arange(COUNT)], 2) for threads in (1, 3))
+    one, three = (_run(make_level(threads), [np.arange(COUNT)], 2) for threads in (1, 3))
     np.testing.assert_array_equal(one, three)
 
 
@@ -109,8 +71,8 @@ def test_columns_stay_inside_the_mask(level: Level) -> None:
 
 @pytest.mark.parametrize("box", [17, 18])
 def test_mean_of_noise_free_images_is_the_volume(box: int) -> None:
-    level = _level(box=box)
-    truth = _truth(level)[0]
+    level = make_level(box=box)
+    truth = true_columns(level)[0]
     prepared = level.projector.prepare(truth[None])
     clean = level.projector.project(prepared, level.images.rotation, level.images.ctf)[:, 0]
     level.images.data[:] = clean

@@ -117,6 +117,11 @@ def _warnings(particles: ParticleSet, found: Fit) -> list[str]:
             "The input names no half-sets, so the particles were split at random. Poses that were "
             "refined together make the halves agree better than they should."
         )
+    if found.settings.refine_pose:
+        warnings.append(
+            "Pose refinement is experimental: of smooth volumes with little detail it has made "
+            "rotations worse (docs/pose-refinement.md). Compare the mean's FSC with and without it."
+        )
     if not found.settings.halfsets:
         warnings.append(
             "Without half-sets nothing tells signal from noise: eigenvalues are too large and no "

@@ -40,7 +40,8 @@ class FitSettings(BaseModel):
     )
     refine_contrast: bool = Field(True, description="Estimate one contrast factor per particle.")
     refine_pose: bool = Field(
-        False, description="Refine rotations and shifts inside the heterogeneous model."
+        False,
+        description="Refine rotations and shifts inside the heterogeneous model (experimental).",
     )
     halfsets: bool = Field(
         True, description="Fit the two half-sets apart and derive the prior from their agreement."
