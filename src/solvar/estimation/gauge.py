@@ -1,12 +1,12 @@
 """What is motion of the molecule and what is motion of its pose.
 
-Where poses are off, the first columns of V are rigid motions of the mean: turning a particle explains its
-image better, and V is free to do it. The likelihood alone cannot tell such a column from a molecule that turns.
-Here a direction of the latents whose variance is nearly all rigid is taken for pose error: its rigid motion
-goes to the poses of the particles, each by its own latents, and the column is free again. A true
-motion of one domain against another stays: at most a third of its variance is rigid (0.31 for the built-in
-hinge about a body that is held, 0.01 for adenylate kinase). Taking rigid motion out of every column turned the
-hinge's poses away from the truth.
+Where poses are off, the first columns of V are rigid motions of the mean: turning a particle explains
+its image better, and V is free to do it. The likelihood alone cannot tell such a column from a molecule
+that turns. Here a direction of the latents whose variance is nearly all rigid is taken for pose error:
+its rigid motion goes to the poses of the particles, each by its own latents, and the column is free
+again. A true motion of one domain against another stays: at most a third of its variance is rigid (0.31
+for the built-in hinge about a body that is held, 0.01 for adenylate kinase). Taking rigid motion out of
+every column turned the hinge's poses away from the truth.
 """
 
 from __future__ import annotations
