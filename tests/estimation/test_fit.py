@@ -27,6 +27,10 @@ def test_recovers_the_subspace_and_the_contrasts(simulated, fitted) -> None:
     ratio = np.array(report["covariance"]["eigenvalues"]) / report["covariance"]["true_eigenvalues"]
     assert np.all((ratio > 0.75) & (ratio < 1.25))
     assert fit.validation is not None and fit.validation.reliable.all()
+    # an image adds to what the prior knows of a particle
+    deviation = np.sqrt(fit.model.eigenvalues)
+    precision = fit.posterior.precision * np.outer(deviation, deviation)
+    assert np.linalg.eigvalsh(precision).min() > 0.95
 
 
 def test_eigenvolumes_are_orthonormal_and_ordered(simulated, fitted) -> None:
