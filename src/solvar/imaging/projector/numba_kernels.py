@@ -66,6 +66,35 @@ def _whole_vectors(length):  # type: ignore[no-untyped-def]
     return (length + _LANES - _u(1)) // _LANES * _LANES
 
 
+@numba.njit(inline="always")
+def _place(  # type: ignore[no-untyped-def]
+    window, turn, upsampling, kx, ky, block, size, weights, position, corner, sign
+):
+    """Where the pixels block … block + size of an image turned by `turn` fall on the lattice.
+
+    Writes per pixel the weights along x, y, z (3, width, pixels), the position and the lowest lattice
+    point of the window (3, pixels), in xyz; and the sign: for x < 0 the conjugate at the opposite point.
+    """
+    r00, r01 = turn[0, 0] * upsampling, turn[0, 1] * upsampling
+    r10, r11 = turn[1, 0] * upsampling, turn[1, 1] * upsampling
+    r20, r21 = turn[2, 0] * upsampling, turn[2, 1] * upsampling
+    wx, wy, wz = weights[0], weights[1], weights[2]
+    for i in range(size):
+        u, v = kx[block + i], ky[block + i]
+        x = r00 * u + r01 * v
+        s = _f(-1.0) if x < 0 else _f(1.0)
+        x, y, z = s * x, s * (r10 * u + r11 * v), s * (r20 * u + r21 * v)
+        ix, tx = locate(x, window)
+        iy, ty = locate(y, window)
+        iz, tz = locate(z, window)
+        keep(wx, i, tx)
+        keep(wy, i, ty)
+        keep(wz, i, tz)
+        sign[i] = s
+        position[0, i], position[1, i], position[2, i] = x, y, z
+        corner[0, i], corner[1, i], corner[2, i] = np.int32(ix), np.int32(iy), np.int32(iz)
+
+
 @numba.njit(**OPTIONS)
 def forward(  # type: ignore[no-untyped-def]
     window, lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, out,
@@ -87,31 +116,32 @@ def forward(  # type: ignore[no-untyped-def]
     ahead = _AHEAD if len(lattice) > _IN_CACHE else _BLOCK
     weights = np.empty((3, width, _BLOCK), _f)
     wx, wy, wz = weights[0], weights[1], weights[2]
+    position, corner = np.empty((3, _BLOCK), _f), np.empty((3, _BLOCK), np.int32)
     start, sign = np.empty(_BLOCK, _u), np.empty(_BLOCK, _f)
     runs = np.empty(_BLOCK * run_stride, _f)
     values = np.empty(_BLOCK * point_stride, _f)
     pairs, pair_stride = values.view(np.float64), point_stride // _u(2)
     for b in range(first, last):
-        r00, r01 = rotation[b, 0, 0] * upsampling, rotation[b, 0, 1] * upsampling
-        r10, r11 = rotation[b, 1, 0] * upsampling, rotation[b, 1, 1] * upsampling
-        r20, r21 = rotation[b, 2, 0] * upsampling, rotation[b, 2, 1] * upsampling
         for block in range(_u(0), pixels, _BLOCK):
             size = min(_BLOCK, pixels - block)
+            _place(
+                window,
+                rotation[b],
+                upsampling,
+                kx,
+                ky,
+                block,
+                size,
+                weights,
+                position,
+                corner,
+                sign,
+            )
             for i in range(size):
-                u, v = kx[block + i], ky[block + i]
-                x = r00 * u + r01 * v
-                # for x < 0 read the conjugate at the opposite point
-                s = _f(-1.0) if x < 0 else _f(1.0)
-                ix, tx = locate(s * x, window)
-                iy, ty = locate(s * (r10 * u + r11 * v), window)
-                iz, tz = locate(s * (r20 * u + r21 * v), window)
-                keep(wx, i, tx)
-                keep(wy, i, ty)
-                keep(wz, i, tz)
-                sign[i] = s
-                at = np.int64(np.int32(iz)) * np.int64(plane)
-                at += np.int64(np.int32(iy)) * np.int64(row)
-                start[i] = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
+                at = np.int64(corner[2, i]) * np.int64(plane) + np.int64(corner[1, i]) * np.int64(
+                    row
+                )
+                start[i] = _u(at + np.int64(corner[0, i]) * np.int64(point) + origin)
             for i in range(size):
                 if i + ahead < size:
                     for j in range(_u(width * width)):
@@ -155,6 +185,7 @@ def scatter(  # type: ignore[no-untyped-def]
     ahead = _AHEAD if len(lattice) > _IN_CACHE else _BLOCK
     weights = np.empty((3, width, _BLOCK), _f)
     wx, wy, wz = weights[0], weights[1], weights[2]
+    position, corner = np.empty((3, _BLOCK), _f), np.empty((3, _BLOCK), np.int32)
     start, sign = np.empty(_BLOCK, _u), np.empty(_BLOCK, _f)
     first_plane, inside = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, _u)
     # zeros, because the lanes past C channels and past a run must add nothing to what follows
@@ -162,25 +193,25 @@ def scatter(  # type: ignore[no-untyped-def]
     values = np.zeros(_BLOCK * point_stride, _f)
     pairs, pair_stride = values.view(np.float64), point_stride // _u(2)
     for b in range(len(image)):
-        r00, r01 = rotation[b, 0, 0] * upsampling, rotation[b, 0, 1] * upsampling
-        r10, r11 = rotation[b, 1, 0] * upsampling, rotation[b, 1, 1] * upsampling
-        r20, r21 = rotation[b, 2, 0] * upsampling, rotation[b, 2, 1] * upsampling
         for block in range(_u(0), pixels, _BLOCK):
             size = min(_BLOCK, pixels - block)
+            _place(
+                window,
+                rotation[b],
+                upsampling,
+                kx,
+                ky,
+                block,
+                size,
+                weights,
+                position,
+                corner,
+                sign,
+            )
             for i in range(size):
-                u, v = kx[block + i], ky[block + i]
-                x = r00 * u + r01 * v
-                s = _f(-1.0) if x < 0 else _f(1.0)
-                ix, tx = locate(s * x, window)
-                iy, ty = locate(s * (r10 * u + r11 * v), window)
-                iz, tz = locate(s * (r20 * u + r21 * v), window)
-                keep(wx, i, tx)
-                keep(wy, i, ty)
-                keep(wz, i, tz)
-                sign[i] = s
-                first_plane[i] = np.int32(iz) + np.int32(reach)
-                at = np.int64(np.int32(iy)) * np.int64(row)
-                start[i] = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
+                first_plane[i] = corner[2, i] + np.int32(reach)
+                at = np.int64(corner[1, i]) * np.int64(row)
+                start[i] = _u(at + np.int64(corner[0, i]) * np.int64(point) + origin)
             count = _u(0)
             for i in range(size):
                 if first_plane[i] + width > low and first_plane[i] < high:
@@ -250,8 +281,8 @@ def differentiate(  # type: ignore[no-untyped-def]
     wx, wy, wz, dx, dy, dz = (
         weights[0], weights[1], weights[2], weights[3], weights[4], weights[5],
     )  # fmt: skip
+    position, corner = np.empty((3, _BLOCK), _f), np.empty((3, _BLOCK), np.int32)
     start, sign = np.empty(_BLOCK, _u), np.empty(_BLOCK, _f)
-    position = np.empty((3, _BLOCK), _f)
     # zeros, because idle lanes are multiplied by the zeros of idle lanes and must not hold NaN
     runs = np.zeros((3, _BLOCK * run_stride), _f)
     plain, along_y, along_z = runs[0], runs[1], runs[2]
@@ -262,35 +293,33 @@ def differentiate(  # type: ignore[no-untyped-def]
     turn0, turn1, turn2 = turn[0], turn[1], turn[2]
     none = simd.scale(simd.load(moment, _u(0)), _f(0.0))
     for b in range(first, last):
-        r00, r01 = rotation[b, 0, 0] * upsampling, rotation[b, 0, 1] * upsampling
-        r10, r11 = rotation[b, 1, 0] * upsampling, rotation[b, 1, 1] * upsampling
-        r20, r21 = rotation[b, 2, 0] * upsampling, rotation[b, 2, 1] * upsampling
         tangent0, tangent1, tangent2 = tangent[b, 0], tangent[b, 1], tangent[b, 2]
         torque[b] = 0.0
         for c in range(channels):
             moment[_u(2) * c] = moment[_u(2) * c + _u(1)] = first_moment[b, c]
         for block in range(_u(0), pixels, _BLOCK):
             size = min(_BLOCK, pixels - block)
+            _place(
+                window,
+                rotation[b],
+                upsampling,
+                kx,
+                ky,
+                block,
+                size,
+                weights,
+                position,
+                corner,
+                sign,
+            )
             for i in range(size):
-                u, v = kx[block + i], ky[block + i]
-                x = r00 * u + r01 * v
-                # for x < 0 read the conjugate at the opposite point
-                s = _f(-1.0) if x < 0 else _f(1.0)
-                x, y, z = s * x, s * (r10 * u + r11 * v), s * (r20 * u + r21 * v)
-                ix, tx = locate(x, window)
-                iy, ty = locate(y, window)
-                iz, tz = locate(z, window)
-                keep(wx, i, tx)
-                keep(wy, i, ty)
-                keep(wz, i, tz)
-                keep(dx, i, slope(x, window))
-                keep(dy, i, slope(y, window))
-                keep(dz, i, slope(z, window))
-                sign[i] = s
-                position[0, i], position[1, i], position[2, i] = x, y, z
-                at = np.int64(np.int32(iz)) * np.int64(plane)
-                at += np.int64(np.int32(iy)) * np.int64(row)
-                start[i] = _u(at + np.int64(np.int32(ix)) * np.int64(point) + origin)
+                at = np.int64(corner[2, i]) * np.int64(plane) + np.int64(corner[1, i]) * np.int64(
+                    row
+                )
+                start[i] = _u(at + np.int64(corner[0, i]) * np.int64(point) + origin)
+                keep(dx, i, slope(position[0, i], window))
+                keep(dy, i, slope(position[1, i], window))
+                keep(dz, i, slope(position[2, i], window))
             for i in range(size):
                 if i + ahead < size:
                     for j in range(_u(width * width)):
