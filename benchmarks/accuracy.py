@@ -51,7 +51,7 @@ def without_held_out_scale() -> Iterator[None]:
     """Amplitudes and contrast spread are those of the training particles."""
 
     def unscaled(products: Any, contrast_sd: float, steps: int) -> heldout.HeldOutScale:
-        return heldout.HeldOutScale(np.eye(products.shape[1] - 2), contrast_sd, 0.0)
+        return heldout.HeldOutScale(np.eye(products.shape[1] - 2), contrast_sd)
 
     with mock.patch.object(march, "held_out_scale", unscaled):
         yield

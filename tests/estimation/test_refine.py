@@ -7,7 +7,7 @@ import pytest
 
 from solvar.estimation.gauge import rigid_motions, split_rigid
 from solvar.estimation.level import Level
-from solvar.estimation.refine import PoseState, _derivatives, _e_step, refine_poses
+from solvar.estimation.refine import PoseState, _derivatives, refine_poses
 from solvar.estimation.settings import FitSettings
 from solvar.evaluation import pose_errors
 from solvar.imaging.rotations import from_rotation_vector
@@ -27,8 +27,8 @@ def _log_likelihood(level: Level, prepared, batch, rotation, shift, contrast_sd:
 
     data, ctf, _ = level.images.batch(batch, len(level.disc))
     data = data * centring_phase(level.disc, shift)
-    found, _ = _e_step(
-        level, prepared, batch, np.ascontiguousarray(data), ctf, rotation, contrast_sd, None
+    found, _ = level.e_step(
+        prepared, batch, np.ascontiguousarray(data), ctf, rotation, contrast_sd, None
     )
     return found.log_likelihood
 
@@ -41,7 +41,7 @@ def test_gradient_is_the_derivative_of_the_likelihood_in_all_five_directions(
     prepared = level.projector.prepare(true_columns(level) * 3)
     data, ctf, rotation = level.images.batch(batch, len(level.disc))
     rotation = rotation.astype(np.float64)
-    found, slices = _e_step(level, prepared, batch, data, ctf, rotation, contrast_sd, None)
+    found, slices = level.e_step(prepared, batch, data, ctf, rotation, contrast_sd, None)
     gradient, _ = _derivatives(level, prepared, data, ctf, rotation, found, slices, contrast_sd)
     for d, step in enumerate([0.05] * 3 + [0.003] * 2):
         values = []

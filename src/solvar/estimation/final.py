@@ -6,7 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.em import IncrementalEm
-from solvar.estimation.latents import place_particles, principal_columns, rotated_uncertainty
+from solvar.estimation.latents import (
+    combined,
+    place_particles,
+    principal_columns,
+    rotated_uncertainty,
+    to_columns,
+)
 from solvar.estimation.level import Prior
 from solvar.estimation.march import Context, Model
 from solvar.estimation.model import HalfsetValidation, LowRankModel, Posterior
@@ -36,8 +42,7 @@ def merge(models: list[Model], means: list[Float32], rank: int) -> Float32:
 def leading(columns: Float32, rank: int) -> Float32:
     """The `rank` leading principal columns, eigenvolume · √eigenvalue, of V Vᵀ."""
     eigenvolumes, eigenvalues, _ = principal_columns(columns)
-    scaled = eigenvolumes * np.sqrt(eigenvalues).astype(np.float32)[:, None, None, None]
-    return scaled[:rank]
+    return to_columns(eigenvolumes, eigenvalues)[:rank]
 
 
 def finish(
@@ -51,9 +56,8 @@ def finish(
     """Fit all particles from the merged models, fix axes and scale, place every particle, validate."""
     images = context.images
     contrast_sd = float(np.mean([model.contrast_sd for model in models]))
-    fit, moment = _sweep_all(context, models, means, prior, contrast_sd, plans, progress)
-    amplitude = np.linalg.cholesky(moment)
-    columns = np.tensordot(amplitude.T.astype(np.float32), fit.columns[1:], axes=1)
+    fit, amplitude = _sweep_all(context, models, means, prior, contrast_sd, plans, progress)
+    columns = combined(fit.columns[1:], amplitude)
     eigenvolumes, trained, rotation = principal_columns(crop_volume(columns, images.box))
     eigenvalues, validation = trained, None
     if len(models) == 2:
@@ -113,7 +117,7 @@ def _sweep_all(
     plans: list[LevelPlan],
     progress: Progress,
 ) -> tuple[IncrementalEm, Float64]:
-    """The last levels once more, on all particles; the fit and its mean E[z zᵀ].
+    """The last levels once more, on all particles; the fit, and the factor to unit latent variance.
 
     Before the finest level the columns of both halves take part, so that what one half missed is kept
     until everybody has seen it; then the r leading ones go on.
@@ -135,7 +139,6 @@ def _sweep_all(
             )
             for _ in range(plan.final_sweeps):
                 statistics = fit.sweep(context.rng.permutation(len(fit.batches)), step)
-            amplitude = np.linalg.cholesky(statistics.latent_moment).astype(np.float32)
-            columns = fit.columns.copy()
-            columns[1:] = np.tensordot(amplitude.T, columns[1:], axes=1)
-    return fit, statistics.latent_moment
+            amplitude = np.asarray(np.linalg.cholesky(statistics.latent_moment), dtype=np.float64)
+            columns = np.concatenate([fit.columns[:1], combined(fit.columns[1:], amplitude)])
+    return fit, amplitude

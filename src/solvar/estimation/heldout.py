@@ -41,13 +41,10 @@ class HeldOutScale:
         T with Γ = T Tᵀ: columns V T have unit latent variance on new particles.
     contrast_sd : float
         Spread of the contrasts on new particles.
-    log_likelihood : float
-        Mean per particle.
     """
 
     factor: Float64
     contrast_sd: float
-    log_likelihood: float
 
 
 def gram_matrices(level: Level, columns: Float32, index: Int64) -> Float64:
@@ -86,7 +83,7 @@ def held_out_scale(products: Float64, contrast_sd: float, steps: int) -> HeldOut
         if contrast_sd > 0:
             variance = np.mean(found.contrast_square - 2 * found.contrast + 1)
             contrast_sd = max(float(np.sqrt(variance)), _SMALLEST_CONTRAST_SD)
-    return HeldOutScale(factor, contrast_sd, float(found.log_likelihood.mean()))
+    return HeldOutScale(factor, contrast_sd)
 
 
 def _lengthened_root(moment: Float64, explained: Float64) -> Float64:

@@ -15,6 +15,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 _CHUNK = 512
+_SMALLEST_EIGENVALUE = 1e-30
 
 
 def principal_columns(columns: Float32) -> tuple[Float32, Float64, Float64]:
@@ -37,6 +38,17 @@ def principal_columns(columns: Float32) -> tuple[Float32, Float64, Float64]:
     sign = np.where(np.sum(axes**3, axis=1) < 0, -1.0, 1.0)
     eigenvolumes = (axes * sign[:, None]).reshape(columns.shape)
     return eigenvolumes.astype(np.float32), value, rotation * sign
+
+
+def combined(columns: Float32, factor: Float64) -> Float32:
+    """Columns V·factor of V (r, L, L, L) and a factor (r, m), (m, L, L, L)."""
+    return np.tensordot(factor.T.astype(np.float32), columns, axes=1)
+
+
+def to_columns(eigenvolumes: Float32, eigenvalues: Float64) -> Float32:
+    """Columns eigenvolume · √eigenvalue, (r, L, L, L)."""
+    deviation = np.sqrt(np.maximum(eigenvalues, _SMALLEST_EIGENVALUE)).astype(np.float32)
+    return eigenvolumes * deviation[:, None, None, None]
 
 
 def place_particles(
@@ -62,9 +74,8 @@ def place_particles(
     excess : Uncertainty or None
         Of the columns [mean | √eigenvalue·eigenvolume], whose particles these are.
     """
-    deviation = np.sqrt(np.maximum(eigenvalues, 1e-30))
-    scaled = eigenvolumes * deviation[:, None, None, None].astype(np.float32)
-    scaled = crop_volume(scaled, level.box)
+    deviation = np.sqrt(np.maximum(eigenvalues, _SMALLEST_EIGENVALUE))
+    scaled = crop_volume(to_columns(eigenvolumes, eigenvalues), level.box)
     prepared = level.projector.prepare(np.concatenate([mean[None], scaled]))
     count, rank = len(level.index), len(eigenvalues)
     z, precision = np.empty((count, rank)), np.empty((count, rank, rank))

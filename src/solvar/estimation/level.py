@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -91,10 +92,6 @@ class Level:
     ----------
     box : int
         Edge of the level's volumes.
-    information : (box, box, box//2 + 1) float32
-        D(k), see `sampling_information`.
-    shell_information : (k_c + 1,) float64
-        Its shell means.
     support : float
         Mean square of the mask: the share of the grid's degrees of freedom that is in use.
     """
@@ -122,9 +119,17 @@ class Level:
             device=settings.device,
             team=team,
         )
-        self.information = sampling_information(images, index, self.box, k_c, team)
-        self.shell_information = shell_mean(self.information, self.box, k_c + 1)
         self._shell = np.minimum(volume_shells(self.box), k_c + 1)
+
+    @cached_property
+    def information(self) -> Float32:
+        """D(k) on the rfftn grid; not every level needs it."""
+        return sampling_information(self.images, self.index, self.box, self.k_c, self.team)
+
+    @cached_property
+    def shell_information(self) -> Float64:
+        """Shell means of D."""
+        return shell_mean(self.information, self.box, self.k_c + 1)
 
     def posterior(
         self, prepared: Any, batch: Int64, contrast_sd: float, excess: Uncertainty | None
@@ -141,11 +146,25 @@ class Level:
             Of W, when the batch took part in fitting it; None for particles that did not.
         """
         data, ctf, rotation = self.images.batch(batch, len(self.disc))
-        slices = self.projector.project(prepared, rotation, ctf)
+        found, slices = self.e_step(prepared, batch, data, ctf, rotation, contrast_sd, excess)
+        return found, ImagePlane(slices, data, ctf, rotation)
+
+    def e_step(
+        self,
+        prepared: Any,
+        batch: Int64,
+        data: Complex64,
+        ctf: Float32,
+        rotation: Float32 | Float64,
+        contrast_sd: float,
+        excess: Uncertainty | None,
+    ) -> tuple[ImagePosterior, Complex64]:
+        """Posterior and slices of a batch at given data and rotations, which may be trial ones."""
+        slices = self.projector.project(prepared, rotation.astype(np.float32, copy=False), ctf)
         products = gram(slices, data, self.team)
         if excess is not None:
             excess.add_to(products, self.images.ctf_power[batch, : self.k_c + 1])
-        return image_posterior(products, contrast_sd), ImagePlane(slices, data, ctf, rotation)
+        return image_posterior(products, contrast_sd), slices
 
     def expand(self, per_shell: Float64) -> Float32:
         """Values per shell on the rfftn grid; inf beyond k_c."""

@@ -7,7 +7,7 @@ half-sets there is one model, which keeps the prior of the mean.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.em import IncrementalEm, SweepStatistics
 from solvar.estimation.gauge import give_motion_to_poses
-from solvar.estimation.heldout import HeldOutScale, gram_matrices, held_out_scale
-from solvar.estimation.latents import rotated_uncertainty
+from solvar.estimation.heldout import gram_matrices, held_out_scale
+from solvar.estimation.latents import combined, rotated_uncertainty
 from solvar.estimation.level import Level, Prior
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.mean import MeanProblem, fourier_filter
@@ -57,13 +57,7 @@ class Model:
         Mean on the full grid, the start of every level.
     columns : (1 + r, l, l, l) float32 or None
         W = [μ | V] on the grid of the last level, scaled to unit latent variance.
-    second : (1 + r, 1 + r) float64
-        Mean second moment of the coefficients.
     contrast_sd : float
-    scale : HeldOutScale or None
-        What the witnesses said at the last level.
-    moment : (r, r) float64
-        Mean E[z zᵀ] of its own particles at the last level, before it was rescaled.
     factor : (r, r) float64 or None
         What the columns of the last fit were multiplied by.
     """
@@ -72,10 +66,7 @@ class Model:
     witnesses: Int64
     mean: Float32
     columns: Float32 | None
-    second: Float64
     contrast_sd: float
-    scale: HeldOutScale | None = None
-    moment: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
     factor: Float64 | None = None
 
 
@@ -98,14 +89,11 @@ class Context:
 def new_models(halves: list[Int64], means: list[Float32], settings: FitSettings) -> list[Model]:
     """Models that know their mean alone: one a half, or one of everybody without half-sets."""
     sd = _START_CONTRAST_SD if settings.refine_contrast else 0.0
-    second = np.eye(1 + settings.rank)
     if settings.halfsets:
-        return [
-            Model(halves[h], halves[1 - h], means[h], None, second, sd) for h in range(len(halves))
-        ]
+        return [Model(halves[h], halves[1 - h], means[h], None, sd) for h in (0, 1)]
     everybody = np.sort(np.concatenate(halves))
     mean = np.asarray(np.mean(means, axis=0), dtype=np.float32)
-    return [Model(everybody, everybody[:0], mean, None, second, sd)]
+    return [Model(everybody, everybody[:0], mean, None, sd)]
 
 
 def climb(
@@ -197,7 +185,7 @@ def _start(context: Context, level: Level, model: Model, prior: Prior) -> Increm
     return IncrementalEm(
         level,
         np.concatenate([mean[None], columns]),
-        model.second,
+        np.eye(1 + len(columns)),  # a model's columns are scaled to unit latent variance
         prior,
         model.contrast_sd,
         split_batches(model.index, context.settings.batch_size, context.rng),
@@ -267,21 +255,11 @@ def _rescaled(
         scale = held_out_scale(products, fit.contrast_sd, _SCALE_STEPS)
         factor, contrast_sd = scale.factor, scale.contrast_sd
     else:
-        scale = None
         factor = np.linalg.cholesky(statistics.latent_moment).astype(np.float64)
         refined = np.sqrt(statistics.contrast_variance)
         contrast_sd = float(refined) if context.settings.refine_contrast else 0.0
-    columns = fit.columns.copy()
-    columns[1:] = np.tensordot(factor.T.astype(np.float32), columns[1:], axes=1)
-    return replace(
-        model,
-        columns=columns,
-        second=np.eye(len(columns)),
-        contrast_sd=contrast_sd,
-        scale=scale,
-        moment=statistics.latent_moment,
-        factor=factor,
-    )
+    columns = np.concatenate([fit.columns[:1], combined(fit.columns[1:], factor)])
+    return replace(model, columns=columns, contrast_sd=contrast_sd, factor=factor)
 
 
 def _renewed(prior: Prior, fits: list[IncrementalEm], statistics: list[SweepStatistics]) -> Prior:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from solvar.estimation.cache import WhitenedImages, centring_phase
 from solvar.estimation.kernels import gram, residual_in_place
 from solvar.estimation.level import Level, Uncertainty
-from solvar.estimation.likelihood import ImagePosterior, image_posterior
+from solvar.estimation.likelihood import ImagePosterior
 from solvar.estimation.model import PoseRefinement
 from solvar.imaging.rotations import from_rotation_vector, to_rotation_vector
 from solvar.particles import ParticleSet, Poses
@@ -101,8 +101,7 @@ class PoseState:
 
     def offset(self, index: Int64) -> Float64:
         """(ω, t) of the corrections so far, (B, 5)."""
-        turn = self.rotation[index] @ self.start[index].transpose(0, 2, 1)
-        return np.concatenate([to_rotation_vector(turn), self.shift[index]], axis=1)
+        return _offset_of(self.rotation[index], self.start[index], self.shift[index])
 
     def report(
         self, particles: ParticleSet, images: WhitenedImages
@@ -167,7 +166,7 @@ def _step(
     """Try a step for a batch, keep what helps; the steps that were taken, (B, 5)."""
     data, ctf, _ = level.images.batch(batch, len(level.disc))
     rotation = state.rotation[batch]
-    found, slices = _e_step(level, prepared, batch, data, ctf, rotation, contrast_sd, excess)
+    found, slices = level.e_step(prepared, batch, data, ctf, rotation, contrast_sd, excess)
     gradient, curvature = _derivatives(
         level, prepared, data, ctf, rotation, found, slices, contrast_sd
     )
@@ -180,7 +179,7 @@ def _step(
     trial = from_rotation_vector(step[:, :3]) @ rotation
     moved_data = centring_phase(level.disc, step[:, 3:])
     moved_data *= data
-    after, _ = _e_step(level, prepared, batch, moved_data, ctf, trial, contrast_sd, excess)
+    after, _ = level.e_step(prepared, batch, moved_data, ctf, trial, contrast_sd, excess)
     moved = _offset_of(trial, state.start[batch], state.shift[batch] + step[:, 3:])
     gain = after.log_likelihood - found.log_likelihood
     gain += state.log_prior(moved) - state.log_prior(offset)
@@ -192,24 +191,6 @@ def _step(
         state.damping[batch] * np.where(accepted, _LESS, _MORE), 1e-3, 1e3
     )
     return step * accepted[:, None]
-
-
-def _e_step(
-    level: Level,
-    prepared: object,
-    batch: Int64,
-    data: Complex64,
-    ctf: Float32,
-    rotation: Float64,
-    contrast_sd: float,
-    excess: Uncertainty | None,
-) -> tuple[ImagePosterior, Complex64]:
-    """Posterior and slices of a batch at given rotations and centred data."""
-    slices = level.projector.project(prepared, rotation.astype(np.float32), ctf)
-    products = gram(slices, data, level.team)
-    if excess is not None:
-        excess.add_to(products, level.images.ctf_power[batch, : level.k_c + 1])
-    return image_posterior(products, contrast_sd), slices
 
 
 def _derivatives(

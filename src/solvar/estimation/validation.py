@@ -11,7 +11,7 @@ from solvar.estimation.heldout import (
     is_beyond_chance,
     transformed,
 )
-from solvar.estimation.latents import principal_columns
+from solvar.estimation.latents import combined, principal_columns, to_columns
 from solvar.estimation.level import Level
 from solvar.estimation.march import Model
 from solvar.estimation.model import HalfsetValidation
@@ -50,8 +50,7 @@ def validate_halves(
         Box size × pixel size.
     """
     first, second = (model.columns[1:] for model in models if model.columns is not None)
-    scaled = eigenvolumes * np.sqrt(eigenvalues).astype(np.float32)[:, None, None, None]
-    target = crop_volume(scaled, first.shape[-1])
+    target = crop_volume(to_columns(eigenvolumes, eigenvalues), first.shape[-1])
     views = [_aligned(columns, target) for columns in (first, second)]
     component = np.stack([mean_fsc(a, b, shells) for a, b in zip(*views, strict=True)])
     agreement = [
@@ -74,7 +73,7 @@ def _aligned(columns: Float32, target: Float32) -> Float32:
     """A half's columns rotated onto the final ones: orthogonal Procrustes, r(r-1)/2 numbers."""
     overlap = np.tensordot(target, columns, axes=((1, 2, 3), (1, 2, 3))).astype(np.float64)
     left, _, right = np.linalg.svd(overlap)
-    return np.tensordot((left @ right).astype(np.float32), columns, axes=1)
+    return combined(columns, (left @ right).T)
 
 
 def reliable_components(models: list[Model], levels: list[Level]) -> NDArray[np.bool_]:
