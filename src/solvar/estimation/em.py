@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from solvar.estimation.kernels import residual_in_place
 from solvar.estimation.level import Level, Prior, Uncertainty
 from solvar.estimation.likelihood import ImagePosterior, joined
+from solvar.estimation.rigid import PoseSlack
 from solvar.progress import Step
 
 Complex64 = NDArray[np.complex64]
@@ -80,8 +81,10 @@ class IncrementalEm:
         prior: Prior,
         contrast_sd: float,
         batches: list[Int64],
+        slack: PoseSlack | None = None,
     ) -> None:
         self.level, self.columns, self.batches = level, columns, batches
+        self.slack = slack
         self.contrast_sd = contrast_sd
         self.metric = Metric(level, prior)
         # until a batch has been visited it votes for the start
@@ -90,6 +93,7 @@ class IncrementalEm:
         self._targets = [start.copy() for _ in batches]
         self._total = start * np.float32(len(batches))
         self._seconds = [second * share for _ in batches]
+        self._crosses = [np.zeros((6, len(columns) - 1)) for _ in batches]
 
     @property
     def second(self) -> Float64:
@@ -103,13 +107,36 @@ class IncrementalEm:
         for b in order:
             tally.add(self._visit(int(b), uncertainty))
             step.advance(len(self.batches[b]))
+        if self.slack is not None:
+            self._take_rigid_motion_back(self.slack)
         return tally.statistics()
+
+    def _take_rigid_motion_back(self, slack: PoseSlack) -> None:
+        """Give rigid motion that goes with the latents to the columns: pose errors know no latents.
+
+        A rotation that depends on the latents can be written into V or into the poses, and no image tells.
+        But the errors of the input poses are as likely in one shape as in another, so the part of δ that
+        regresses on ζ is motion of the molecule (parameter expansion, Liu, Rubin & Wu 1998).
+        """
+        second = self.second[1:, 1:]
+        rate = np.linalg.solve(second, np.sum(self._crosses, axis=0).T)
+        change = np.zeros_like(self.columns)
+        motions = slack.columns(self.columns[0])
+        change[1:] = np.tensordot(rate.astype(np.float32), motions, axes=1) * self.level.mask
+        self.columns = self.columns + change
+        spectrum = self.level.spectrum(change)
+        for b, (target, moment) in enumerate(zip(self._targets, self._seconds, strict=True)):
+            moved = self.metric.apply_data(spectrum, moment)
+            target += moved
+            self._total += moved
+            self._crosses[b] -= (moment[1:, 1:] @ rate).T
 
     def _visit(self, b: int, uncertainty: Uncertainty) -> ImagePosterior:
         level = self.level
-        gradient, found = batch_gradient(
-            level, self.columns, self.batches[b], self.contrast_sd, uncertainty
+        gradient, found, cross = batch_gradient(
+            level, self.columns, self.batches[b], self.contrast_sd, uncertainty, self.slack
         )
+        self._crosses[b] = cross / len(level.index)
         current = level.spectrum(self.columns)
         self._seconds[b] = found.second.sum(axis=0) / len(level.index)
         target = self.metric.apply_data(current, self._seconds[b])
@@ -127,22 +154,31 @@ def batch_gradient(
     batch: Int64,
     contrast_sd: float,
     uncertainty: Uncertainty | None,
-) -> tuple[Float32, ImagePosterior]:
+    slack: PoseSlack | None = None,
+) -> tuple[Float32, ImagePosterior, Float64]:
     """Gradient (1 + r, L, L, L) of -Σ log-likelihood of a batch in the columns, and its posterior.
 
     By Fisher's identity it is the gradient of the expected complete-data log-likelihood. Slices are held for
     a thousand images at a time, so that memory does not grow with the batch.
     """
-    prepared = level.projector.prepare(columns)
+    everything = columns
+    if slack is not None:
+        everything = np.concatenate([columns, slack.columns(columns[0])])
+    prepared = level.projector.prepare(everything)
     accumulator = level.projector.zeros(len(columns))
     parts = []
+    rank = len(columns) - 1
+    total = np.zeros((6, rank))
     for first in range(0, len(batch), _CHUNK):
         some = batch[first : first + _CHUNK]
-        found, plane = level.posterior(prepared, some, contrast_sd, uncertainty)
-        residual_in_place(plane.slices, plane.data, found.second, found.first, level.team)
-        level.projector.scatter(plane.slices, plane.rotation, plane.ctf, accumulator)
+        found, plane = level.posterior(prepared, some, contrast_sd, uncertainty, slack)
+        residual_in_place(plane.slices, plane.data, plane.mixing, found.first, level.team)
+        level.projector.scatter(plane.slices[:, : len(columns)], plane.rotation, plane.ctf, accumulator)
         parts.append(found)
-    return level.projector.collect(accumulator), joined(parts)
+        if slack is not None:
+            total += plane.mixing[:, rank + 1 :, 1:].sum(axis=0)
+            total -= slack.centre[some].T @ found.first[:, 1:]
+    return level.projector.collect(accumulator), joined(parts), total
 
 
 class Metric:

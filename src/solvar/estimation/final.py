@@ -134,8 +134,15 @@ def _sweep_all(
             kept = columns[1:] if plan is not plans[-1] else leading(columns[1:], rank)
             columns = np.concatenate([crop_volume(v, level.box) for v in (mean, kept)])
             batches = split_batches(everybody, context.settings.batch_size, context.rng)
+            slack = context.poses.slack() if context.poses else None
             fit = IncrementalEm(
-                level, columns * level.mask, np.eye(len(columns)), prior, contrast_sd, batches
+                level,
+                columns * level.mask,
+                np.eye(len(columns)),
+                prior,
+                contrast_sd,
+                batches,
+                slack,
             )
             for _ in range(plan.final_sweeps):
                 statistics = fit.sweep(context.rng.permutation(len(fit.batches)), step)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.level import Level, Uncertainty
 from solvar.estimation.refine import PoseState
+from solvar.estimation.rigid import rigid_motions
 from solvar.imaging.rotations import from_rotation_vector
 
 Float32 = NDArray[np.float32]
@@ -23,29 +24,6 @@ Float64 = NDArray[np.float64]
 
 _CHUNK = 512
 _MOSTLY_RIGID = 0.8
-
-
-def rigid_motions(volume: Float32) -> Float64:
-    """First-order changes of a volume (L, L, L) by rotations about x, y, z and shifts along them.
-
-    Returns
-    -------
-    (6, L, L, L) float64
-        Per radian and per box length; the change of v under a displacement u(r) is -u·∇v.
-    """
-    import scipy.fft
-
-    box = len(volume)
-    spectrum = scipy.fft.rfftn(volume.astype(np.float64))
-    full, half = scipy.fft.fftfreq(box, 1 / box), np.arange(box // 2 + 1.0)
-    full[np.abs(full) == box / 2], half[half == box / 2] = 0, 0  # Nyquist has no derivative
-    waves = (half, full[:, None], full[:, None, None])
-    # derivatives along x, y, z per box length
-    gx, gy, gz = (scipy.fft.irfftn(2j * np.pi * wave * spectrum, s=volume.shape) for wave in waves)
-    axis = (np.arange(box) - box // 2) / box
-    x, y, z = axis, axis[:, None], axis[:, None, None]
-    turns = [z * gy - y * gz, x * gz - z * gx, y * gx - x * gy]
-    return np.stack([*turns, -gx, -gy, -gz])
 
 
 def split_rigid(mean: Float32, columns: Float32) -> tuple[Float32, Float64]:

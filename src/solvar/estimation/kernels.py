@@ -42,7 +42,7 @@ def _gram(slices, image, out, first, last):  # type: ignore[no-untyped-def]
 
 @numba.njit(**OPTIONS)
 def _residual(slices, image, second, first_moment, first, last):  # type: ignore[no-untyped-def]
-    channels, length = slices.shape[1], slices.shape[2]
+    channels, length, kept = slices.shape[1], slices.shape[2], second.shape[2]
     block = np.empty((channels, _BLOCK), np.float32)
     for b in range(first, last):
         for start in range(0, length, _BLOCK):
@@ -50,14 +50,14 @@ def _residual(slices, image, second, first_moment, first, last):  # type: ignore
             for j in range(channels):
                 for p in range(size):
                     block[j, p] = slices[b, j, start + p]
-            for i in range(channels):
+            for i in range(kept):
                 target = slices[b, i, start : start + size]
                 data = image[b, start : start + size]
                 moment = -first_moment[b, i]
                 for p in range(size):
                     target[p] = moment * data[p]
                 for j in range(channels):
-                    factor, source = second[b, i, j], block[j]
+                    factor, source = second[b, j, i], block[j]
                     for p in range(size):
                         target[p] += factor * source[p]
 

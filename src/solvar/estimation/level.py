@@ -13,6 +13,7 @@ from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.information import sampling_information, shell_mean
 from solvar.estimation.kernels import gram
 from solvar.estimation.likelihood import ImagePosterior, image_posterior
+from solvar.estimation.rigid import PoseSlack, eliminate
 from solvar.estimation.settings import FitSettings
 from solvar.imaging.fourier import volume_shells
 from solvar.imaging.masks import resample_mask
@@ -74,9 +75,20 @@ class Uncertainty:
 
 @dataclass(frozen=True, eq=False)
 class ImagePlane:
-    """A batch as the M-step needs it: slices (B, 1+r, n), data and CTF (B, n), rotation (B, 3, 3)."""
+    """A batch as the M-step needs it.
+
+    Attributes
+    ----------
+    slices : (B, C, n)
+        Of all columns, those of a `PoseSlack` last.
+    mixing : (B, C, 1 + r)
+        E[ζ_all ζᵀ]: second moments of all coefficients with those of W = [μ | V].
+    data, ctf : (B, n)
+    rotation : (B, 3, 3)
+    """
 
     slices: Complex64
+    mixing: Float64
     data: Complex64
     ctf: Float32
     rotation: Float32
@@ -132,7 +144,12 @@ class Level:
         return shell_mean(self.information, self.box, self.k_c + 1)
 
     def posterior(
-        self, prepared: Any, batch: Int64, contrast_sd: float, excess: Uncertainty | None
+        self,
+        prepared: Any,
+        batch: Int64,
+        contrast_sd: float,
+        excess: Uncertainty | None,
+        slack: PoseSlack | None = None,
     ) -> tuple[ImagePosterior, ImagePlane]:
         """E-step of a batch.
 
@@ -146,8 +163,18 @@ class Level:
             Of W, when the batch took part in fitting it; None for particles that did not.
         """
         data, ctf, rotation = self.images.batch(batch, len(self.disc))
-        found, slices = self.e_step(prepared, batch, data, ctf, rotation, contrast_sd, excess)
-        return found, ImagePlane(slices, data, ctf, rotation)
+        slices = self.projector.project(prepared, rotation, ctf)
+        products = gram(slices, data, self.team)
+        if slack is not None:
+            products, elimination = eliminate(products, slack.centre[batch])
+        if excess is not None:
+            excess.add_to(products, self.images.ctf_power[batch, : self.k_c + 1])
+        found = image_posterior(products, contrast_sd)
+        mixing = found.second
+        if slack is not None:
+            cross = elimination.cross_moment(found.first, found.second)
+            mixing = np.concatenate([mixing, cross], axis=1)
+        return found, ImagePlane(slices, mixing, data, ctf, rotation)
 
     def e_step(
         self,

@@ -189,6 +189,7 @@ def _start(context: Context, level: Level, model: Model, prior: Prior) -> Increm
         prior,
         model.contrast_sd,
         split_batches(model.index, context.settings.batch_size, context.rng),
+        context.poses.slack() if context.poses else None,
     )
 
 
@@ -241,7 +242,7 @@ def _judge(
         if len(sample) == 0:
             judged.append(own.log_likelihood)
             continue
-        products = gram_matrices(fit.level, fit.columns, sample)
+        products = gram_matrices(fit.level, fit.columns, sample, fit.slack)
         judged.append(float(image_posterior(products, fit.contrast_sd).log_likelihood.mean()))
     return float(np.mean(judged))
 
@@ -251,7 +252,7 @@ def _rescaled(
 ) -> Model:
     """The fitted model with columns scaled to unit latent variance, by its witnesses if it has any."""
     if len(model.witnesses):
-        products = gram_matrices(fit.level, fit.columns, model.witnesses)
+        products = gram_matrices(fit.level, fit.columns, model.witnesses, fit.slack)
         scale = held_out_scale(products, fit.contrast_sd, _SCALE_STEPS)
         factor, contrast_sd = scale.factor, scale.contrast_sd
     else:

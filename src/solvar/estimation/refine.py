@@ -23,6 +23,7 @@ from solvar.estimation.kernels import gram, residual_in_place
 from solvar.estimation.level import Level, Uncertainty
 from solvar.estimation.likelihood import ImagePosterior
 from solvar.estimation.model import PoseRefinement
+from solvar.estimation.rigid import PoseSlack
 from solvar.imaging.rotations import from_rotation_vector, to_rotation_vector
 from solvar.particles import ParticleSet, Poses
 from solvar.progress import Step
@@ -117,6 +118,14 @@ class PoseState:
             prior_shift_angstrom=float(self.spread[1] * extent),
         )
         return replace(particles, poses=Poses(self.rotation, shift)), refinement
+
+    def slack(self) -> PoseSlack:
+        """What the poses may be off by from where they are now."""
+        turn = _offset_of(self.rotation, self.start, self.shift)
+        spread = self.spread[[0, 0, 0, 1, 1, 1]]
+        # a volume moved by T moves images by (Rᵀ T)_xy, which shifts t compensate
+        back = np.einsum("nij,nj->ni", self.rotation[:, :, :2], turn[:, 3:])
+        return PoseSlack(spread, np.concatenate([turn[:, :3], back], axis=1) / spread)
 
     def log_prior(self, offset: Float64) -> Float64:
         """Log density of corrections (B, 5), up to a constant."""
