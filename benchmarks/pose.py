@@ -27,6 +27,8 @@ from solvar.threads import ThreadTeam, available_cores
 BOX, K_C, BATCH = 64, 31, 500
 RANKS = (4, 10)
 CONTRAST_SD = 0.15
+# as many as the main job takes in a turn
+STEPS = 3
 BUDGET = 3.0
 
 
@@ -64,7 +66,7 @@ def measure(rank: int, team: ThreadTeam, turns: int) -> dict[str, float]:
 
     def refine() -> None:
         with SilentProgress().step("", BATCH) as step:
-            refine_poses(level, columns, CONTRAST_SD, None, state, step)
+            refine_poses(level, columns, CONTRAST_SD, None, state, STEPS, step)
 
     def differentiate() -> None:
         projector.differentiate(prepared, rotation, images.ctf, found.first, plane.slices)
@@ -97,7 +99,7 @@ def main() -> None:
             for rank in RANKS:
                 ms = measure(rank, team, turns)
                 # the transform of the columns is done once for any number of images
-                ms["pass"] -= ms["prepare"]
+                ms["pass"] = (ms["pass"] - ms["prepare"]) / STEPS
                 ratio = ms["pass"] / ms["E-step"]
                 print(
                     f"rank {rank:2}, {threads} thread(s): project {ms['project']:6.1f}   "

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.kernels import residual_in_place
+from solvar.estimation.gauge import rigid_rate
+from solvar.estimation.kernels import residual
 from solvar.estimation.level import Level, Prior, Uncertainty
 from solvar.estimation.likelihood import ImagePosterior, joined
-from solvar.estimation.rigid import PoseSlack
+from solvar.estimation.rigid import MOTIONS, PoseSlack, with_slack
 from solvar.progress import Step
 
 Complex64 = NDArray[np.complex64]
@@ -71,6 +72,8 @@ class IncrementalEm:
         Prior spread of the contrasts.
     batches : list of index arrays
         A partition of the level's particles.
+    slack : PoseSlack, optional
+        What the poses may be off by; without it they are taken as they are.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class IncrementalEm:
         self._targets = [start.copy() for _ in batches]
         self._total = start * np.float32(len(batches))
         self._seconds = [second * share for _ in batches]
-        self._crosses = [np.zeros((6, len(columns) - 1)) for _ in batches]
+        self._crosses = [np.zeros((MOTIONS, len(columns) - 1)) for _ in batches]
 
     @property
     def second(self) -> Float64:
@@ -108,28 +111,22 @@ class IncrementalEm:
             tally.add(self._visit(int(b), uncertainty))
             step.advance(len(self.batches[b]))
         if self.slack is not None:
-            self._take_rigid_motion_back(self.slack)
+            self._fix_gauge(self.slack)
         return tally.statistics()
 
-    def _take_rigid_motion_back(self, slack: PoseSlack) -> None:
-        """Give rigid motion that goes with the latents to the columns: pose errors know no latents.
-
-        A rotation that depends on the latents can be written into V or into the poses, and no image tells.
-        But the errors of the input poses are as likely in one shape as in another, so the part of δ that
-        regresses on ζ is motion of the molecule (parameter expansion, Liu, Rubin & Wu 1998).
-        """
-        second = self.second[1:, 1:]
-        rate = np.linalg.solve(second, np.sum(self._crosses, axis=0).T)
+    def _fix_gauge(self, slack: PoseSlack) -> None:
+        """Move rigid motion between V and δ as `gauge.py` says; W ζ + T δ stays what it is."""
+        rate = rigid_rate(self.columns, slack, self.second[1:, 1:], np.sum(self._crosses, axis=0))
+        motions = slack.columns(self.columns[0]) * self.level.mask
         change = np.zeros_like(self.columns)
-        motions = slack.columns(self.columns[0])
-        change[1:] = np.tensordot(rate.astype(np.float32), motions, axes=1) * self.level.mask
+        change[1:] = np.tensordot(rate.T.astype(np.float32), motions, axes=1)
         self.columns = self.columns + change
         spectrum = self.level.spectrum(change)
-        for b, (target, moment) in enumerate(zip(self._targets, self._seconds, strict=True)):
-            moved = self.metric.apply_data(spectrum, moment)
+        for target, second, cross in zip(self._targets, self._seconds, self._crosses, strict=True):
+            moved = self.metric.apply_data(spectrum, second)
             target += moved
             self._total += moved
-            self._crosses[b] -= (moment[1:, 1:] @ rate).T
+            cross -= rate @ second[1:, 1:]
 
     def _visit(self, b: int, uncertainty: Uncertainty) -> ImagePosterior:
         level = self.level
@@ -156,29 +153,33 @@ def batch_gradient(
     uncertainty: Uncertainty | None,
     slack: PoseSlack | None = None,
 ) -> tuple[Float32, ImagePosterior, Float64]:
-    """Gradient (1 + r, L, L, L) of -Σ log-likelihood of a batch in the columns, and its posterior.
+    """Gradient of -Σ log-likelihood of a batch in the columns, and the posterior.
 
     By Fisher's identity it is the gradient of the expected complete-data log-likelihood. Slices are held for
     a thousand images at a time, so that memory does not grow with the batch.
+
+    Returns
+    -------
+    (1 + r, L, L, L) float32
+    ImagePosterior
+    (6, r) float64
+        Σ E[(δ - centre) ζᵀ] of the slack with the coefficients of V; 0 without slack.
     """
-    everything = columns
-    if slack is not None:
-        everything = np.concatenate([columns, slack.columns(columns[0])])
-    prepared = level.projector.prepare(everything)
-    accumulator = level.projector.zeros(len(columns))
-    parts = []
-    rank = len(columns) - 1
-    total = np.zeros((6, rank))
+    prepared = level.projector.prepare(with_slack(columns, slack))
+    fitted = len(columns)
+    accumulator = level.projector.zeros(fitted)
+    parts, cross = [], np.zeros((MOTIONS, fitted - 1))
     for first in range(0, len(batch), _CHUNK):
         some = batch[first : first + _CHUNK]
         found, plane = level.posterior(prepared, some, contrast_sd, uncertainty, slack)
-        residual_in_place(plane.slices, plane.data, plane.mixing, found.first, level.team)
-        level.projector.scatter(plane.slices[:, : len(columns)], plane.rotation, plane.ctf, accumulator)
+        residuals = level.room("residual", (len(some), fitted, len(level.disc)))
+        residual(plane.slices, plane.data, plane.mixing, found.first, level.team, out=residuals)
+        level.projector.scatter(residuals, plane.rotation, plane.ctf, accumulator)
         parts.append(found)
         if slack is not None:
-            total += plane.mixing[:, rank + 1 :, 1:].sum(axis=0)
-            total -= slack.centre[some].T @ found.first[:, 1:]
-    return level.projector.collect(accumulator), joined(parts), total
+            cross += plane.mixing[:, fitted:, 1:].sum(axis=0)
+            cross -= slack.centre[some].T @ found.first[:, 1:]
+    return level.projector.collect(accumulator), joined(parts), cross
 
 
 class Metric:

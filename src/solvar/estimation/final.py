@@ -63,7 +63,7 @@ def finish(
     if len(models) == 2:
         with progress.step("Judging components by the other half", len(images)) as step:
             levels = [context.level(model.index, images.disc.k_c) for model in models]
-            reliable = reliable_components(models, levels)
+            reliable = reliable_components(models, levels, fit.slack)
             step.advance(len(images))
         eigenvalues = balanced_eigenvalues(
             trained, held_out_eigenvalues(models, images.box), reliable
@@ -86,6 +86,7 @@ def finish(
             eigenvalues,
             contrast_sd,
             rotated_uncertainty(fit, amplitude @ rotation @ scale),
+            fit.slack,
             step,
         )
     mean = crop_volume(fit.columns[0], images.box)

@@ -16,6 +16,7 @@ import numpy as np
 from solvar.errors import InputError
 from solvar.estimation.clock import StageClock
 from solvar.estimation.final import finish
+from solvar.estimation.gauge import poses_follow_shape
 from solvar.estimation.level import Prior
 from solvar.estimation.march import Context, climb, new_models
 from solvar.estimation.model import Fit
@@ -72,10 +73,14 @@ def _fit(
         invert = should_invert(settings.density, means, mask)
         if invert:
             turn_sign(images, means)
+        if poses is not None:
+            poses.follows_shape = poses_follow_shape(
+                lambda k: [context.level(half, k) for half in halves], means, images.disc.k_c
+            )
         step.advance()
 
     with clock.stage("eigenvolumes"):
-        plans = plan_levels(images.disc.k_c)
+        plans = plan_levels(images.disc.k_c, 5 if poses else 8)
         models, prior = new_models(halves, means, settings), Prior(precision, precision)
         for plan in plans:
             models, prior = climb(context, models, prior, plan, history, progress)

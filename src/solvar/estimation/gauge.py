@@ -1,77 +1,105 @@
 """What is motion of the molecule and what is motion of its pose.
 
-Where poses are off, the first columns of V are rigid motions of the mean: turning a particle explains
-its image better, and V is free to do it. The likelihood alone cannot tell such a column from a molecule
-that turns. Here a direction of the latents whose variance is nearly all rigid is taken for pose error:
-its rigid motion goes to the poses of the particles, each by its own latents, and the column is free
-again. A true motion of one domain against another stays: at most a third of its variance is rigid (0.31
-for the built-in hinge about a body that is held, 0.01 for adenylate kinase). Taking rigid motion out of
-every column turned the hinge's poses away from the truth.
+A rotation that depends on the latents can be written into V or into the poses: no image tells. What the
+columns V should hold follows from where the input poses come from.
+
+Poses that know nothing of the particle's shape, such as those of another experiment or of a simulation, are
+wrong by as much in one shape as in another. What pose errors seem to owe to the latents is then motion of the
+molecule, and goes to V (parameter expansion: Liu, Rubin & Wu 1998).
+
+A refinement against a rigid mean turns every shape to fit that mean, so its errors do depend on the shape. V is
+then kept free of rigid motions of the mean (the frame of Eckart 1935), and poses take them over.
+
+The two kinds are told apart by the score: the gradient g of a rigid mean's likelihood in the rotation of a
+particle. At a pose that was chosen without this image gᵀH⁻¹g has expectation 3 or more, from the noise alone. If
+it is smaller, the poses were fitted to these images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.level import Level, Uncertainty
-from solvar.estimation.refine import PoseState
-from solvar.estimation.rigid import rigid_motions
-from solvar.imaging.rotations import from_rotation_vector
+from solvar.estimation.kernels import gram
+from solvar.estimation.level import Level
+from solvar.estimation.refine import derivatives
+from solvar.estimation.rigid import PoseSlack
+from solvar.imaging.fourier import crop_volume
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 _CHUNK = 512
-_MOSTLY_RIGID = 0.8
+_SAMPLE = 4000
+_FITTED = 0.9
+_SHARES = (0.25, 0.375, 0.5)
+_COARSEST = 6
+_CONTRAST_SD = 0.15
 
 
-def split_rigid(mean: Float32, columns: Float32) -> tuple[Float32, Float64]:
-    """Columns without the rigid motion of mostly rigid directions, and that motion.
+def poses_follow_shape(
+    levels_at: Callable[[int], list[Level]], means: list[Float32], k_max: int
+) -> bool:
+    """Whether the input poses were fitted to these very images with a rigid mean.
+
+    A refinement stops at some resolution, beyond which its poses are chance again: of the scores at a few
+    resolutions the least one counts.
 
     Parameters
     ----------
-    mean : (L, L, L)
-    columns : (r, L, L, L)
-
-    Returns
-    -------
-    (r, L, L, L) float32
-    (6, r) float64
-        Rotation (radians) and shift (box lengths) per unit latent that was taken out.
+    levels_at : callable
+        k_c -> the levels of disjoint sets of particles.
+    means : list of (L, L, L) float32
+        Mean of each of these sets.
+    k_max : int
+        Finest frequency.
     """
-    import scipy.linalg
-
-    motions = rigid_motions(mean).reshape(6, -1)
-    flat = columns.reshape(len(columns), -1).astype(np.float64)
-    rate = np.linalg.solve(motions @ motions.T, motions @ flat.T)
-    variance = flat @ flat.T
-    variance += 1e-9 * np.trace(variance) * np.eye(len(flat))
-    # directions of the latents by the share of their variance that is rigid
-    share, direction = scipy.linalg.eigh(rate.T @ (motions @ motions.T) @ rate, variance)
-    rigid = direction[:, share > _MOSTLY_RIGID]
-    rate = rate @ rigid @ rigid.T @ variance
-    return (flat - rate.T @ motions).reshape(columns.shape).astype(np.float32), rate
+    scores = []
+    for share in _SHARES:
+        levels = levels_at(max(_COARSEST, round(share * k_max)))
+        pairs = zip(levels, means, strict=True)
+        scores.append(np.mean([_rotation_score(*pair) for pair in pairs]))
+    return bool(min(scores) < _FITTED)
 
 
-def give_motion_to_poses(
-    level: Level,
-    columns: Float32,
-    contrast_sd: float,
-    excess: Uncertainty | None,
-    state: PoseState,
-) -> Float32:
-    """Columns W = [μ | V] without mostly rigid directions; the poses of the particles take these over."""
-    flexible, rate = split_rigid(columns[0], columns[1:])
-    if not rate.any():
-        return columns
-    prepared = level.projector.prepare(columns)
-    for first in range(0, len(level.index), _CHUNK):
-        batch = level.index[first : first + _CHUNK]
-        found, _ = level.posterior(prepared, batch, contrast_sd, excess)
-        motion = found.z @ rate.T
-        # a molecule turned by ω is seen as the unturned one from expm(-ω) R
-        rotation = from_rotation_vector(-motion[:, :3]) @ state.rotation[batch]
-        shift = -np.einsum("nij,ni->nj", state.rotation[batch][:, :, :2], motion[:, 3:])
-        state.move(level.images, batch, rotation, shift)
-    return np.concatenate([columns[:1], flexible])
+def _rotation_score(level: Level, mean: Float32) -> float:
+    """Mean gᵀH⁻¹g / 3 of the rotations of a level's particles under a rigid mean (L, L, L)."""
+    volume = crop_volume(mean, level.box) * level.mask
+    prepared = level.projector.prepare(volume[None])
+    chosen = level.index[:: max(1, len(level.index) // _SAMPLE)]
+    total = 0.0
+    for first in range(0, len(chosen), _CHUNK):
+        batch = chosen[first : first + _CHUNK]
+        data, ctf, rotation = level.images.batch(batch, len(level.disc))
+        slices = level.slices(prepared, rotation, ctf)
+        products = gram(slices, data, level.team)
+        found = level.judge(products, batch, _CONTRAST_SD, None)
+        slopes = derivatives(
+            level, prepared, data, ctf, rotation, found, slices, products, _CONTRAST_SD
+        )
+        gradient = slopes.gradient[:, :3]
+        step = np.linalg.solve(slopes.curvature[:, :3, :3], gradient[:, :, None])[:, :, 0]
+        total += float(np.sum(step * gradient))
+    return total / (3 * len(chosen))
+
+
+def rigid_rate(columns: Float32, slack: PoseSlack, second: Float64, cross: Float64) -> Float64:
+    """How much of each rigid motion T to add to each column of V, (6, r).
+
+    Parameters
+    ----------
+    columns : (1 + r, l, l, l)
+        W = [μ | V].
+    second : (r, r)
+        Mean E[ζ ζᵀ] of the columns V.
+    cross : (6, r)
+        Mean E[(δ - centre) ζᵀ].
+    """
+    if not slack.follows_shape:
+        rate: Float64 = np.linalg.solve(second, cross.T).T
+        return rate
+    motions = slack.columns(columns[0]).reshape(6, -1).astype(np.float64)
+    flat = columns[1:].reshape(len(columns) - 1, -1).astype(np.float64)
+    return -np.linalg.solve(motions @ motions.T, motions @ flat.T)

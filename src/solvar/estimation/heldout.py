@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from solvar.estimation.kernels import gram
 from solvar.estimation.level import Level
-from solvar.estimation.rigid import PoseSlack, eliminate
 from solvar.estimation.likelihood import image_posterior
+from solvar.estimation.rigid import PoseSlack, eliminate, with_slack
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -51,17 +51,16 @@ class HeldOutScale:
 def gram_matrices(
     level: Level, columns: Float32, index: Int64, slack: PoseSlack | None = None
 ) -> Float64:
-    """Gram matrices (N, r + 2, r + 2) of the particles `index` under columns W = [μ | V]."""
-    everything = columns
-    if slack is not None:
-        everything = np.concatenate([columns, slack.columns(columns[0])])
-    prepared = level.projector.prepare(everything)
+    """Gram matrices (N, r + 2, r + 2) of the particles `index` under columns W = [μ | V].
+
+    What their poses may be off by is integrated out.
+    """
+    prepared = level.projector.prepare(with_slack(columns, slack))
     out = np.empty((len(index), len(columns) + 1, len(columns) + 1))
     for first in range(0, len(index), _CHUNK):
         batch = index[first : first + _CHUNK]
         data, ctf, rotation = level.images.batch(batch, len(level.disc))
-        slices = level.projector.project(prepared, rotation, ctf)
-        products = gram(slices, data, level.team)
+        products = gram(level.slices(prepared, rotation, ctf), data, level.team)
         if slack is not None:
             products, _ = eliminate(products, slack.centre[batch])
         out[first : first + len(batch)] = products

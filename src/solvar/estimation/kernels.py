@@ -41,7 +41,7 @@ def _gram(slices, image, out, first, last):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**OPTIONS)
-def _residual(slices, image, second, first_moment, first, last):  # type: ignore[no-untyped-def]
+def _residual(slices, image, second, first_moment, out, first, last):  # type: ignore[no-untyped-def]
     channels, length, kept = slices.shape[1], slices.shape[2], second.shape[2]
     block = np.empty((channels, _BLOCK), np.float32)
     for b in range(first, last):
@@ -51,15 +51,68 @@ def _residual(slices, image, second, first_moment, first, last):  # type: ignore
                 for p in range(size):
                     block[j, p] = slices[b, j, start + p]
             for i in range(kept):
-                target = slices[b, i, start : start + size]
+                target = out[b, i, start : start + size]
                 data = image[b, start : start + size]
                 moment = -first_moment[b, i]
                 for p in range(size):
                     target[p] = moment * data[p]
-                for j in range(channels):
+                # four at a time: the target stays in registers
+                whole = channels - channels % 4
+                for j in range(0, whole, 4):
+                    f0, f1, f2, f3 = (
+                        second[b, j, i],
+                        second[b, j + 1, i],
+                        second[b, j + 2, i],
+                        second[b, j + 3, i],
+                    )
+                    s0, s1, s2, s3 = block[j], block[j + 1], block[j + 2], block[j + 3]
+                    for p in range(size):
+                        target[p] += (f0 * s0[p] + f1 * s1[p]) + (f2 * s2[p] + f3 * s3[p])
+                for j in range(whole, channels):
                     factor, source = second[b, j, i], block[j]
                     for p in range(size):
                         target[p] += factor * source[p]
+
+
+@numba.njit(**OPTIONS)
+def _pose_products(slices, tangent, image, moment, wave, out, first, last):  # type: ignore[no-untyped-def]
+    channels, length = slices.shape[1], slices.shape[2]
+    rows = np.empty((5, _BLOCK), np.float32)
+    expected = np.empty(_BLOCK, np.float32)
+    for b in range(first, last):
+        out[b] = 0.0
+        for start in range(0, length, _BLOCK):
+            size = min(_BLOCK, length - start)
+            for p in range(size):
+                expected[p] = 0.0
+            for c in range(channels):
+                factor, source = moment[b, c], slices[b, c, start : start + size]
+                for p in range(size):
+                    expected[p] += factor * source[p]
+            for d in range(3):
+                for p in range(size):
+                    rows[d, p] = tangent[b, d, start + p]
+            for d in range(2):
+                k = wave[d, start // 2 : (start + size) // 2]
+                for p in range(size // 2):  # 2πi k ŷ
+                    rows[3 + d, 2 * p] = -k[p] * expected[2 * p + 1]
+                    rows[3 + d, 2 * p + 1] = k[p] * expected[2 * p]
+            for i in range(5):
+                left = rows[i]
+                for j in range(i, 5 + channels + 1):
+                    if j < 5:
+                        right = rows[j, :size]
+                    elif j < 5 + channels:
+                        right = slices[b, j - 5, start : start + size]
+                    else:
+                        right = image[b, start : start + size]
+                    part = np.float32(0.0)
+                    for p in range(size):
+                        part += left[p] * right[p]
+                    out[b, i, j] += part
+        for i in range(5):
+            for j in range(i):
+                out[b, i, j] = out[b, j, i]
 
 
 def gram(slices: Complex64, image: Complex64, team: ThreadTeam) -> Float64:
@@ -84,20 +137,66 @@ def gram(slices: Complex64, image: Complex64, team: ThreadTeam) -> Float64:
     return out
 
 
-def residual_in_place(
-    slices: Complex64, image: Complex64, second: Float64, first: Float64, team: ThreadTeam
+def residual(
+    slices: Complex64,
+    image: Complex64,
+    second: Float64,
+    first: Float64,
+    team: ThreadTeam,
+    out: Complex64,
 ) -> None:
-    """Overwrite slices E with E·S - y·ζᵀ, the expected residual weighted by the latents.
+    """The expected residual weighted by the latents, E·S - y·ζᵀ.
 
     Parameters
     ----------
     slices : (B, C, n) complex64
     image : (B, n) complex64
-    second : (B, C, C) float64
-        Second moments S of the coefficients ζ.
-    first : (B, C) float64
-        First moments of ζ.
+    second : (B, C, K) float64
+        Second moments S of the C coefficients with the first K ones.
+    first : (B, K) float64
+        First moments of ζ, the first K coefficients.
+    out : (B, ≥ K, n) complex64
+        Its first K rows are written; may be `slices`.
     """
-    real, data = slices.view(np.float32), image.view(np.float32)
+    real, data, written = (array.view(np.float32) for array in (slices, image, out))
     s, f = second.astype(np.float32), first.astype(np.float32)
-    team.over_ranges(len(slices), _IMAGES_A_TASK, lambda a, b: _residual(real, data, s, f, a, b))
+    team.over_ranges(
+        len(slices), _IMAGES_A_TASK, lambda a, b: _residual(real, data, s, f, written, a, b)
+    )
+
+
+def pose_products(
+    slices: Complex64,
+    tangent: Complex64,
+    image: Complex64,
+    first: Float64,
+    wave: Float32,
+    team: ThreadTeam,
+) -> Float64:
+    """Inner products of the five pose derivatives J of the expected image ŷ = Σ_c ζ_c E_c.
+
+    Parameters
+    ----------
+    slices : (B, C, n) complex64
+        E.
+    tangent : (B, 3, n) complex64
+        Rotation derivatives of ŷ.
+    image : (B, n) complex64
+    first : (B, C) float64
+        ζ.
+    wave : (2, n) float32
+        2πk: a shift by t multiplies the data by exp(-2πi k·t), as good as multiplying ŷ by exp(2πi k·t).
+
+    Returns
+    -------
+    (B, 5, 5 + C + 1) float64
+        Of J with (J, E, y).
+    """
+    count, channels, _ = slices.shape
+    out = np.empty((count, 5, 6 + channels))
+    e, t, y = (array.view(np.float32) for array in (slices, tangent, image))
+    moment = first.astype(np.float32)
+    team.over_ranges(
+        count, _IMAGES_A_TASK, lambda a, b: _pose_products(e, t, y, moment, wave, out, a, b)
+    )
+    return out

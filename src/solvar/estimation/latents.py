@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from solvar.estimation.em import IncrementalEm
 from solvar.estimation.level import Level, Uncertainty
 from solvar.estimation.model import Posterior
+from solvar.estimation.rigid import PoseSlack, with_slack
 from solvar.imaging.fourier import crop_volume
 from solvar.progress import Step
 
@@ -58,6 +59,7 @@ def place_particles(
     eigenvalues: Float64,
     contrast_sd: float,
     excess: Uncertainty | None,
+    slack: PoseSlack | None,
     step: Step,
 ) -> Posterior:
     """Posterior of all particles of a level under the final model.
@@ -73,16 +75,19 @@ def place_particles(
     contrast_sd : float
     excess : Uncertainty or None
         Of the columns [mean | √eigenvalue·eigenvolume], whose particles these are.
+    slack : PoseSlack or None
+        What the poses may be off by: it widens the error bars of the latents.
     """
     deviation = np.sqrt(np.maximum(eigenvalues, _SMALLEST_EIGENVALUE))
     scaled = crop_volume(to_columns(eigenvolumes, eigenvalues), level.box)
-    prepared = level.projector.prepare(np.concatenate([mean[None], scaled]))
+    columns = with_slack(np.concatenate([mean[None], scaled]), slack)
+    prepared = level.projector.prepare(columns)
     count, rank = len(level.index), len(eigenvalues)
     z, precision = np.empty((count, rank)), np.empty((count, rank, rank))
     contrast, log_likelihood = np.empty(count), np.empty(count)
     for first in range(0, count, _CHUNK):
         here = slice(first, min(first + _CHUNK, count))
-        found, _ = level.posterior(prepared, level.index[here], contrast_sd, excess)
+        found, _ = level.posterior(prepared, level.index[here], contrast_sd, excess, slack)
         z[here] = found.z * deviation
         known = np.linalg.inv(found.covariance)
         if excess is not None:

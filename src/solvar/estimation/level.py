@@ -82,7 +82,7 @@ class ImagePlane:
     slices : (B, C, n)
         Of all columns, those of a `PoseSlack` last.
     mixing : (B, C, 1 + r)
-        E[ζ_all ζᵀ]: second moments of all coefficients with those of W = [μ | V].
+        Second moments of all coefficients with those of W = [μ | V].
     data, ctf : (B, n)
     rotation : (B, 3, 3)
     """
@@ -131,6 +131,7 @@ class Level:
             device=settings.device,
             team=team,
         )
+        self._rooms: dict[str, Complex64] = {}
         self._shell = np.minimum(volume_shells(self.box), k_c + 1)
 
     @cached_property
@@ -142,6 +143,21 @@ class Level:
     def shell_information(self) -> Float64:
         """Shell means of D."""
         return shell_mean(self.information, self.box, self.k_c + 1)
+
+    def slices(self, prepared: Any, rotation: Float32, ctf: Float32) -> Complex64:
+        """Slices (B, C, n) of a batch, in memory that the next call uses again."""
+        shape = len(rotation), self.projector.channels(prepared), len(self.disc)
+        return self.projector.project(prepared, rotation, ctf, self.room("slices", shape))
+
+    def room(self, name: str, shape: tuple[int, ...]) -> Complex64:
+        """An uninitialised array in memory that stays with the level under this name.
+
+        Fresh memory for every batch cost two threads up to half their speed in page faults.
+        """
+        size = int(np.prod(shape))
+        if name not in self._rooms or len(self._rooms[name]) < size:
+            self._rooms[name] = np.empty(size, dtype=np.complex64)
+        return self._rooms[name][:size].reshape(shape)
 
     def posterior(
         self,
@@ -156,42 +172,39 @@ class Level:
         Parameters
         ----------
         prepared
-            `projector.prepare` of the columns W.
+            `projector.prepare` of `with_slack` of the columns W.
         batch : (B,) int64
         contrast_sd : float
         excess : Uncertainty or None
             Of W, when the batch took part in fitting it; None for particles that did not.
+        slack : PoseSlack or None
+
+        Returns
+        -------
+        ImagePosterior
+        ImagePlane
+            Its slices last until the next E-step.
         """
         data, ctf, rotation = self.images.batch(batch, len(self.disc))
-        slices = self.projector.project(prepared, rotation, ctf)
+        slices = self.slices(prepared, rotation, ctf)
         products = gram(slices, data, self.team)
         if slack is not None:
             products, elimination = eliminate(products, slack.centre[batch])
-        if excess is not None:
-            excess.add_to(products, self.images.ctf_power[batch, : self.k_c + 1])
-        found = image_posterior(products, contrast_sd)
+        found = self.judge(products, batch, contrast_sd, excess)
         mixing = found.second
         if slack is not None:
             cross = elimination.cross_moment(found.first, found.second)
             mixing = np.concatenate([mixing, cross], axis=1)
         return found, ImagePlane(slices, mixing, data, ctf, rotation)
 
-    def e_step(
-        self,
-        prepared: Any,
-        batch: Int64,
-        data: Complex64,
-        ctf: Float32,
-        rotation: Float32 | Float64,
-        contrast_sd: float,
-        excess: Uncertainty | None,
-    ) -> tuple[ImagePosterior, Complex64]:
-        """Posterior and slices of a batch at given data and rotations, which may be trial ones."""
-        slices = self.projector.project(prepared, rotation.astype(np.float32, copy=False), ctf)
-        products = gram(slices, data, self.team)
+    def judge(
+        self, products: Float64, batch: Int64, contrast_sd: float, excess: Uncertainty | None
+    ) -> ImagePosterior:
+        """Posterior of a batch from its Gram matrices (B, r + 2, r + 2)."""
         if excess is not None:
+            products = products.copy()
             excess.add_to(products, self.images.ctf_power[batch, : self.k_c + 1])
-        return image_posterior(products, contrast_sd), slices
+        return image_posterior(products, contrast_sd)
 
     def expand(self, per_shell: Float64) -> Float32:
         """Values per shell on the rfftn grid; inf beyond k_c."""

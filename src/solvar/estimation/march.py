@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.em import IncrementalEm, SweepStatistics
-from solvar.estimation.gauge import give_motion_to_poses
 from solvar.estimation.heldout import gram_matrices, held_out_scale
 from solvar.estimation.latents import combined, rotated_uncertainty
 from solvar.estimation.level import Level, Prior
@@ -121,10 +120,6 @@ def climb(
         models = [_rescaled(context, *each) for each in zip(models, fits, moments, strict=True)]
         prior = _renewed(prior, fits, moments)
         if context.poses is not None:
-            models = [
-                _without_rigid_motion(context.poses, model, fit)
-                for model, fit in zip(models, fits, strict=True)
-            ]
             moved = _refine(context.poses, models, fits, plan, turn, progress)
             if moved < _SETTLED_POSES:
                 break
@@ -143,14 +138,6 @@ def _with_new_means(
     return [replace(m, mean=mean) for m, mean in zip(models, means, strict=True)], prior
 
 
-def _without_rigid_motion(poses: PoseState, model: Model, fit: IncrementalEm) -> Model:
-    """The model with columns that leave rigid motion to the poses."""
-    assert model.columns is not None and model.factor is not None  # set by _rescaled
-    excess = rotated_uncertainty(fit, model.factor)
-    columns = give_motion_to_poses(fit.level, model.columns, model.contrast_sd, excess, poses)
-    return replace(model, columns=columns)
-
-
 def _refine(
     poses: PoseState,
     models: list[Model],
@@ -166,10 +153,9 @@ def _refine(
         for model, fit in zip(models, fits, strict=True):
             assert model.columns is not None and model.factor is not None  # set by _rescaled
             excess = rotated_uncertainty(fit, model.factor)
-            for _ in range(_POSE_STEPS):
-                total += refine_poses(
-                    fit.level, model.columns, model.contrast_sd, excess, poses, step
-                )
+            total += refine_poses(
+                fit.level, model.columns, model.contrast_sd, excess, poses, _POSE_STEPS, step
+            )
         spread = np.rad2deg(poses.spread[0])
         step.note(f"input rotations off by {spread:.1f}° an axis")
     return total / len(models)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.cache import WhitenedImages, centring_phase
-from solvar.estimation.kernels import gram, residual_in_place
+from solvar.estimation.kernels import gram, pose_products, residual
 from solvar.estimation.level import Level, Uncertainty
 from solvar.estimation.likelihood import ImagePosterior
 from solvar.estimation.model import PoseRefinement
@@ -38,6 +38,9 @@ _FIRST_DAMPING, _MORE, _LESS = 0.1, 8.0, 0.25
 # radians and box lengths an axis: wide for a finished refinement, narrow enough to be a neighbourhood
 _FIRST_SPREAD = (np.deg2rad(3.0), 0.025)
 _SMALLEST_SPREAD = 1e-3
+_DAMPING_BOUNDS = (1e-3, 1e3)
+# a contrast that is not refined has a prior this narrow
+_FIXED_CONTRAST = 1e-4
 
 
 @dataclass(eq=False)
@@ -56,6 +59,8 @@ class PoseState:
     damping : (N,) float64
     spread : (2,) float64
         Prior standard deviations of ω (radians) and t (box lengths) per axis.
+    follows_shape : bool
+        Whether the input's errors may depend on the latents, see `gauge.py`.
     """
 
     start: Float64
@@ -64,6 +69,7 @@ class PoseState:
     covariance: Float64
     damping: Float64
     spread: Float64
+    follows_shape: bool = False
 
     @classmethod
     def of(cls, rotation: Float64) -> PoseState:
@@ -124,8 +130,10 @@ class PoseState:
         turn = _offset_of(self.rotation, self.start, self.shift)
         spread = self.spread[[0, 0, 0, 1, 1, 1]]
         # a volume moved by T moves images by (Rᵀ T)_xy, which shifts t compensate
-        back = np.einsum("nij,nj->ni", self.rotation[:, :, :2], turn[:, 3:])
-        return PoseSlack(spread, np.concatenate([turn[:, :3], back], axis=1) / spread)
+        back: Float64 = np.einsum("nij,nj->ni", self.rotation[:, :, :2], turn[:, 3:])
+        return PoseSlack(
+            spread, np.concatenate([turn[:, :3], back], axis=1) / spread, self.follows_shape
+        )
 
     def log_prior(self, offset: Float64) -> Float64:
         """Log density of corrections (B, 5), up to a constant."""
@@ -144,98 +152,141 @@ def refine_poses(
     contrast_sd: float,
     excess: Uncertainty | None,
     state: PoseState,
-    step: Step,
+    steps: int,
+    progress: Step,
 ) -> float:
-    """One damped Gauss-Newton step for every particle of a level; images and state are updated.
+    """Damped Gauss-Newton steps for every particle of a level; images and state are updated.
 
     Returns
     -------
     float
-        Mean square rotation step in units of the posterior variance: 1 is a step of one error bar.
+        Mean square rotation step in units of the posterior variance, summed over steps: 1 is a move of one
+        error bar.
     """
     prepared = level.projector.prepare(columns)
-    steps = np.zeros((len(level.index), 5))
+    moved = 0.0
     for first in range(0, len(level.index), _CHUNK):
-        here = slice(first, min(first + _CHUNK, len(level.index)))
-        steps[here] = _step(level, prepared, level.index[here], contrast_sd, excess, state)
-        step.advance(here.stop - here.start)
+        batch = level.index[first : first + _CHUNK]
+        moved += _refine_batch(level, prepared, batch, contrast_sd, excess, state, steps)
+        progress.advance(len(batch) * steps)
     state.renew_spread(level.index)
     variance = np.einsum("bii->bi", state.covariance[level.index])[:, :3].sum(axis=1)
-    return float(np.sum(steps[:, :3] ** 2) / variance.sum())
+    return moved / float(variance.sum())
 
 
-def _step(
+def _refine_batch(
     level: Level,
     prepared: object,
     batch: Int64,
     contrast_sd: float,
     excess: Uncertainty | None,
     state: PoseState,
-) -> Float64:
-    """Try a step for a batch, keep what helps; the steps that were taken, (B, 5)."""
+    steps: int,
+) -> float:
+    """Try steps for a batch, keep what helps; the sum of squares of the rotations that were made.
+
+    The E-step that judges a trial is the one that the next step starts from.
+    """
     data, ctf, _ = level.images.batch(batch, len(level.disc))
-    rotation = state.rotation[batch]
-    found, slices = level.e_step(prepared, batch, data, ctf, rotation, contrast_sd, excess)
-    gradient, curvature = _derivatives(
-        level, prepared, data, ctf, rotation, found, slices, contrast_sd
-    )
-    offset = state.offset(batch)
     precision = state.spread[[0, 0, 0, 1, 1]] ** -2.0
-    gradient -= offset * precision
-    curvature += np.diag(precision)
-    damped = curvature + state.damping[batch, None, None] * _diagonal_of(curvature)
-    step: Float64 = np.linalg.solve(damped, gradient[:, :, None])[:, :, 0].astype(np.float64)
-    trial = from_rotation_vector(step[:, :3]) @ rotation
-    moved_data = centring_phase(level.disc, step[:, 3:])
-    moved_data *= data
-    after, _ = level.e_step(prepared, batch, moved_data, ctf, trial, contrast_sd, excess)
-    moved = _offset_of(trial, state.start[batch], state.shift[batch] + step[:, 3:])
-    gain = after.log_likelihood - found.log_likelihood
-    gain += state.log_prior(moved) - state.log_prior(offset)
-    accepted = gain > 0
-    chosen = batch[accepted]
-    state.move(level.images, chosen, trial[accepted], step[accepted, 3:])
+    rotation, shift = state.rotation[batch], np.zeros((len(batch), 2))
+
+    def evaluate(turned: Float64, y: Complex64, last: bool) -> tuple[Float64, Derivatives | None]:
+        slices = level.slices(prepared, turned.astype(np.float32), ctf)
+        products = gram(slices, y, level.team)
+        found = level.judge(products, batch, contrast_sd, excess)
+        if last:
+            return found.log_likelihood, None
+        slopes = derivatives(level, prepared, y, ctf, turned, found, slices, products, contrast_sd)
+        return found.log_likelihood, slopes
+
+    value, slopes = evaluate(rotation, data, last=False)
+    assert slopes is not None
+    moved = 0.0
+    for number in range(steps):
+        offset = _offset_of(rotation, state.start[batch], state.shift[batch] + shift)
+        gradient = slopes.gradient - offset * precision
+        curvature = slopes.curvature + np.diag(precision)
+        damped = curvature + state.damping[batch, None, None] * _diagonal_of(curvature)
+        step = np.linalg.solve(damped, gradient[:, :, None])[:, :, 0].astype(np.float64)
+        trial = from_rotation_vector(step[:, :3]) @ rotation
+        trial_data = centring_phase(level.disc, step[:, 3:])
+        trial_data *= data
+        last = number == steps - 1
+        trial_value, trial_slopes = evaluate(trial, trial_data, last)
+        after = _offset_of(trial, state.start[batch], state.shift[batch] + shift + step[:, 3:])
+        gain = trial_value - value + state.log_prior(after) - state.log_prior(offset)
+        accepted = gain > 0
+        moved += float(np.sum(step[accepted, :3] ** 2))
+        state.damping[batch] = np.clip(
+            state.damping[batch] * np.where(accepted, _LESS, _MORE), *_DAMPING_BOUNDS
+        )
+        rotation[accepted], value[accepted] = trial[accepted], trial_value[accepted]
+        shift[accepted] += step[accepted, 3:]
+        data[accepted] = trial_data[accepted]
+        if trial_slopes is not None:
+            slopes = slopes.where(accepted, trial_slopes)
     state.covariance[batch] = np.linalg.inv(curvature)
-    state.damping[batch] = np.clip(
-        state.damping[batch] * np.where(accepted, _LESS, _MORE), 1e-3, 1e3
-    )
-    return step * accepted[:, None]
+    state.move(level.images, batch, rotation, shift)
+    return moved
 
 
-def _derivatives(
+@dataclass(frozen=True, eq=False)
+class Derivatives:
+    """Gradient (B, 5) of the log-likelihood in (ω, t) and its Gauss-Newton curvature (B, 5, 5)."""
+
+    gradient: Float64
+    curvature: Float64
+
+    def where(self, chosen: NDArray[np.bool_], others: Derivatives) -> Derivatives:
+        """`others` for the chosen particles."""
+        return Derivatives(
+            np.where(chosen[:, None], others.gradient, self.gradient),
+            np.where(chosen[:, None, None], others.curvature, self.curvature),
+        )
+
+
+def derivatives(
     level: Level,
     prepared: object,
     data: Complex64,
     ctf: Float32,
-    rotation: Float64,
+    rotation: Float64 | Float32,
     found: ImagePosterior,
     slices: Complex64,
+    products: Float64,
     contrast_sd: float,
-) -> tuple[Float64, Float64]:
-    """Gradient (B, 5) of the log-likelihood in (ω, t) and its Gauss-Newton curvature (B, 5, 5)."""
-    expected = np.einsum("bc,bcn->bn", found.first.astype(np.float32), slices)
-    nuisance = slices[:, 1:] * found.contrast[:, None, None].astype(np.float32)
-    along_contrast = expected / found.contrast[:, None].astype(np.float32)
-    residual_in_place(slices, data, found.second, found.first, level.team)
+) -> Derivatives:
+    """Pose derivatives of the log-likelihood of a batch.
+
+    Parameters
+    ----------
+    data, ctf : (B, n)
+    rotation : (B, 3, 3)
+    found : ImagePosterior
+    slices : (B, 1 + r, n)
+    products : (B, r + 2, r + 2)
+        Gram matrices of slices and data.
+    contrast_sd : float
+    """
+    rank = slices.shape[1] - 1
+    residuals = level.room("residual", slices.shape)
+    residual(slices, data, found.second, found.first, level.team, out=residuals)
     tangent, torque = level.projector.differentiate(
-        prepared, rotation.astype(np.float32), ctf, found.first, slices
+        prepared, rotation.astype(np.float32, copy=False), ctf, found.first, residuals
     )
-    wave = (2j * np.pi * np.stack([level.disc.kx, level.disc.ky])).astype(np.complex64)
-    shift = wave * expected[:, None]
-    rows = [tangent, shift, nuisance, along_contrast[:, None]]
-    products = gram(np.concatenate(rows, axis=1), data, level.team)
-    rank = nuisance.shape[1]
-    gradient = np.concatenate([-torque, products[:, 3:5, -1]], axis=1)
-    if contrast_sd == 0:
-        keep = slice(5, 5 + rank)
-        prior = np.eye(rank)
-    else:
-        keep = slice(5, 6 + rank)
-        prior = np.diag(np.append(np.ones(rank), contrast_sd**-2))
-    coupling = products[:, :5, keep]
-    inner = products[:, keep, keep] + prior
-    curvature = products[:, :5, :5] - coupling @ np.linalg.solve(inner, coupling.transpose(0, 2, 1))
-    return gradient, curvature
+    wave = (2 * np.pi * np.stack([level.disc.kx, level.disc.ky])).astype(np.float32)
+    inner = pose_products(slices, tangent, data, found.first, wave, level.team)
+    # N = E·mix: a E_V along the latents, ŷ/a along the contrast
+    mix = np.zeros((len(data), 1 + rank, 1 + rank))
+    mix[:, 1:, :rank] = found.contrast[:, None, None] * np.eye(rank)
+    mix[:, :, rank] = found.first / found.contrast[:, None]
+    prior = np.diag(np.append(np.ones(rank), max(contrast_sd, _FIXED_CONTRAST) ** -2.0))
+    coupling = inner[:, :, 5:-1] @ mix
+    nuisance = mix.transpose(0, 2, 1) @ products[:, :-1, :-1] @ mix + prior
+    explained = coupling @ np.linalg.solve(nuisance, coupling.transpose(0, 2, 1))
+    gradient = np.concatenate([-torque, inner[:, 3:, -1]], axis=1)
+    return Derivatives(gradient, inner[:, :, :5] - explained)
 
 
 def _diagonal_of(matrix: Float64) -> Float64:

@@ -54,14 +54,24 @@ class PoseSlack:
         Prior standard deviations of rotation (radians) and shift (box lengths).
     centre : (N, 6) float64
         Prior mean of δ in units of `spread`: the way back to the input pose.
+    follows_shape : bool
+        Whether the errors of the input may depend on the latents, see `gauge.py`.
     """
 
     spread: Float64
     centre: Float64
+    follows_shape: bool
 
     def columns(self, mean: Float32) -> Float32:
         """T, the rigid motions of the mean (l, l, l) scaled to unit prior variance, (6, l, l, l)."""
         return (rigid_motions(mean) * self.spread[:, None, None, None]).astype(np.float32)
+
+
+def with_slack(columns: Float32, slack: PoseSlack | None) -> Float32:
+    """W = [μ | V], and behind it T if there is slack."""
+    if slack is None:
+        return columns
+    return np.concatenate([columns, slack.columns(columns[0])])
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,21 +26,21 @@ class LevelPlan:
     k_c: int
     most_sweeps: int
     final_sweeps: int
-    pose_turns: int = 2
+    pose_turns: int = 3
 
 
-def plan_levels(k_max: int) -> list[LevelPlan]:
+def plan_levels(k_max: int, first: int = _FIRST_LEVEL) -> list[LevelPlan]:
     """Levels 8, 16, 32, … up to and including `k_max`.
 
     The first level starts from random columns and costs next to nothing: it may take many sweeps. A level
     is left out where the next one is less than a third finer.
     """
     radii = [k_max]
-    while radii[0] > 1.33 * _FIRST_LEVEL:
-        radii.insert(0, max(_FIRST_LEVEL, -(-radii[0] // 2)))
+    while radii[0] > 1.33 * first:
+        radii.insert(0, max(first, -(-radii[0] // 2)))
     plans = [LevelPlan(k, 8, 5) for k in radii]
     plans[0] = LevelPlan(radii[0], 12, 12)
-    plans[-1] = LevelPlan(radii[-1], 4, 3, pose_turns=8)
+    plans[-1] = LevelPlan(radii[-1], 4, 3, pose_turns=6)
     return plans
 
 

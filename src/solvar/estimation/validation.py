@@ -16,6 +16,7 @@ from solvar.estimation.level import Level
 from solvar.estimation.march import Model
 from solvar.estimation.model import HalfsetValidation
 from solvar.estimation.prior import covariance_fsc, mean_fsc
+from solvar.estimation.rigid import PoseSlack
 from solvar.imaging.fourier import crop_volume
 
 Float32 = NDArray[np.float32]
@@ -76,14 +77,16 @@ def _aligned(columns: Float32, target: Float32) -> Float32:
     return combined(columns, (left @ right).T)
 
 
-def reliable_components(models: list[Model], levels: list[Level]) -> NDArray[np.bool_]:
+def reliable_components(
+    models: list[Model], levels: list[Level], slack: PoseSlack | None
+) -> NDArray[np.bool_]:
     """Leading components that raise the likelihood of particles that no fit of them has seen."""
     gains = []
     for model, level in zip(models, levels, strict=True):
         assert model.columns is not None  # the march always leaves columns
         _, _, rotation = principal_columns(model.columns[1:])
         sample = model.witnesses[:: max(1, len(model.witnesses) // _MOST_WITNESSES)]
-        products = transformed(gram_matrices(level, model.columns, sample), rotation)
+        products = transformed(gram_matrices(level, model.columns, sample, slack), rotation)
         gains.append(component_gains(products, model.contrast_sd))
     # components are ordered: one behind a failed one would only borrow its place
     return np.cumprod(is_beyond_chance(np.concatenate(gains))).astype(bool)

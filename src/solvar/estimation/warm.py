@@ -6,7 +6,7 @@ from threading import Timer
 
 import numpy as np
 
-from solvar.estimation.kernels import gram, residual_in_place
+from solvar.estimation.kernels import gram, pose_products, residual
 from solvar.estimation.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector import make_projector
@@ -50,4 +50,8 @@ def _touch(settings: FitSettings, team: ThreadTeam) -> None:
         projector.scatter(slices, rotation, scale, projector.zeros(2))
     image = slices[:, 0].copy()
     gram(slices, image, team)
-    residual_in_place(slices, image, np.zeros((1, 2, 2)), np.zeros((1, 2)), team)
+    moment, wave = np.zeros((1, 2)), np.zeros((2, len(disc)), dtype=np.float32)
+    residual(slices, image, np.zeros((1, 2, 2)), moment, team, out=slices.copy())
+    if settings.refine_pose:
+        tangent, _ = projector.differentiate(prepared, rotation, scale, moment, slices)
+        pose_products(slices, tangent, image, moment, wave, team)

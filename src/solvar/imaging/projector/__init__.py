@@ -29,6 +29,9 @@ class Projector(Protocol):
     def prepare(self, volumes: Float32) -> Any:
         """What slices are read from; (C, box, box, box) float32, axes z, y, x."""
 
+    def channels(self, prepared: Any) -> int:
+        """Number C of volumes that were prepared."""
+
     def project(
         self, prepared: Any, rotation: Float32, scale: Float32, out: Complex64 | None = None
     ) -> Complex64:

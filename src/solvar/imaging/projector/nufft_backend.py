@@ -66,6 +66,10 @@ class NufftProjector:
         """The volumes themselves."""
         return scattered
 
+    def channels(self, prepared: Complex64) -> int:
+        """Number C of volumes that were prepared."""
+        return len(prepared)
+
     def project(
         self,
         prepared: Complex64,

@@ -41,12 +41,16 @@ class NumbaProjector:
         """An empty lattice, flat."""
         return self.lattice.zeros(channels)
 
+    def channels(self, prepared: Float32) -> int:
+        """Number C of volumes that were prepared."""
+        return self.lattice.channels(prepared)
+
     def project(
         self, prepared: Float32, rotation: Float32, scale: Float32, out: Complex64 | None = None
     ) -> Complex64:
         """Slices (B, C, n) times `scale`; see `Projector.project`."""
         if out is None:
-            channels = self.lattice.channels(prepared)
+            channels = self.channels(prepared)
             out = np.empty((len(rotation), channels, len(self.disc)), dtype=np.complex64)
         run = self._bind(forward, prepared, rotation, scale, out)
         self.team.over_ranges(len(rotation), _IMAGES_A_TASK, run)

@@ -85,6 +85,10 @@ class TorchProjector:
         """An empty accumulator for `scatter`, (points, 2·channels) on the device."""
         return torch.zeros(self._rows, 2 * channels, dtype=self._dtype, device=self._device)
 
+    def channels(self, prepared: torch.Tensor) -> int:
+        """Number C of volumes that were prepared."""
+        return prepared.shape[1] // 2
+
     def project(
         self,
         prepared: torch.Tensor,
@@ -93,7 +97,7 @@ class TorchProjector:
         out: Complex64 | None = None,
     ) -> Complex64:
         """Slices (B, C, n) times `scale`; see `Projector.project`."""
-        channels = prepared.shape[1] // 2
+        channels = self.channels(prepared)
         if out is None:
             kind = np.complex64 if self._dtype == torch.float32 else np.complex128
             out = np.empty((len(rotation), channels, len(self.disc)), dtype=kind)
