@@ -40,7 +40,7 @@ def plan_levels(k_max: int, first: int = _FIRST_LEVEL) -> list[LevelPlan]:
         radii.insert(0, max(first, -(-radii[0] // 2)))
     plans = [LevelPlan(k, 8, 5) for k in radii]
     plans[0] = LevelPlan(radii[0], 12, 12)
-    plans[-1] = LevelPlan(radii[-1], 4, 3, pose_turns=6)
+    plans[-1] = LevelPlan(radii[-1], 4, 3, pose_turns=8)
     return plans
 
 
