@@ -16,7 +16,8 @@ import numpy as np
 
 from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.level import Level
-from solvar.estimation.refine import PoseState, refine_poses
+from solvar.estimation.poses import PoseState, make_solver, refine_poses
+from solvar.estimation.poses.newton import GaussNewton
 from solvar.estimation.settings import FitSettings
 from solvar.imaging import rotations
 from solvar.imaging.fourier import HalfDisc
@@ -27,8 +28,6 @@ from solvar.threads import ThreadTeam, available_cores
 BOX, K_C, BATCH = 64, 31, 500
 RANKS = (4, 10)
 CONTRAST_SD = 0.15
-# as many as the main job takes in a turn
-STEPS = 3
 BUDGET = 3.0
 
 
@@ -65,8 +64,9 @@ def measure(rank: int, team: ThreadTeam, turns: int) -> dict[str, float]:
         return PoseState.of(rotation.astype(np.float64))
 
     def refine() -> None:
+        solver = make_solver("newton", BATCH)
         with SilentProgress().step("", BATCH) as step:
-            refine_poses(level, columns, CONTRAST_SD, None, state, STEPS, step)
+            refine_poses(level, columns, CONTRAST_SD, None, state, solver, step)
 
     def differentiate() -> None:
         projector.differentiate(prepared, rotation, images.ctf, found.first, plane.slices)
@@ -99,7 +99,7 @@ def main() -> None:
             for rank in RANKS:
                 ms = measure(rank, team, turns)
                 # the transform of the columns is done once for any number of images
-                ms["pass"] = (ms["pass"] - ms["prepare"]) / STEPS
+                ms["pass"] = (ms["pass"] - ms["prepare"]) / GaussNewton.steps
                 ratio = ms["pass"] / ms["E-step"]
                 print(
                     f"rank {rank:2}, {threads} thread(s): project {ms['project']:6.1f}   "

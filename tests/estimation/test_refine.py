@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solvar.estimation.gauge import rigid_motions, split_rigid
+from solvar.estimation.poses.gauge import rigid_motions, split_rigid
 from solvar.estimation.level import Level
-from solvar.estimation.refine import PoseState, _derivatives, refine_poses
+from solvar.estimation.poses import PoseState, _derivatives, refine_poses
 from solvar.estimation.settings import FitSettings
 from solvar.evaluation import pose_errors
 from solvar.imaging.rotations import from_rotation_vector

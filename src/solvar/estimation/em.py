@@ -20,11 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.gauge import rigid_rate
 from solvar.estimation.kernels import residual
 from solvar.estimation.level import Level, Prior, Uncertainty
 from solvar.estimation.likelihood import ImagePosterior, joined
-from solvar.estimation.rigid import MOTIONS, PoseSlack, with_slack
+from solvar.estimation.slack import MOTIONS, PoseSlack, with_slack
 from solvar.progress import Step
 
 Complex64 = NDArray[np.complex64]
@@ -115,8 +114,8 @@ class IncrementalEm:
         return tally.statistics()
 
     def _fix_gauge(self, slack: PoseSlack) -> None:
-        """Move rigid motion between V and δ as `gauge.py` says; W ζ + T δ stays what it is."""
-        rate = rigid_rate(self.columns, slack, self.second[1:, 1:], np.sum(self._crosses, axis=0))
+        """Move rigid motion between V and δ as `poses/gauge.py` says; W ζ + T δ stays what it is."""
+        rate = slack.rate(self.columns, self.second[1:, 1:], np.sum(self._crosses, axis=0))
         motions = slack.columns(self.columns[0]) * self.level.mask
         change = np.zeros_like(self.columns)
         change[1:] = np.tensordot(rate.T.astype(np.float32), motions, axes=1)

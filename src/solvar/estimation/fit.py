@@ -16,11 +16,10 @@ import numpy as np
 from solvar.errors import InputError
 from solvar.estimation.clock import StageClock
 from solvar.estimation.final import finish
-from solvar.estimation.gauge import poses_follow_shape
 from solvar.estimation.level import Prior
 from solvar.estimation.march import Context, climb, new_models
 from solvar.estimation.model import Fit
-from solvar.estimation.refine import PoseState
+from solvar.estimation.poses import make_solver, poses_follow_shape, start_poses
 from solvar.estimation.schedule import plan_levels
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import half_means, load_mask, read_images, should_invert, turn_sign
@@ -64,9 +63,10 @@ def _fit(
 
     with clock.stage("images"):
         images, noise = read_images(particles, stack, mask, settings, progress, team)
-    poses = PoseState.of(particles.poses.rotation) if settings.refine_pose else None
+    poses = start_poses(particles, settings) if settings.refine_pose else None
+    solver = make_solver(settings.pose_solver, len(particles))
     rng = np.random.default_rng(settings.seed)
-    context = Context(images, mask, settings, team, rng, poses)
+    context = Context(images, mask, settings, team, rng, poses, solver)
 
     with clock.stage("mean"), progress.step("Mean of each half", 1, "pair") as step:
         means, precision = half_means([context.level(half, images.disc.k_c) for half in halves])
@@ -80,7 +80,7 @@ def _fit(
         step.advance()
 
     with clock.stage("eigenvolumes"):
-        plans = plan_levels(images.disc.k_c, 5 if poses else 8)
+        plans = plan_levels(images.disc.k_c, settings.refine_pose)
         models, prior = new_models(halves, means, settings), Prior(precision, precision)
         for plan in plans:
             models, prior = climb(context, models, prior, plan, history, progress)

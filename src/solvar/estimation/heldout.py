@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from solvar.estimation.kernels import gram
 from solvar.estimation.level import Level
 from solvar.estimation.likelihood import image_posterior
-from solvar.estimation.rigid import PoseSlack, eliminate, with_slack
+from solvar.estimation.slack import PoseSlack, eliminate, with_slack
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from solvar.estimation.em import IncrementalEm
 from solvar.estimation.level import Level, Uncertainty
 from solvar.estimation.model import Posterior
-from solvar.estimation.rigid import PoseSlack, with_slack
+from solvar.estimation.slack import PoseSlack, with_slack
 from solvar.imaging.fourier import crop_volume
 from solvar.progress import Step
 

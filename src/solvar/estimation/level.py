@@ -13,8 +13,8 @@ from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.information import sampling_information, shell_mean
 from solvar.estimation.kernels import gram
 from solvar.estimation.likelihood import ImagePosterior, image_posterior
-from solvar.estimation.rigid import PoseSlack, eliminate
 from solvar.estimation.settings import FitSettings
+from solvar.estimation.slack import PoseSlack, eliminate
 from solvar.imaging.fourier import volume_shells
 from solvar.imaging.masks import resample_mask
 from solvar.imaging.projector import make_projector

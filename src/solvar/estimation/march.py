@@ -19,9 +19,9 @@ from solvar.estimation.latents import combined, rotated_uncertainty
 from solvar.estimation.level import Level, Prior
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.mean import MeanProblem, fourier_filter
+from solvar.estimation.poses import PoseSolver, PoseState, refine_poses, search_poses
 from solvar.estimation.prior import column_precision, covariance_fsc, extend
-from solvar.estimation.refine import PoseState, refine_poses
-from solvar.estimation.schedule import LevelPlan, has_settled, split_batches
+from solvar.estimation.schedule import POSE_FIRST_LEVEL, LevelPlan, has_settled, split_batches
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import half_means
 from solvar.imaging.fourier import crop_volume
@@ -37,7 +37,9 @@ _START_CONTRAST_SD = 0.15
 _START_AMPLITUDE = 0.3
 _SCALE_STEPS = 8
 _WITNESSES = 1000
-_POSE_STEPS = 3
+# the finest level that is worth a grid search, and the width of its first grid, in box lengths
+_FINEST_SEARCH = 16
+_SEARCH_SHIFT = 0.05
 # poses have settled when the steps of a turn add up to less than this share of their variance
 _SETTLED_POSES = 0.02
 
@@ -79,6 +81,7 @@ class Context:
     team: ThreadTeam
     rng: np.random.Generator
     poses: PoseState | None = None
+    solver: PoseSolver | None = None
 
     def level(self, index: Int64, k_c: int) -> Level:
         """The level `k_c` of the particles `index`."""
@@ -120,7 +123,9 @@ def climb(
         models = [_rescaled(context, *each) for each in zip(models, fits, moments, strict=True)]
         prior = _renewed(prior, fits, moments)
         if context.poses is not None:
-            moved = _refine(context.poses, models, fits, plan, turn, progress)
+            if context.settings.pose_search and turn == 0:
+                _search(context, models, levels, progress)
+            moved = _refine(context, models, fits, plan, turn, progress)
             if moved < _SETTLED_POSES:
                 break
     return models, prior
@@ -138,23 +143,38 @@ def _with_new_means(
     return [replace(m, mean=mean) for m, mean in zip(models, means, strict=True)], prior
 
 
+def _search(context: Context, models: list[Model], levels: list[Level], progress: Progress) -> None:
+    """A grid search at coarse levels, narrower the finer they are."""
+    if levels[0].k_c > _FINEST_SEARCH:
+        return
+    assert context.poses is not None and context.settings.pose_search is not None
+    share = POSE_FIRST_LEVEL / levels[0].k_c
+    width = share * np.deg2rad(context.settings.pose_search), share * _SEARCH_SHIFT
+    with progress.step("Searching poses", sum(len(model.index) for model in models)) as step:
+        for model, level in zip(models, levels, strict=True):
+            assert model.columns is not None  # set by _rescaled
+            search_poses(level, model.columns, context.poses, width, step)
+
+
 def _refine(
-    poses: PoseState,
+    context: Context,
     models: list[Model],
     fits: list[IncrementalEm],
     plan: LevelPlan,
     turn: int,
     progress: Progress,
 ) -> float:
-    """A few Gauss-Newton steps of every particle against its own model; mean square step taken."""
+    """A few steps of every particle against its own model; mean square step taken."""
+    poses, solver = context.poses, context.solver
+    assert poses is not None and solver is not None
     total, count = 0.0, sum(len(model.index) for model in models)
     name = f"Poses, turn {turn + 1} of at most {plan.pose_turns}"
-    with progress.step(name, count * _POSE_STEPS) as step:
+    with progress.step(name, count * solver.steps) as step:
         for model, fit in zip(models, fits, strict=True):
             assert model.columns is not None and model.factor is not None  # set by _rescaled
             excess = rotated_uncertainty(fit, model.factor)
             total += refine_poses(
-                fit.level, model.columns, model.contrast_sd, excess, poses, _POSE_STEPS, step
+                fit.level, model.columns, model.contrast_sd, excess, poses, solver, step
             )
         spread = np.rad2deg(poses.spread[0])
         step.note(f"input rotations off by {spread:.1f}° an axis")

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Int64 = NDArray[np.int64]
 
 _FIRST_LEVEL = 8
+# shifts that are off by a few pixels blur all but the first shells: refinement starts there
+POSE_FIRST_LEVEL = 5
 _BATCH = 750
 # at least this many steps a sweep, so that each sees what the others found; at most that many stored targets
 _FEWEST_BATCHES, _MOST_BATCHES = 4, 8
@@ -29,12 +31,13 @@ class LevelPlan:
     pose_turns: int = 3
 
 
-def plan_levels(k_max: int, first: int = _FIRST_LEVEL) -> list[LevelPlan]:
+def plan_levels(k_max: int, refine_pose: bool = False) -> list[LevelPlan]:
     """Levels 8, 16, 32, … up to and including `k_max`.
 
     The first level starts from random columns and costs next to nothing: it may take many sweeps. A level
     is left out where the next one is less than a third finer.
     """
+    first = POSE_FIRST_LEVEL if refine_pose else _FIRST_LEVEL
     radii = [k_max]
     while radii[0] > 1.33 * first:
         radii.insert(0, max(first, -(-radii[0] // 2)))

@@ -43,6 +43,16 @@ class FitSettings(BaseModel):
         False,
         description="Refine rotations and shifts inside the heterogeneous model (experimental).",
     )
+    pose_solver: Literal["newton", "adam"] = Field(
+        "newton",
+        description="How refinement moves rotations: damped Gauss-Newton, or the paper's Adam, far slower.",
+    )
+    pose_search: float | None = Field(
+        None,
+        gt=0,
+        le=45,
+        description="Search this many degrees around the input rotations first, for very rough poses.",
+    )
     halfsets: bool = Field(
         True, description="Fit the two half-sets apart and derive the prior from their agreement."
     )

@@ -16,7 +16,7 @@ from solvar.estimation.level import Level
 from solvar.estimation.march import Model
 from solvar.estimation.model import HalfsetValidation
 from solvar.estimation.prior import covariance_fsc, mean_fsc
-from solvar.estimation.rigid import PoseSlack
+from solvar.estimation.slack import PoseSlack
 from solvar.imaging.fourier import crop_volume
 
 Float32 = NDArray[np.float32]

@@ -7,12 +7,12 @@ Poses that know nothing of the particle's shape, such as those of another experi
 wrong by as much in one shape as in another. What pose errors seem to owe to the latents is then motion of the
 molecule, and goes to V (parameter expansion: Liu, Rubin & Wu 1998).
 
-A refinement against a rigid mean turns every shape to fit that mean, so its errors do depend on the shape. V is
-then kept free of rigid motions of the mean (the frame of Eckart 1935), and poses take them over.
+A refinement against a rigid mean turns every shape to fit that mean, so its errors do depend on the
+shape. V is then kept free of rigid motions of the mean (the frame of Eckart 1935), and poses take them over.
 
 The two kinds are told apart by the score: the gradient g of a rigid mean's likelihood in the rotation of a
-particle. At a pose that was chosen without this image gᵀH⁻¹g has expectation 3 or more, from the noise alone. If
-it is smaller, the poses were fitted to these images.
+particle. At a pose that was chosen without this image gᵀH⁻¹g has expectation 3 or more, from the noise
+alone. If it is smaller, the poses were fitted to these images.
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ from numpy.typing import NDArray
 
 from solvar.estimation.kernels import gram
 from solvar.estimation.level import Level
-from solvar.estimation.refine import derivatives
-from solvar.estimation.rigid import PoseSlack
+from solvar.estimation.poses.objective import derivatives
 from solvar.imaging.fourier import crop_volume
 
 Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 _CHUNK = 512
 _SAMPLE = 4000
@@ -83,23 +81,3 @@ def _rotation_score(level: Level, mean: Float32) -> float:
         step = np.linalg.solve(slopes.curvature[:, :3, :3], gradient[:, :, None])[:, :, 0]
         total += float(np.sum(step * gradient))
     return total / (3 * len(chosen))
-
-
-def rigid_rate(columns: Float32, slack: PoseSlack, second: Float64, cross: Float64) -> Float64:
-    """How much of each rigid motion T to add to each column of V, (6, r).
-
-    Parameters
-    ----------
-    columns : (1 + r, l, l, l)
-        W = [μ | V].
-    second : (r, r)
-        Mean E[ζ ζᵀ] of the columns V.
-    cross : (6, r)
-        Mean E[(δ - centre) ζᵀ].
-    """
-    if not slack.follows_shape:
-        rate: Float64 = np.linalg.solve(second, cross.T).T
-        return rate
-    motions = slack.columns(columns[0]).reshape(6, -1).astype(np.float64)
-    flat = columns[1:].reshape(len(columns) - 1, -1).astype(np.float64)
-    return -np.linalg.solve(motions @ motions.T, motions @ flat.T)

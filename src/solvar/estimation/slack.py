@@ -55,7 +55,7 @@ class PoseSlack:
     centre : (N, 6) float64
         Prior mean of δ in units of `spread`: the way back to the input pose.
     follows_shape : bool
-        Whether the errors of the input may depend on the latents, see `gauge.py`.
+        Whether the errors of the input may depend on the latents, see `poses/gauge.py`.
     """
 
     spread: Float64
@@ -65,6 +65,24 @@ class PoseSlack:
     def columns(self, mean: Float32) -> Float32:
         """T, the rigid motions of the mean (l, l, l) scaled to unit prior variance, (6, l, l, l)."""
         return (rigid_motions(mean) * self.spread[:, None, None, None]).astype(np.float32)
+
+    def rate(self, columns: Float32, second: Float64, cross: Float64) -> Float64:
+        """How much of each rigid motion T to add to each column of V, (6, r), as `poses/gauge.py` says.
+
+        Parameters
+        ----------
+        columns : (1 + r, l, l, l)
+            W = [μ | V].
+        second : (r, r)
+            Mean E[ζ ζᵀ] of the columns V.
+        cross : (6, r)
+            Mean E[(δ - centre) ζᵀ].
+        """
+        if not self.follows_shape:
+            return np.asarray(np.linalg.solve(second, cross.T).T, dtype=np.float64)
+        motions = self.columns(columns[0]).reshape(MOTIONS, -1).astype(np.float64)
+        flat = columns[1:].reshape(len(columns) - 1, -1).astype(np.float64)
+        return np.asarray(-np.linalg.solve(motions @ motions.T, motions @ flat.T), dtype=np.float64)
 
 
 def with_slack(columns: Float32, slack: PoseSlack | None) -> Float32:
@@ -111,6 +129,8 @@ def eliminate(products: Float64, centre: Float64) -> tuple[Float64, Elimination]
     moved[:, :, -1] -= shift
     moved[:, -1, -1] += np.einsum("bi,bi->b", shift[:, inside], centre)
     coupling = moved[:, inside][:, :, keep]
-    gain = np.linalg.solve(np.eye(MOTIONS) + moved[:, inside, inside], coupling)
+    gain = np.asarray(
+        np.linalg.solve(np.eye(MOTIONS) + moved[:, inside, inside], coupling), dtype=np.float64
+    )
     reduced = moved[:, keep][:, :, keep] - coupling.transpose(0, 2, 1) @ gain
     return reduced, Elimination(gain[:, :, :-1], centre + gain[:, :, -1])

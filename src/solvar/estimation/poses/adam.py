@@ -1,0 +1,53 @@
+"""The published way, for comparison: Adam on rotation vectors, Newton on shifts (arXiv 2602.17603).
+
+Moments are kept a particle (sparse Adam: Kingma & Ba 2015, bias-corrected by each particle's own count).
+The contrast, which the paper sets to its best value every few epochs, is integrated over here as everywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.poses.objective import PoseObjective
+from solvar.imaging.rotations import from_rotation_vector
+
+Float64 = NDArray[np.float64]
+
+_RATE = np.deg2rad(0.5)
+_FIRST_DECAY, _SECOND_DECAY = 0.9, 0.999
+_SMALL = 1e-8
+
+
+class SparseAdam:
+    """First and second moments of the gradient a particle; implements `PoseSolver`."""
+
+    steps = 10
+
+    def __init__(self, count: int) -> None:
+        self._first, self._second = np.zeros((count, 3)), np.zeros((count, 3))
+        self._count = np.zeros(count)
+
+    def improve(self, objective: PoseObjective) -> tuple[Float64, Float64, Float64]:
+        """See `PoseSolver.improve`."""
+        batch = objective.batch
+        rotation, shift = objective.start()
+        for _ in range(self.steps):
+            _, slopes = objective.slopes(rotation, shift)
+            rotation = from_rotation_vector(self._turn(batch, slopes.gradient[:, :3])) @ rotation
+            along, bend = slopes.gradient[:, 3:, None], slopes.curvature[:, 3:, 3:]
+            shift = shift + np.linalg.solve(bend, along)[:, :, 0]
+        return rotation, shift, np.asarray(np.linalg.inv(slopes.curvature), dtype=np.float64)
+
+    def _turn(self, batch: NDArray[np.int64], gradient: Float64) -> Float64:
+        """The step of a batch, (B, 3) radians."""
+        for moment, decay, seen in (
+            (self._first, _FIRST_DECAY, gradient),
+            (self._second, _SECOND_DECAY, gradient**2),
+        ):
+            moment[batch] = decay * moment[batch] + (1 - decay) * seen
+        self._count[batch] += 1
+        count = self._count[batch, None]
+        first = self._first[batch] / (1 - _FIRST_DECAY**count)
+        second = self._second[batch] / (1 - _SECOND_DECAY**count)
+        return _RATE * first / (np.sqrt(second) + _SMALL)
