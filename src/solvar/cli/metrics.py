@@ -52,6 +52,9 @@ _POSE_ERRORS = {
 }
 
 
+_POSE_PARTS = ("start", "within_state", "bound", "bound_unknown_shape")
+
+
 def poses_table(poses: Mapping[str, Any]) -> Table:
     """Pose errors before and after refinement, with one alignment and with one for each state."""
     stages = {"before": poses["start"], "after": poses} if "start" in poses else {"": poses}
@@ -59,14 +62,23 @@ def poses_table(poses: Mapping[str, Any]) -> Table:
     if "within_state" in poses:
         for name, stage in stages.items():
             columns[f"each state aligned {name}".strip()] = stage["within_state"]
+    bounds = {
+        "bound of the noise": poses.get("bound"),
+        "bound, shape unknown": poses.get("bound_unknown_shape"),
+    }
+    known = {name: bound for name, bound in bounds.items() if bound}
     table = plain_table("Pose errors, the common drift removed")
     for name in ("", ""):
         table.add_column(name)
-    for name in columns:
+    for name in (*columns, *known):
         table.add_column(name, justify="right")
     for error, label in _POSE_ERRORS.items():
         for statistic in ("mean", "median", "rms"):
             shown = [_shown(column[error][statistic]) for column in columns.values()]
+            if statistic == "mean":
+                shown += [_shown(bound.get(error, "")) for bound in known.values()]
+            else:
+                shown += [""] * len(known)
             table.add_row(label if statistic == "mean" else "", statistic, *shown)
     return table
 
@@ -80,7 +92,7 @@ def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
     table.add_column("value", overflow="fold")
     table.add_column("how to read it", style="dim")
     for group, name, value in _rows(metrics):
-        if group == "poses" and name in {*_POSE_ERRORS, "start", "within_state"}:
+        if group == "poses" and name in {*_POSE_ERRORS, *_POSE_PARTS}:
             continue  # they have a table of their own
         plain = name.replace("_", " ")
         unknown = f"{group}: {plain}" if group else plain

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.evaluation import covariance, latents
+from solvar.evaluation.pose_bound import pose_bound
 from solvar.evaluation.poses import pose_errors, within_groups
 from solvar.evaluation.truth import Truth
-from solvar.particles import Poses
+from solvar.particles import ParticleSet, Poses, read_particles
 
 if TYPE_CHECKING:
     from solvar.estimation.model import Fit, LowRankModel, Posterior
@@ -36,6 +37,10 @@ class Estimate:
     shift_angstrom : (N, 2) float64
     start : Poses or None
         The input poses, if they were refined.
+    particles : ParticleSet or None
+        The input with its CTFs, if it can still be read; needed for the bound of the pose errors.
+    noise_power : (G, S) float64 or None
+        Noise power per optics group and shell.
     """
 
     model: LowRankModel
@@ -44,18 +49,23 @@ class Estimate:
     rotation: Float64
     shift_angstrom: Float64
     start: Poses | None = None
+    particles: ParticleSet | None = None
+    noise_power: Float64 | None = None
 
     @classmethod
     def from_run(cls, run: Run) -> Estimate:
         """Of a finished run folder."""
         particles, refinement = run.particles, run.pose_refinement
+        row = particles["row"].astype(np.int64)
         return cls(
             run.model,
             run.posterior,
-            particles["row"].astype(np.int64),
+            row,
             particles["rotation"],
             particles["shift_angstrom"],
             None if refinement is None else refinement.start,
+            _input_of(run, row),
+            run.noise_power,
         )
 
     @classmethod
@@ -69,7 +79,18 @@ class Estimate:
             poses.rotation,
             poses.shift_angstrom,
             None if refinement is None else refinement.start,
+            particles,
+            fit.noise_power,
         )
+
+
+def _input_of(run: Run, row: NDArray[np.int64]) -> ParticleSet | None:
+    """The particles of a run as they were read, or None if their file has gone."""
+    try:
+        particles = read_particles(Path(run.record["particles"]["source"]))
+        return particles.select(row)
+    except (InputError, IndexError):
+        return None
 
 
 def evaluate(
@@ -93,8 +114,9 @@ def evaluate(
     dict
         Nested, of JSON's types: `covariance`, `mean`, `latents`, `contrast`, `poses`; a part whose
         truth is not known is left out. `poses` holds the errors of the poses that the run ended
-        with; below `start` are those of its input, if they were refined, and below `within_state`
-        what is left when every state is aligned by itself.
+        with; below `start` are those of its input, if they were refined; below `within_state` what is
+        left when every state is aligned by itself; below `bound` and `bound_unknown_shape` the Cramér-Rao
+        bounds of the true mean, and of particles whose shape is unknown.
     """
     estimate = _as_estimate(run)
     known = truth if isinstance(truth, Truth) else Truth.load(truth)
@@ -200,6 +222,14 @@ def _pose_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
     metrics = _errors_of(Poses(estimate.rotation, estimate.shift_angstrom), truth, group)
     if estimate.start is not None:
         metrics["start"] = _errors_of(estimate.start, truth, group)
+    if (
+        estimate.particles is not None
+        and estimate.noise_power is not None
+        and truth.mean is not None
+    ):
+        given = estimate.particles, estimate.noise_power, truth
+        metrics["bound"] = pose_bound(*given, latents=False)
+        metrics["bound_unknown_shape"] = pose_bound(*given, latents=True)
     return metrics
 
 

@@ -1,0 +1,120 @@
+"""The Cramér-Rao bound of poses: how well the noise lets anybody know them.
+
+The object is the true mean at the true pose: the Fisher information of rotation and shift in an image of
+it, with the contrast, and the latents of the true eigenvolumes if asked for, free within their prior.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.cache import WhitenedImages
+from solvar.estimation.kernels import gram
+from solvar.estimation.level import Level
+from solvar.estimation.poses.objective import derivatives
+from solvar.estimation.settings import FitSettings
+from solvar.evaluation.truth import Truth
+from solvar.imaging.ctf import evaluate_ctf
+from solvar.imaging.fourier import HalfDisc
+from solvar.particles import ParticleSet
+from solvar.threads import ThreadTeam
+
+Float64 = NDArray[np.float64]
+
+_SAMPLE = 500
+_DRAWS = 200
+_MOST_MODES = 10
+
+
+def pose_bound(
+    particles: ParticleSet, noise_power: Float64, truth: Truth, latents: bool
+) -> dict[str, float]:
+    """Mean errors that an efficient estimator would have, in the units of `pose_errors`.
+
+    Parameters
+    ----------
+    particles : ParticleSet
+        Optics and CTF; its poses are not used.
+    noise_power : (G, k_c + 2) float64
+        Noise power per optics group and shell, as the run estimated it.
+    truth : Truth
+        Of these particles, on the grid of the run; with rotation, mean and contrast.
+    latents : bool
+        Whether the shape of each particle is unknown, too.
+
+    Returns
+    -------
+    dict
+        out_of_plane_degree, in_plane_degree, shift_angstrom, shift_px (of the images).
+    """
+    assert truth.rotation is not None and truth.mean is not None
+    chosen = np.unique(np.linspace(0, len(particles) - 1, _SAMPLE).astype(int))
+    rotation = truth.rotation[chosen]
+    disc = HalfDisc.of_radius(noise_power.shape[1] - 2)
+    columns = truth.mean[None]
+    if latents and truth.eigenvolumes is not None:
+        columns = np.concatenate([columns, truth.eigenvolumes[:_MOST_MODES]])
+    contrast_sd = 0.0 if truth.contrast is None else float(truth.contrast.std())
+    with ThreadTeam() as team:
+        images = _empty_images(particles.select(chosen), noise_power, truth, rotation, disc)
+        everybody, settings = np.arange(len(chosen)), FitSettings()
+        mask = np.ones_like(truth.mean)
+        level = Level(images, everybody, disc.k_c, mask, settings, team)
+        prepared = level.projector.prepare(columns.astype(np.float32))
+        slices = level.slices(prepared, images.rotation, images.ctf)
+        images.data[:] = slices[:, 0]
+        products = gram(slices, images.data, team)
+        found = level.judge(products, everybody, contrast_sd, None)
+        curvature = derivatives(
+            level,
+            prepared,
+            images.data,
+            images.ctf,
+            images.rotation,
+            found,
+            slices,
+            products,
+            contrast_sd,
+        ).curvature
+    covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
+    return _mean_errors(covariance, rotation, truth)
+
+
+def _empty_images(
+    particles: ParticleSet, noise_power: Float64, truth: Truth, rotation: Float64, disc: HalfDisc
+) -> WhitenedImages:
+    """CTFs and poses of images that are yet to be drawn."""
+    extent = truth.box_size * truth.pixel_size_angstrom
+    factor = np.sqrt(disc.weight / noise_power[:, disc.shell])[particles.optics_group]
+    ctf = evaluate_ctf(
+        disc.kx, disc.ky, extent, particles.ctf, particles.optics, particles.optics_group
+    )
+    return WhitenedImages(
+        disc=disc,
+        box=truth.box_size,
+        pixel_size_angstrom=truth.pixel_size_angstrom,
+        data=np.zeros(ctf.shape, dtype=np.complex64),
+        ctf=(factor * ctf).astype(np.float32),
+        ctf_power=np.zeros((len(ctf), disc.k_c + 1), dtype=np.float32),
+        rotation=rotation.astype(np.float32),
+    )
+
+
+def _mean_errors(covariance: Float64, rotation: Float64, truth: Truth) -> dict[str, float]:
+    """Mean absolute errors of Gaussian errors (ω, t) with covariances (B, 5, 5)."""
+    # ω turns about the axes of the volume; Rᵀω about those of the image
+    into = np.zeros((len(rotation), 5, 5))
+    into[:, :3, :3] = np.swapaxes(rotation, 1, 2)
+    into[:, 3:, 3:] = np.eye(2)
+    root = np.linalg.cholesky(into @ covariance @ np.swapaxes(into, 1, 2))
+    normal = np.random.default_rng(0).standard_normal((5, _DRAWS))
+    error = root @ normal
+    extent = truth.box_size * truth.pixel_size_angstrom
+    shift = np.hypot(error[:, 3], error[:, 4]).mean()
+    return {
+        "out_of_plane_degree": float(np.rad2deg(np.hypot(error[:, 0], error[:, 1]).mean())),
+        "in_plane_degree": float(np.rad2deg(np.abs(error[:, 2]).mean())),
+        "shift_angstrom": float(extent * shift),
+        "shift_px": float(extent / truth.image_pixel_size_angstrom * shift),
+    }
