@@ -28,7 +28,7 @@ def test_gradient_is_the_derivative_of_the_log_likelihood(level: Level, contrast
     rng = np.random.default_rng(8)
     columns, batch = true_columns(level) * 0.7, np.arange(40)
     direction = rng.standard_normal(columns.shape).astype(np.float32) * level.mask
-    gradient, _ = batch_gradient(level, columns, batch, contrast_sd, None)
+    gradient, _, _ = batch_gradient(level, columns, batch, contrast_sd, None)
 
     def objective(step: float) -> float:
         moved = (columns + step * direction).astype(np.float32)

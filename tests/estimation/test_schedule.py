@@ -12,10 +12,11 @@ from solvar.estimation.schedule import has_settled, plan_levels, split_batches
 
 @pytest.mark.parametrize("k_max", [4, 7, 8, 10, 11, 15, 16, 31, 63, 127])
 def test_levels_rise_to_the_finest_and_at_most_double(k_max: int) -> None:
-    radii = [plan.k_c for plan in plan_levels(k_max)]
-    assert radii[-1] == k_max
-    assert all(a < b <= 2 * a for a, b in pairwise(radii))
-    assert radii[0] <= 10
+    for refine_pose, first in ((False, 10), (True, 5)):
+        radii = [plan.k_c for plan in plan_levels(k_max, refine_pose)]
+        assert radii[-1] == k_max
+        assert all(a < b <= 2 * a for a, b in pairwise(radii))
+        assert radii[0] <= first
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, None), (3, None), (1000, None), (10, 64), (99, 7)])

@@ -21,7 +21,7 @@ from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.mean import MeanProblem, fourier_filter
 from solvar.estimation.poses import PoseSolver, PoseState, refine_poses, search_poses
 from solvar.estimation.prior import column_precision, covariance_fsc, extend
-from solvar.estimation.schedule import POSE_FIRST_LEVEL, LevelPlan, has_settled, split_batches
+from solvar.estimation.schedule import LevelPlan, has_settled, split_batches
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import half_means
 from solvar.imaging.fourier import crop_volume
@@ -37,8 +37,9 @@ _START_CONTRAST_SD = 0.15
 _START_AMPLITUDE = 0.3
 _SCALE_STEPS = 8
 _WITNESSES = 1000
-# the finest level that is worth a grid search, and the width of its first grid, in box lengths
-_FINEST_SEARCH = 16
+# levels up to which a grid search is as wide as the user says, and up to which it is made at all
+_WIDEST_SEARCH, _FINEST_SEARCH = 5, 16
+# half width of its first grid of shifts, in box lengths
 _SEARCH_SHIFT = 0.05
 # poses have settled when the steps of a turn add up to less than this share of their variance
 _SETTLED_POSES = 0.02
@@ -148,7 +149,7 @@ def _search(context: Context, models: list[Model], levels: list[Level], progress
     if levels[0].k_c > _FINEST_SEARCH:
         return
     assert context.poses is not None and context.settings.pose_search is not None
-    share = POSE_FIRST_LEVEL / levels[0].k_c
+    share = min(1.0, _WIDEST_SEARCH / levels[0].k_c)
     width = share * np.deg2rad(context.settings.pose_search), share * _SEARCH_SHIFT
     with progress.step("Searching poses", sum(len(model.index) for model in models)) as step:
         for model, level in zip(models, levels, strict=True):

@@ -11,7 +11,7 @@ Int64 = NDArray[np.int64]
 
 _FIRST_LEVEL = 8
 # shifts that are off by a few pixels blur all but the first shells: refinement starts there
-POSE_FIRST_LEVEL = 5
+_FIRST_POSE_LEVEL = 3
 _BATCH = 750
 # at least this many steps a sweep, so that each sees what the others found; at most that many stored targets
 _FEWEST_BATCHES, _MOST_BATCHES = 4, 8
@@ -32,14 +32,14 @@ class LevelPlan:
 
 
 def plan_levels(k_max: int, refine_pose: bool = False) -> list[LevelPlan]:
-    """Levels 8, 16, 32, … up to and including `k_max`.
+    """Levels 8, 16, 32, … up to and including `k_max`; from 3 or 4 on where poses are refined.
 
     The first level starts from random columns and costs next to nothing: it may take many sweeps. A level
     is left out where the next one is less than a third finer.
     """
-    first = POSE_FIRST_LEVEL if refine_pose else _FIRST_LEVEL
+    first, room = (_FIRST_POSE_LEVEL, 1.67) if refine_pose else (_FIRST_LEVEL, 1.33)
     radii = [k_max]
-    while radii[0] > 1.33 * first:
+    while radii[0] > room * first:
         radii.insert(0, max(first, -(-radii[0] // 2)))
     plans = [LevelPlan(k, 8, 5) for k in radii]
     plans[0] = LevelPlan(radii[0], 12, 12)

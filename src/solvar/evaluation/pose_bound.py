@@ -16,7 +16,7 @@ from solvar.estimation.poses.objective import derivatives
 from solvar.estimation.settings import FitSettings
 from solvar.evaluation.truth import Truth
 from solvar.imaging.ctf import evaluate_ctf
-from solvar.imaging.fourier import HalfDisc
+from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.particles import ParticleSet
 from solvar.threads import ThreadTeam
 
@@ -61,7 +61,7 @@ def pose_bound(
         everybody, settings = np.arange(len(chosen)), FitSettings()
         mask = np.ones_like(truth.mean)
         level = Level(images, everybody, disc.k_c, mask, settings, team)
-        prepared = level.projector.prepare(columns.astype(np.float32))
+        prepared = level.projector.prepare(crop_volume(columns.astype(np.float32), level.box))
         slices = level.slices(prepared, images.rotation, images.ctf)
         images.data[:] = slices[:, 0]
         products = gram(slices, images.data, team)

@@ -1,0 +1,287 @@
+"""Pose refinement: derivatives, what it must not touch, and what it must find."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from solvar.estimation.level import Level
+from solvar.estimation.likelihood import image_posterior
+from solvar.estimation.poses import (
+    PoseState,
+    make_solver,
+    poses_follow_shape,
+    refine_poses,
+    search_poses,
+)
+from solvar.estimation.poses.objective import PoseObjective
+from solvar.estimation.settings import FitSettings
+from solvar.estimation.slack import PoseSlack, eliminate, rigid_motions
+from solvar.evaluation import pose_errors
+from solvar.imaging.rotations import from_rotation_vector, to_rotation_vector
+from solvar.progress import SilentProgress
+from toy_level import COUNT, make_level, true_columns
+
+RNG = np.random.default_rng(21)
+WIDE = (np.deg2rad(20.0), 0.2)
+
+
+@pytest.fixture(scope="module")
+def level() -> Level:
+    return make_level(interpolation="kaiser")
+
+
+def _objective(level: Level, contrast_sd: float = 0.0, spread=WIDE) -> PoseObjective:
+    state = PoseState.of(level.images.rotation.astype(np.float64), spread)
+    prepared = level.projector.prepare(true_columns(level) * 3)
+    return PoseObjective(level, prepared, np.arange(COUNT), contrast_sd, None, state)
+
+
+@pytest.mark.parametrize("contrast_sd", [0.0, 0.2])
+def test_gradient_is_the_derivative_of_the_posterior_in_all_five_directions(
+    level: Level, contrast_sd: float
+) -> None:
+    objective = _objective(level, contrast_sd)
+    rotation, shift = objective.start()
+    _, slopes = objective.slopes(rotation, shift)
+    gradient = slopes.gradient
+    for d, step in enumerate([0.05] * 3 + [0.003] * 2):
+        values = []
+        for sign in (1, -1):
+            move = np.zeros((COUNT, 5))
+            move[:, d] = sign * step
+            turned = from_rotation_vector(move[:, :3]) @ rotation
+            values.append(objective.value(turned, move[:, 3:]))
+        numeric = (values[0] - values[1]) / (2 * step)
+        # rotations: the slope of the interpolant is good to a tenth, image by image
+        correlation = np.corrcoef(numeric, gradient[:, d])[0, 1]
+        slope = np.polyfit(gradient[:, d], numeric, 1)[0]
+        assert correlation > (0.98 if d < 3 else 0.999)
+        assert slope == pytest.approx(1, abs=0.1 if d < 3 else 0.03)
+
+
+def test_curvature_is_the_covariance_of_the_score_at_the_truth() -> None:
+    # Fisher's information from its definition: images drawn from the model, poses true
+    fresh = make_level()
+    state = PoseState.of(fresh.images.rotation.astype(np.float64), (1e3, 1e3))
+    prepared = fresh.projector.prepare(true_columns(fresh))
+    objective = PoseObjective(fresh, prepared, np.arange(COUNT), 0.0, None, state)
+    _, slopes = objective.slopes(*objective.start())
+    step = np.linalg.solve(slopes.curvature, slopes.gradient[:, :, None])[:, :, 0]
+    score = np.mean(np.sum(step * slopes.gradient, axis=1)) / 5
+    assert score == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("solver", ["newton", "adam"])
+def test_both_solvers_climb_to_the_same_poses(solver: str) -> None:
+    fresh = make_level()
+    true = fresh.images.rotation.astype(np.float64)
+    off = from_rotation_vector(RNG.normal(0, 0.05, (COUNT, 3))) @ true
+    fresh.images.rotation[:] = off
+    state = PoseState.of(off)
+    columns = true_columns(fresh) * 3
+    prepared = fresh.projector.prepare(columns)
+    before = PoseObjective(fresh, prepared, np.arange(COUNT), 0.0, None, state)
+    value = before.value(*before.start())
+    with SilentProgress().step("", 1) as step:
+        made = make_solver(solver, COUNT)
+        for _ in range(4):
+            refine_poses(fresh, columns, 0.0, None, state, made, step)
+    state.spread = before.state.spread
+    after = PoseObjective(fresh, prepared, np.arange(COUNT), 0.0, None, state)
+    gain = after.value(*after.start()) - value
+    assert np.mean(gain) > 0.5
+    if solver == "newton":  # a step that lowers the posterior is never taken, Adam's may
+        assert gain.min() > -0.5  # the prior's width has moved meanwhile
+
+
+def test_search_finds_poses_out_of_reach_of_a_step() -> None:
+    axis = np.random.default_rng(4).normal(size=(COUNT, 3))
+    axis *= np.deg2rad(25) / np.linalg.norm(axis, axis=1, keepdims=True)
+    share = {}
+    for way in ("search", "newton"):
+        fresh = make_level()
+        columns = true_columns(fresh)
+        fresh.images.data[:] += 19 * _slices_of_mean(fresh, columns[:1])
+        columns[0] *= 20
+        true = fresh.images.rotation.astype(np.float64)
+        state = PoseState.of(from_rotation_vector(axis) @ true, WIDE)
+        fresh.images.rotation[:] = state.rotation
+        prepared = fresh.projector.prepare(columns)
+        before = PoseObjective(fresh, prepared, np.arange(COUNT), 0.0, None, state)
+        start = before.value(*before.start())
+        best = before.value(true, np.zeros((COUNT, 2))) - start
+        with SilentProgress().step("", 1) as step:
+            if way == "search":
+                search_poses(fresh, columns, state, (np.deg2rad(30), 0.02), step)
+            else:
+                solver = make_solver("newton", COUNT)
+                for _ in range(4):
+                    refine_poses(fresh, columns, 0.0, None, state, solver, step)
+        np.testing.assert_allclose(fresh.images.rotation, state.rotation, atol=1e-6)
+        state.spread = np.array(WIDE)
+        after = PoseObjective(fresh, prepared, np.arange(COUNT), 0.0, None, state)
+        share[way] = np.mean(after.value(*after.start()) - start > 0.9 * best)
+    # of what the true pose would gain, more than nine tenths
+    assert share["search"] > 0.9
+    assert share["search"] > share["newton"]
+
+
+def test_common_drift_is_removed_and_nothing_else() -> None:
+    fresh = make_level()
+    start = fresh.images.rotation.astype(np.float64)
+    state = PoseState.of(start)
+    turn = from_rotation_vector(np.array([[0.1, -0.2, 0.15]]))[0]
+    move = np.array([0.02, -0.01, 0.03])
+    everybody = np.arange(COUNT)
+    shift = -np.einsum("nij,i->nj", (turn @ start)[:, :, :2], move)
+    data = fresh.images.data.copy()
+    state.move(fresh.images, everybody, turn @ start, shift)
+    state.remove_drift(fresh.images)
+    np.testing.assert_allclose(state.rotation, start, atol=1e-8)
+    np.testing.assert_allclose(state.shift, 0, atol=2e-3)
+    assert np.linalg.norm(fresh.images.data - data) / np.linalg.norm(data) < 0.1
+
+
+def _blobs(positions: np.ndarray, box: int = 24) -> np.ndarray:
+    axis = np.arange(box) - box // 2
+    along = [np.exp(-0.5 * ((axis[:, None] - positions[:, d]) / 1.5) ** 2) for d in range(3)]
+    return np.einsum("za,ya,xa->zyx", along[2], along[1], along[0]).astype(np.float32)
+
+
+def test_rigid_motions_are_those_of_moved_atoms() -> None:
+    atoms = RNG.normal(0, 3, (20, 3))
+    motions = rigid_motions(_blobs(atoms))
+    for d in range(3):
+        small = np.zeros((1, 3))
+        small[0, d] = 0.01
+        turned = (_blobs(atoms @ from_rotation_vector(small)[0].T) - _blobs(atoms)) / 0.01
+        moved = (_blobs(atoms + 24 * small) - _blobs(atoms)) / 0.01
+        for numeric, analytic in ((turned, motions[d]), (moved, motions[3 + d])):
+            error = np.linalg.norm(numeric - analytic) / np.linalg.norm(analytic)
+            assert error < 0.1
+
+
+def test_slack_is_integrated_out_exactly(level: Level) -> None:
+    # one image, T as six more columns with a prior mean, against the dense Gaussian
+    rng = np.random.default_rng(2)
+    columns, motions, y = rng.normal(size=(3, 40)), rng.normal(size=(6, 40)), rng.normal(size=40)
+    centre = rng.normal(size=6)
+    rows = np.concatenate([columns, motions, y[None]])
+    products, elimination = eliminate((rows @ rows.T)[None], centre[None])
+    found = image_posterior(products, 0.0)
+    covariance = np.eye(40) + columns[1:].T @ columns[1:] + motions.T @ motions
+    rest = y - columns[0] - centre @ motions
+    solved = np.linalg.solve(covariance, rest)
+    np.testing.assert_allclose(found.z[0], columns[1:] @ solved, rtol=1e-8)
+    delta = centre + motions @ solved
+    np.testing.assert_allclose(elimination.cross_moment(found.first, found.second)[0, :, 0], delta)
+    without_slack = np.eye(40) + motions.T @ motions
+    dense = -0.5 * (rest @ solved + np.linalg.slogdet(covariance)[1])
+    base = -0.5 * np.linalg.slogdet(without_slack)[1]
+    data = y - centre @ motions
+    base -= 0.5 * data @ np.linalg.solve(without_slack, data)
+    assert found.log_likelihood[0] == pytest.approx(dense - base)
+
+
+@pytest.mark.parametrize("follows_shape", [False, True])
+def test_rigid_motion_goes_where_the_gauge_says(follows_shape: bool) -> None:
+    mean = _blobs(RNG.normal(0, 3, (20, 3)))
+    slack = PoseSlack(np.full(6, 0.05), np.zeros((1, 6)), follows_shape)
+    motions = slack.columns(mean)
+    flexible = _blobs(RNG.normal(0, 3, (3, 3))) - _blobs(RNG.normal(0, 3, (3, 3)))
+    share = RNG.normal(size=6)
+    column = flexible + np.tensordot(share, motions, 1)
+    columns = np.stack([mean, column]).astype(np.float32)
+    # δ goes with ζ: E[δ ζ] = 0.7 of E[ζ²] along the first motion
+    second, cross = np.array([[2.0]]), np.zeros((6, 1))
+    cross[0] = 1.4
+    rate = slack.rate(columns, second, cross)
+    if follows_shape:
+        rest = column + np.tensordot(rate[:, 0], motions, 1)
+        flat = motions.reshape(6, -1)
+        assert np.abs(flat @ rest.ravel()).max() < 1e-4 * np.abs(flat @ column.ravel()).max()
+    else:
+        np.testing.assert_allclose(rate[:, 0], [0.7, 0, 0, 0, 0, 0], atol=1e-12)
+
+
+def test_poses_that_were_fitted_to_the_images_are_recognised() -> None:
+    fresh = make_level()
+    columns = true_columns(fresh)
+    mean = [columns[0] * 4]
+    fresh.images.data[:] += 3 * _slices_of_mean(fresh, columns[:1])
+    state = PoseState.of(fresh.images.rotation.astype(np.float64), WIDE)
+    assert not poses_follow_shape(lambda k: [fresh], mean, 7)
+    with SilentProgress().step("", 1) as step:
+        solver = make_solver("newton", COUNT)
+        for _ in range(5):
+            refine_poses(fresh, columns[:1] * 4, 0.15, None, state, solver, step)
+            state.spread = np.array(WIDE)
+    assert poses_follow_shape(lambda k: [fresh], mean, 7)
+
+
+def _slices_of_mean(level: Level, columns: np.ndarray) -> np.ndarray:
+    prepared = level.projector.prepare(columns)
+    return level.projector.project(prepared, level.images.rotation, level.images.ctf)[:, 0]
+
+
+def _fit(folder, star: str, **settings):
+    from solvar.estimation.fit import fit
+    from solvar.evaluation import Truth
+    from solvar.particles import read_particles
+
+    particles = read_particles(folder / star)
+    found = fit(particles, FitSettings(rank=2, mask=folder / "mask.mrc", **settings))
+    truth = Truth.load(folder)
+    true = (truth.rotation, truth.shift_angstrom)
+    before, after = (
+        pose_errors(p.rotation, p.shift_angstrom, *true).summary(5.0)
+        for p in (particles.poses, found.particles.poses)
+    )
+    return found, before, after
+
+
+PERTURBED = {
+    "heterogeneity": "gaussian",
+    "rank": 2,
+    "snr": 0.3,
+    "pose_error": 5.0,
+    "shift_error": 1.5,
+}
+
+
+def test_refinement_finds_what_the_images_determine(simulated) -> None:
+    found, before, after = _fit(simulated(**PERTURBED), "particles_noisy.star", refine_pose=True)
+    assert after["shift_px"]["mean"] < 0.3 * before["shift_px"]["mean"]
+    assert after["out_of_plane_degree"]["mean"] < 0.9 * before["out_of_plane_degree"]["mean"]
+    assert after["in_plane_degree"]["mean"] < 0.7 * before["in_plane_degree"]["mean"]
+    assert found.pose_refinement is not None
+    assert found.pose_refinement.covariance.shape == (1200, 5, 5)
+    assert np.all(np.linalg.eigvalsh(found.pose_refinement.covariance) > 0)
+
+
+@pytest.mark.parametrize("snr", [0.01, 0.05, 0.3])
+def test_true_poses_stay_within_the_bound(simulated, snr: float) -> None:
+    from solvar.evaluation import Truth, evaluate
+
+    folder = simulated(heterogeneity="gaussian", rank=2, snr=snr)
+    found, _, after = _fit(folder, "particles.star", refine_pose=True)
+    bound = evaluate(found, Truth.load(folder))["poses"]["bound"]
+    for part in ("out_of_plane_degree", "in_plane_degree", "shift_px"):
+        assert after[part]["mean"] < bound[part]
+
+
+def test_the_bound_grows_with_the_noise(simulated) -> None:
+    from solvar.evaluation import Truth
+    from solvar.evaluation.pose_bound import pose_bound
+    from solvar.particles import read_particles
+
+    folder = simulated(heterogeneity="gaussian", rank=2, snr=0.3)
+    particles, truth = read_particles(folder / "particles.star"), Truth.load(folder)
+    power = np.full((1, 16), 50.0)
+    once, twice = (pose_bound(particles, f * power, truth, latents=False) for f in (1.0, 4.0))
+    shape_unknown = pose_bound(particles, power, truth, latents=True)
+    for part, error in once.items():
+        # twice the amplitude of the noise; the contrast's prior makes it a little less
+        assert twice[part] == pytest.approx(2 * error, rel=0.02)
+        assert shape_unknown[part] >= error
