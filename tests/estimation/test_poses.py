@@ -18,7 +18,7 @@ from solvar.estimation.poses.objective import PoseObjective
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.slack import PoseSlack, eliminate, rigid_motions
 from solvar.evaluation import pose_errors
-from solvar.imaging.rotations import from_rotation_vector, to_rotation_vector
+from solvar.imaging.rotations import from_rotation_vector
 from solvar.progress import SilentProgress
 from toy_level import COUNT, make_level, true_columns
 

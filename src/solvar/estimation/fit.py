@@ -122,10 +122,10 @@ def _warnings(particles: ParticleSet, found: Fit) -> list[str]:
             "The input names no half-sets, so the particles were split at random. Poses that were "
             "refined together make the halves agree better than they should."
         )
-    if found.settings.refine_pose:
+    if found.settings.refine_pose and found.validation and found.validation.reliable.all():
         warnings.append(
-            "Pose refinement is experimental: of smooth volumes with little detail it has made "
-            "rotations worse (docs/pose-refinement.md). Compare the mean's FSC with and without it."
+            "Every component is reliable, so there may be motion that this rank does not hold. Poses "
+            "would follow it: run again with a higher --rank before believing small pose corrections."
         )
     if not found.settings.halfsets:
         warnings.append(

@@ -41,7 +41,7 @@ class FitSettings(BaseModel):
     refine_contrast: bool = Field(True, description="Estimate one contrast factor per particle.")
     refine_pose: bool = Field(
         False,
-        description="Refine rotations and shifts inside the heterogeneous model (experimental).",
+        description="Refine rotations and shifts inside the heterogeneous model.",
     )
     pose_solver: Literal["newton", "adam"] = Field(
         "newton",
