@@ -1,0 +1,66 @@
+"""`solvar volume`: volumes at points in latent space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from solvar.cli.arguments import AsJson, RunFolder
+from solvar.cli.options import ReadingOptions, command
+from solvar.volumes.settings import VolumeSettings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+def volume(
+    run: RunFolder,
+    settings: VolumeSettings,
+    reading: ReadingOptions,
+    at: Annotated[
+        list[str] | None,
+        typer.Option("--at", help="A point z1,z2,… or a CSV file of points; may be repeated."),
+    ] = None,
+    clusters: Annotated[
+        int | None, typer.Option("--clusters", "-k", min=1, help="Centres of this many clusters.")
+    ] = None,
+    component: Annotated[
+        int, typer.Option("--component", "-c", min=1, help="Walk along this component.")
+    ] = 1,
+    points: Annotated[
+        int, typer.Option("--points", min=1, help="Volumes along the component.")
+    ] = 10,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder; default: RUN/volumes/METHOD."),
+    ] = None,
+    particles: Annotated[
+        Path | None,
+        typer.Option(
+            "--particles", help="The same particles at their original box size (.star, .cs)."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Volumes at points, cluster centres or along a component, with half-maps and resolution."""
+    from solvar.cli.console import make_progress, print_json
+    from solvar.cli.console import output as console
+    from solvar.cli.volume_table import volume_table
+    from solvar.results.run import Run
+    from solvar.volumes import reconstruct
+    from solvar.volumes.targets import choose_targets
+
+    opened = Run(run)
+    targets = choose_targets(opened, at or [], clusters, component, points)
+    folder = output or opened.folder / "volumes" / settings.method
+    original = None if particles is None else reading.read(particles)
+    records = reconstruct(
+        opened, targets, folder, settings, particles=original, progress=make_progress()
+    )
+    if as_json:
+        print_json({"folder": str(folder), "volumes": records})
+    else:
+        console().print(volume_table(folder, records))

@@ -1,0 +1,35 @@
+"""The table that `solvar volume` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from solvar.cli.tables import plain_table
+
+
+def volume_table(folder: Path, records: Sequence[dict[str, Any]]) -> Group:
+    """One row a volume, and what to open next."""
+    from rich.markup import escape
+
+    table: Table = plain_table(f"{len(records)} volumes in {folder}")
+    table.add_column("volume")
+    table.add_column("z", overflow="fold")
+    table.add_column("particles", justify="right")
+    table.add_column("half-map resolution (Å)", justify="right")
+    for record in records:
+        resolution = record["resolution_angstrom"]
+        table.add_row(
+            escape(record["name"]),
+            "  ".join(f"{value:.3g}" for value in record["z"][:4]),
+            f"{record['particles']:,}" if record["particles"] else "–",
+            "–" if resolution is None else f"{resolution:.1f}",
+        )
+    first, last = records[0]["name"], records[-1]["name"]
+    series = f"{folder}/{first}.mrc … {last}.mrc"
+    hint = f"Look at\n  {escape(series)} as a series in ChimeraX"
+    return Group(table, hint)

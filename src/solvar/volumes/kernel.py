@@ -1,0 +1,196 @@
+"""Kernel regression in latent space, with the low-rank model as a control variate.
+
+The volume at z* is x(z*) = μ + V z* + r(z*). For particles near z* the model's image of the particle's own
+state is taken from its image, so what is averaged is the residual of the model, not the motion on the way:
+
+    r(z*) = (D + Λ)⁻¹ Σ_i Pᵀ C a_i (y_i - a_i C P(μ + V z_i)),  D = Σ_i a_i² Pᵀ C²,   over a ball around z*
+
+Λ follows from the FSC of the two halves' residuals: where they do not agree the volume is the model's. Of
+four balls each shell takes the one that comes closest to the other half's smallest ball, or none. Half-maps
+are plain averages of the images in a ball: both halves were told nothing but mask, poses and latents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.information import sampling_information, shell_mean
+from solvar.estimation.mean import fourier_filter
+from solvar.estimation.prior import mean_fsc, mean_precision
+from solvar.imaging.fourier import volume_shells
+from solvar.volumes.neighbours import distances, nested_balls
+from solvar.volumes.source import Source
+from solvar.volumes.volume import Reconstruction
+
+Complex64 = NDArray[np.complex64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_FRACTIONS = (0.05, 0.1, 0.2, 0.4)
+_CHUNK = 512
+# next to nothing, relative to the mean information: keeps empty corners of Fourier space at 0
+_WEAK = 1e-3
+_SMOOTH = 5
+
+
+class KernelRegression:
+    """Kernel regression of a run's images; implements `Method`.
+
+    Parameters
+    ----------
+    source : Source
+    z, precision : (N, r), (N, r, r)
+        Posterior of the latents.
+    contrast : (N,)
+    """
+
+    def __init__(self, source: Source, z: Float64, precision: Float64, contrast: Float64) -> None:
+        self.source, self._z, self._precision, self._contrast = source, z, precision, contrast
+        everybody = np.arange(len(z))
+        self._level = source.level(everybody)
+        self._shells = self._level.k_c + 1
+        self._residual = self._residual_images()
+
+    def volume(self, target: Float64) -> Reconstruction:
+        """The volume at a point z* (r,)."""
+        distance = distances(self._z, self._precision, target)
+        balls = [nested_balls(distance, half, _FRACTIONS) for half in self.source.halves]
+        halves = [self._accumulate(shells) for shells in balls]
+        moved = np.tensordot(target.astype(np.float32), self.source.columns, axes=1)
+        model: Float32 = (self.source.mean + moved) * self.source.mask
+        candidates = [_Candidate.of(self, halves, b) for b in range(len(_FRACTIONS))]
+        choice = self._choose(candidates)
+        correction = np.zeros_like(model)
+        for b, candidate in enumerate(candidates):
+            response = (choice == b).astype(np.float32)[self._shell_index()]
+            correction += fourier_filter(candidate.combined, response)
+        maps = [self._plain(half, self._widest(choice)) for half in halves]
+        used = sum(len(shell) for half in balls for shell in half[: self._widest(choice) + 1])
+        return Reconstruction(
+            volume=model + correction * self.source.mask,
+            half_maps=np.stack(maps),
+            fsc=mean_fsc(maps[0], maps[1], self._shells),
+            particles=used,
+        )
+
+    def _residual_images(self) -> Complex64:
+        """y - a C P(μ + V z) of all images."""
+        level, images = self._level, self.source.images
+        volumes = np.concatenate([self.source.mean[None], self.source.columns])
+        prepared = level.projector.prepare(volumes)
+        out = np.empty_like(images.data)
+        for first in range(0, len(images), _CHUNK):
+            index = np.arange(first, min(first + _CHUNK, len(images)))
+            data, ctf, rotation = images.batch(index, len(level.disc))
+            slices = level.slices(prepared, rotation, ctf)
+            own = np.column_stack([np.ones(len(index)), self._z[index]])
+            weight = (self._contrast[index, None] * own).astype(np.float32)
+            out[index] = data - np.matmul(weight[:, None], slices.view(np.float32))[:, 0].view(
+                np.complex64
+            )
+        return out
+
+    def _accumulate(self, shells: list[Int64]) -> _Sums:
+        """Sums over the balls of one half."""
+        level, images = self._level, self.source.images
+        plain, residual, information = [], [], []
+        for index in shells:
+            accumulator = level.projector.zeros(2)
+            for first in range(0, len(index), _CHUNK):
+                some = index[first : first + _CHUNK]
+                data, ctf, rotation = images.batch(some, len(level.disc))
+                pair = np.stack([data, self._residual[some]], axis=1)
+                pair *= self._contrast[some, None, None].astype(np.float32)
+                level.projector.scatter(pair, rotation, ctf, accumulator)
+            pair_sum = level.projector.collect(accumulator)
+            square = np.float32(np.mean(self._contrast[index] ** 2))
+            found = sampling_information(images, index, level.box, level.k_c, level.team)
+            plain.append(pair_sum[0])
+            residual.append(pair_sum[1])
+            information.append(found * square)
+        return _Sums(*(list(np.cumsum(each, axis=0)) for each in (plain, residual, information)))
+
+    def _plain(self, half: _Sums, ball: int) -> Float32:
+        """A half's average image of a ball, back-projected and divided by its information."""
+        return self.divided(half.plain[ball], half.information[ball], None)
+
+    def divided(
+        self, back_projection: Float32, information: Float32, prior: Float64 | None
+    ) -> Float32:
+        """(D + Λ)⁻¹ of a back-projection, in the mask; Λ per shell, or next to nothing."""
+        voxels = np.float32(self._level.box**3)
+        precision = (
+            np.full(self._shells, _WEAK * float(information.mean())) if prior is None else prior
+        )
+        response = 1 / (voxels * (information + self._level.expand(precision)))
+        return self.source.mask * fourier_filter(
+            self.source.mask * back_projection, response.astype(np.float32)
+        )
+
+    def shell_information(self, information: Float32) -> Float64:
+        """Shell means of D."""
+        return shell_mean(information, self._level.box, self._shells)
+
+    def fsc(self, first: Float32, second: Float32) -> Float64:
+        """FSC of two volumes up to k_c."""
+        return mean_fsc(first, second, self._shells)
+
+    def _choose(self, candidates: list[_Candidate]) -> Int64:
+        """Ball of each shell, -1 for none, (S + 1,): the last entry is for what lies beyond k_c."""
+        from scipy.ndimage import uniform_filter1d
+
+        reference = candidates[0].halves
+        errors = [self._power(reference[0]) + self._power(reference[1])]
+        for candidate in candidates:
+            away = [candidate.shrunk[h] - reference[1 - h] for h in (0, 1)]
+            errors.append(self._power(away[0]) + self._power(away[1]))
+        relative = np.stack(errors) / np.maximum(errors[0], 1e-30)
+        smooth = uniform_filter1d(relative, _SMOOTH, axis=1, mode="nearest")
+        return np.append(smooth.argmin(axis=0) - 1, -1)
+
+    def _power(self, volume: Float32) -> Float64:
+        import scipy.fft
+
+        return shell_mean(np.abs(scipy.fft.rfftn(volume)) ** 2, self._level.box, self._shells)
+
+    def _shell_index(self) -> Int64:
+        return np.minimum(volume_shells(self._level.box), self._shells).astype(np.int64)
+
+    @staticmethod
+    def _widest(choice: Int64) -> int:
+        """The ball of the half-maps: the one that most shells chose, the second if none did."""
+        chosen = choice[choice >= 0]
+        return int(np.bincount(chosen).argmax()) if len(chosen) else 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Back-projections of images and residuals, and the information, per nested ball of a half."""
+
+    plain: list[Float32]
+    residual: list[Float32]
+    information: list[Float32]
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """Residual volumes of one ball: of either half, shrunk ones, and of both together."""
+
+    halves: list[Float32]
+    shrunk: list[Float32]
+    combined: Float32
+
+    @classmethod
+    def of(cls, method: KernelRegression, sums: list[_Sums], ball: int) -> _Candidate:
+        residual = [half.residual[ball] for half in sums]
+        information = [half.information[ball] for half in sums]
+        halves = [method.divided(r, d, None) for r, d in zip(residual, information, strict=True)]
+        mean_information = np.mean([method.shell_information(d) for d in information], axis=0)
+        prior = mean_precision(method.fsc(halves[0], halves[1]), mean_information)
+        shrunk = [method.divided(r, d, prior) for r, d in zip(residual, information, strict=True)]
+        combined = method.divided(residual[0] + residual[1], information[0] + information[1], prior)
+        return cls(halves, shrunk, combined)

@@ -1,0 +1,99 @@
+"""Volumes at points in latent space, as the abstract would tell it.
+
+Images are read and whitened once for all points. At each point the method makes a volume and, from disjoint
+halves of the particles, two half-maps; their FSC tells the resolution. Volumes, half-maps and a table are
+written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from solvar.files import write_json
+from solvar.particles import ParticleSet
+from solvar.progress import Progress, SilentProgress
+from solvar.results.run import Run
+from solvar.threads import ThreadTeam
+from solvar.volume_file import write_volume
+from solvar.volumes.methods import make_method
+from solvar.volumes.postprocess import local_resolution, resolution, sharpened
+from solvar.volumes.settings import VolumeSettings
+from solvar.volumes.targets import Targets
+from solvar.volumes.volume import Reconstruction
+
+
+def reconstruct(
+    run: Run | str | Path,
+    targets: Targets,
+    output: str | Path,
+    settings: VolumeSettings | None = None,
+    *,
+    particles: ParticleSet | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Make and write the volumes of a run at some points.
+
+    Parameters
+    ----------
+    run : Run or run folder
+    targets : Targets
+    output : path
+        Folder of NAME.mrc, NAME_half1.mrc, NAME_half2.mrc and volumes.json; it is created.
+    settings : VolumeSettings, optional
+    particles : ParticleSet, optional
+        The same particles at another box size; the run's poses and latents are used.
+    progress : Progress, optional
+
+    Returns
+    -------
+    list of dict
+        A record a volume: name, z, particles, resolution_angstrom, fsc, files.
+
+    Raises
+    ------
+    InputError
+        If images, particles or mask cannot be used.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    settings, progress = settings or VolumeSettings(), progress or SilentProgress()
+    folder = Path(output)
+    with ThreadTeam(settings.threads) as team:
+        method, pixel_size = make_method(run, settings, particles, progress, team)
+        folder.mkdir(parents=True, exist_ok=True)
+        records = []
+        with progress.step("Volumes", len(targets), "volumes") as step:
+            for name, z in zip(targets.name, targets.z, strict=True):
+                made = method.volume(z)
+                record = _write(folder, name, made, pixel_size, settings)
+                records.append({"name": name, "z": z.tolist(), **record})
+                step.advance()
+    table = {
+        "run": str(run.folder.absolute()),
+        "settings": settings.model_dump(mode="json"),
+        "pixel_size_angstrom": pixel_size,
+        "volumes": records,
+    }
+    write_json(folder / "volumes.json", table)
+    return records
+
+
+def _write(
+    folder: Path, name: str, made: Reconstruction, pixel_size: float, settings: VolumeSettings
+) -> dict[str, Any]:
+    """Write the files of one volume; its record."""
+    extent = made.volume.shape[-1] * pixel_size
+    maps = {name: sharpened(made.volume, settings.bfactor, pixel_size)}
+    record: dict[str, Any] = {"particles": made.particles, "resolution_angstrom": None, "fsc": None}
+    if made.half_maps is not None and made.fsc is not None:
+        maps[f"{name}_half1"], maps[f"{name}_half2"] = made.half_maps
+        found = resolution(made.fsc, extent)
+        record["resolution_angstrom"] = found if np.isfinite(found) else None
+        record["fsc"] = [round(float(value), 6) for value in made.fsc]
+        if settings.local_resolution:
+            maps[f"{name}_local_resolution"] = local_resolution(made.half_maps, pixel_size)
+    for file, volume in maps.items():
+        write_volume(folder / f"{file}.mrc", volume, pixel_size)
+    return {**record, "files": [f"{file}.mrc" for file in maps]}

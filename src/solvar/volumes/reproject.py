@@ -1,0 +1,23 @@
+"""The model's own volume μ + V z: no image is read."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.model import LowRankModel
+from solvar.volumes.volume import Reconstruction
+
+Float64 = NDArray[np.float64]
+
+
+class Reprojection:
+    """μ + V z; implements `Method`."""
+
+    def __init__(self, model: LowRankModel) -> None:
+        self._model = model
+
+    def volume(self, target: Float64) -> Reconstruction:
+        """The volume at a point z* (r,)."""
+        moved = np.tensordot(target.astype(np.float32), self._model.eigenvolumes, axes=1)
+        return Reconstruction(self._model.mean + moved, None, None, 0)

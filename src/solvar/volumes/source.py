@@ -1,0 +1,132 @@
+"""The images that volumes are made from, with the poses and half-sets of the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.estimation.cache import WhitenedImages
+from solvar.estimation.level import Level
+from solvar.estimation.settings import FitSettings
+from solvar.estimation.start import read_images
+from solvar.imaging.fourier import crop_volume
+from solvar.imaging.masks import read_mask, resample_mask
+from solvar.particles import ImageStack, ParticleSet, Poses, read_particles
+from solvar.progress import Progress
+from solvar.results.run import Run
+from solvar.threads import ThreadTeam
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Whitened images of a run's particles in row order, and the run's model on their grid.
+
+    Attributes
+    ----------
+    images : WhitenedImages
+    halves : two (n,) int64
+        Particles of either half-set.
+    mean : (L, L, L) float32
+    columns : (r, L, L, L) float32
+        Eigenvolumes, of unit norm on the run's own grid.
+    mask : (L, L, L) float32
+    """
+
+    images: WhitenedImages
+    halves: tuple[Int64, Int64]
+    mean: Float32
+    columns: Float32
+    mask: Float32
+    settings: FitSettings
+    team: ThreadTeam
+
+    def level(self, index: Int64) -> Level:
+        """All frequencies of the particles `index`."""
+        k_c = self.images.disc.k_c
+        return Level(self.images, index, k_c, self.mask, self.settings, self.team)
+
+
+def open_source(
+    run: Run, original: ParticleSet | None, mask: Path | None, progress: Progress, team: ThreadTeam
+) -> Source:
+    """Read and whiten the images of a run, or those of `original` that are the same particles.
+
+    Parameters
+    ----------
+    original : ParticleSet or None
+        The particles at another box size, in any order; matched by their identity.
+
+    Raises
+    ------
+    InputError
+        If images or particles cannot be found.
+    """
+    particles = _with_poses_of(run, _particles_of(run) if original is None else original)
+    settings = run.settings.model_copy(
+        update={
+            "downsample": run.settings.downsample if original is None else None,
+            "resolution": run.settings.resolution if original is None else None,
+        }
+    )
+    stack = ImageStack(particles, settings.downsample)
+    box = stack.box_size
+    volume = resample_mask(run.model.mask, box)
+    if mask is not None:
+        volume = read_mask(mask, box, stack.pixel_size_angstrom)
+    images, _ = read_images(particles, stack, volume, settings, progress, team)
+    if run.record["result"]["inverted"]:
+        np.negative(images.data, out=images.data)
+    halves = tuple(np.flatnonzero(particles.halfset == half) for half in (1, 2))
+    model = run.model
+    return Source(
+        images,
+        (halves[0], halves[1]),
+        crop_volume(model.mean, box),
+        crop_volume(model.eigenvolumes, box),
+        volume,
+        settings,
+        team,
+    )
+
+
+def _particles_of(run: Run) -> ParticleSet:
+    """The particles that the run was made from."""
+    path = Path(run.record["particles"]["source"])
+    try:
+        return read_particles(path)
+    except InputError as error:
+        raise InputError(
+            f"the run's particles cannot be read again ({error})",
+            file=run.folder,
+            remedy="pass --particles FILE with the options that the run had",
+        ) from error
+
+
+def _with_poses_of(run: Run, particles: ParticleSet) -> ParticleSet:
+    """The run's particles, in its order, with its poses and half-sets."""
+    ours = run.particles
+    order = np.argsort(particles.uid, kind="stable")
+    place = np.searchsorted(particles.uid[order], ours["uid"])
+    found = order[np.minimum(place, len(order) - 1)]
+    missing = particles.uid[found] != ours["uid"]
+    if missing.any():
+        row = int(ours["row"][np.argmax(missing)])
+        raise InputError(
+            f"does not hold {int(missing.sum())} of the run's {len(missing)} particles, the first of them "
+            f"row {row + 1} of the run's input",
+            file=particles.source,
+            remedy="give the file whose images have the same stack names and frames",
+        )
+    poses = Poses(ours["rotation"], ours["shift_angstrom"])
+    return replace(
+        particles.select(found),
+        poses=poses,
+        halfset=ours["halfset"].astype(particles.halfset.dtype),
+    )

@@ -1,0 +1,158 @@
+"""Where in latent space volumes are wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.results.run import Run
+
+Float64 = NDArray[np.float64]
+
+_END_PERCENTILES = (5.0, 95.0)
+_KMEANS_SEED = 0
+_MOST_KMEANS = 200_000
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Points in latent space with names for their files.
+
+    Attributes
+    ----------
+    z : (K, r) float64
+        In the units of `Posterior.z`.
+    name : tuple of K str
+    """
+
+    z: Float64
+    name: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+
+def along_component(run: Run, component: int, count: int) -> Targets:
+    """Points along one component, evenly spaced from the 5th to the 95th percentile of its latents.
+
+    The other latents are the mean of the particles nearby: a straight line leaves a bent cloud.
+
+    Parameters
+    ----------
+    component : int
+        From 1.
+    count : int
+    """
+    if not 1 <= component <= run.rank:
+        raise InputError(
+            f"there is no component {component}",
+            file=run.folder,
+            remedy=f"choose one from 1 to {run.rank}",
+        )
+    z = run.posterior.z
+    along = z[:, component - 1]
+    low, high = (float(end) for end in np.percentile(along, _END_PERCENTILES))
+    place = np.linspace(low, high, count) if count > 1 else np.array([np.median(along)])
+    width = (high - low) / max(2 * (count - 1), 2)
+    points = np.empty((count, run.rank))
+    for k, value in enumerate(place):
+        weight = np.exp(-0.5 * ((along - value) / width) ** 2)
+        points[k] = weight @ z / weight.sum()
+        points[k, component - 1] = value
+    return Targets(points, tuple(f"component{component}_{k + 1:03d}" for k in range(count)))
+
+
+def cluster_centres(run: Run, count: int) -> Targets:
+    """Centres of `count` clusters by k-means in latents scaled to unit variance."""
+    from sklearn.cluster import KMeans
+
+    z = run.posterior.z
+    if not 1 <= count <= len(z):
+        raise InputError(
+            f"{len(z)} particles do not make {count} clusters", remedy="ask for fewer clusters"
+        )
+    scale = np.sqrt(run.model.eigenvalues)
+    chosen = np.random.default_rng(_KMEANS_SEED).permutation(len(z))[:_MOST_KMEANS]
+    found = KMeans(count, n_init=4, random_state=_KMEANS_SEED).fit(z[chosen] / scale)
+    centres = found.cluster_centers_ * scale
+    order = np.argsort(centres[:, 0])
+    return Targets(centres[order], tuple(f"cluster_{k + 1:03d}" for k in range(count)))
+
+
+def from_file(run: Run, path: Path) -> Targets:
+    """Points from a CSV file: one row a point, columns z1, z2, …; missing ones are 0.
+
+    A column `name` names the files; what else the file holds is left alone.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, comment="#")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot be read as CSV ({error})", file=path, remedy="write columns z1, z2, …"
+        ) from error
+    known = [name for name in table.columns if name.startswith("z") and name[1:].isdigit()]
+    if not known or not len(table):
+        raise InputError(
+            "holds no points", file=path, remedy="write columns z1, z2, … with a header"
+        )
+    z = np.zeros((len(table), run.rank))
+    for name in known:
+        component = int(name[1:])
+        if not 1 <= component <= run.rank:
+            raise InputError(
+                f"the run has {run.rank} components", file=path, column=name, remedy="leave it out"
+            )
+        values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise InputError("is not a number", file=path, row=row, column=name)
+        z[:, component - 1] = values
+    names = table["name"].astype(str) if "name" in table else None
+    return Targets(z, _file_names(path.stem, len(z), None if names is None else list(names)))
+
+
+def from_text(run: Run, text: str) -> Targets:
+    """One point written as "z1,z2,…"; missing components are 0."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(
+            f"“{text}” is neither a file nor a point",
+            remedy="write it as z1,z2,… or give a CSV file",
+        ) from error
+    if len(values) > run.rank or not np.isfinite(values).all():
+        raise InputError(f"“{text}” is not a point of {run.rank} finite components")
+    z = np.zeros((1, run.rank))
+    z[0, : len(values)] = values
+    return Targets(z, ("point_001",))
+
+
+def _file_names(stem: str, count: int, given: list[str] | None) -> tuple[str, ...]:
+    """File names that nothing in the names of the points can turn into paths."""
+    if given is None or len(set(given)) < count:
+        return tuple(f"{stem}_{k + 1:03d}" for k in range(count))
+    kept = ["".join(c if c.isalnum() or c in "-_." else "_" for c in name) for name in given]
+    clash = len(set(kept)) < count or any(not name.strip("._") for name in kept)
+    return _file_names(stem, count, None) if clash else tuple(kept)
+
+
+def choose_targets(
+    run: Run, at: list[str], clusters: int | None, component: int, points: int
+) -> Targets:
+    """What the command line asks for: points, else cluster centres, else a walk along a component."""
+    if not at:
+        if clusters is not None:
+            return cluster_centres(run, clusters)
+        return along_component(run, component, points)
+    parts = [from_file(run, Path(a)) if Path(a).is_file() else from_text(run, a) for a in at]
+    z = np.concatenate([part.z for part in parts])
+    names = [name for part in parts for name in part.name]
+    if len(set(names)) < len(names):
+        names = [f"point_{k + 1:03d}" for k in range(len(names))]
+    return Targets(z, tuple(names))
