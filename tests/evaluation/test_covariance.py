@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
-from solvar.evaluation import captured_variance, captured_variance_by_rank, principal_angles
-from solvar.evaluation.covariance import variance_along
+from solvar.evaluation import (
+    captured_variance,
+    captured_variance_by_rank,
+    covariance_fsc_curve,
+    principal_angles,
+)
+from solvar.evaluation.covariance import resolution_at, variance_along
 
 BOX = 16
 
@@ -83,3 +88,19 @@ def test_variance_along_the_true_eigenvolumes_is_the_true_eigenvalues():
     np.testing.assert_allclose(variance_along(unit, true), eigenvalues, rtol=1e-6)
     mixed = (unit[:1] + unit[1:2]) / np.sqrt(2)
     np.testing.assert_allclose(variance_along(mixed, true), [6.5], rtol=1e-6)
+
+
+def test_covariance_fsc_does_not_depend_on_the_basis():
+    truth = np.random.default_rng(0).standard_normal((3, 12, 12, 12)).astype(np.float32)
+    turn, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))
+    turned = np.tensordot(turn.astype(np.float32), truth, axes=1)
+    np.testing.assert_allclose(covariance_fsc_curve(2 * turned, truth), 1, atol=1e-4)
+    assert covariance_fsc_curve(truth[:1], truth)[3:].max() < 0.95
+    np.testing.assert_array_equal(covariance_fsc_curve(truth[:0], truth), np.zeros(7))
+
+
+def test_resolution_is_the_last_shell_before_the_curve_falls():
+    curve = np.array([0.1, 1.0, 0.9, 0.4, 0.8])
+    assert resolution_at(curve, 100.0, 0.5) == 50.0
+    assert resolution_at(np.ones(5), 100.0, 0.5) == 25.0
+    assert resolution_at(np.zeros(5), 100.0, 0.5) == 100.0

@@ -69,7 +69,11 @@ def test_an_ideal_estimate_gets_ideal_marks(gaussian):
     assert metrics["covariance"]["captured_variance"] == pytest.approx(1, abs=1e-3)
     assert max(metrics["covariance"]["principal_angles_degree"]) < 0.1
     assert metrics["mean"]["correlation"] == pytest.approx(1, abs=1e-5)
+    assert metrics["covariance"]["fsc_auc"] == pytest.approx(0.5, abs=1e-3)
     assert min(metrics["latents"]["knn_spearman"]) > 0.8
+    assert metrics["embedding"]["imbalance_latents_to_states"] < 0.3
+    # the volumes of this set are not those of states
+    assert "volumes" not in metrics and "clustering" not in metrics
     assert metrics["latents"]["calibration_chi2"] == pytest.approx(1, abs=0.1)
     assert metrics["contrast"]["rmse"] < 1e-6
     assert metrics["poses"]["out_of_plane_degree"]["rms"] < 1e-5

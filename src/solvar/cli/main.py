@@ -15,7 +15,7 @@ COMMANDS = {
     "demo": "Simulate a small stack with a known motion, run everything on it, compare.",
     "check": "Look for trouble in a particle file before anything long.",
     "run": "Find how the molecule varies: mean, eigenvolumes, latents, report.",
-    "volume": "Volumes at points in latent space, with half-maps and resolution.",
+    "volume": "Volumes at points, cluster centres or along a component, with half-maps and resolution.",
     "evaluate": "Compare a run with the known truth of a simulated data set.",
     "simulate": "Make a particle stack with known truth.",
     "doctor": "Tell what this installation and this machine can do.",

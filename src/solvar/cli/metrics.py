@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _MEANING = {
     ("", "particles"): ("Particles", ""),
     ("", "rank"): ("Rank", ""),
+    ("", "box_angstrom"): ("Box (Å)", ""),
     ("", "compared_to_angstrom"): ("Compared up to (Å)", "volumes low-passed to this resolution"),
     ("covariance", "captured_variance"): (
         "Captured variance",
@@ -27,7 +28,52 @@ _MEANING = {
     ("covariance", "eigenvalues"): ("Eigenvalues", "estimated variance along each component"),
     ("covariance", "true_variance_along"): ("True variance there", "what the eigenvalues estimate"),
     ("covariance", "true_eigenvalues"): ("True eigenvalues", "along the true components"),
+    ("covariance", "fsc_auc"): (
+        "Covariance FSC, area",
+        "against the true covariance; 0.5 is perfect",
+    ),
+    ("covariance", "fsc_resolution_angstrom"): (
+        "Covariance FSC above 0.5 up to (Å)",
+        "smaller is better",
+    ),
     ("mean", "correlation"): ("Mean volume, correlation", "1 is perfect"),
+    ("volumes", "per_conformation_auc"): (
+        "Volume of each state, AUC-FSC",
+        "one volume a state, mean over states; 0.5 is perfect; not comparable with per-image",
+    ),
+    ("volumes", "per_conformation_auc_by_state"): ("… by state", "the same for each state"),
+    ("volumes", "mean_volume_auc"): (
+        "… if nothing moved",
+        "the mean volume in place of every state: what the components must beat",
+    ),
+    ("volumes", "per_image_auc"): (
+        "Volume of each particle, AUC-FSC",
+        "mean over particles; 0.5 is perfect; not comparable with per-state",
+    ),
+    ("volumes", "per_image_auc_quantiles"): (
+        "… its spread",
+        "5, 25, 50, 75 and 95 % of particles are below",
+    ),
+    ("volumes", "per_image_count"): ("… particles compared", "at most 200 of each state"),
+    ("embedding", "neighbours"): ("Neighbourhoods of", "so many nearest particles"),
+    ("embedding", "neighbourhood_similarity"): (
+        "… shared with the truth",
+        "share that is nearest in truth, too; 1 is perfect",
+    ),
+    ("embedding", "neighbourhood_chance"): ("… by chance", "what random latents would share"),
+    ("embedding", "imbalance_latents_to_states"): (
+        "Information imbalance, latents → states",
+        "0: latents tell the state; 1: nothing",
+    ),
+    ("embedding", "imbalance_states_to_latents"): (
+        "Information imbalance, states → latents",
+        "0: latents hold nothing but the state; 1: nothing of it",
+    ),
+    ("clustering", "ari"): (
+        "Clusters, adjusted Rand index",
+        "k-means with the true number; 1 is perfect, 0 chance",
+    ),
+    ("clustering", "ami"): ("Clusters, mutual information", "adjusted; 1 is perfect, 0 chance"),
     ("latents", "knn_spearman"): (
         "True motions, rank correlation",
         "predicted from the nearest latents; 1 is perfect",
@@ -43,6 +89,21 @@ _MEANING = {
     ("contrast", "true_spread"): ("Contrast, true spread", ""),
     ("poses", "drift"): ("Common drift, removed", "no image can tell it"),
 }
+
+# Curves and tables: in the JSON and the figures, too long to read here.
+_DRAWN = {
+    ("covariance", "fsc"),
+    ("volumes", "states"),
+    ("volumes", "per_conformation_fsc"),
+    ("volumes", "mean_volume_auc_by_state"),
+    ("volumes", "mean_volume_fsc"),
+    ("volumes", "per_image_auc_quantiles_by_state"),
+    ("embedding", "neighbour_fraction"),
+    ("clustering", "states"),
+    ("clustering", "confusion"),
+}
+
+_MOST_SHOWN = 20
 
 _POSE_ERRORS = {
     "out_of_plane_degree": "viewing direction (°)",
@@ -94,6 +155,8 @@ def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
     for group, name, value in _rows(metrics):
         if group == "poses" and name in {*_POSE_ERRORS, *_POSE_PARTS}:
             continue  # they have a table of their own
+        if (group, name) in _DRAWN:
+            continue
         plain = name.replace("_", " ")
         unknown = f"{group}: {plain}" if group else plain
         label, reading = _MEANING.get((group, name), (unknown[0].upper() + unknown[1:], ""))
@@ -117,6 +180,8 @@ def _shown(value: Any) -> str:
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
+        if len(value) > _MOST_SHOWN and all(isinstance(item, int | float) for item in value):
+            return f"{len(value)} numbers, {_shown(min(value))} to {_shown(max(value))}"
         return "  ".join(_shown(item) for item in value)
     if isinstance(value, float):
         return f"{value:.4g}" if value == 0 or abs(value) >= 1e-4 else "≈ 0"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.prior import covariance_fsc
 from solvar.imaging.fourier import hermitian_weight
 
 Float32 = NDArray[np.float32]
@@ -97,6 +98,42 @@ def principal_angles(
     )
     cosine = np.linalg.svd(first @ second.T, compute_uv=False)
     return np.rad2deg(np.arccos(np.clip(cosine, 0, 1)))
+
+
+def covariance_fsc_curve(
+    scaled_eigenvolumes: Float32,
+    truth_eigenvolumes: Float32,
+    mask: Float32 | None = None,
+) -> Float64:
+    """Correlation of the estimated and the true covariance within each shell, (L // 2 + 1,) float64.
+
+    The diagonal of `covariance_fsc`: 1 where Σ(k, k') agrees up to its scale for k and k' in that shell.
+    It compares products of two amplitudes; its root compares with the FSC of a volume.
+
+    Parameters
+    ----------
+    scaled_eigenvolumes : (r, L, L, L)
+        Estimated eigenvolumes × √eigenvalue, or any rotation of them.
+    truth_eigenvolumes : (q, L, L, L)
+        True ones, scaled likewise.
+    mask : (L, L, L), optional
+    """
+    shells = truth_eigenvolumes.shape[-1] // 2 + 1
+    if not len(scaled_eigenvolumes) or not len(truth_eigenvolumes):
+        return np.zeros(shells)
+    if mask is not None:
+        scaled_eigenvolumes, truth_eigenvolumes = (
+            scaled_eigenvolumes * mask,
+            truth_eigenvolumes * mask,
+        )
+    return np.diag(covariance_fsc(scaled_eigenvolumes, truth_eigenvolumes, shells)).copy()
+
+
+def resolution_at(fsc: Float64, box_angstrom: float, level: float) -> float:
+    """Resolution in Å of the last shell before a curve first falls below `level`; 0 shells give the box."""
+    below = np.flatnonzero(fsc[1:] < level)
+    last = int(below[0]) if len(below) else len(fsc) - 1
+    return box_angstrom / max(last, 1)
 
 
 def band_correlation(

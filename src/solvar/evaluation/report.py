@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.evaluation import covariance, latents
+from solvar.evaluation import clustering, covariance, embedding, latents
 from solvar.evaluation.pose_bound import pose_bound
 from solvar.evaluation.poses import pose_errors, within_groups
 from solvar.evaluation.truth import Truth
+from solvar.evaluation.volumes import fsc_auc, volume_metrics
 from solvar.particles import ParticleSet, Poses, read_particles
 
 if TYPE_CHECKING:
@@ -112,11 +113,13 @@ def evaluate(
     Returns
     -------
     dict
-        Nested, of JSON's types: `covariance`, `mean`, `latents`, `contrast`, `poses`; a part whose
-        truth is not known is left out. `poses` holds the errors of the poses that the run ended
-        with; below `start` are those of its input, if they were refined; below `within_state` what is
-        left when every state is aligned by itself; below `bound` and `bound_unknown_shape` the Cramér-Rao
-        bounds of the true mean, and of particles whose shape is unknown.
+        Nested, of JSON's types: `covariance`, `mean`, `volumes`, `latents`, `embedding`, `clustering`,
+        `contrast`, `poses`; a part whose truth is not known is left out. `volumes` needs volumes named by
+        the numbers of states, `clustering` discrete states. `poses` holds the errors of the poses that
+        the run ended with; below `start` are those of its input, if they were refined; below
+        `within_state` what is left when every state is aligned by itself; below `bound` and
+        `bound_unknown_shape` the Cramér-Rao bounds of the true mean, and of particles whose shape is
+        unknown.
     """
     estimate = _as_estimate(run)
     known = truth if isinstance(truth, Truth) else Truth.load(truth)
@@ -128,7 +131,10 @@ def evaluate(
     parts = {
         "covariance": _covariance_metrics(model, known, k_c),
         "mean": _mean_metrics(model, known, k_c),
+        "volumes": volume_metrics(model, estimate.posterior.z, known),
         "latents": _latent_metrics(estimate, known),
+        "embedding": _embedding_metrics(estimate, known),
+        "clustering": _clustering_metrics(estimate, known),
         "contrast": _contrast_metrics(estimate, known),
         "poses": _pose_metrics(estimate, known),
     }
@@ -136,6 +142,7 @@ def evaluate(
         "particles": len(estimate.row),
         "rank": model.rank,
         "compared_to_angstrom": extent / k_c,
+        "box_angstrom": extent,
     }
     return {**head, **{name: part for name, part in parts.items() if part}}
 
@@ -169,6 +176,9 @@ def _covariance_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[s
     curve = covariance.captured_variance_by_rank(model.eigenvolumes, true, truth.mask, k_c)
     angles = covariance.principal_angles(model.eigenvolumes, true[: model.rank], truth.mask, k_c)
     true_eigenvalues = (true.astype(np.float64) ** 2).sum(axis=(1, 2, 3))
+    scaled = model.eigenvolumes * np.sqrt(model.eigenvalues)[:, None, None, None]
+    fsc = covariance.covariance_fsc_curve(scaled.astype(np.float32), true, truth.mask)
+    extent = model.box_size * model.pixel_size_angstrom
     return {
         "captured_variance": float(curve[-1]) if len(curve) else 0.0,
         "captured_variance_by_rank": curve.tolist(),
@@ -176,6 +186,9 @@ def _covariance_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[s
         "eigenvalues": model.eigenvalues.tolist(),
         "true_variance_along": covariance.variance_along(model.eigenvolumes, true).tolist(),
         "true_eigenvalues": true_eigenvalues.tolist(),
+        "fsc": fsc.tolist(),
+        "fsc_auc": float(fsc_auc(fsc)),
+        "fsc_resolution_angstrom": covariance.resolution_at(fsc, extent, 0.5),
     }
 
 
@@ -189,7 +202,7 @@ def _mean_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[str, An
 
 def _latent_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
     z = estimate.posterior.z
-    coordinate = truth.state_coordinate if truth.latent is None else truth.latent
+    coordinate = _true_coordinate(truth)
     metrics: dict[str, Any] = {}
     if coordinate is None or not z.shape[1]:
         return metrics
@@ -207,6 +220,41 @@ def _latent_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
             z, true_z, estimate.posterior.precision
         )
     return metrics
+
+
+def _true_coordinate(truth: Truth) -> Float64 | None:
+    """Where each particle is in the true state space, (N, d)."""
+    return truth.state_coordinate if truth.latent is None else truth.latent
+
+
+def _embedding_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
+    z, coordinate = estimate.posterior.z, _true_coordinate(truth)
+    if coordinate is None or not z.shape[1] or not coordinate.shape[1] or len(z) < 2:
+        return {}
+    shared = embedding.neighbourhood_similarity(z, coordinate)
+    return {
+        "neighbours": shared.neighbours.tolist(),
+        "neighbour_fraction": shared.fraction.tolist(),
+        "neighbourhood_similarity": shared.similarity.tolist(),
+        "neighbourhood_chance": shared.chance.tolist(),
+        "imbalance_latents_to_states": embedding.information_imbalance(z, coordinate),
+        "imbalance_states_to_latents": embedding.information_imbalance(coordinate, z),
+    }
+
+
+def _clustering_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
+    z, state = estimate.posterior.z, truth.discrete_state()
+    if state is None or not z.shape[1]:
+        return {}
+    clusters = len(np.unique(state))
+    if clusters < 2 or len(z) <= clusters:
+        return {}
+    labels = clustering.kmeans_labels(z, clusters)
+    return {
+        "states": np.unique(state).tolist(),
+        **clustering.cluster_agreement(labels, state),
+        "confusion": clustering.confusion(labels, state).tolist(),
+    }
 
 
 def _contrast_metrics(estimate: Estimate, truth: Truth) -> dict[str, float]:

@@ -159,6 +159,16 @@ class Truth:
             group = group * bins + np.searchsorted(edges, column, side="right")
         return group
 
+    def discrete_state(self) -> NDArray[np.int64] | None:
+        """The discrete state of each particle, (N,); None where states are steps of a motion.
+
+        They are taken for steps if they are many and have coordinates.
+        """
+        if self.state is None:
+            return None
+        steps = len(np.unique(self.state)) > _MOST_STATES and self.state_coordinate is not None
+        return None if steps else self.state
+
     @property
     def count(self) -> int | None:
         """Number of particles N; None when nothing is known of any particle."""
