@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solvar.estimation.em import IncrementalEm, batch_gradient
+from solvar.estimation.em import IncrementalEm
 from solvar.estimation.level import Level, Prior, level_box
 from solvar.estimation.mean import MeanProblem
+from solvar.estimation.objectives.maximum_likelihood import batch_gradient
 from solvar.imaging.fourier import hermitian_weight, volume_shells
 from solvar.progress import SilentProgress
 from toy_level import COUNT, K_C, RANK, make_level, true_columns

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.em import IncrementalEm
 from solvar.estimation.latents import (
     combined,
     place_particles,
@@ -17,6 +16,8 @@ from solvar.estimation.level import Prior
 from solvar.estimation.march import Context, Model
 from solvar.estimation.model import HalfsetValidation, LowRankModel, Posterior
 from solvar.estimation.schedule import LevelPlan, split_batches
+from solvar.estimation.solvers import make_column_solver
+from solvar.estimation.sweep import ColumnSolver
 from solvar.estimation.validation import (
     held_out_eigenvalues,
     reliable_components,
@@ -117,7 +118,7 @@ def _sweep_all(
     contrast_sd: float,
     plans: list[LevelPlan],
     progress: Progress,
-) -> tuple[IncrementalEm, Float64]:
+) -> tuple[ColumnSolver, Float64]:
     """The last levels once more, on all particles; the fit, and the factor to unit latent variance.
 
     Before the finest level the columns of both halves take part, so that what one half missed is kept
@@ -136,10 +137,10 @@ def _sweep_all(
             columns = np.concatenate([crop_volume(v, level.box) for v in (mean, kept)])
             batches = split_batches(everybody, context.settings.batch_size, context.rng)
             slack = context.poses.slack() if context.poses else None
-            fit = IncrementalEm(
+            fit = make_column_solver(
+                context.settings,
                 level,
                 columns * level.mask,
-                np.eye(len(columns)),
                 prior,
                 contrast_sd,
                 batches,

@@ -20,7 +20,7 @@ from solvar.estimation.level import Prior
 from solvar.estimation.march import Context, climb, new_models
 from solvar.estimation.model import Fit
 from solvar.estimation.poses import make_solver, poses_follow_shape, start_poses
-from solvar.estimation.schedule import plan_levels
+from solvar.estimation.schedule import plan_epochs, plan_levels
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import half_means, load_mask, read_images, should_invert, turn_sign
 from solvar.estimation.warm import compile_kernels
@@ -81,6 +81,8 @@ def _fit(
 
     with clock.stage("eigenvolumes"):
         plans = plan_levels(images.disc.k_c, settings.refine_pose)
+        if settings.solver == "adam":
+            plans = plan_epochs(images.disc.k_c)
         models, prior = new_models(halves, means, settings), Prior(precision, precision)
         for plan in plans:
             models, prior = climb(context, models, prior, plan, history, progress)

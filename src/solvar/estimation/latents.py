@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.em import IncrementalEm
 from solvar.estimation.level import Level, Uncertainty
 from solvar.estimation.model import Posterior
 from solvar.estimation.slack import PoseSlack, with_slack
+from solvar.estimation.sweep import ColumnSolver
 from solvar.imaging.fourier import crop_volume
 from solvar.progress import Step
 
@@ -100,7 +100,7 @@ def place_particles(
     return Posterior(z, precision, contrast, log_likelihood)
 
 
-def rotated_uncertainty(fit: IncrementalEm, factor: Float64) -> Uncertainty:
+def rotated_uncertainty(fit: ColumnSolver, factor: Float64) -> Uncertainty:
     """Uncertainty of the columns V·factor of a fit whose columns are V."""
     found = fit.metric.uncertainty(fit.second)
     # V factor has covariance factorᵀ basis diag basisᵀ factor

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.cache import WhitenedImages
-from solvar.estimation.em import IncrementalEm, SweepStatistics
 from solvar.estimation.heldout import gram_matrices, held_out_scale
 from solvar.estimation.latents import combined, rotated_uncertainty
 from solvar.estimation.level import Level, Prior
@@ -23,7 +22,9 @@ from solvar.estimation.poses import PoseSolver, PoseState, refine_poses, search_
 from solvar.estimation.prior import column_precision, covariance_fsc, extend
 from solvar.estimation.schedule import LevelPlan, has_settled, split_batches
 from solvar.estimation.settings import FitSettings
+from solvar.estimation.solvers import make_column_solver
 from solvar.estimation.start import half_means
+from solvar.estimation.sweep import ColumnSolver, SweepStatistics
 from solvar.imaging.fourier import crop_volume
 from solvar.progress import Progress
 from solvar.threads import ThreadTeam
@@ -160,7 +161,7 @@ def _search(context: Context, models: list[Model], levels: list[Level], progress
 def _refine(
     context: Context,
     models: list[Model],
-    fits: list[IncrementalEm],
+    fits: list[ColumnSolver],
     plan: LevelPlan,
     turn: int,
     progress: Progress,
@@ -182,17 +183,17 @@ def _refine(
     return total / len(models)
 
 
-def _start(context: Context, level: Level, model: Model, prior: Prior) -> IncrementalEm:
+def _start(context: Context, level: Level, model: Model, prior: Prior) -> ColumnSolver:
     """The columns of the last level, or random ones, on the grid of this level."""
     mean = crop_volume(model.mean, level.box) * level.mask
     if model.columns is None:
         columns = _random_columns(level, prior, context.settings.rank, context.rng)
     else:
         columns = crop_volume(model.columns[1:], level.box)
-    return IncrementalEm(
+    return make_column_solver(
+        context.settings,
         level,
         np.concatenate([mean[None], columns]),
-        np.eye(1 + len(columns)),  # a model's columns are scaled to unit latent variance
         prior,
         model.contrast_sd,
         split_batches(model.index, context.settings.batch_size, context.rng),
@@ -212,7 +213,7 @@ def _random_columns(level: Level, prior: Prior, rank: int, rng: np.random.Genera
 def _sweep_until_settled(
     context: Context,
     models: list[Model],
-    fits: list[IncrementalEm],
+    fits: list[ColumnSolver],
     plan: LevelPlan,
     history: list[dict[str, float]],
     progress: Progress,
@@ -233,14 +234,14 @@ def _sweep_until_settled(
             history.append(
                 {"k_c": plan.k_c, "sweep": sweep, "training": training, "held_out": judged[-1]}
             )
-            if has_settled(judged):
+            if context.settings.solver == "em" and has_settled(judged):
                 step.advance(count * (plan.most_sweeps - sweep - 1))
                 break
     return statistics
 
 
 def _judge(
-    models: list[Model], fits: list[IncrementalEm], statistics: list[SweepStatistics]
+    models: list[Model], fits: list[ColumnSolver], statistics: list[SweepStatistics]
 ) -> float:
     """Mean log-likelihood of a sample of each model's witnesses; of its own particles without any."""
     judged = []
@@ -255,7 +256,7 @@ def _judge(
 
 
 def _rescaled(
-    context: Context, model: Model, fit: IncrementalEm, statistics: SweepStatistics
+    context: Context, model: Model, fit: ColumnSolver, statistics: SweepStatistics
 ) -> Model:
     """The fitted model with columns scaled to unit latent variance, by its witnesses if it has any."""
     if len(model.witnesses):
@@ -270,7 +271,7 @@ def _rescaled(
     return replace(model, columns=columns, contrast_sd=contrast_sd, factor=factor)
 
 
-def _renewed(prior: Prior, fits: list[IncrementalEm], statistics: list[SweepStatistics]) -> Prior:
+def _renewed(prior: Prior, fits: list[ColumnSolver], statistics: list[SweepStatistics]) -> Prior:
     """The prior of the columns from the agreement of two models.
 
     One model has nothing to agree with and keeps the prior of the mean: its own power as a prior (empirical

@@ -12,6 +12,7 @@ Int64 = NDArray[np.int64]
 _FIRST_LEVEL = 8
 # shifts that are off by a few pixels blur all but the first shells: refinement starts there
 _FIRST_POSE_LEVEL = 3
+_EPOCHS = 20
 _BATCH = 750
 # at least this many steps a sweep, so that each sees what the others found; at most that many stored targets
 _FEWEST_BATCHES, _MOST_BATCHES = 4, 8
@@ -29,6 +30,11 @@ class LevelPlan:
     most_sweeps: int
     final_sweeps: int
     pose_turns: int = 3
+
+
+def plan_epochs(k_max: int) -> list[LevelPlan]:
+    """The published schedule: everything at the finest level, twenty sweeps of each half and of all."""
+    return [LevelPlan(k_max, _EPOCHS, _EPOCHS)]
 
 
 def plan_levels(k_max: int, refine_pose: bool = False) -> list[LevelPlan]:

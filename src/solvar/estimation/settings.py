@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class FitSettings(BaseModel):
@@ -53,6 +53,13 @@ class FitSettings(BaseModel):
         le=45,
         description="Search this many degrees around the input rotations first, for very rough poses.",
     )
+    solver: Literal["em", "adam"] = Field(
+        "em",
+        description="How eigenvolumes are fitted: incremental EM, or the paper's minibatch Adam, far slower.",
+    )
+    objective: Literal["ml", "ls"] = Field(
+        "ml", description="Likelihood, or least squares of the covariance (with --solver adam)."
+    )
     halfsets: bool = Field(
         True, description="Fit the two half-sets apart and derive the prior from their agreement."
     )
@@ -67,3 +74,11 @@ class FitSettings(BaseModel):
     threads: int | None = Field(None, ge=1, description="Threads; default: all available cores.")
     backend: Literal["numba", "torch"] = Field("numba", description="Projector implementation.")
     device: str = Field("cpu", description="Device of the torch backend: cpu, cuda, cuda:1, mps.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FitSettings:
+        if self.objective == "ls" and self.solver == "em":
+            raise ValueError("EM maximises a likelihood; give --solver adam with --objective ls")
+        if self.solver == "adam" and self.refine_pose:
+            raise ValueError("poses are refined with --solver em alone")
+        return self
