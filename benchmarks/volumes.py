@@ -1,8 +1,8 @@
 """How true the volumes of each method are, and what many targets in one pass save.
 
 AUC-FSC (FSC clipped to 0…1, trapezoid over k/L to Nyquist, at most 0.5) of the volumes at the states whose
-truth is stored, in the mask of the truth. Targets are the mean latents of the particles of a state. Where RELION
-is installed, relion_reconstruct makes a map of the very particles of `subset`, which is masked alike.
+truth is stored, in the mask of the truth. Targets are the mean latents of the particles of a state. Where
+RELION is installed, relion_reconstruct makes a map of the very particles of `subset`, masked alike.
 
     solvar run ../shared/data/adk_64/particles.star -o run --rank 4 --mask ../shared/data/adk_64/mask.mrc
     python benchmarks/volumes.py run ../shared/data/adk_64

@@ -16,6 +16,7 @@ COMMANDS = {
     "check": "Look for trouble in a particle file before anything long.",
     "run": "Find how the molecule varies: mean, eigenvolumes, latents, report.",
     "volume": "Volumes at points, cluster centres or along a component, with half-maps and resolution.",
+    "export": "Write a run, or a part of its particles, for another program.",
     "evaluate": "Compare a run with the known truth of a simulated data set.",
     "simulate": "Make a particle stack with known truth.",
     "doctor": "Tell what this installation and this machine can do.",

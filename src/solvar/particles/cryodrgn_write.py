@@ -1,4 +1,4 @@
-"""Poses as cryoDRGN's pickle: the one file of this program that is not data alone in its format."""
+"""cryoDRGN's pickles: the only files of this program that are not data alone in their format."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvar.files import replacing
 from solvar.particles.particle_set import ParticleSet
@@ -30,8 +31,46 @@ def write_poses_pickle(path: str | Path, particles: ParticleSet) -> None:
     width = (optics.box_size * optics.pixel_size_angstrom)[particles.optics_group]
     rotation = np.swapaxes(particles.poses.rotation, -1, -2).astype(np.float32)
     shift = (particles.poses.shift_angstrom / width[:, None]).astype(np.float32)
-    content = pickle.dumps((np.ascontiguousarray(rotation), shift), _PROTOCOL)
+    _write_pickle(path, (np.ascontiguousarray(rotation), shift))
+
+
+def write_ctf_pickle(path: str | Path, particles: ParticleSet) -> None:
+    """Write CTFs for `cryodrgn … --ctf`; the file appears complete or not at all.
+
+    The inverse of `solvar.particles.cryodrgn.read_ctf` with `interpret_ctf`: (N, 9) float32 rows of
+    box size (pixels), pixel size (Å), dfU, dfV (Å), dfang (degrees), kV, Cs (mm), w and phase
+    (degrees). A B-factor has no place there.
+
+    Parameters
+    ----------
+    path : path
+    particles : ParticleSet
+    """
+    optics, ctf = particles.optics, particles.ctf
+    constants = (optics.voltage_kv, optics.spherical_aberration_mm, optics.amplitude_contrast)
+    columns = [
+        *(
+            values[particles.optics_group]
+            for values in (optics.box_size, optics.pixel_size_angstrom)
+        ),
+        ctf.defocus_u_angstrom,
+        ctf.defocus_v_angstrom,
+        np.rad2deg(ctf.defocus_angle_radian),
+        *(values[particles.optics_group] for values in constants),
+        np.rad2deg(ctf.phase_shift_radian),
+    ]
+    _write_pickle(path, np.stack(columns, axis=1).astype(np.float32))
+
+
+def write_rows_pickle(path: str | Path, rows: NDArray[np.int64]) -> None:
+    """Write zero-based rows (M,) for `cryodrgn … --ind`; the file appears complete or not at all."""
+    _write_pickle(path, np.asarray(rows, np.int64))
+
+
+def _write_pickle(path: str | Path, content: object) -> None:
+    """Plain numpy arrays as every numpy reads them."""
+    data = pickle.dumps(content, _PROTOCOL)
     # numpy 2 spells it numpy._core, which numpy below 1.26 does not know; all know the old name
-    content = content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n", 1)
+    data = data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n", 1)
     with replacing(Path(path)) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(data)

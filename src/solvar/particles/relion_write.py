@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.files import replacing
-from solvar.particles.particle_set import ParticleSet
+from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet
 from solvar.particles.star_blocks import particle_block, read_blocks
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _ORIGINS_ANGST = ("rlnOriginXAngst", "rlnOriginYAngst")
-_ORIGINS_PIXEL = ("rlnOriginX", "rlnOriginY")
+ORIGINS_PIXEL = ("rlnOriginX", "rlnOriginY")
 
 
 def write_star(
@@ -56,18 +56,18 @@ def write_star(
                 column=name,
             )
     from_relion = particles.source_format == "relion"
-    blocks, name = _original_rows(particles) if from_relion else _complete_blocks(particles)
+    blocks, name = original_rows(particles) if from_relion else complete_blocks(particles)
     old_dialect = from_relion and "optics" not in blocks
     table = blocks[name]
-    for column, values in {**_pose_columns(particles, old_dialect), **columns}.items():
-        table[column] = _as_text(values)
-    stale = _ORIGINS_ANGST if old_dialect else _ORIGINS_PIXEL
+    for column, values in {**pose_columns(particles, old_dialect), **columns}.items():
+        table[column] = as_text(values)
+    stale = _ORIGINS_ANGST if old_dialect else ORIGINS_PIXEL
     blocks[name] = table.drop(columns=[c for c in stale if c in table.columns])
     with replacing(Path(path)) as temporary:
         starfile.write(blocks, temporary)
 
 
-def _original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:
+def original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:
     """The blocks of the source with the particles' rows in the particles' order, as text."""
     blocks = read_blocks(particles.source, as_text=True)
     name = particle_block(blocks, particles.source)
@@ -82,38 +82,53 @@ def _original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str
     return blocks, name
 
 
-def _complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:
+def complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:
     """Optics, CTF and image names of particles from elsewhere, as a RELION 3.1 file."""
     import pandas as pd
 
-    optics, ctf = particles.optics, particles.ctf
-    optics_table = {
-        "rlnOpticsGroup": _as_text(np.arange(1, len(optics.name) + 1)),
-        "rlnOpticsGroupName": [name.replace(" ", "_") for name in optics.name],
-        "rlnVoltage": _as_text(optics.voltage_kv),
-        "rlnSphericalAberration": _as_text(optics.spherical_aberration_mm),
-        "rlnAmplitudeContrast": _as_text(optics.amplitude_contrast),
-        "rlnImagePixelSize": _as_text(optics.pixel_size_angstrom),
-        "rlnImageSize": _as_text(optics.box_size),
-        "rlnImageDimensionality": _as_text(np.full(len(optics.name), 2)),
-    }
     stacks = np.array([str(s) for s in particles.stacks], dtype=object)
     frames = pd.Series(particles.frame + 1).astype(str).str.zfill(6)
     table = {
         "rlnImageName": frames + "@" + stacks[particles.stack_index],
-        "rlnOpticsGroup": _as_text(particles.optics_group + 1),
-        "rlnDefocusU": _as_text(ctf.defocus_u_angstrom),
-        "rlnDefocusV": _as_text(ctf.defocus_v_angstrom),
-        "rlnDefocusAngle": _as_text(np.rad2deg(ctf.defocus_angle_radian)),
-        "rlnPhaseShift": _as_text(np.rad2deg(ctf.phase_shift_radian)),
-        "rlnCtfBfactor": _as_text(ctf.bfactor_angstrom2),
+        "rlnOpticsGroup": as_text(particles.optics_group + 1),
+        **ctf_columns(particles.ctf),
     }
     if np.any(particles.halfset):
-        table["rlnRandomSubset"] = _as_text(particles.halfset)
-    return {"optics": pd.DataFrame(optics_table), "particles": pd.DataFrame(table)}, "particles"
+        table["rlnRandomSubset"] = as_text(particles.halfset)
+    return {"optics": optics_table(particles.optics), "particles": pd.DataFrame(table)}, "particles"
 
 
-def _pose_columns(particles: ParticleSet, in_pixels: bool) -> dict[str, NDArray[Any]]:
+def optics_table(optics: Optics) -> pd.DataFrame:
+    """The `data_optics` block of RELION 3.1, one row a group, numbered from 1, as text."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "rlnOpticsGroup": as_text(np.arange(1, len(optics.name) + 1)),
+            "rlnOpticsGroupName": [name.replace(" ", "_") for name in optics.name],
+            "rlnVoltage": as_text(optics.voltage_kv),
+            "rlnSphericalAberration": as_text(optics.spherical_aberration_mm),
+            "rlnAmplitudeContrast": as_text(optics.amplitude_contrast),
+            "rlnImagePixelSize": as_text(optics.pixel_size_angstrom),
+            "rlnImageSize": as_text(optics.box_size),
+            "rlnImageDimensionality": as_text(np.full(len(optics.name), 2)),
+        }
+    )
+
+
+def ctf_columns(ctf: CtfParameters) -> dict[str, NDArray[Any]]:
+    """Defocus (Å), angles, phase shift (degrees) and B-factor (Å²), each (N,), as RELION spells them."""
+    return {
+        "rlnDefocusU": as_text(ctf.defocus_u_angstrom),
+        "rlnDefocusV": as_text(ctf.defocus_v_angstrom),
+        "rlnDefocusAngle": as_text(np.rad2deg(ctf.defocus_angle_radian)),
+        "rlnPhaseShift": as_text(np.rad2deg(ctf.phase_shift_radian)),
+        "rlnCtfBfactor": as_text(ctf.bfactor_angstrom2),
+    }
+
+
+def pose_columns(particles: ParticleSet, in_pixels: bool) -> dict[str, NDArray[Any]]:
+    """Angles in degrees, each (N,), and origins in Å, or in pixels as before RELION 3.1."""
     from scipy.spatial.transform import Rotation
 
     rotation = Rotation.from_matrix(particles.poses.rotation)
@@ -123,14 +138,14 @@ def _pose_columns(particles: ParticleSet, in_pixels: bool) -> dict[str, NDArray[
         angles = rotation.as_euler("ZYZ", degrees=True)
     unit = particles.pixel_size_angstrom if in_pixels else 1.0
     origins = particles.poses.shift_angstrom / unit
-    names = _ORIGINS_PIXEL if in_pixels else _ORIGINS_ANGST
+    names = ORIGINS_PIXEL if in_pixels else _ORIGINS_ANGST
     return {
         **dict(zip(_ANGLES, angles.T, strict=True)),
         **dict(zip(names, origins.T, strict=True)),
     }
 
 
-def _as_text(values: NDArray[Any]) -> NDArray[Any]:
+def as_text(values: NDArray[Any]) -> NDArray[Any]:
     """Numbers as RELION spells them: six decimals, or an exponent where those lose digits."""
     if values.dtype.kind == "f":
         magnitude = np.abs(values)

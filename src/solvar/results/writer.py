@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solvar.errors import InputError
-from solvar.estimation.model import Fit, HalfsetValidation, PoseRefinement
+from solvar.estimation.model import Fit, HalfsetValidation, PoseRefinement, Posterior
 from solvar.files import replacing, write_json
 from solvar.particles import write_poses_pickle, write_star
 from solvar.results.poses import PoseChange
@@ -95,7 +95,7 @@ def write_run(folder: Path, fit: Fit, provenance: Provenance) -> None:
     _write_volumes(folder, fit)
     _write_model(folder / "model.h5", fit)
     _write_particles(folder / "particles.h5", fit)
-    write_star(folder / "particles.star", fit.particles, _latent_columns(fit))
+    write_star(folder / "particles.star", fit.particles, latent_columns(fit.posterior))
     if fit.pose_refinement is not None:
         write_poses_pickle(folder / "poses.pkl", fit.particles)
     write_json(folder / "run.json", _run_record(fit, provenance))
@@ -169,11 +169,11 @@ def _write_refinement(file: h5py.File, refinement: PoseRefinement | None) -> Non
         file.attrs[name] = getattr(refinement, name)
 
 
-def _latent_columns(fit: Fit) -> dict[str, np.ndarray]:
-    """Extra columns of particles.star; RELION keeps labels that it does not know."""
-    columns = {f"solvarZ{j + 1}": fit.posterior.z[:, j] for j in range(fit.model.rank)}
-    columns["solvarContrast"] = fit.posterior.contrast
-    columns["solvarLogLikelihood"] = fit.posterior.log_likelihood
+def latent_columns(posterior: Posterior) -> dict[str, np.ndarray]:
+    """Extra columns (N,) of particles.star; RELION keeps labels that it does not know."""
+    columns = {f"solvarZ{j + 1}": z for j, z in enumerate(posterior.z.T)}
+    columns["solvarContrast"] = posterior.contrast
+    columns["solvarLogLikelihood"] = posterior.log_likelihood
     return columns
 
 

@@ -1,0 +1,131 @@
+"""`solvar export`: a run, or a part of its particles, for another program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from solvar.cli.arguments import AsJson, Overwrite, RunFolder
+from solvar.cli.options import ReadingOptions, command
+from solvar.errors import InputError
+
+app = typer.Typer(add_completion=False)
+
+_WHICH, _WHAT = "Which particles", "What is written"
+
+
+@app.command()
+@command
+def export(
+    run: RunFolder,
+    to: Annotated[
+        str,
+        typer.Option("--to", help="relion, cryosparc, cryodrgn or chimerax.", show_default=False),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder to create, or the .star or .cs file itself.",
+            show_default=False,
+        ),
+    ],
+    reading: ReadingOptions,
+    cluster: Annotated[
+        list[int],
+        typer.Option(
+            "--cluster",
+            help="Label of a cluster of `solvar analyze`; may be repeated.",
+            rich_help_panel=_WHICH,
+        ),
+    ] = [],  # noqa: B006 - Typer copies it
+    polygon: Annotated[
+        Path | None,
+        typer.Option(
+            "--polygon",
+            help="Vertices x,y in a plane of latents, one a line (.csv).",
+            rich_help_panel=_WHICH,
+        ),
+    ] = None,
+    components: Annotated[
+        str,
+        typer.Option(
+            "--components", help="The two components of --polygon.", rich_help_panel=_WHICH
+        ),
+    ] = "1,2",
+    invert: Annotated[
+        bool,
+        typer.Option("--not", help="The particles that are not selected.", rich_help_panel=_WHICH),
+    ] = False,
+    particles: Annotated[
+        Path | None,
+        typer.Option(
+            "--particles",
+            help="Take the rows from this file instead of the input of the run, "
+            "matched by image name or uid.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    refined_poses: Annotated[
+        bool,
+        typer.Option(
+            "--refined-poses",
+            help="Poses of the run instead of those of the file.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = False,
+    latents: Annotated[
+        bool,
+        typer.Option("--latents", help="Add latents as columns (RELION).", rich_help_panel=_WHAT),
+    ] = False,
+    component: Annotated[
+        int,
+        typer.Option(
+            "--component", help="Eigenvolume to move along (ChimeraX).", rich_help_panel=_WHAT
+        ),
+    ] = 1,
+    volumes: Annotated[
+        Path | None,
+        typer.Option(
+            "--volumes",
+            help="Folder with the maps to show in order (ChimeraX).",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run, or a part of its particles, for another program.
+
+    Rows of a RELION or cryoSPARC file keep every column and their order. Of --cluster, --polygon
+    and --ind (rows of the input of the run) one can be given.
+    """
+    from solvar.cli.console import output as console
+    from solvar.cli.console import print_json
+    from solvar.export import ExportOptions, Selection
+    from solvar.export import export as write
+
+    read_with = reading.model_dump(exclude={"ind"})
+    selection = Selection(tuple(cluster), polygon, _pair(components), reading.ind, invert)
+    options = ExportOptions(
+        selection, particles, refined_poses, latents, volumes, component, overwrite, read_with
+    )
+    written = write(run, to, output, options)
+    if as_json:
+        print_json({"target": to, "files": [str(path) for path in written]})
+    else:
+        for path in written:
+            console().print(f"Wrote {path}", soft_wrap=True, markup=False)
+
+
+def _pair(text: str) -> tuple[int, int]:
+    try:
+        first, second = (int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"--components {text}: are not two numbers", remedy="write them as 1,2"
+        ) from None
+    return first, second

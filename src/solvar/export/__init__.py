@@ -1,0 +1,60 @@
+"""What goes out: the particles and volumes of a run, as other programs read them.
+
+A new target is a module with a `TARGET` and one line in `TARGETS`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from solvar.errors import InputError
+from solvar.export import chimerax, cryodrgn, cryosparc, relion
+from solvar.export.job import export_to
+from solvar.export.selection import Selection
+from solvar.export.target import ExportOptions, Target
+from solvar.results.run import Run
+
+TARGETS: tuple[Target, ...] = (
+    relion.TARGET,
+    cryosparc.TARGET,
+    cryodrgn.TARGET,
+    chimerax.TARGET,
+)
+
+
+def export(
+    run: Run | str | Path, to: str, output: str | Path, options: ExportOptions | None = None
+) -> list[Path]:
+    """Write the particles or volumes of a run for another program.
+
+    Parameters
+    ----------
+    run : Run or path
+        A finished run.
+    to : str
+        Name of a target: "relion", "cryosparc", "cryodrgn" or "chimerax".
+    output : path
+        A folder, which is created; or the file itself, for a target of one file.
+    options : ExportOptions, optional
+        The whole set with the poses of the input, by default.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order they were written.
+
+    Raises
+    ------
+    InputError
+        If there is no such target, or as `export_to`.
+    """
+    known = {target.name: target for target in TARGETS}
+    if to not in known:
+        raise InputError(
+            f"--to {to}: there is no such target", remedy=f"choose from {', '.join(known)}"
+        )
+    opened = run if isinstance(run, Run) else Run(run)
+    return export_to(known[to], opened, Path(output), options or ExportOptions())
+
+
+__all__ = ["TARGETS", "ExportOptions", "Selection", "export"]

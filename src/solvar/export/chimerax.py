@@ -1,0 +1,154 @@
+"""ChimeraX: a script that shows a series of maps as one motion and records a movie of it.
+
+Without `--volumes` the series is the mean and the mean ± 2 √λ along one eigenvolume V: as the model
+is linear, three maps hold the whole motion. ChimeraX runs a script in the folder of the script, so
+maps are named relative to it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.export.target import Job, Target, Writer
+from solvar.files import replacing
+from solvar.volume_file import read_volume, write_volume
+
+if TYPE_CHECKING:
+    from solvar.results.run import Run
+
+SPREAD = 2.0
+_FRAMES = 120
+_FIRST_COLOUR, _MIDDLE_COLOUR, _LAST_COLOUR = (0x2F, 0x6D, 0xB3), (0xC8,) * 3, (0xC4, 0x4E, 0x3B)
+
+
+def files(job: Job) -> Mapping[str, Writer]:
+    """The maps, unless they are there already, and then the script.
+
+    Raises
+    ------
+    InputError
+        If the component does not exist, or the folder holds no series of maps.
+    """
+    if job.options.volumes is not None:
+        maps = _series(job.options.volumes)
+        level = _level(read_volume(maps[len(maps) // 2])[0])
+        return {"morph.cxc": lambda path: _write_script(path, _relative(maps, path), level)}
+    series = along_component(job.run, job.options.component)
+    pixel_size = job.run.pixel_size_angstrom
+    writers: dict[str, Writer] = {
+        name: lambda path, volume=volume: write_volume(path, volume, pixel_size)  # type: ignore[misc]
+        for name, volume in series.items()
+    }
+    level = _level(np.asarray(job.run.model.mean))
+    return {**writers, "morph.cxc": lambda path: _write_script(path, list(series), level)}
+
+
+def along_component(run: Run, component: int) -> dict[str, NDArray[np.float32]]:
+    """The motion along one eigenvolume: mean - 2 √λ V, mean, mean + 2 √λ V.
+
+    Parameters
+    ----------
+    run : Run
+    component : int
+        From 1.
+
+    Returns
+    -------
+    dict of file name to (L, L, L) float32
+        [z, y, x], in the order in which to show them.
+
+    Raises
+    ------
+    InputError
+        If there is no such component.
+    """
+    if not 1 <= component <= run.rank:
+        raise InputError(
+            f"there is no component {component}",
+            file=run.folder,
+            remedy=f"choose --component from 1 to {run.rank}",
+        )
+    model = run.model
+    step = np.sqrt(model.eigenvalues[component - 1]) * model.eigenvolumes[component - 1]
+    name = f"component_{component:03d}"
+    shown = {f"{name}_minus.mrc": -SPREAD, "mean.mrc": 0.0, f"{name}_plus.mrc": SPREAD}
+    return {n: (model.mean + k * step).astype(np.float32) for n, k in shown.items()}
+
+
+def _series(folder: Path) -> list[Path]:
+    """The maps of a folder, 2 before 10."""
+    if not folder.is_dir():
+        raise InputError("is not a folder", file=folder, remedy="check --volumes")
+
+    def by_number(path: Path) -> list[tuple[int, str]]:
+        return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", path.name)]
+
+    maps = sorted(folder.glob("*.mrc"), key=by_number)
+    if len(maps) < 2:
+        raise InputError(
+            f"holds {len(maps)} maps (*.mrc), a series has at least 2",
+            file=folder,
+            remedy="pass a folder of volumes, or leave out --volumes",
+        )
+    return maps
+
+
+def _relative(maps: list[Path], script: Path) -> list[str]:
+    return [os.path.relpath(path.absolute(), script.absolute().parent) for path in maps]
+
+
+def _level(volume: NDArray[np.float32]) -> float:
+    """Contour between the molecule and what surrounds it: Otsu's threshold above 2 σ of the box.
+
+    Solvent is left out first, as it is most of the box and would decide alone.
+    """
+    bright = volume[volume > volume.mean() + 2 * volume.std()]
+    if len(bright) < 2:
+        return float(volume.max() / 2)
+    counts, edges = np.histogram(bright, 256)
+    centres = (edges[1:] + edges[:-1]) / 2
+    below = np.cumsum(counts)[:-1] / len(bright)
+    first_moment = np.cumsum(counts * centres)[:-1] / len(bright)
+    mean = np.sum(counts * centres) / len(bright)
+    # the first and the last bin hold an extreme each, so no class is empty
+    between = (mean * below - first_moment) ** 2 / (below * (1 - below))
+    return float(centres[np.argmax(between)])
+
+
+def _colour(share: float) -> str:
+    """From the first colour over grey to the last."""
+    halves = [_FIRST_COLOUR, _MIDDLE_COLOUR, _LAST_COLOUR]
+    rgb = [np.interp(2 * share, [0, 1, 2], channel) for channel in zip(*halves, strict=True)]
+    return "#" + "".join(f"{round(float(value)):02x}" for value in rgb)
+
+
+def _write_script(path: Path, names: list[str], level: float) -> None:
+    count = len(names)
+    everything = f"#1-{count}"
+    lines = ["# written by solvar export; open it in a new ChimeraX session"]
+    lines += [f'open "{name}" id {number}' for number, name in enumerate(names, 1)]
+    lines += [f"volume {everything} style surface step 1 level {level:.6g}"]
+    lines += [f"volume #{n + 1} color {_colour(n / (count - 1))}" for n in range(count)]
+    lines += [
+        "set bgColor white",
+        "lighting soft",
+        f"view {everything}",
+        "movie record",
+        # there and back
+        f"volume morph {everything} frames {_FRAMES} playStep {2 / _FRAMES:.6f}",
+        f"wait {_FRAMES}",
+        f'movie encode "{path.stem}.mp4" framerate 30',
+    ]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+TARGET = Target("chimerax", files, takes_particles=False)

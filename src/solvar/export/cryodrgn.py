@@ -1,0 +1,30 @@
+"""cryoDRGN: poses.pkl, ctf.pkl and ind.pkl for the particle file at hand.
+
+As cryoDRGN expects, poses and CTFs have one row for each row of the particle file and ind.pkl says
+which rows to use: ``cryodrgn … PARTICLES --poses poses.pkl --ctf ctf.pkl --ind ind.pkl``. Rows that
+are not exported keep the poses of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from solvar.export.target import Job, Target, Writer
+from solvar.particles.cryodrgn_write import (
+    write_ctf_pickle,
+    write_poses_pickle,
+    write_rows_pickle,
+)
+
+
+def files(job: Job) -> Mapping[str, Writer]:
+    """The pickles; poses.pkl comes last."""
+    chosen = job.particles
+    return {
+        "ind.pkl": lambda path: write_rows_pickle(path, chosen.original.row[chosen.index]),
+        "ctf.pkl": lambda path: write_ctf_pickle(path, chosen.original),
+        "poses.pkl": lambda path: write_poses_pickle(path, chosen.everything),
+    }
+
+
+TARGET = Target("cryodrgn", files, whole_file=True)

@@ -1,0 +1,120 @@
+"""RELION: a star file of version 3.1, whatever the particles came from.
+
+Rows that came from a star file keep every column as it is spelled there. Optical constants move to
+`data_optics` and origins to Å where the file was older; nothing else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.export.target import Job, Target, Writer
+from solvar.files import replacing
+from solvar.particles import ParticleSet
+from solvar.particles.relion_write import (
+    ORIGINS_PIXEL,
+    as_text,
+    complete_blocks,
+    ctf_columns,
+    optics_table,
+    original_rows,
+    pose_columns,
+)
+from solvar.results.writer import latent_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# They say in the old dialect what `data_optics` says in the new one.
+_OLD_CONSTANTS = ("rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
+
+
+def files(job: Job) -> Mapping[str, Writer]:
+    """One star file."""
+    return {"particles.star": lambda path: write(path, job)}
+
+
+def write(path: Path, job: Job) -> None:
+    """Write the chosen particles as RELION 3.1; the file appears complete or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    job : Job
+    """
+    import starfile
+
+    particles = job.particles.particles
+    if particles.source_format == "relion":
+        blocks, name = original_rows(particles)
+    else:
+        blocks, name = complete_blocks(particles)
+    table, optics = blocks.pop(name), blocks.pop("optics", None)
+    if job.ctf_replaced or not _is_complete(optics, table):
+        optics, table = _regrouped(optics, table, particles)
+        if job.ctf_replaced:
+            table = table.assign(**ctf_columns(particles.ctf))
+    poses = pose_columns(particles, in_pixels=False)
+    if not job.poses_replaced:
+        # what the file says of its own poses stays as it is spelled
+        poses = {column: v for column, v in poses.items() if column not in table.columns}
+    table = table.assign(**{column: as_text(values) for column, values in poses.items()})
+    table = table.drop(columns=[c for c in ORIGINS_PIXEL if c in table.columns])
+    if job.options.latents:
+        latents = latent_columns(job.run.posterior)
+        in_run = job.particles.in_run
+        table = table.assign(**{c: as_text(v[in_run]) for c, v in latents.items()})
+    with replacing(path) as temporary:
+        starfile.write({"optics": optics, "particles": table, **blocks}, temporary)
+
+
+def _is_complete(optics: pd.DataFrame | None, table: pd.DataFrame) -> bool:
+    """Whether the file's own optics have all that RELION 3.1 expects, with distinct names."""
+    if optics is None or "rlnOpticsGroup" not in table.columns:
+        return False
+    expected = (
+        *("rlnOpticsGroup", "rlnOpticsGroupName", "rlnVoltage", "rlnSphericalAberration"),
+        *("rlnAmplitudeContrast", "rlnImagePixelSize", "rlnImageSize", "rlnImageDimensionality"),
+    )
+    if any(column not in optics.columns for column in expected):
+        return False
+    return bool(optics["rlnOpticsGroupName"].is_unique)
+
+
+def _regrouped(
+    old: pd.DataFrame | None, table: pd.DataFrame, particles: ParticleSet
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A complete optics table for the particles, with the columns of an incomplete one kept."""
+    used, first, group = np.unique(particles.optics_group, return_index=True, return_inverse=True)
+    optics = optics_table(particles.optics).iloc[used].reset_index(drop=True)
+    optics["rlnOpticsGroup"] = as_text(np.arange(1, len(used) + 1))
+    repeated = optics["rlnOpticsGroupName"].duplicated(keep=False)
+    apart = optics["rlnOpticsGroupName"] + "_" + optics["rlnOpticsGroup"]
+    optics["rlnOpticsGroupName"] = optics["rlnOpticsGroupName"].where(~repeated, apart)
+    moved = [c for c in (*optics.columns, *_OLD_CONSTANTS) if c in table.columns]
+    if old is not None:
+        kept = old.iloc[_optics_rows(old, table)[first]].reset_index(drop=True)
+        optics = kept.assign(**{column: optics[column] for column in optics.columns})
+    number = as_text(group.reshape(-1) + 1)
+    return optics, table.drop(columns=moved).assign(rlnOpticsGroup=number)
+
+
+def _optics_rows(optics: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.int64]:
+    """(M,) row of the old optics table of each particle; the reader has checked that it is there."""
+    if "rlnOpticsGroup" not in table.columns:
+        return np.zeros(len(table), dtype=np.int64)
+    if "rlnOpticsGroup" in optics.columns:
+        known = optics["rlnOpticsGroup"].astype(float).to_numpy()
+    else:
+        known = np.arange(1.0, len(optics) + 1)
+    asked = table["rlnOpticsGroup"].astype(float).to_numpy()
+    order = np.argsort(known)
+    return order[np.searchsorted(known[order], asked)].astype(np.int64)
+
+
+TARGET = Target("relion", files, suffix=".star")

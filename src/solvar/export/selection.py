@@ -1,0 +1,240 @@
+"""Which particles of a run: clusters, a polygon in a latent plane, or a list of rows."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from solvar.errors import InputError
+from solvar.particles.selection import read_selection
+from solvar.results.run import Run
+
+_VERTICES = "write one vertex a line, as x,y in the units of the latents"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """At most one of clusters, polygon and rows; none of them selects everything.
+
+    Attributes
+    ----------
+    clusters : tuple of int
+        Labels as `solvar analyze` numbers them.
+    polygon : Path or None
+        Vertices in the plane of two components, one `x,y` a line, in units of the latents.
+    components : (int, int)
+        The plane of the polygon, counted from 1.
+    ind : path, (M,) array-like or None
+        Zero-based rows of the particle file that the run was made from.
+    invert : bool
+        Take the other particles of the run instead.
+    """
+
+    clusters: tuple[int, ...] = ()
+    polygon: Path | None = None
+    components: tuple[int, int] = (1, 2)
+    ind: str | Path | ArrayLike | None = None
+    invert: bool = False
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing is asked to be left out."""
+        return not (self.clusters or self.invert) and self.polygon is None and self.ind is None
+
+
+def select(run: Run, selection: Selection) -> NDArray[np.int64]:
+    """Positions of the selected particles in the run.
+
+    Parameters
+    ----------
+    run : Run
+    selection : Selection
+
+    Returns
+    -------
+    (M,) int64
+        Ascending, M > 0.
+
+    Raises
+    ------
+    InputError
+        If more than one kind of selection is given, its file is missing or does not fit the run, or
+        nothing is selected.
+    """
+    asked = {
+        "--cluster": bool(selection.clusters),
+        "--polygon": selection.polygon is not None,
+        "--ind": selection.ind is not None,
+    }
+    given = [name for name, is_given in asked.items() if is_given]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} exclude each other", remedy="pass one of them")
+    if selection.invert and not given:
+        raise InputError(
+            "--not needs a selection to invert", remedy="pass --cluster, --polygon or --ind"
+        )
+    inside = np.ones(run.particle_count, dtype=bool)
+    if selection.clusters:
+        inside = _in_clusters(run, selection.clusters)
+    elif selection.polygon is not None:
+        inside = _in_polygon(run, selection.polygon, selection.components)
+    elif selection.ind is not None:
+        inside = _in_list(run, selection.ind)
+    chosen = np.flatnonzero(~inside if selection.invert else inside)
+    if not len(chosen):
+        raise InputError(
+            f"{given[0]} selects none of the {run.particle_count} particles",
+            file=run.folder,
+            remedy="choose another selection, or turn --not around",
+        )
+    return chosen.astype(np.int64)
+
+
+def points_in_polygon(points: ArrayLike, vertices: ArrayLike) -> NDArray[np.bool_]:
+    """Even-odd rule: whether a ray from the point along +x crosses the outline an odd number of times.
+
+    Parameters
+    ----------
+    points : (N, 2) array-like
+    vertices : (V, 2) array-like
+        The last is joined to the first.
+
+    Returns
+    -------
+    (N,) bool
+    """
+    x, y = np.asarray(points, np.float64).T
+    corners = np.asarray(vertices, np.float64)
+    inside = np.zeros(len(x), dtype=bool)
+    for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if y1 == y2:
+            continue
+        spans = (y1 > y) != (y2 > y)
+        inside ^= spans & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+    return inside
+
+
+def _in_clusters(run: Run, clusters: tuple[int, ...]) -> NDArray[np.bool_]:
+    labels = _cluster_labels(run)
+    known = np.unique(labels)
+    absent = [c for c in clusters if c not in known]
+    if absent:
+        raise InputError(
+            f"there is no cluster {absent[0]}",
+            file=_analysis(run),
+            column="cluster",
+            remedy=f"the labels go from {known[0]} to {known[-1]}",
+        )
+    return np.isin(labels, clusters)
+
+
+def _analysis(run: Run) -> Path:
+    return run.folder / "analysis" / "particles.h5"
+
+
+def _cluster_labels(run: Run) -> NDArray[np.int64]:
+    """(N,) labels in the order of the run."""
+    import h5py
+
+    path = _analysis(run)
+    remedy = f"run `solvar analyze {run.folder}`"
+    if not path.is_file():
+        raise InputError("is missing, so there are no clusters", file=path, remedy=remedy)
+    try:
+        with h5py.File(path, "r") as file:
+            labels = file["cluster"][()] if "cluster" in file else None
+    except OSError as error:
+        raise InputError("is damaged", file=path, remedy=remedy) from error
+    if labels is None:
+        raise InputError("is missing", file=path, column="cluster", remedy=remedy)
+    if labels.shape != (run.particle_count,) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"holds {labels.dtype} of shape {labels.shape} for {run.particle_count} particles",
+            file=path,
+            column="cluster",
+            remedy=remedy,
+        )
+    return np.asarray(labels, np.int64)
+
+
+def _in_polygon(run: Run, path: Path, components: tuple[int, int]) -> NDArray[np.bool_]:
+    for number in components:
+        if not 1 <= number <= run.rank:
+            raise InputError(
+                f"--components {components[0]},{components[1]}: there is no component {number}",
+                file=run.folder,
+                remedy=f"choose from 1 to {run.rank}",
+            )
+    if components[0] == components[1]:
+        raise InputError("--components names one component twice", remedy="name two, as in 1,2")
+    plane = run.posterior.z[:, [number - 1 for number in components]]
+    return points_in_polygon(plane, _read_vertices(path))
+
+
+def _read_vertices(path: Path) -> NDArray[np.float64]:
+    """(V, 2) float64; a first line that holds no numbers is a header."""
+    lines = [(n, line) for n, line in enumerate(_csv_lines(path)) if line]
+    vertices = []
+    for place, (row, line) in enumerate(lines):
+        try:
+            x, y = (float(value) for value in line)
+        except ValueError:
+            if place == 0 and len(line) == 2:
+                continue
+            raise InputError(
+                f"'{','.join(line)}' is not a vertex", file=path, row=row, remedy=_VERTICES
+            ) from None
+        if not np.isfinite([x, y]).all():
+            raise InputError("is not finite", file=path, row=row, remedy=_VERTICES)
+        vertices.append((x, y))
+    if len(vertices) < 3:
+        raise InputError(
+            f"has {len(vertices)} vertices, a polygon has at least 3", file=path, remedy=_VERTICES
+        )
+    return np.array(vertices)
+
+
+def _csv_lines(path: Path) -> list[list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return [[value.strip() for value in line] for line in csv.reader(file)]
+    except FileNotFoundError:
+        raise InputError("no such file", file=path, remedy="check the spelling") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot be read as text ({error})", file=path) from error
+
+
+def _in_list(run: Run, ind: str | Path | ArrayLike) -> NDArray[np.bool_]:
+    rows = run.particles["row"]
+    source = Path(run.record["particles"]["source"])
+    in_csv = isinstance(ind, str | Path) and Path(ind).suffix == ".csv"
+    listed = _rows_of_csv(Path(str(ind))) if in_csv else ind
+    asked = read_selection(listed, int(rows.max()) + 1, source)
+    lost = np.setdiff1d(asked, rows)
+    if len(lost):
+        raise InputError(
+            f"row {lost[0]} of {source} is selected, but the run did not use it",
+            file=ind if isinstance(ind, str | Path) else None,
+            remedy="select rows of the file that the run was made from, counted from 0",
+        )
+    return np.isin(rows, asked)
+
+
+def _rows_of_csv(path: Path) -> NDArray[np.int64]:
+    """Row numbers in the first column; a first line that is no number is a header."""
+    lines = [(n, line[0]) for n, line in enumerate(_csv_lines(path)) if line]
+    if lines and not lines[0][1].lstrip("-").isdigit():
+        lines = lines[1:]
+    for row, value in lines:
+        if not value.isdigit():
+            raise InputError(
+                f"'{value}' is not a row number",
+                file=path,
+                row=row,
+                remedy="give zero-based row numbers in the first column",
+            )
+    return np.array([int(value) for _, value in lines], dtype=np.int64)

@@ -1,0 +1,140 @@
+"""What an export target is, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.export.selection import Selection
+from solvar.particles import ParticleSet, Poses
+from solvar.results.run import Run
+
+Writer = Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the caller wants beside the target.
+
+    Attributes
+    ----------
+    selection : Selection
+        Which particles of the run.
+    particles : Path or None
+        File to take the rows from; None for the one that the run was made from.
+    refined_poses : bool
+        Write the poses of the run instead of those of the file.
+    latents : bool
+        Add latents, contrast and log-likelihood as columns (RELION).
+    volumes : Path or None
+        Folder with a series of maps to show (ChimeraX); None to make one along `component`.
+    component : int
+        Eigenvolume to move along, from 1 (ChimeraX).
+    overwrite : bool
+        Replace files of an earlier export; inputs are never replaced.
+    reading : mapping
+        Keyword arguments of `read_particles` for the file the rows are taken from.
+    """
+
+    selection: Selection = field(default_factory=Selection)
+    particles: Path | None = None
+    refined_poses: bool = False
+    latents: bool = False
+    volumes: Path | None = None
+    component: int = 1
+    overwrite: bool = False
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The particles to export, in the order of the file their rows are taken from.
+
+    Attributes
+    ----------
+    original : ParticleSet
+        What was read from that file, N particles.
+    index : (M,) int64
+        Positions in `original` of the particles to export, ascending.
+    in_run : (M,) int64
+        Positions of the same particles in the run.
+    poses : Poses or None
+        Refined poses of the M particles; None to keep those of the file.
+    """
+
+    original: ParticleSet
+    index: NDArray[np.int64]
+    in_run: NDArray[np.int64]
+    poses: Poses | None = None
+
+    @property
+    def particles(self) -> ParticleSet:
+        """The M particles, with the poses to write."""
+        selected = self.original.select(self.index)
+        return selected if self.poses is None else replace(selected, poses=self.poses)
+
+    @property
+    def everything(self) -> ParticleSet:
+        """All N particles of the file; those that are not exported keep the poses of the file."""
+        if self.poses is None:
+            return self.original
+        rotation = self.original.poses.rotation.copy()
+        shift = self.original.poses.shift_angstrom.copy()
+        rotation[self.index] = self.poses.rotation
+        shift[self.index] = self.poses.shift_angstrom
+        return replace(self.original, poses=Poses(rotation, shift))
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a target is given: the run, the options and, where it takes them, the particles."""
+
+    run: Run
+    options: ExportOptions
+    chosen: Chosen | None = None
+
+    @property
+    def particles(self) -> Chosen:
+        """The chosen particles of a target that takes particles."""
+        assert self.chosen is not None
+        return self.chosen
+
+    @property
+    def poses_replaced(self) -> bool:
+        """Whether poses other than those spelled in the file are to be written."""
+        return self.options.refined_poses or self.options.reading.get("poses") is not None
+
+    @property
+    def ctf_replaced(self) -> bool:
+        """Whether CTFs came from a pickle beside the file."""
+        return self.options.reading.get("ctf") is not None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A program to export to; one line in the registry.
+
+    Attributes
+    ----------
+    name : str
+        As `--to` spells it.
+    files : callable (job) -> mapping of file name to callable (path)
+        The files in the order they are written; each writer is atomic.
+    suffix : str or None
+        Of the one file of the target, when the output may name it; None for several files.
+    takes_particles : bool
+        False for targets that show volumes alone.
+    whole_file : bool
+        Whether every row of the file is needed, not only those that the run used.
+    """
+
+    name: str
+    files: Callable[[Job], Mapping[str, Writer]]
+    suffix: str | None = None
+    takes_particles: bool = True
+    whole_file: bool = False

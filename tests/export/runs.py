@@ -1,0 +1,108 @@
+"""Run folders on hand-written particle files, with made-up numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import starfile
+
+from particles.particle_files import write_cryodrgn, write_cs, write_star30, write_star31
+from solvar.particles import ParticleSet, Poses, read_particles
+from solvar.results.provenance import record
+from solvar.results.run import Run
+from solvar.results.writer import write_run
+from synthetic import make_fit
+
+OPTICS_COLUMNS = {
+    "rlnOpticsGroup": True,
+    "rlnOpticsGroupName": False,
+    "rlnVoltage": True,
+    "rlnSphericalAberration": True,
+    "rlnAmplitudeContrast": True,
+    "rlnImagePixelSize": True,
+    "rlnImageSize": True,
+    "rlnImageDimensionality": True,
+}
+PARTICLE_COLUMNS = {
+    "rlnImageName": False,
+    **dict.fromkeys(("rlnOpticsGroup", "rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"), True),
+    **dict.fromkeys(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), True),
+    **dict.fromkeys(("rlnOriginXAngst", "rlnOriginYAngst"), True),
+}
+OLD_COLUMNS = {"rlnOriginX", "rlnOriginY", "rlnMagnification", "rlnDetectorPixelSize"}
+
+
+def source(kind: str, folder: Path) -> dict:
+    """Keyword arguments of `read_particles` for a file of each dialect."""
+    if kind == "cryodrgn":
+        return write_cryodrgn(folder)
+    write = {"relion31": write_star31, "relion30": write_star30, "cryosparc": write_cs}[kind]
+    return {"path": write(folder)}
+
+
+def make_run(folder: Path, particles: ParticleSet, refined: bool = False, seed: int = 0) -> Run:
+    """A finished run on `particles`; with `refined`, its poses are not theirs."""
+    elsewhere = folder / "synthetic"
+    elsewhere.mkdir(parents=True)
+    fit = make_fit(elsewhere, rank=3, count=len(particles), refined=refined, seed=seed)
+    poses = fit.particles.poses if refined else particles.poses
+    # made-up shifts must stay within the small boxes of the test files
+    poses = Poses(poses.rotation, np.clip(poses.shift_angstrom, -7, 7))
+    fit = replace(fit, particles=replace(particles, poses=poses))
+    (folder / "run").mkdir()
+    write_run(folder / "run", fit, record(fit.particles, fit.settings))
+    return Run(folder / "run")
+
+
+def run_on(kind: str, folder: Path, ind=None, refined: bool = False) -> tuple[Run, dict]:
+    """A run on a file of one dialect, and how to read that file."""
+    reading = source(kind, folder)
+    particles = read_particles(**reading, ind=ind)
+    reading.pop("path")
+    return make_run(folder / "job", particles, refined), reading
+
+
+def write_clusters(run: Run, labels) -> None:
+    """What `solvar analyze` leaves, as far as an export reads it."""
+    (run.folder / "analysis").mkdir()
+    with h5py.File(run.folder / "analysis" / "particles.h5", "w") as file:
+        file["cluster"] = np.asarray(labels)
+
+
+def check_relion31(path: Path) -> dict:
+    """Assert that a star file has what RELION 3.1 expects; returns its blocks."""
+    blocks = starfile.read(path, always_dict=True)
+    assert list(blocks)[:2] == ["optics", "particles"]
+    optics, particles = blocks["optics"], blocks["particles"]
+    for table, columns in ((optics, OPTICS_COLUMNS), (particles, PARTICLE_COLUMNS)):
+        for name, numeric in columns.items():
+            assert name in table.columns, name
+            assert not table[name].isna().any(), name
+            assert not numeric or np.issubdtype(table[name].dtype, np.number), name
+    assert not OLD_COLUMNS & set(particles.columns)
+    assert optics["rlnOpticsGroup"].is_unique and optics["rlnOpticsGroupName"].is_unique
+    assert set(particles["rlnOpticsGroup"]) <= set(optics["rlnOpticsGroup"])
+    assert particles["rlnImageName"].str.match(r"^\d+@.+").all()
+    return blocks
+
+
+def assert_same_particles(found: ParticleSet, expected: ParticleSet, uid: bool = True) -> None:
+    """Poses to 1e-5, CTF, optics, images and, unless names were made new, identity."""
+    if uid:
+        np.testing.assert_array_equal(found.uid, expected.uid)
+    np.testing.assert_allclose(found.poses.rotation, expected.poses.rotation, atol=1e-5)
+    np.testing.assert_allclose(found.poses.shift_angstrom, expected.poses.shift_angstrom, atol=1e-5)
+    for name in expected.ctf.__dataclass_fields__:
+        ours, theirs = getattr(found.ctf, name), getattr(expected.ctf, name)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6, err_msg=name)
+    for name in ("voltage_kv", "spherical_aberration_mm", "amplitude_contrast", "box_size"):
+        ours = getattr(found.optics, name)[found.optics_group]
+        np.testing.assert_allclose(ours, getattr(expected.optics, name)[expected.optics_group])
+    np.testing.assert_allclose(found.pixel_size_angstrom, expected.pixel_size_angstrom, rtol=1e-6)
+    ours = [str(found.stacks[s]) for s in found.stack_index]
+    assert ours == [str(expected.stacks[s]) for s in expected.stack_index]
+    np.testing.assert_array_equal(found.frame, expected.frame)
+    np.testing.assert_array_equal(found.halfset, expected.halfset)

@@ -1,0 +1,141 @@
+"""Where exports go, what they never touch, and the volumes for ChimeraX."""
+
+import re
+
+import numpy as np
+import pytest
+import starfile
+
+from export.runs import run_on
+from particles.particle_files import COLUMNS_31, star_text, with_value, write_stack
+from solvar.errors import InputError
+from solvar.export import TARGETS, ExportOptions, Selection, export
+from solvar.volume_file import read_volume, write_volume
+
+
+@pytest.fixture
+def run(tmp_path):
+    return run_on("relion31", tmp_path)[0]
+
+
+def test_folders_are_created_and_nothing_is_left_beside_the_files(run, tmp_path):
+    for target in TARGETS:
+        output = tmp_path / "deep" / "down" / target.name
+        paths = export(run, target.name, output)
+        assert sorted(output.iterdir()) == sorted(paths)
+
+
+def test_existing_files_stay_without_overwrite(run, tmp_path):
+    (path,) = export(run, "relion", tmp_path / "out")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="--overwrite"):
+        export(run, "relion", tmp_path / "out", ExportOptions(Selection(ind=[1])))
+    assert path.read_bytes() == before
+    export(run, "relion", tmp_path / "out", ExportOptions(Selection(ind=[1]), overwrite=True))
+    assert len(starfile.read(path)["particles"]) == 1
+
+
+def test_one_file_in_the_way_keeps_all_from_being_written(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "poses.pkl").touch()
+    with pytest.raises(InputError, match="is there already"):
+        export(run, "cryodrgn", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["poses.pkl"]
+
+
+def test_inputs_are_never_replaced(run, tmp_path):
+    source = tmp_path / "particles.star"
+    (tmp_path / "link.star").symlink_to(source)
+    before = source.read_bytes()
+    options = ExportOptions(overwrite=True)
+    for output in (source, tmp_path / "link.star", tmp_path, run.folder):
+        with pytest.raises(InputError, match="never replaced"):
+            export(run, "relion", output, options)
+    with pytest.raises(InputError, match="never replaced"):
+        export(run, "chimerax", run.folder, options)
+    assert source.read_bytes() == before
+
+
+def test_a_file_that_lacks_a_particle_is_refused_with_its_name(run, tmp_path):
+    names = with_value(COLUMNS_31, "rlnImageName", 2, "000009@other.mrcs")
+    write_stack(tmp_path / "other.mrcs")
+    (tmp_path / "other.star").write_text(star_text(names))
+    with pytest.raises(InputError) as caught:
+        export(run, "relion", tmp_path / "o", ExportOptions(particles=tmp_path / "other.star"))
+    for word in ("1 of 6 particles", "000003@stack.mrcs", "image name", "other.star"):
+        assert word in str(caught.value)
+    some = ExportOptions(Selection(ind=[2], invert=True), particles=tmp_path / "other.star")
+    export(run, "relion", tmp_path / "o", some)
+
+
+def test_a_file_that_holds_a_particle_twice_is_refused(run, tmp_path):
+    twice = with_value(COLUMNS_31, "rlnImageName", 2, "000001@stack.mrcs")
+    (tmp_path / "other.star").write_text(star_text(twice))
+    with pytest.raises(InputError, match="same particle"):
+        export(run, "relion", tmp_path / "o", ExportOptions(particles=tmp_path / "other.star"))
+
+
+def test_lost_cryosparc_particles_are_named_by_uid(tmp_path):
+    run, _ = run_on("cryosparc", tmp_path)
+    table = np.load(run.record["particles"]["source"])
+    with (tmp_path / "J9" / "fewer.cs").open("wb") as file:
+        np.save(file, table[:3])
+    options = ExportOptions(particles=tmp_path / "J9" / "fewer.cs")
+    with pytest.raises(InputError, match=f"3 of 6 particles.*uid {table['uid'][3]}"):
+        export(run, "cryosparc", tmp_path / "o", options)
+
+
+@pytest.mark.parametrize(
+    ("to", "options", "words"),
+    [
+        ("frealign", {}, "choose from relion"),
+        ("relion", {"refined_poses": True}, "holds no refined poses"),
+        ("cryodrgn", {"latents": True}, "--latents"),
+        ("relion", {"component": 2}, "--component"),
+        ("chimerax", {"selection": Selection(ind=[0])}, "a selection"),
+        ("chimerax", {"component": 4}, "there is no component 4"),
+    ],
+)
+def test_options_that_make_no_sense(run, tmp_path, to, options, words):
+    with pytest.raises(InputError, match=words):
+        export(run, to, tmp_path / "out", ExportOptions(**options))
+    assert not (tmp_path / "out").exists()
+
+
+def test_source_that_is_gone_is_told_with_the_way_out(run, tmp_path):
+    (tmp_path / "particles.star").rename(tmp_path / "moved.star")
+    with pytest.raises(InputError, match="--particles"):
+        export(run, "relion", tmp_path / "out")
+    export(run, "relion", tmp_path / "out", ExportOptions(particles=tmp_path / "moved.star"))
+
+
+def test_motion_is_the_mean_and_two_standard_deviations_to_each_side(run, tmp_path):
+    paths = export(run, "chimerax", tmp_path / "out", ExportOptions(component=2))
+    minus, mean, plus = (read_volume(path)[0] for path in paths[:3])
+    np.testing.assert_allclose(mean, run.model.mean, atol=1e-6)
+    np.testing.assert_allclose((minus + plus) / 2, mean, atol=1e-5)
+    step = 2 * np.sqrt(run.model.eigenvalues[1]) * run.model.eigenvolumes[1]
+    np.testing.assert_allclose(plus - mean, step, atol=1e-5)
+    assert read_volume(paths[0])[1] == pytest.approx(run.pixel_size_angstrom)
+    assert all(name in paths[-1].read_text() for name in ("volume morph #1-3", "movie encode"))
+
+
+def test_script_shows_the_volumes_of_a_folder_in_numerical_order(run, tmp_path):
+    volumes = tmp_path / "volumes"
+    volumes.mkdir()
+    for number in (10, 9, 1):
+        write_volume(volumes / f"state_{number}.mrc", run.model.mean * number, 2.0)
+    (path,) = export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=volumes))
+    opened = re.findall(r'open "(.*?)" id (\d)', path.read_text())
+    assert [(path.parent / name).name for name, _ in opened] == [
+        f"state_{n}.mrc" for n in (1, 9, 10)
+    ]
+    assert all((path.parent / name).resolve().is_file() for name, _ in opened)
+    level = float(re.search(r"level (\S+)", path.read_text()).group(1))
+    assert 0 < level < (run.model.mean * 9).max()
+
+
+def test_folder_without_a_series_is_refused(run, tmp_path):
+    (tmp_path / "volumes").mkdir()
+    with pytest.raises(InputError, match="holds 0 maps"):
+        export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=tmp_path / "volumes"))
