@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "Simulate a small stack with a known motion, run everything on it, compare.",
     "check": "Look for trouble in a particle file before anything long.",
     "run": "Find how the molecule varies: mean, eigenvolumes, latents, report.",
+    "analyze": "Find clusters, densities, paths and outliers among the particles of a run.",
     "volume": "Volumes at points, cluster centres or along a component, with half-maps and resolution.",
     "export": "Write a run, or a part of its particles, for another program.",
     "evaluate": "Compare a run with the known truth of a simulated data set.",

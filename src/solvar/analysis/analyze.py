@@ -1,0 +1,249 @@
+"""From the latents of a run to what they say, in the order in which it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.analysis import diagnostics
+from solvar.analysis.clusters import Clusters, find_clusters
+from solvar.analysis.density import DensityMap, deconvolve, log_density
+from solvar.analysis.diagnostics import Association, HalfsetAgreement
+from solvar.analysis.embedding import embed, require_umap
+from solvar.analysis.outliers import Outliers, find_outliers
+from solvar.analysis.settings import AnalysisSettings
+from solvar.analysis.space import LatentSpace, check_component, latent_space
+from solvar.analysis.trajectories import Trajectory, build_graph, find_path, propose_ends
+from solvar.errors import InputError
+from solvar.particles import read_particles
+from solvar.progress import Progress, SilentProgress
+from solvar.results.run import Run
+
+Float64 = NDArray[np.float64]
+
+_FEWEST_PARTICLES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Everything the analysis found out about N particles, in the row order of the run.
+
+    Attributes
+    ----------
+    density : DensityMap or None
+        None if a single component was analysed.
+    log_density : (N,) float64
+        Relative log-density of each particle among the others, median 0.
+    umap : (N, 2) float64 or None
+        None if it was not asked for.
+    coverage : (K,) float64
+        Evenness of each cluster's views, 1 = that of the whole set.
+    halves : list of HalfsetAgreement
+        Empty if there are no two half-sets.
+    messages : list of str
+        What could not be done, and why.
+    warnings : list of str
+        Plain sentences that the user should read.
+    """
+
+    settings: AnalysisSettings
+    space: LatentSpace
+    clusters: Clusters
+    density: DensityMap | None
+    log_density: Float64
+    trajectories: list[Trajectory]
+    outliers: Outliers
+    umap: Float64 | None
+    associations: list[Association]
+    coverage: Float64
+    halves: list[HalfsetAgreement]
+    messages: list[str]
+    warnings: list[str]
+
+
+def analyze(
+    run: Run, settings: AnalysisSettings | None = None, progress: Progress | None = None
+) -> Analysis:
+    """Analyse the latents of a run; writes nothing.
+
+    Parameters
+    ----------
+    run : Run
+    settings : AnalysisSettings, optional
+    progress : Progress, optional
+
+    Raises
+    ------
+    InputError
+        If a setting does not fit the run, or the run is too small.
+    """
+    settings = settings or AnalysisSettings()
+    progress = progress or SilentProgress()
+    plane = _checked(run, settings)
+    space = latent_space(run, settings.component)
+    points, seed = space.whitened, settings.seed
+    with progress.step("Clusters", 0):
+        clusters = find_clusters(points, settings.clusters, settings.method, seed)
+    with progress.step("Density", 0):
+        local = log_density(points, settings.neighbours, seed)
+        density = _density(space, plane, settings)
+    with progress.step("Trajectories", 0):
+        paths = _trajectories(space, local, clusters, settings)
+    with progress.step("Outliers", 0):
+        scale = space.spread[space.active]
+        covariance = space.covariance(space.active) / np.outer(scale, scale)
+        outliers = find_outliers(points, covariance, run.posterior.log_likelihood)
+        del covariance
+    umap = None
+    if settings.umap:
+        with progress.step("UMAP", 0):
+            umap = embed(points, settings.neighbours, seed)
+    with progress.step("Diagnostics", 0):
+        factors, messages = _factors(run)
+        found = diagnostics.associations(space.z, space.active, factors)
+        coverage = diagnostics.angular_coverage(run.particles["rotation"], clusters.label)
+        halves = diagnostics.compare_halves(
+            space.z, space.active, run.particles["halfset"], settings.seed
+        )
+    if density is None:
+        messages.append("One component has no plane: its density was not deconvolved.")
+    return Analysis(
+        settings, space, clusters, density, local, paths, outliers, umap, found, coverage, halves,
+        messages, _warnings(run, space, found, coverage, halves, outliers),
+    )  # fmt: skip
+
+
+def _checked(run: Run, settings: AnalysisSettings) -> tuple[int, int] | None:
+    """The zero-based plane if one was chosen; raises before anything long is done."""
+    if run.particle_count < _FEWEST_PARTICLES:
+        raise InputError(
+            f"has {run.particle_count} particles; an analysis needs {_FEWEST_PARTICLES}",
+            file=run.folder,
+        )
+    if settings.clusters is not None and settings.clusters > run.particle_count:
+        raise InputError(
+            f"--clusters {settings.clusters} is more than the run's {run.particle_count} particles"
+        )
+    if (settings.start is None) != (settings.end is None):
+        raise InputError("a path of your own needs both --start and --end")
+    for component in (*settings.component, *(settings.plane or ()), settings.path_component or 1):
+        check_component(run.rank, component)
+    if settings.umap:
+        require_umap()
+    if settings.plane is None:
+        return None
+    if settings.plane[0] == settings.plane[1]:
+        raise InputError("--plane needs two different components")
+    return settings.plane[0] - 1, settings.plane[1] - 1
+
+
+def _density(
+    space: LatentSpace, plane: tuple[int, int] | None, settings: AnalysisSettings
+) -> DensityMap | None:
+    if plane is None:
+        # one reliable component still makes a plane with the next one
+        rest = [j for j in range(space.rank) if j not in space.active]
+        candidates = [int(j) for j in (*space.active, *rest)]
+        if len(candidates) < 2:
+            return None
+        plane = candidates[0], candidates[1]
+    columns = np.asarray(plane)
+    return deconvolve(
+        space.z[:, columns], space.covariance(columns), space.eigenvalues[columns],
+        components=plane, grid=settings.grid, seed=settings.seed,
+    )  # fmt: skip
+
+
+def _trajectories(
+    space: LatentSpace, local: Float64, clusters: Clusters, settings: AnalysisSettings
+) -> list[Trajectory]:
+    """The proposed paths and the user's own."""
+    points = space.whitened
+    axis = 0
+    if settings.path_component is not None:
+        places = np.flatnonzero(space.active == settings.path_component - 1)
+        if len(places) == 0:
+            raise InputError(
+                f"component {settings.path_component} is not among those that are analysed",
+                remedy=f"add --component {settings.path_component}",
+            )
+        axis = int(places[0])
+    ends: dict[str, tuple[Float64, Float64]] = {}
+    for kind in dict.fromkeys(settings.path):
+        first, last = propose_ends(kind, points, local, clusters, axis=axis, seed=settings.seed)
+        if first != last:
+            ends[kind] = points[first], points[last]
+    if settings.start is not None and settings.end is not None:
+        ends["own"] = parse_end(space, settings.start), parse_end(space, settings.end)
+    if not ends:
+        return []
+    graph = build_graph(points, local, settings.neighbours, settings.seed)
+    return [
+        find_path(graph, *pair, settings.points, name=name, log_density=local)
+        for name, pair in ends.items()
+    ]
+
+
+def parse_end(space: LatentSpace, text: str) -> Float64:
+    """Whitened point (m,) of a particle's row, or of r latents separated by commas.
+
+    Raises
+    ------
+    InputError
+        If `text` is neither.
+    """
+    try:
+        values = np.array([float(word) for word in text.split(",")])
+    except ValueError:
+        values = np.array([np.nan])
+    if len(values) == space.rank and len(values) > 1 and np.isfinite(values).all():
+        return space.to_whitened(values[None])[0]
+    if len(values) == 1 and text.strip().isdecimal() and int(text) < len(space):
+        return space.whitened[int(text)]
+    raise InputError(
+        f"{text!r} is not an end of a path",
+        remedy=f"pass a row from 0 to {len(space) - 1}, or {space.rank} latents separated by commas",
+    )
+
+
+def _factors(run: Run) -> tuple[dict[str, NDArray], list[str]]:
+    """What latents should not follow: regressors (N, p) or groups (N,); and what is not known."""
+    particles = run.particles
+    factors: dict[str, NDArray] = {
+        "viewing direction": diagnostics.view_harmonics(particles["rotation"]),
+        "shift": particles["shift_angstrom"],
+        "contrast": run.posterior.contrast[:, None],
+    }
+    try:
+        source = read_particles(run.record["particles"]["source"])
+        if len(source) <= int(particles["row"].max()):
+            raise InputError("has fewer rows than the run", file=source.source)
+    except (InputError, OSError) as error:
+        return factors, [f"Defocus and micrograph were not compared: {error}"]
+    source = source.select(particles["row"])
+    defocus = (source.ctf.defocus_u_angstrom + source.ctf.defocus_v_angstrom) / 2e4
+    factors["defocus"] = np.stack([defocus, (defocus - defocus.mean()) ** 2], axis=1)
+    if len(np.unique(source.stack_index)) > 1:
+        factors["micrograph"] = source.stack_index
+        return factors, []
+    return factors, ["Micrographs were not compared: all particles are in one image file."]
+
+
+def _warnings(
+    run: Run, space: LatentSpace, found: list[Association], coverage: Float64,
+    halves: list[HalfsetAgreement], outliers: Outliers,
+) -> list[str]:  # fmt: skip
+    told = diagnostics.plain_warnings(found, coverage, halves)
+    if run.validation is not None and not run.validation.reliable[space.active].any():
+        told.insert(
+            0, "No analysed component passed the half-set test: clusters and paths may show noise."
+        )
+    share = float((outliers.far | outliers.unlikely).mean())
+    if share > 0.05:
+        told.append(
+            f"{100 * share:.0f} % of the particles do not fit the model: look at some of them; "
+            "they may be junk, or a state that a Gaussian prior does not foresee."
+        )
+    return told

@@ -1,0 +1,120 @@
+"""Write an `Analysis` to the folder ``analysis`` of its run; ``analysis.json`` comes last."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.analysis.analyze import Analysis
+from solvar.files import replacing, write_json
+from solvar.results.run import Run
+
+FOLDER = "analysis"
+
+
+def write_analysis(run: Run, analysis: Analysis) -> Path:
+    """Write numbers, paths and summary; an earlier analysis is replaced.
+
+    Returns
+    -------
+    folder : path
+        ``analysis.json``, ``particles.h5``, ``clusters.csv`` and ``trajectory_*.csv``; the last two
+        hold latents in eigenvolume units, columns z1 … zr, one row a point.
+    """
+    folder = run.folder / FOLDER
+    folder.mkdir(exist_ok=True)
+    (folder / "analysis.json").unlink(missing_ok=True)
+    for pattern in ("trajectory_*.csv", "clusters.csv", "particles.h5", "*.png"):
+        for stale in folder.glob(pattern):
+            stale.unlink()
+    _write_particles(folder / "particles.h5", run, analysis)
+    to_latents = analysis.space.to_latents
+    write_points(folder / "clusters.csv", to_latents(analysis.clusters.centre))
+    for path in analysis.trajectories:
+        write_points(folder / f"trajectory_{path.name}.csv", to_latents(path.points))
+    write_json(folder / "analysis.json", summary(run, analysis))
+    return folder
+
+
+def write_points(path: Path, latents: NDArray[np.float64]) -> None:
+    """Latents (n, r) as comma-separated text with the header z1 … zr."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([f"z{j + 1}" for j in range(latents.shape[1])])
+        writer.writerows([f"{value:.9g}" for value in row] for row in latents)
+
+
+def _write_particles(path: Path, run: Run, analysis: Analysis) -> None:
+    import h5py
+
+    outliers = analysis.outliers
+    columns: dict[str, NDArray] = {
+        "uid": run.particles["uid"],
+        "cluster": (analysis.clusters.label + 1).astype(np.int32),
+        "log_density": analysis.log_density,
+        "mahalanobis": outliers.distance,
+        "p_value": outliers.p_value,
+        "likelihood_score": outliers.score,
+        "outlier": outliers.far | outliers.unlikely,
+    }
+    if analysis.umap is not None:
+        columns["umap"] = analysis.umap
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, values in columns.items():
+            file[name] = values
+        if analysis.density is not None:
+            density = file.create_group("density")
+            density.attrs["components"] = [j + 1 for j in analysis.density.components]
+            for name in ("x", "y", "raw", "deconvolved"):
+                density[name] = getattr(analysis.density, name)
+
+
+def summary(run: Run, analysis: Analysis) -> dict[str, Any]:
+    """The result in few numbers, in JSON's types: what ``solvar analyze --json`` prints."""
+    outliers, clusters, density = analysis.outliers, analysis.clusters, analysis.density
+    centres = analysis.space.to_latents(clusters.centre)
+    return {
+        "run": str(run.folder),
+        "folder": str(run.folder / FOLDER),
+        "settings": analysis.settings.model_dump(mode="json"),
+        "components": analysis.space.active + 1,
+        "clusters": {
+            "method": clusters.method,
+            "count": len(clusters),
+            "bic": clusters.bic,
+            "size": clusters.size,
+            "centre": centres,
+            "nearest_particle": clusters.nearest,
+            "angular_coverage": analysis.coverage,
+        },
+        "density": None
+        if density is None
+        else {
+            "components": [j + 1 for j in density.components],
+            "iterations": density.iterations,
+        },
+        "trajectories": [
+            {
+                "name": path.name,
+                "length": path.length,
+                "points": len(path.points),
+                "particles": path.nodes,
+                "log_density": path.log_density,
+            }
+            for path in analysis.trajectories
+        ],
+        "outliers": {
+            "far": int(outliers.far.sum()),
+            "unlikely": int(outliers.unlikely.sum()),
+            "either": int((outliers.far | outliers.unlikely).sum()),
+        },
+        "associations": [asdict(one) | {"worrying": one.worrying} for one in analysis.associations],
+        "halfsets": [asdict(one) | {"worrying": one.worrying} for one in analysis.halves],
+        "messages": analysis.messages,
+        "warnings": analysis.warnings,
+    }

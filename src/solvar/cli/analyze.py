@@ -1,0 +1,128 @@
+"""`solvar analyze`: clusters, densities, paths, outliers and diagnostics of a run's latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from solvar.analysis.settings import AnalysisSettings
+from solvar.cli.arguments import AsJson, RunFolder
+from solvar.cli.options import command
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from solvar.analysis import Analysis
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+def analyze(run: RunFolder, settings: AnalysisSettings, as_json: AsJson = False) -> None:
+    """Find clusters, densities, paths and outliers among the particles of a run."""
+    from solvar.results.run import Run
+
+    found = Run(run)
+
+    from solvar.analysis import analyze as study
+    from solvar.analysis import write_analysis
+    from solvar.analysis.writing import summary
+    from solvar.cli.console import make_progress, print_json
+    from solvar.report.analysis import draw_analysis
+
+    progress = make_progress()
+    analysis = study(found, settings, progress)
+    folder = write_analysis(found, analysis)
+    with progress.step("Figures", 0):
+        figures = draw_analysis(analysis, folder)
+    if as_json:
+        print_json(summary(found, analysis))
+    else:
+        _print(analysis, folder, figures)
+
+
+def _print(analysis: Analysis, folder: Path, figures: list[Path]) -> None:
+    from rich.markup import escape
+
+    from solvar.cli.console import output
+
+    console = output()
+    console.print()
+    console.print(clusters_table(analysis))
+    if analysis.trajectories:
+        console.print(paths_table(analysis))
+    outliers = analysis.outliers
+    either = int((outliers.far | outliers.unlikely).sum())
+    console.print(
+        f"{either:,} of {len(analysis.space):,} particles do not fit the model: "
+        f"{int(outliers.far.sum()):,} by their latents, "
+        f"{int(outliers.unlikely.sum()):,} by their images."
+    )
+    for message in analysis.messages:
+        console.print(f"[cyan]·[/cyan] {escape(message)}")
+    for warning in analysis.warnings:
+        console.print(f"[yellow]![/yellow] {escape(warning)}")
+    if not analysis.warnings:
+        console.print(
+            "[green]✓[/green] The latents follow nothing that is known not to be structure."
+        )
+    console.print("\n[bold]Look at[/bold]")
+    for path in figures:
+        console.print(f"  {escape(str(path))}  [dim]{_WORDS[path.name]}[/dim]", soft_wrap=True)
+    console.print("\n[bold]Next[/bold]")
+    for name in ("clusters", *(f"trajectory_{path.name}" for path in analysis.trajectories)):
+        points = escape(str(folder / f"{name}.csv"))
+        what = "of each cluster" if name == "clusters" else f"along the path {name[11:]}"
+        line = (
+            f"  solvar volume {escape(str(folder.parent))} --at {points}  [dim]volumes {what}[/dim]"
+        )
+        console.print(line, soft_wrap=True)
+
+
+_WORDS = {
+    "clusters.png": "which particles belong together",
+    "density.png": "which states are populated, and paths between them",
+    "umap.png": "neighbourhoods of the particles",
+    "diagnostics.png": "whether latents follow anything but structure",
+}
+
+
+def clusters_table(analysis: Analysis) -> Table:
+    """One row a cluster: particles, share, views, nearest particle, centre in σ."""
+    from solvar.cli.tables import plain_table
+
+    clusters, space = analysis.clusters, analysis.space
+    how = "by BIC" if clusters.bic else "as asked"
+    table = plain_table(
+        f"{len(clusters)} clusters ({clusters.method}, number {how}) of {len(space):,} particles"
+    )
+    for name in ("cluster", "particles", "share", "views", "nearest particle"):
+        table.add_column(name, justify="right")
+    table.add_column("centre (σ)")
+    total = clusters.size.sum()
+    for k, size in enumerate(clusters.size):
+        centre = " ".join(f"{value:+.1f}" for value in clusters.centre[k, :6])
+        table.add_row(
+            str(k + 1), f"{size:,}", f"{100 * size / total:.0f} %",
+            f"{100 * analysis.coverage[k]:.0f} %", str(clusters.nearest[k]), centre,
+        )  # fmt: skip
+    return table
+
+
+def paths_table(analysis: Analysis) -> Table:
+    """One row a path: its ends, length and lowest density."""
+    from solvar.cli.tables import plain_table
+
+    table = plain_table("Paths through populated states")
+    table.add_column("path")
+    for name in ("points", "length (σ)", "from particle", "to particle"):
+        table.add_column(name, justify="right")
+    for path in analysis.trajectories:
+        table.add_row(
+            path.name, str(len(path.points)), f"{path.length:.2f}",
+            str(path.nodes[0]), str(path.nodes[-1]),
+        )  # fmt: skip
+    return table
