@@ -146,3 +146,16 @@ def test_more_components_than_particles_can_support_are_refused(simulated, fitte
 def test_a_resolution_coarser_than_the_first_shells_is_refused(simulated, fitted) -> None:
     with pytest.raises(InputError, match="resolution"):
         fitted(simulated(**GAUSSIAN), rank=1, resolution=100.0)
+
+
+def test_rank_auto_keeps_what_the_half_sets_confirm(simulated, fitted) -> None:
+    rich = fitted(simulated(heterogeneity="gaussian", rank=2, snr=0.3), rank="auto")
+    assert rich.validation is not None
+    assert rich.model.rank == 2
+    assert rich.validation.reliable.all()
+    assert rich.posterior.z.shape == (1200, 2)
+    rigid = fitted(simulated(heterogeneity="rigid"), rank="auto")
+    assert rigid.validation is not None
+    # one component stays to be looked at, and it is called noise
+    assert rigid.model.rank == 1
+    assert not rigid.validation.reliable.any()

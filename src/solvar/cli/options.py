@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -96,7 +96,13 @@ def _options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
         else:
             spellings = [flag, *_ALSO.get(name, ())]
         option = typer.Option(*spellings, help=field.description, rich_help_panel=_panel(model))
-        yield _keyword(name, Annotated[field.annotation, option], field.default)
+        yield _keyword(name, Annotated[_typed(field.annotation), option], field.default)
+
+
+def _typed(annotation: Any) -> Any:
+    """The type as Typer can read it: a number or a word comes as text, which pydantic sorts out."""
+    words = [part for part in get_args(annotation) if get_origin(part) is Literal]
+    return str if words else annotation
 
 
 def _panel(model: type[BaseModel]) -> str:

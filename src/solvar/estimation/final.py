@@ -69,6 +69,10 @@ def finish(
         eigenvalues = balanced_eigenvalues(
             trained, held_out_eigenvalues(models, images.box), reliable
         )
+        if context.settings.rank == "auto":
+            kept = slice(0, max(1, int(reliable.sum())))
+            eigenvolumes, trained, rotation = eigenvolumes[kept], trained[kept], rotation[:, kept]
+            eigenvalues, reliable = eigenvalues[kept], reliable[kept]
         validation = validate_halves(
             models,
             means,
@@ -125,7 +129,7 @@ def _sweep_all(
     until everybody has seen it; then the r leading ones go on.
     """
     everybody = np.arange(len(context.images))
-    rank, plans = context.settings.rank, plans[-2:]
+    rank, plans = context.settings.columns, plans[-2:]
     spare = min(rank, _MOST_SPARE_COLUMNS) if len(plans) > 1 and len(models) > 1 else 0
     columns = merge(models, means, rank + spare)
     mean = columns[:1]

@@ -124,7 +124,8 @@ def _warnings(particles: ParticleSet, found: Fit) -> list[str]:
             "The input names no half-sets, so the particles were split at random. Poses that were "
             "refined together make the halves agree better than they should."
         )
-    if found.settings.refine_pose and found.validation and found.validation.reliable.all():
+    confirmed = found.validation is not None and found.validation.reliable.all()
+    if found.settings.refine_pose and confirmed and found.settings.rank != "auto":
         warnings.append(
             "Every component is reliable, so there may be motion that this rank does not hold. Poses "
             "would follow it: run again with a higher --rank before believing small pose corrections."
@@ -139,10 +140,10 @@ def _warnings(particles: ParticleSet, found: Fit) -> list[str]:
 
 def _require_enough(particles: ParticleSet, settings: FitSettings) -> None:
     """Refuse a rank that the particles cannot support."""
-    if len(particles) < 8 * settings.rank:
+    if len(particles) < 8 * settings.columns:
         raise InputError(
-            f"{len(particles)} particles cannot support rank {settings.rank}",
+            f"{len(particles)} particles cannot support rank {settings.columns}",
             file=particles.source,
             column="rank",
-            remedy=f"use at least {8 * settings.rank} particles or a lower rank",
+            remedy=f"use at least {8 * settings.columns} particles or a lower rank",
         )

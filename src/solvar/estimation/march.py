@@ -187,7 +187,7 @@ def _start(context: Context, level: Level, model: Model, prior: Prior) -> Column
     """The columns of the last level, or random ones, on the grid of this level."""
     mean = crop_volume(model.mean, level.box) * level.mask
     if model.columns is None:
-        columns = _random_columns(level, prior, context.settings.rank, context.rng)
+        columns = _random_columns(level, prior, context.settings.columns, context.rng)
     else:
         columns = crop_volume(model.columns[1:], level.box)
     return make_column_solver(

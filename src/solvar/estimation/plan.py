@@ -48,7 +48,7 @@ def plan_run(count: int, box_size: int, k_c: int, settings: FitSettings, cores: 
         Cores that the run may use.
     """
     pixels, voxels = float(len(HalfDisc.of_radius(k_c))), float(box_size) ** 3
-    columns = 1 + settings.rank
+    columns = 1 + settings.columns
     everybody = _batches(count, settings)
     halves = 2 * _batches(count // 2, settings) if settings.halfsets else everybody
     steps = _STEPS_PER_BATCH * (halves + everybody)

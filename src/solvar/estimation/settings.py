@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_AUTO_COLUMNS = 10
 
 
 class FitSettings(BaseModel):
@@ -16,7 +18,9 @@ class FitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rank: int = Field(10, ge=1, le=200, description="Number of eigenvolumes to estimate.")
+    rank: Annotated[int, Field(ge=1, le=200)] | Literal["auto"] = Field(
+        10, description="Number of eigenvolumes; auto: those that the half-sets confirm, of ten."
+    )
     mask: Path | None = Field(
         None, description="Mask volume (.mrc, values 0 to 1); default: a soft sphere."
     )
@@ -75,10 +79,17 @@ class FitSettings(BaseModel):
     backend: Literal["numba", "torch"] = Field("numba", description="Projector implementation.")
     device: str = Field("cpu", description="Device of the torch backend: cpu, cuda, cuda:1, mps.")
 
+    @property
+    def columns(self) -> int:
+        """Columns that are fitted: with rank auto more than are kept."""
+        return _AUTO_COLUMNS if self.rank == "auto" else self.rank
+
     @model_validator(mode="after")
     def _consistent(self) -> FitSettings:
         if self.objective == "ls" and self.solver == "em":
             raise ValueError("EM maximises a likelihood; give --solver adam with --objective ls")
+        if self.rank == "auto" and not self.halfsets:
+            raise ValueError("--rank auto asks the half-sets; it cannot go with --no-halfsets")
         if self.solver == "adam" and self.refine_pose:
             raise ValueError("poses are refined with --solver em alone")
         return self

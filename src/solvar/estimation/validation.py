@@ -73,7 +73,7 @@ def validate_halves(
 def _aligned(columns: Float32, target: Float32) -> Float32:
     """A half's columns rotated onto the final ones: orthogonal Procrustes, r(r-1)/2 numbers."""
     overlap = np.tensordot(target, columns, axes=((1, 2, 3), (1, 2, 3))).astype(np.float64)
-    left, _, right = np.linalg.svd(overlap)
+    left, _, right = np.linalg.svd(overlap, full_matrices=False)
     return combined(columns, (left @ right).T)
 
 
