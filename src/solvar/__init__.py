@@ -14,13 +14,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from solvar.analysis import analyze
     from solvar.estimation.model import HalfsetValidation, LowRankModel, Posterior
     from solvar.estimation.settings import FitSettings
     from solvar.evaluation import evaluate
+    from solvar.export import export
     from solvar.job import run_job as fit
     from solvar.particles import ParticleSet, read_particles
     from solvar.results.run import Run
     from solvar.simulation import SimulationSettings, simulate
+    from solvar.volumes import Targets, VolumeSettings, reconstruct
 
 __version__ = "0.1.0"
 
@@ -32,10 +35,15 @@ __all__ = [
     "Posterior",
     "Run",
     "SimulationSettings",
+    "Targets",
+    "VolumeSettings",
     "__version__",
+    "analyze",
     "evaluate",
+    "export",
     "fit",
     "read_particles",
+    "reconstruct",
     "simulate",
 ]
 
@@ -47,9 +55,14 @@ _HOME = {
     "Posterior": "solvar.estimation.model",
     "Run": "solvar.results.run",
     "SimulationSettings": "solvar.simulation",
+    "Targets": "solvar.volumes",
+    "VolumeSettings": "solvar.volumes",
+    "analyze": "solvar.analysis",
     "evaluate": "solvar.evaluation",
+    "export": "solvar.export:export",
     "fit": "solvar.job:run_job",
     "read_particles": "solvar.particles",
+    "reconstruct": "solvar.volumes",
     "simulate": "solvar.simulation",
 }
 
