@@ -14,16 +14,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from solvar.analysis import analyze
+    from solvar.analysis.analyze import analyze
     from solvar.estimation.model import HalfsetValidation, LowRankModel, Posterior
     from solvar.estimation.settings import FitSettings
     from solvar.evaluation import evaluate
-    from solvar.export import export
     from solvar.job import run_job as fit
     from solvar.particles import ParticleSet, read_particles
     from solvar.results.run import Run
     from solvar.simulation import SimulationSettings, simulate
-    from solvar.volumes import Targets, VolumeSettings, reconstruct
+    from solvar.volumes.reconstruct import reconstruct
+    from solvar.volumes.settings import VolumeSettings
+    from solvar.volumes.targets import Targets
 
 __version__ = "0.1.0"
 
@@ -40,7 +41,6 @@ __all__ = [
     "__version__",
     "analyze",
     "evaluate",
-    "export",
     "fit",
     "read_particles",
     "reconstruct",
@@ -59,7 +59,6 @@ _HOME = {
     "VolumeSettings": "solvar.volumes",
     "analyze": "solvar.analysis",
     "evaluate": "solvar.evaluation",
-    "export": "solvar.export:export",
     "fit": "solvar.job:run_job",
     "read_particles": "solvar.particles",
     "reconstruct": "solvar.volumes",
