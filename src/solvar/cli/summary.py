@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,8 +32,11 @@ def print_summary(run: Run) -> None:
     for warning in run.warnings:
         console.print(f"[yellow]![/yellow] {escape(warning)}")
     console.print("\n[bold]Look at[/bold]")
-    for path, what in _next_steps(run):
+    for path, what in _worth_a_look(run):
         console.print(f"  {escape(path)}  [dim]{what}[/dim]", soft_wrap=True)
+    console.print("\n[bold]Next[/bold]")
+    for command, what in _next_steps(run):
+        console.print(f"  {escape(command)}  [dim]{what}[/dim]", soft_wrap=True)
 
 
 def headline(run: Run) -> str:
@@ -131,6 +135,14 @@ def costs_table(run: Run) -> Table:
 
 
 def _next_steps(run: Run) -> list[tuple[str, str]]:
+    folder = shlex.quote(str(run.folder))
+    return [
+        (f"solvar analyze {folder}", "clusters, density, paths between states"),
+        (f"solvar volume {folder}", "volumes along the first component, with half-maps"),
+    ]
+
+
+def _worth_a_look(run: Run) -> list[tuple[str, str]]:
     folder = run.folder
     refined = "poses" in run.record["result"]
     poses = [(str(folder / "figures" / "7_poses.png"), "how far the poses moved")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.validation import resolutions
 from solvar.imaging.fourier import volume_shells
 
 Float32 = NDArray[np.float32]
@@ -16,15 +17,8 @@ _WINDOW = 0.5
 
 
 def resolution(fsc: Float64, extent_angstrom: float, threshold: float = _THRESHOLD) -> float:
-    """Å where an FSC (S,) first falls below `threshold`; the last shell's if it never does."""
-    below = np.flatnonzero(fsc[1:] < threshold) + 1
-    if len(below) == 0:
-        return extent_angstrom / (len(fsc) - 1)
-    s = int(below[0])
-    if s == 1:
-        return float("inf")
-    fraction = (fsc[s - 1] - threshold) / (fsc[s - 1] - fsc[s])
-    return float(extent_angstrom / (s - 1 + fraction))
+    """Å where an FSC (S,) first falls below `threshold`; the last shell's if it never does, inf at once."""
+    return float(resolutions(fsc[None], threshold, extent_angstrom)[0])
 
 
 def sharpened(volume: Float32, bfactor: float, pixel_size_angstrom: float) -> Float32:
