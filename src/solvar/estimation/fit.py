@@ -3,7 +3,8 @@
 Particles are read once, whitened and re-centred. Two half-sets give two means, whose agreement is the
 prior of the mean. Two low-rank models of the halves climb from coarse to fine frequencies by incremental
 EM; at each level their agreement renews the prior of the eigenvolumes, and each half's amplitudes are
-judged by the other's particles. The merged halves start the final model, a short run on all particles
+judged by the other's particles; where poses are refined, each particle turns and moves uphill against its own
+half's model between sweeps. The merged halves start the final model, a short run on all particles
 under that prior. Every particle is then placed in it, with its precision and contrast.
 """
 
@@ -20,7 +21,7 @@ from solvar.estimation.level import Prior
 from solvar.estimation.march import Context, climb, new_models
 from solvar.estimation.model import Fit
 from solvar.estimation.poses import make_solver, poses_follow_shape, start_poses
-from solvar.estimation.schedule import plan_epochs, plan_levels
+from solvar.estimation.schedule import plan_work
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import half_means, load_mask, read_images, should_invert, turn_sign
 from solvar.estimation.warm import compile_kernels
@@ -80,9 +81,7 @@ def _fit(
         step.advance()
 
     with clock.stage("eigenvolumes"):
-        plans = plan_levels(images.disc.k_c, settings.refine_pose)
-        if settings.solver == "adam":
-            plans = plan_epochs(images.disc.k_c)
+        plans = plan_work(images.disc.k_c, settings)
         models, prior = new_models(halves, means, settings), Prior(precision, precision)
         for plan in plans:
             models, prior = climb(context, models, prior, plan, history, progress)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.settings import FitSettings
+
 Int64 = NDArray[np.int64]
 
 _FIRST_LEVEL = 8
@@ -30,6 +32,13 @@ class LevelPlan:
     most_sweeps: int
     final_sweeps: int
     pose_turns: int = 3
+
+
+def plan_work(k_max: int, settings: FitSettings) -> list[LevelPlan]:
+    """The levels of a fit up to `k_max`."""
+    if settings.solver == "adam":
+        return plan_epochs(k_max)
+    return plan_levels(k_max, settings.refine_pose)
 
 
 def plan_epochs(k_max: int) -> list[LevelPlan]:
