@@ -8,7 +8,7 @@ import pytest
 from solvar.estimation.em import IncrementalEm
 from solvar.estimation.level import Level, Prior, level_box
 from solvar.estimation.mean import MeanProblem
-from solvar.estimation.objectives.maximum_likelihood import batch_gradient
+from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.imaging.fourier import hermitian_weight, volume_shells
 from solvar.progress import SilentProgress
 from toy_level import COUNT, K_C, RANK, make_level, true_columns
@@ -29,7 +29,7 @@ def test_gradient_is_the_derivative_of_the_log_likelihood(level: Level, contrast
     rng = np.random.default_rng(8)
     columns, batch = true_columns(level) * 0.7, np.arange(40)
     direction = rng.standard_normal(columns.shape).astype(np.float32) * level.mask
-    gradient, _, _ = batch_gradient(level, columns, batch, contrast_sd, None)
+    gradient, _, _ = MaximumLikelihood().gradient(level, columns, batch, contrast_sd, None)
 
     def objective(step: float) -> float:
         moved = (columns + step * direction).astype(np.float32)

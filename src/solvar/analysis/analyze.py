@@ -17,7 +17,6 @@ from solvar.analysis.settings import AnalysisSettings
 from solvar.analysis.space import LatentSpace, check_component, latent_space
 from solvar.analysis.trajectories import Trajectory, build_graph, find_path, propose_ends
 from solvar.errors import InputError
-from solvar.particles import read_particles
 from solvar.progress import Progress, SilentProgress
 from solvar.results.run import Run
 
@@ -217,12 +216,9 @@ def _factors(run: Run) -> tuple[dict[str, NDArray], list[str]]:
         "contrast": run.posterior.contrast[:, None],
     }
     try:
-        source = read_particles(run.record["particles"]["source"])
-        if len(source) <= int(particles["row"].max()):
-            raise InputError("has fewer rows than the run", file=source.source)
+        source = run.read_input()
     except (InputError, OSError) as error:
         return factors, [f"Defocus and micrograph were not compared: {error}"]
-    source = source.select(particles["row"])
     defocus = (source.ctf.defocus_u_angstrom + source.ctf.defocus_v_angstrom) / 2e4
     factors["defocus"] = np.stack([defocus, (defocus - defocus.mean()) ** 2], axis=1)
     if len(np.unique(source.stack_index)) > 1:

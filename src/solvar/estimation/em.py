@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from solvar.estimation.level import Level, Prior, Uncertainty
 from solvar.estimation.likelihood import ImagePosterior
 from solvar.estimation.metric import Metric
-from solvar.estimation.objectives.maximum_likelihood import batch_gradient
+from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.slack import MOTIONS, PoseSlack
 from solvar.estimation.sweep import SweepStatistics, Tally
 from solvar.progress import Step
@@ -30,6 +30,8 @@ Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+
+_OBJECTIVE = MaximumLikelihood()
 
 
 class IncrementalEm:
@@ -105,7 +107,7 @@ class IncrementalEm:
 
     def _visit(self, b: int, uncertainty: Uncertainty) -> ImagePosterior:
         level = self.level
-        gradient, found, cross = batch_gradient(
+        gradient, found, cross = _OBJECTIVE.gradient(
             level, self.columns, self.batches[b], self.contrast_sd, uncertainty, self.slack
         )
         self._crosses[b] = cross / len(level.index)

@@ -65,7 +65,7 @@ def _fit(
     with clock.stage("images"):
         images, noise = read_images(particles, stack, mask, settings, progress, team)
     poses = start_poses(particles, settings) if settings.refine_pose else None
-    solver = make_solver(settings.pose_solver, len(particles))
+    solver = make_solver(settings.pose_solver, len(particles)) if settings.refine_pose else None
     rng = np.random.default_rng(settings.seed)
     context = Context(images, mask, settings, team, rng, poses, solver)
 

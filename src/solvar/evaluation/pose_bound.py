@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.cache import WhitenedImages
-from solvar.estimation.kernels import gram
 from solvar.estimation.level import Level
-from solvar.estimation.poses.objective import derivatives
+from solvar.estimation.poses.objective import derivatives_of
 from solvar.estimation.settings import FitSettings
 from solvar.evaluation.truth import Truth
 from solvar.imaging.ctf import evaluate_ctf
@@ -62,21 +61,8 @@ def pose_bound(
         mask = np.ones_like(truth.mean)
         level = Level(images, everybody, disc.k_c, mask, settings, team)
         prepared = level.projector.prepare(crop_volume(columns.astype(np.float32), level.box))
-        slices = level.slices(prepared, images.rotation, images.ctf)
-        images.data[:] = slices[:, 0]
-        products = gram(slices, images.data, team)
-        found = level.judge(products, everybody, contrast_sd, None)
-        curvature = derivatives(
-            level,
-            prepared,
-            images.data,
-            images.ctf,
-            images.rotation,
-            found,
-            slices,
-            products,
-            contrast_sd,
-        ).curvature
+        images.data[:] = level.slices(prepared, images.rotation, images.ctf)[:, 0]
+        curvature = derivatives_of(level, prepared, everybody, contrast_sd).curvature
     covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
     return _mean_errors(covariance, rotation, truth)
 

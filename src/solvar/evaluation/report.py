@@ -15,7 +15,7 @@ from solvar.evaluation.pose_bound import pose_bound
 from solvar.evaluation.poses import pose_errors, within_groups
 from solvar.evaluation.truth import Truth
 from solvar.evaluation.volumes import fsc_auc, volume_metrics
-from solvar.particles import ParticleSet, Poses, read_particles
+from solvar.particles import ParticleSet, Poses
 
 if TYPE_CHECKING:
     from solvar.estimation.model import Fit, LowRankModel, Posterior
@@ -57,15 +57,14 @@ class Estimate:
     def from_run(cls, run: Run) -> Estimate:
         """Of a finished run folder."""
         particles, refinement = run.particles, run.pose_refinement
-        row = particles["row"].astype(np.int64)
         return cls(
             run.model,
             run.posterior,
-            row,
+            particles["row"].astype(np.int64),
             particles["rotation"],
             particles["shift_angstrom"],
             None if refinement is None else refinement.start,
-            _input_of(run, row),
+            _input_of(run),
             run.noise_power,
         )
 
@@ -85,12 +84,11 @@ class Estimate:
         )
 
 
-def _input_of(run: Run, row: NDArray[np.int64]) -> ParticleSet | None:
+def _input_of(run: Run) -> ParticleSet | None:
     """The particles of a run as they were read, or None if their file has gone."""
     try:
-        particles = read_particles(Path(run.record["particles"]["source"]))
-        return particles.select(row)
-    except (InputError, IndexError):
+        return run.read_input()
+    except InputError:
         return None
 
 

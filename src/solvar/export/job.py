@@ -75,7 +75,7 @@ def _paths(target: Target, output: Path, names: list[str]) -> list[Path]:
 
 def _inputs(job: Job) -> list[Path]:
     """Files that must survive: the particle file and what belongs to it, the run, the maps."""
-    inputs = [Path(job.run.record["particles"]["source"]), *_read_files(job.options.reading)]
+    inputs = [job.run.source, *_read_files(job.options.reading)]
     inputs += [path for path in job.run.folder.iterdir() if path.is_file()]
     if job.chosen is not None:
         inputs += [job.chosen.original.source, *job.chosen.original.stacks]

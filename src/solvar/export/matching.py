@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +9,7 @@ from solvar.errors import InputError
 from solvar.export.selection import select
 from solvar.export.target import Chosen, ExportOptions
 from solvar.particles import ParticleSet, Poses, read_particles
+from solvar.particles.identity import find_uids
 from solvar.particles.star_blocks import particle_block, read_blocks
 from solvar.results.run import Run
 
@@ -59,7 +58,7 @@ def _read(run: Run, options: ExportOptions, whole_file: bool) -> ParticleSet:
     reading = {**options.reading, "ind": None}
     if options.particles is not None:
         return read_particles(options.particles, **reading)
-    source = Path(run.record["particles"]["source"])
+    source = run.source
     if not source.is_file():
         raise InputError(
             "from which the run was made, is no longer there",
@@ -75,10 +74,8 @@ def _read(run: Run, options: ExportOptions, whole_file: bool) -> ParticleSet:
 def _match(run: Run, in_run: NDArray[np.int64], original: ParticleSet) -> NDArray[np.int64]:
     """(M,) positions in `original`, whose uids are distinct as `read_particles` makes sure."""
     uid = run.particles["uid"][in_run]
-    order = np.argsort(original.uid, kind="stable")
-    place = np.searchsorted(original.uid, uid, sorter=order)
-    place = order[np.minimum(place, len(order) - 1)]
-    lost = np.flatnonzero(original.uid[place] != uid)
+    place, found = find_uids(uid, original.uid)
+    lost = np.flatnonzero(~found)
     if len(lost):
         known = run.record["particles"]
         by = "uid" if known["source_format"] == "cryosparc" else "image name"

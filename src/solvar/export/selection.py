@@ -210,7 +210,7 @@ def _csv_lines(path: Path) -> list[list[str]]:
 
 def _in_list(run: Run, ind: str | Path | ArrayLike) -> NDArray[np.bool_]:
     rows = run.particles["row"]
-    source = Path(run.record["particles"]["source"])
+    source = run.source
     in_csv = isinstance(ind, str | Path) and Path(ind).suffix == ".csv"
     listed = _rows_of_csv(Path(str(ind))) if in_csv else ind
     asked = read_selection(listed, int(rows.max()) + 1, source)

@@ -20,6 +20,28 @@ def mix(values: UInt64) -> UInt64:
     return x ^ (x >> np.uint64(31))
 
 
+def find_uids(wanted: UInt64, among: UInt64) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where particles are in another list.
+
+    Parameters
+    ----------
+    wanted : (M,) uint64
+    among : (N,) uint64
+        All different, N > 0.
+
+    Returns
+    -------
+    (M,) int64
+        Position of each in `among`; anything where there is none.
+    (M,) bool
+        Whether it is there.
+    """
+    order = np.argsort(among, kind="stable")
+    place = np.searchsorted(among, wanted, sorter=order)
+    place = order[np.minimum(place, len(order) - 1)]
+    return place, among[place] == wanted
+
+
 def image_uid(
     stack_names: Sequence[str], stack_index: NDArray[np.int64], frame: NDArray[np.int64]
 ) -> UInt64:

@@ -18,7 +18,7 @@ from solvar.estimation.model import (
     StageCost,
 )
 from solvar.estimation.settings import FitSettings
-from solvar.particles import Poses
+from solvar.particles import ParticleSet, Poses, read_particles
 from solvar.results.poses import PoseChange
 from solvar.results.writer import FORMAT, FORMAT_VERSION
 from solvar.volume_file import read_volume
@@ -59,6 +59,24 @@ class Run:
     def particle_count(self) -> int:
         """Number of particles N."""
         return int(self.record["particles"]["count"])
+
+    @property
+    def source(self) -> Path:
+        """The particle file that the run was made from."""
+        return Path(self.record["particles"]["source"])
+
+    def read_input(self) -> ParticleSet:
+        """The run's particles in its order, read again from `source` with the poses that stand there.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, or has fewer rows than the run used.
+        """
+        particles, row = read_particles(self.source), self.particles["row"]
+        if len(particles) <= int(row.max()):
+            raise InputError("has fewer rows than the run", file=self.source)
+        return particles.select(row.astype(np.int64))
 
     @property
     def pixel_size_angstrom(self) -> float:

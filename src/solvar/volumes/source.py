@@ -16,6 +16,7 @@ from solvar.estimation.start import read_images
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.masks import read_mask, resample_mask
 from solvar.particles import ImageStack, ParticleSet, Poses, read_particles
+from solvar.particles.identity import find_uids
 from solvar.progress import Progress
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
@@ -70,10 +71,7 @@ def open_source(
     """
     particles = _with_poses_of(run, _particles_of(run) if original is None else original)
     settings = run.settings.model_copy(
-        update={
-            "downsample": run.settings.downsample if original is None else None,
-            "resolution": run.settings.resolution if original is None else None,
-        }
+        update={} if original is None else {"downsample": None, "resolution": None}
     )
     stack = ImageStack(particles, settings.downsample)
     box = stack.box_size
@@ -98,9 +96,8 @@ def open_source(
 
 def _particles_of(run: Run) -> ParticleSet:
     """The particles that the run was made from."""
-    path = Path(run.record["particles"]["source"])
     try:
-        return read_particles(path)
+        return read_particles(run.source)
     except InputError as error:
         raise InputError(
             f"the run's particles cannot be read again ({error})",
@@ -112,10 +109,8 @@ def _particles_of(run: Run) -> ParticleSet:
 def _with_poses_of(run: Run, particles: ParticleSet) -> ParticleSet:
     """The run's particles, in its order, with its poses and half-sets."""
     ours = run.particles
-    order = np.argsort(particles.uid, kind="stable")
-    place = np.searchsorted(particles.uid[order], ours["uid"])
-    found = order[np.minimum(place, len(order) - 1)]
-    missing = particles.uid[found] != ours["uid"]
+    place, found = find_uids(ours["uid"], particles.uid)
+    missing = ~found
     if missing.any():
         row = int(ours["row"][np.argmax(missing)])
         raise InputError(
@@ -126,7 +121,7 @@ def _with_poses_of(run: Run, particles: ParticleSet) -> ParticleSet:
         )
     poses = Poses(ours["rotation"], ours["shift_angstrom"])
     return replace(
-        particles.select(found),
+        particles.select(place),
         poses=poses,
         halfset=ours["halfset"].astype(particles.halfset.dtype),
     )

@@ -33,7 +33,7 @@ class Objective(Protocol):
         uncertainty: Uncertainty | None,
         slack: PoseSlack | None = None,
     ) -> tuple[Float32, ImagePosterior, Float64]:
-        """Gradient of a batch, its posteriors, and what `batch_gradient` says of the slack."""
+        """Gradient of a batch, its posteriors, and Σ E[(δ - centre) ζᵀ] of the slack, (6, r)."""
 
 
 OBJECTIVES: dict[str, Objective] = {"ml": MaximumLikelihood(), "ls": LeastSquares()}

@@ -33,42 +33,30 @@ class MaximumLikelihood:
         uncertainty: Uncertainty | None,
         slack: PoseSlack | None = None,
     ) -> tuple[Float32, ImagePosterior, Float64]:
-        """See `batch_gradient`."""
-        return batch_gradient(level, columns, batch, contrast_sd, uncertainty, slack)
+        """Gradient of -Σ log-likelihood of a batch in the columns, and the posterior.
 
+        By Fisher's identity it is the gradient of the expected complete-data log-likelihood. Slices are
+        held for a thousand images at a time, so that memory does not grow with the batch.
 
-def batch_gradient(
-    level: Level,
-    columns: Float32,
-    batch: Int64,
-    contrast_sd: float,
-    uncertainty: Uncertainty | None,
-    slack: PoseSlack | None = None,
-) -> tuple[Float32, ImagePosterior, Float64]:
-    """Gradient of -Σ log-likelihood of a batch in the columns, and the posterior.
-
-    By Fisher's identity it is the gradient of the expected complete-data log-likelihood. Slices are held for
-    a thousand images at a time, so that memory does not grow with the batch.
-
-    Returns
-    -------
-    (1 + r, L, L, L) float32
-    ImagePosterior
-    (6, r) float64
-        Σ E[(δ - centre) ζᵀ] of the slack with the coefficients of V; 0 without slack.
-    """
-    prepared = level.projector.prepare(with_slack(columns, slack))
-    fitted = len(columns)
-    accumulator = level.projector.zeros(fitted)
-    parts, cross = [], np.zeros((MOTIONS, fitted - 1))
-    for first in range(0, len(batch), _CHUNK):
-        some = batch[first : first + _CHUNK]
-        found, plane = level.posterior(prepared, some, contrast_sd, uncertainty, slack)
-        residuals = level.room("residual", (len(some), fitted, len(level.disc)))
-        residual(plane.slices, plane.data, plane.mixing, found.first, level.team, out=residuals)
-        level.projector.scatter(residuals, plane.rotation, plane.ctf, accumulator)
-        parts.append(found)
-        if slack is not None:
-            cross += plane.mixing[:, fitted:, 1:].sum(axis=0)
-            cross -= slack.centre[some].T @ found.first[:, 1:]
-    return level.projector.collect(accumulator), joined(parts), cross
+        Returns
+        -------
+        (1 + r, L, L, L) float32
+        ImagePosterior
+        (6, r) float64
+            Σ E[(δ - centre) ζᵀ] of the slack with the coefficients of V; 0 without slack.
+        """
+        prepared = level.projector.prepare(with_slack(columns, slack))
+        fitted = len(columns)
+        accumulator = level.projector.zeros(fitted)
+        parts, cross = [], np.zeros((MOTIONS, fitted - 1))
+        for first in range(0, len(batch), _CHUNK):
+            some = batch[first : first + _CHUNK]
+            found, plane = level.posterior(prepared, some, contrast_sd, uncertainty, slack)
+            residuals = level.room("residual", (len(some), fitted, len(level.disc)))
+            residual(plane.slices, plane.data, plane.mixing, found.first, level.team, out=residuals)
+            level.projector.scatter(residuals, plane.rotation, plane.ctf, accumulator)
+            parts.append(found)
+            if slack is not None:
+                cross += plane.mixing[:, fitted:, 1:].sum(axis=0)
+                cross -= slack.centre[some].T @ found.first[:, 1:]
+        return level.projector.collect(accumulator), joined(parts), cross

@@ -22,9 +22,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.kernels import gram
 from solvar.estimation.level import Level
-from solvar.estimation.poses.objective import derivatives
+from solvar.estimation.poses.objective import derivatives_of
 from solvar.imaging.fourier import crop_volume
 
 Float32 = NDArray[np.float32]
@@ -70,13 +69,7 @@ def _rotation_score(level: Level, mean: Float32) -> float:
     total = 0.0
     for first in range(0, len(chosen), _CHUNK):
         batch = chosen[first : first + _CHUNK]
-        data, ctf, rotation = level.images.batch(batch, len(level.disc))
-        slices = level.slices(prepared, rotation, ctf)
-        products = gram(slices, data, level.team)
-        found = level.judge(products, batch, _CONTRAST_SD, None)
-        slopes = derivatives(
-            level, prepared, data, ctf, rotation, found, slices, products, _CONTRAST_SD
-        )
+        slopes = derivatives_of(level, prepared, batch, _CONTRAST_SD)
         gradient = slopes.gradient[:, :3]
         step = np.linalg.solve(slopes.curvature[:, :3, :3], gradient[:, :, None])[:, :, 0]
         total += float(np.sum(step * gradient))

@@ -90,6 +90,15 @@ def derivatives(
     return Derivatives(gradient, inner[:, :, :5] - explained)
 
 
+def derivatives_of(level: Level, prepared: Any, batch: Int64, contrast_sd: float) -> Derivatives:
+    """Derivatives for images at their present poses that took no part in fitting the columns."""
+    data, ctf, rotation = level.images.batch(batch, len(level.disc))
+    slices = level.slices(prepared, rotation, ctf)
+    products = gram(slices, data, level.team)
+    found = level.judge(products, batch, contrast_sd, None)
+    return derivatives(level, prepared, data, ctf, rotation, found, slices, products, contrast_sd)
+
+
 class PoseObjective:
     """Log posterior of the poses of a batch, as a function of rotations and further shifts.
 
