@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from solvar.estimation.cache import WhitenedImages, centring_phase
+from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.level import Level
+from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.poses import PoseState, make_solver, refine_poses
 from solvar.estimation.poses.newton import GaussNewton
 from solvar.estimation.poses.objective import PoseObjective
@@ -42,14 +43,15 @@ def problem(rank: int, team: ThreadTeam) -> tuple[Level, np.ndarray]:
     power = (ctf**2 @ (disc.shell[:, None] == np.arange(K_C + 1))).astype(np.float32)
     noise = rng.standard_normal((2, BATCH, len(disc)))
     data = (noise[0] + 1j * noise[1]).astype(np.complex64)
-    images = WhitenedImages(disc, BOX, 4.0, data, ctf, power, rotation)
+    pixels = MemoryPixels(data, ctf)
+    images = WhitenedImages(disc, BOX, 4.0, pixels, power, rotation)
     mask = soft_sphere(BOX, 0.8 * BOX)
     level = Level(images, np.arange(BATCH), K_C, mask, FitSettings(rank=rank), team)
     volumes = rng.standard_normal((1 + rank, BOX, BOX, BOX)) * mask
     columns = (0.02 * volumes).astype(np.float32)
     slices = level.projector.project(level.projector.prepare(columns), rotation, ctf)
     z = rng.standard_normal((BATCH, rank)).astype(np.float32)
-    images.data[:] += slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
+    pixels.data[:] += slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
     return level, columns
 
 
@@ -58,11 +60,12 @@ def measure(rank: int, team: ThreadTeam, turns: int) -> dict[str, float]:
     level, columns = problem(rank, team)
     images, projector = level.images, level.projector
     prepared = projector.prepare(columns)
-    rotation, data = images.rotation.copy(), images.data.copy()
-    found, plane = level.posterior(prepared, level.index, CONTRAST_SD, None)
+    batch = images.batch(level.index, level.disc)
+    rotation = batch.rotation
+    found, plane = level.posterior(prepared, batch, CONTRAST_SD, None)
 
     def restart() -> PoseState:
-        images.rotation[:], images.data[:] = rotation, data
+        images.rotation[:], images.shift[:] = rotation, 0
         return PoseState.of(rotation.astype(np.float64))
 
     def refine() -> None:
@@ -71,12 +74,12 @@ def measure(rank: int, team: ThreadTeam, turns: int) -> dict[str, float]:
             refine_poses(level, columns, CONTRAST_SD, None, state, solver, step)
 
     def differentiate() -> None:
-        projector.differentiate(prepared, rotation, images.ctf, found.first, plane.slices)
+        projector.differentiate(prepared, rotation, batch.ctf, found.first, plane.slices)
 
     parts: dict[str, Callable[[], object]] = {
         "prepare": lambda: projector.prepare(columns),
-        "project": lambda: projector.project(prepared, rotation, images.ctf),
-        "E-step": lambda: level.posterior(prepared, level.index, CONTRAST_SD, None),
+        "project": lambda: projector.project(prepared, rotation, batch.ctf),
+        "E-step": lambda: level.posterior(prepared, batch, CONTRAST_SD, None),
         "differentiate": differentiate,
         "pass": refine,
     }
@@ -95,21 +98,22 @@ def race(rank: int, team: ThreadTeam) -> dict[str, tuple[float, int, float]]:
     """Seconds and steps of each solver to 1.05 times the error where Gauss-Newton ends, and that error."""
     level, columns = problem(rank, team)
     rng = np.random.default_rng(7)
-    true, data = level.images.rotation.astype(np.float64), level.images.data.copy()
+    true = level.images.rotation.astype(np.float64)
     off = rotations.from_rotation_vector(rng.normal(0, np.deg2rad(3.0), (BATCH, 3))) @ true
     away = rng.normal(0, 1 / BOX, (BATCH, 2))
     prepared = level.projector.prepare(columns)
 
     def run(name: str, goal: float, most: int) -> tuple[float, int, float]:
-        level.images.data[:] = data * centring_phase(level.disc, away)
+        level.images.shift[:] = away
         state = PoseState.of(off)
         solver = make_solver(name, BATCH)
         solver.steps = 1
         spent, error, count = 0.0, np.inf, 0
         while error > goal and count < most:
             count += 1
+            images = level.images.batch(level.index, level.disc)
             start = time.perf_counter()
-            objective = PoseObjective(level, prepared, level.index, CONTRAST_SD, None, state)
+            objective = PoseObjective(level, prepared, images, CONTRAST_SD, None, state)
             rotation, shift, _ = solver.improve(objective)
             spent += time.perf_counter() - start
             state.move(level.images, level.index, rotation, shift)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvar.estimation.cache import WhitenedImages
+from solvar.estimation.cache import ImageBatch, WhitenedImages
 from solvar.estimation.level import Level
+from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.settings import FitSettings
 from solvar.imaging import rotations
 from solvar.imaging.fourier import HalfDisc
@@ -25,15 +26,21 @@ def make_level(threads: int = 2, box: int = BOX, interpolation: str = "kaiser") 
     noise = rng.standard_normal((2, COUNT, len(disc)))
     data = np.where(disc.weight == 1, noise[0], (noise[0] + 1j * noise[1])).astype(np.complex64)
     power = ctf**2 @ (disc.shell[:, None] == np.arange(K_C + 1))
-    images = WhitenedImages(disc, box, 4.0, data, ctf, power.astype(np.float32), rotation)
+    pixels = MemoryPixels(data, ctf)
+    images = WhitenedImages(disc, box, 4.0, pixels, power.astype(np.float32), rotation)
     settings = FitSettings(rank=RANK, interpolation=interpolation)
     mask = soft_sphere(box, 0.8 * box)
     made = Level(images, np.arange(COUNT), K_C, mask, settings, ThreadTeam(threads))
     columns = true_columns(made)
     slices = made.projector.project(made.projector.prepare(columns), rotation, ctf)
     z = rng.standard_normal((COUNT, RANK))
-    images.data[:] += slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
+    pixels.data[:] += slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
     return made
+
+
+def all_images(level: Level) -> ImageBatch:
+    """All of a level's images in one batch."""
+    return level.images.batch(level.index, level.disc)
 
 
 def true_columns(level: Level) -> np.ndarray:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from solvar.machine import available_cores
+from solvar.parallel import processes_here
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
 
 
-def available_cores() -> int:
-    """Number of cores this process may use (a container may allow fewer than exist)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def prefetched(load: Callable[[Item], Loaded], items: Sequence[Item]) -> Iterator[Loaded]:
+    """load(item) for every item, the next one under way on a thread while the caller uses this one."""
+    if not items:
+        return
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(load, items[0])
+        for item in items[1:]:
+            ready = coming.result()
+            coming = reader.submit(load, item)
+            yield ready
+        yield coming.result()
 
 
 class ThreadTeam:
@@ -21,11 +35,11 @@ class ThreadTeam:
     Parameters
     ----------
     size : int, optional
-        Number of threads; default: all available cores.
+        Number of threads; default: all available cores, shared with the job's other processes here.
     """
 
     def __init__(self, size: int | None = None) -> None:
-        self.size = size or available_cores()
+        self.size = size or max(1, available_cores() // processes_here())
         self._pool = ThreadPoolExecutor(self.size) if self.size > 1 else None
 
     def __enter__(self) -> ThreadTeam:

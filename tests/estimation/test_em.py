@@ -29,11 +29,12 @@ def test_gradient_is_the_derivative_of_the_log_likelihood(level: Level, contrast
     rng = np.random.default_rng(8)
     columns, batch = true_columns(level) * 0.7, np.arange(40)
     direction = rng.standard_normal(columns.shape).astype(np.float32) * level.mask
-    gradient, _, _ = MaximumLikelihood().gradient(level, columns, batch, contrast_sd, None)
+    gradient = MaximumLikelihood().gradient(level, columns, batch, contrast_sd, None).columns
+    images = level.images.batch(batch, level.disc)
 
     def objective(step: float) -> float:
         moved = (columns + step * direction).astype(np.float32)
-        found, _ = level.posterior(level.projector.prepare(moved), batch, contrast_sd, None)
+        found, _ = level.posterior(level.projector.prepare(moved), images, contrast_sd, None)
         return -float(found.log_likelihood.sum())
 
     step = 3e-4
@@ -75,8 +76,9 @@ def test_mean_of_noise_free_images_is_the_volume(box: int) -> None:
     level = make_level(box=box)
     truth = true_columns(level)[0]
     prepared = level.projector.prepare(truth[None])
-    clean = level.projector.project(prepared, level.images.rotation, level.images.ctf)[:, 0]
-    level.images.data[:] = clean
+    pixels = level.images.pixels
+    clean = level.projector.project(prepared, level.images.rotation, pixels.ctf)[:, 0]
+    pixels.data[:] = clean
     mean = MeanProblem(level).solve(np.full(K_C + 1, 1e-3), steps=12)
     # windows of the last shell's pixels reach beyond what the images hold
     seen = volume_shells(level.box) < K_C
@@ -87,7 +89,7 @@ def test_mean_of_noise_free_images_is_the_volume(box: int) -> None:
 def test_information_counts_every_pixel_once(level: Level) -> None:
     total = np.sum(level.information * hermitian_weight(level.box), dtype=np.float64)
     # corners of windows at the finest shell may fall beyond the grid
-    assert total == pytest.approx(np.sum(level.images.ctf.astype(np.float64) ** 2), rel=0.02)
+    assert total == pytest.approx(np.sum(level.images.pixels.ctf.astype(np.float64) ** 2), rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from solvar.estimation.slack import PoseSlack, eliminate, rigid_motions
 from solvar.evaluation import pose_errors
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.progress import SilentProgress
-from toy_level import COUNT, make_level, true_columns
+from toy_level import COUNT, all_images, make_level, true_columns
 
 RNG = np.random.default_rng(21)
 WIDE = (np.deg2rad(20.0), 0.2)
@@ -34,7 +34,7 @@ def level() -> Level:
 def _objective(level: Level, contrast_sd: float = 0.0, spread=WIDE) -> PoseObjective:
     state = PoseState.of(level.images.rotation.astype(np.float64), spread)
     prepared = level.projector.prepare(true_columns(level) * 3)
-    return PoseObjective(level, prepared, np.arange(COUNT), contrast_sd, None, state)
+    return PoseObjective(level, prepared, all_images(level), contrast_sd, None, state)
 
 
 @pytest.mark.parametrize("contrast_sd", [0.0, 0.2])
@@ -65,7 +65,7 @@ def test_curvature_is_the_covariance_of_the_score_at_the_truth() -> None:
     fresh = make_level()
     state = PoseState.of(fresh.images.rotation.astype(np.float64), (1e3, 1e3))
     prepared = fresh.projector.prepare(true_columns(fresh))
-    objective = PoseObjective(fresh, prepared, np.arange(COUNT), 0.0, None, state)
+    objective = PoseObjective(fresh, prepared, all_images(fresh), 0.0, None, state)
     _, slopes = objective.slopes(*objective.start())
     step = np.linalg.solve(slopes.curvature, slopes.gradient[:, :, None])[:, :, 0]
     score = np.mean(np.sum(step * slopes.gradient, axis=1)) / 5
@@ -81,14 +81,14 @@ def test_both_solvers_climb_to_the_same_poses(solver: str) -> None:
     state = PoseState.of(off)
     columns = true_columns(fresh) * 3
     prepared = fresh.projector.prepare(columns)
-    before = PoseObjective(fresh, prepared, np.arange(COUNT), 0.0, None, state)
+    before = PoseObjective(fresh, prepared, all_images(fresh), 0.0, None, state)
     value = before.value(*before.start())
     with SilentProgress().step("", 1) as step:
         made = make_solver(solver, COUNT)
         for _ in range(4):
             refine_poses(fresh, columns, 0.0, None, state, made, step)
     state.spread = before.state.spread
-    after = PoseObjective(fresh, prepared, np.arange(COUNT), 0.0, None, state)
+    after = PoseObjective(fresh, prepared, all_images(fresh), 0.0, None, state)
     gain = after.value(*after.start()) - value
     assert np.mean(gain) > 0.5
     if solver == "newton":  # a step that lowers the posterior is never taken, Adam's may
@@ -102,13 +102,13 @@ def test_search_finds_poses_out_of_reach_of_a_step() -> None:
     for way in ("search", "newton"):
         fresh = make_level()
         columns = true_columns(fresh)
-        fresh.images.data[:] += 19 * _slices_of_mean(fresh, columns[:1])
+        fresh.images.pixels.data[:] += 19 * _slices_of_mean(fresh, columns[:1])
         columns[0] *= 20
         true = fresh.images.rotation.astype(np.float64)
         state = PoseState.of(from_rotation_vector(axis) @ true, WIDE)
         fresh.images.rotation[:] = state.rotation
         prepared = fresh.projector.prepare(columns)
-        before = PoseObjective(fresh, prepared, np.arange(COUNT), 0.0, None, state)
+        before = PoseObjective(fresh, prepared, all_images(fresh), 0.0, None, state)
         start = before.value(*before.start())
         best = before.value(true, np.zeros((COUNT, 2))) - start
         with SilentProgress().step("", 1) as step:
@@ -120,7 +120,7 @@ def test_search_finds_poses_out_of_reach_of_a_step() -> None:
                     refine_poses(fresh, columns, 0.0, None, state, solver, step)
         np.testing.assert_allclose(fresh.images.rotation, state.rotation, atol=1e-6)
         state.spread = np.array(WIDE)
-        after = PoseObjective(fresh, prepared, np.arange(COUNT), 0.0, None, state)
+        after = PoseObjective(fresh, prepared, all_images(fresh), 0.0, None, state)
         share[way] = np.mean(after.value(*after.start()) - start > 0.9 * best)
     # of what the true pose would gain, more than nine tenths
     assert share["search"] > 0.9
@@ -135,12 +135,12 @@ def test_common_drift_is_removed_and_nothing_else() -> None:
     move = np.array([0.02, -0.01, 0.03])
     everybody = np.arange(COUNT)
     shift = -np.einsum("nij,i->nj", (turn @ start)[:, :, :2], move)
-    data = fresh.images.data.copy()
+    data = all_images(fresh).data
     state.move(fresh.images, everybody, turn @ start, shift)
     state.remove_drift(fresh.images)
     np.testing.assert_allclose(state.rotation, start, atol=1e-8)
     np.testing.assert_allclose(state.shift, 0, atol=2e-3)
-    assert np.linalg.norm(fresh.images.data - data) / np.linalg.norm(data) < 0.1
+    assert np.linalg.norm(all_images(fresh).data - data) / np.linalg.norm(data) < 0.1
 
 
 def _blobs(positions: np.ndarray, box: int = 24) -> np.ndarray:
@@ -209,7 +209,7 @@ def test_poses_that_were_fitted_to_the_images_are_recognised() -> None:
     fresh = make_level()
     columns = true_columns(fresh)
     mean = [columns[0] * 4]
-    fresh.images.data[:] += 3 * _slices_of_mean(fresh, columns[:1])
+    fresh.images.pixels.data[:] += 3 * _slices_of_mean(fresh, columns[:1])
     state = PoseState.of(fresh.images.rotation.astype(np.float64), WIDE)
     assert not poses_follow_shape(lambda k: [fresh], mean, 7)
     with SilentProgress().step("", 1) as step:
@@ -222,7 +222,7 @@ def test_poses_that_were_fitted_to_the_images_are_recognised() -> None:
 
 def _slices_of_mean(level: Level, columns: np.ndarray) -> np.ndarray:
     prepared = level.projector.prepare(columns)
-    return level.projector.project(prepared, level.images.rotation, level.images.ctf)[:, 0]
+    return level.projector.project(prepared, level.images.rotation, level.images.pixels.ctf)[:, 0]
 
 
 def _fit(folder, star: str, **settings):

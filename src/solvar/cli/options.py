@@ -91,7 +91,7 @@ def command(body: Callable[..., Any]) -> Callable[..., Any]:
 def _options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
     for name, field in model.model_fields.items():
         flag = option_name(name)
-        if field.annotation is bool:
+        if field.annotation in (bool, bool | None):
             spellings = [f"{flag}/--no-{flag[2:]}"]
         else:
             spellings = [flag, *_ALSO.get(name, ())]

@@ -8,6 +8,8 @@ default solver.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,7 @@ _RATE = 1e-3
 _AMPLITUDE_FACTOR = 100.0
 _DECAY = (0.9, 0.999)
 _SMALL = 1e-12
+_STATE = ("batches", "second", "_direction", "_amplitude", "_rate", "_best")
 
 
 class MinibatchAdam:
@@ -65,24 +68,34 @@ class MinibatchAdam:
         """Visit every batch once, in the given order."""
         tally = Tally(len(self._amplitude))
         uncertainty = self.metric.uncertainty(self.second)
-        seconds = np.zeros_like(self.second)
         for b in order:
             batch, columns = self.batches[b], self.columns
-            gradient, found, _ = self._objective.gradient(
+            found = self._objective.gradient(
                 self.level, columns, batch, self.contrast_sd, uncertainty, self.slack
             )
-            prior = self.metric.prior_gradient(columns, self._objective.prior_factor(found))
-            total = gradient[1:] * np.float32(len(self.level.index) / len(batch)) + prior[1:]
+            prior = self.metric.prior_gradient(columns, found.prior_factor)
+            total = found.columns[1:] * np.float32(len(self.level.index) / len(batch)) + prior[1:]
             self._update(self.level.mask * total, columns[1:])
-            tally.add(found)
-            seconds += found.second.sum(axis=0) / len(self.level.index)
+            tally.include(found.tally)
             step.advance(len(batch))
-        self.second = seconds
+        self.second = tally.second / len(self.level.index)
         statistics = tally.statistics()
         if statistics.log_likelihood <= self._best:
             self._rate /= 2
         self._best = max(self._best, statistics.log_likelihood)
         return statistics
+
+    def state(self) -> dict[str, Any]:
+        """See `ColumnSolver`."""
+        state = {name: getattr(self, name) for name in _STATE}
+        return {**state, "moments": [vars(moments) for moments in self._moments]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `ColumnSolver`."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+        for ours, saved in zip(self._moments, state["moments"], strict=True):
+            vars(ours).update(saved)
 
     def _update(self, gradient: Float32, columns: Float32) -> None:
         """One step down the gradient (r, l, l, l) in the columns V."""

@@ -7,31 +7,59 @@ is a plain sum: no weight and no σ² appears anywhere below this module.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.pixels import Pixels
 from solvar.imaging.ctf import evaluate_ctf
-from solvar.imaging.fourier import HalfDisc, images_to_disc
-from solvar.imaging.noise import corner_window, ring_power
+from solvar.imaging.fourier import HalfDisc, centring_phase, images_to_disc
+from solvar.parallel import Array, OneProcess, Processes, own_range
 from solvar.particles import ImageStack, ParticleSet
 from solvar.progress import Progress
-from solvar.threads import ThreadTeam
+from solvar.threads import ThreadTeam, prefetched
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_CHUNK = 512
-# The spectrum is a mean over rings: a few hundred images a group fix it to better than 1 %
-_NOISE_SAMPLE = 1000
+CHUNK = 512
 
 
 @dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Whitened images of B particles.
+
+    Attributes
+    ----------
+    place : (B,) int64
+        Where the particles stand among those that were asked for.
+    index : (B,) int64
+        Which particles they are.
+    data : (B, n) complex64
+    ctf : (B, n) float32
+    ctf_power : (B, k_c + 1) float32
+        Σ ctf² over the pixels of each shell: what an image says about a shell.
+    rotation : (B, 3, 3) float32
+    """
+
+    place: Int64
+    index: Int64
+    data: Complex64
+    ctf: Float32
+    ctf_power: Float32
+    rotation: Float32
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(eq=False)
 class WhitenedImages:
-    """Whitened half-disc pixels of N particles.
+    """Whitened half-disc pixels of N particles, of which this process holds a range.
 
     Attributes
     ----------
@@ -40,60 +68,77 @@ class WhitenedImages:
     box : int
         Edge of the images in pixels.
     pixel_size_angstrom : float
-    data : (N, n) complex64
-    ctf : (N, n) float32
-    ctf_power : (N, k_c + 1) float32
-        Σ ctf² over the pixels of each shell: what an image says about a shell.
+    pixels : Pixels
+        Of the particles that this process owns; what `move` and `invert` ask for is applied as they are read.
+    ctf_power : (M, k_c + 1) float32
+        Of these particles, see `ImageBatch`.
     rotation : (N, 3, 3) float32
+    shift : (N, 2) float64
+        By how much the images have been moved since they were whitened, box lengths.
+    inverted : bool
+    processes : Processes
     """
 
     disc: HalfDisc
     box: int
     pixel_size_angstrom: float
-    data: Complex64
-    ctf: Float32
+    pixels: Pixels
     ctf_power: Float32
     rotation: Float32
+    shift: Float64 = field(default_factory=lambda: np.zeros((0, 2)))
+    inverted: bool = False
+    processes: Processes = field(default_factory=OneProcess)
+
+    def __post_init__(self) -> None:
+        if not len(self.shift):
+            self.shift = np.zeros((len(self), 2))
+        self._own = own_range(len(self), self.processes)
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.rotation)
 
-    def batch(self, index: Int64, pixels: int) -> tuple[Complex64, Float32, Float32]:
-        """Data (B, pixels), CTF (B, pixels) and rotation (B, 3, 3) of the particles `index`."""
-        return self.data[index, :pixels], self.ctf[index, :pixels], self.rotation[index]
+    def batches(self, index: Int64, disc: HalfDisc, size: int = CHUNK) -> Iterator[ImageBatch]:
+        """The images of the particles `index` that this process owns, `size` at a time, in their order.
 
+        Of their pixels, those of `disc`, a prefix of the images' own.
 
-def estimate_noise(
-    particles: ParticleSet, stack: ImageStack, particle_diameter: float, shells: int, seed: int
-) -> Float64:
-    """Noise power per optics group and shell from image corners.
+        The next batch is read while the caller works on one, where pixels lie on disk.
+        """
+        first, last = self._own
+        place = np.flatnonzero((index >= first) & (index < last))
+        parts = [place[start : start + size] for start in range(0, len(place), size)]
 
-    Parameters
-    ----------
-    particle_diameter : float
-        Diameter in pixels that the corners must keep clear of.
-    shells : int
-    seed : int
-        Chooses the sample of images.
+        def load(part: Int64) -> ImageBatch:
+            return self._load(part, index[part], disc)
 
-    Returns
-    -------
-    (G, shells) float64
-        E|ŷ(k)|² of the noise in the unnormalised transform.
-    """
-    rng = np.random.default_rng(seed)
-    # at least a tenth of the half diagonal must be left for the corners
-    radius = min(particle_diameter / 2, 0.6 * stack.box_size)
-    window = corner_window(stack.box_size, radius)
-    power = np.empty((len(particles.optics.name), shells))
-    for group in range(len(power)):
-        members = np.flatnonzero(particles.optics_group == group)
-        if len(members) == 0:
-            power[group] = 1.0
-            continue
-        sample = np.sort(rng.permutation(members)[:_NOISE_SAMPLE])
-        power[group] = ring_power(stack.read(sample), window, shells)
-    return power
+        return prefetched(load, parts) if self.pixels.is_slow else map(load, parts)
+
+    def batch(self, index: Int64, disc: HalfDisc) -> ImageBatch:
+        """The images of some particles, all of which this process owns."""
+        return self._load(np.arange(len(index)), index, disc)
+
+    def _load(self, place: Int64, index: Int64, disc: HalfDisc) -> ImageBatch:
+        row = index - self._own[0]
+        data, ctf = self.pixels.read(row, len(disc))
+        if self.inverted:
+            np.negative(data, out=data)
+        shift = self.shift[index]
+        if shift.any():
+            data *= centring_phase(disc, shift)
+        return ImageBatch(place, index, data, ctf, self.ctf_power[row], self.rotation[index])
+
+    def move(self, index: Int64, rotation: Float64, shift: Float64) -> None:
+        """Give particles new rotations (B, 3, 3), and move their content by (B, 2) box lengths."""
+        self.rotation[index] = rotation
+        self.shift[index] += shift
+
+    def shared(self, values: Array) -> Array:
+        """Values a particle (N, …), each as the process that owns the particle has it."""
+        if self.processes.size == 1:
+            return values
+        own = np.zeros_like(values)
+        own[slice(*self._own)] = values[slice(*self._own)]
+        return self.processes.sum(own)
 
 
 def whiten(
@@ -103,8 +148,10 @@ def whiten(
     disc: HalfDisc,
     progress: Progress,
     team: ThreadTeam,
+    make_pixels: Callable[[Int64, int], Pixels],
+    processes: Processes | None = None,
 ) -> WhitenedImages:
-    """Read every image once and keep its whitened, re-centred half disc.
+    """Read every image once, in file order, and keep its whitened, re-centred half disc.
 
     Parameters
     ----------
@@ -112,44 +159,40 @@ def whiten(
         As of `estimate_noise`, S > k_c.
     disc : HalfDisc
         Pixels to keep.
+    make_pixels : callable
+        Room for the pixels of the particles (M,) that this process owns, n pixels each.
+    processes : Processes, optional
+        Who else reads a part.
     """
-    count, pixels = len(particles), len(disc)
-    data = np.empty((count, pixels), dtype=np.complex64)
-    ctf = np.empty((count, pixels), dtype=np.float32)
-    ctf_power = np.empty((count, disc.k_c + 1), dtype=np.float32)
+    processes = processes or OneProcess()
+    first, last = own_range(len(particles), processes)
+    own = np.arange(first, last)
+    pixels = make_pixels(own, len(disc))
+    ctf_power = np.empty((len(own), disc.k_c + 1), dtype=np.float32)
     in_shell = (disc.shell[:, None] == np.arange(disc.k_c + 1)).astype(np.float32)
     extent = stack.box_size * stack.pixel_size_angstrom
     scale = np.sqrt(disc.weight / noise_power[:, disc.shell])
-    with progress.step("Reading and whitening images", count) as step:
-        for first in range(0, count, _CHUNK):
-            index = np.arange(first, min(first + _CHUNK, count))
-            some = particles.select(index)
+    parts = [own[start : start + CHUNK] for start in range(0, len(own), CHUNK)]
+    with progress.step("Reading and whitening images", len(own)) as step:
+        for index, images in zip(parts, prefetched(stack.read, parts), strict=True):
+            some, row = particles.select(index), index - first
             factor = scale[some.optics_group]
-            pixel = images_to_disc(stack.read(index), disc, team.size)
-            data[index] = pixel * centring_phase(disc, some.poses.shift_angstrom / extent) * factor
-            ctf[index] = factor * evaluate_ctf(
+            data = images_to_disc(images, disc, team.size)
+            data *= centring_phase(disc, some.poses.shift_angstrom / extent)
+            data *= factor.astype(np.float32)
+            modelled = evaluate_ctf(
                 disc.kx, disc.ky, extent, some.ctf, some.optics, some.optics_group
             )
-            ctf_power[index] = ctf[index] ** 2 @ in_shell
+            ctf = (factor * modelled).astype(np.float32)
+            pixels.write(row, data, ctf)
+            ctf_power[row] = ctf**2 @ in_shell
             step.advance(len(index))
     return WhitenedImages(
         disc=disc,
         box=stack.box_size,
         pixel_size_angstrom=stack.pixel_size_angstrom,
-        data=data,
-        ctf=ctf,
+        pixels=pixels,
         ctf_power=ctf_power,
         rotation=particles.poses.rotation.astype(np.float32),
+        processes=processes,
     )
-
-
-def centring_phase(disc: HalfDisc, shift: Float64) -> Complex64:
-    """exp(-2πi k·t): moves the content of an image by t, (B, 2) in box lengths -> (B, n)."""
-    # one table a row of frequencies and a product instead of B·n exponentials
-    frequency = np.arange(-disc.k_c, disc.k_c + 1)
-    along_x = np.exp(-2j * np.pi * shift[:, :1] * frequency).astype(np.complex64)
-    along_y = np.exp(-2j * np.pi * shift[:, 1:] * frequency).astype(np.complex64)
-    # take, unlike an index, leaves each image's pixels together in memory
-    along_x = np.take(along_x, disc.kx + disc.k_c, axis=1)
-    along_x *= np.take(along_y, disc.ky + disc.k_c, axis=1)
-    return along_x

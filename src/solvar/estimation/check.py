@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.cache import WhitenedImages, estimate_noise, whiten
+from solvar.estimation.cache import WhitenedImages, whiten
 from solvar.estimation.check_table import Finding, table_findings
 from solvar.estimation.kernels import gram
 from solvar.estimation.level import Level
+from solvar.estimation.noise import estimate_noise
+from solvar.estimation.pixels import in_memory
 from solvar.estimation.plan import plan_run
 from solvar.estimation.prior import mean_fsc
 from solvar.estimation.settings import FitSettings
@@ -34,9 +36,10 @@ from solvar.estimation.start import (
 from solvar.estimation.validation import resolutions
 from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.masks import resample_mask
+from solvar.machine import available_cores
 from solvar.particles import ImageStack, ParticleSet, Poses, assign_halfsets
 from solvar.progress import Progress, SilentProgress
-from solvar.threads import ThreadTeam, available_cores
+from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -188,7 +191,7 @@ def _mean_findings(
     with ThreadTeam(settings.threads) as team, progress.step("Quick mean", 4, "means") as step:
 
         def judged(particles: ParticleSet) -> _Trial:
-            images = whiten(particles, part, noise, disc, SilentProgress(), team)
+            images = whiten(particles, part, noise, disc, SilentProgress(), team, in_memory)
             trial = _trial(images, particles.halfset, mask, settings, team)
             step.advance()
             return trial
@@ -230,7 +233,8 @@ def _trial(
         [_gain(mean, level) for mean, level in zip(means, reversed(levels), strict=True)]
     )
     # whitened noise has power 1 a real number, two a pixel
-    power = float(np.mean(np.abs(images.data[:, 1:]) ** 2)) / 2
+    data = images.batch(np.arange(len(images)), images.disc).data
+    power = float(np.mean(np.abs(data[:, 1:]) ** 2)) / 2
     return _Trial(images.disc.k_c, means, gain, power - 1)
 
 
@@ -238,11 +242,9 @@ def _gain(mean: Float32, level: Level) -> Float64:
     """Log-likelihood of each image with the mean minus that without it."""
     prepared = level.projector.prepare(mean[None])
     gains = []
-    for first in range(0, len(level.index), _CHUNK):
-        data, ctf, rotation = level.images.batch(
-            level.index[first : first + _CHUNK], len(level.disc)
-        )
-        products = gram(level.projector.project(prepared, rotation, ctf), data, level.team)
+    for batch in level.batches():
+        slices = level.slices(prepared, batch.rotation, batch.ctf)
+        products = gram(slices, batch.data, level.team)
         gains.append(products[:, 0, -1] - 0.5 * products[:, 0, 0])
     return np.concatenate(gains)
 

@@ -15,11 +15,12 @@ with a decreasing rate, lost what the previous level had found (docs/decisions/0
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.level import Level, Prior, Uncertainty
-from solvar.estimation.likelihood import ImagePosterior
 from solvar.estimation.metric import Metric
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.slack import MOTIONS, PoseSlack
@@ -32,6 +33,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _OBJECTIVE = MaximumLikelihood()
+_STATE = ("columns", "batches", "_targets", "_total", "_seconds", "_crosses")
 
 
 class IncrementalEm:
@@ -85,11 +87,20 @@ class IncrementalEm:
         tally = Tally(len(self.columns) - 1)
         uncertainty = self.metric.uncertainty(self.second)
         for b in order:
-            tally.add(self._visit(int(b), uncertainty))
+            tally.include(self._visit(int(b), uncertainty))
             step.advance(len(self.batches[b]))
         if self.slack is not None:
             self._fix_gauge(self.slack)
         return tally.statistics()
+
+    def state(self) -> dict[str, Any]:
+        """See `ColumnSolver`."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `ColumnSolver`."""
+        for name in _STATE:
+            setattr(self, name, state[name])
 
     def _fix_gauge(self, slack: PoseSlack) -> None:
         """Move rigid motion between V and δ as `poses/gauge.py` says; W ζ + T δ stays what it is."""
@@ -105,18 +116,18 @@ class IncrementalEm:
             self._total += moved
             cross -= rate @ second[1:, 1:]
 
-    def _visit(self, b: int, uncertainty: Uncertainty) -> ImagePosterior:
+    def _visit(self, b: int, uncertainty: Uncertainty) -> Tally:
         level = self.level
-        gradient, found, cross = _OBJECTIVE.gradient(
+        found = _OBJECTIVE.gradient(
             level, self.columns, self.batches[b], self.contrast_sd, uncertainty, self.slack
         )
-        self._crosses[b] = cross / len(level.index)
+        self._crosses[b] = found.cross / len(level.index)
         current = level.spectrum(self.columns)
-        self._seconds[b] = found.second.sum(axis=0) / len(level.index)
+        self._seconds[b] = found.tally.second / len(level.index)
         target = self.metric.apply_data(current, self._seconds[b])
-        target -= level.spectrum(level.mask * gradient) / np.float32(level.box**3)
+        target -= level.spectrum(level.mask * found.columns) / np.float32(level.box**3)
         self._total += target - self._targets[b]
         self._targets[b] = target
         aim = self.metric.solve(self._total, self.second)
         self.columns = self.columns + level.mask * level.volumes(aim - current)
-        return found
+        return found.tally

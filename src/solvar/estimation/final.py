@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.context import Context
 from solvar.estimation.latents import (
     combined,
     place_particles,
@@ -13,7 +14,7 @@ from solvar.estimation.latents import (
     to_columns,
 )
 from solvar.estimation.level import Prior
-from solvar.estimation.march import Context, Model
+from solvar.estimation.march import Model
 from solvar.estimation.model import HalfsetValidation, LowRankModel, Posterior
 from solvar.estimation.schedule import LevelPlan, split_batches
 from solvar.estimation.solvers import make_column_solver
@@ -150,8 +151,8 @@ def _sweep_all(
                 batches,
                 slack,
             )
-            for _ in range(plan.final_sweeps):
-                statistics = fit.sweep(context.rng.permutation(len(fit.batches)), step)
+            name = f"final model to shell {plan.k_c} sweeps"
+            (statistics,) = context.sweep(name, [fit], plan.final_sweeps, step)
             amplitude = np.asarray(np.linalg.cholesky(statistics.latent_moment), dtype=np.float64)
             columns = np.concatenate([fit.columns[:1], combined(fit.columns[1:], amplitude)])
     return fit, amplitude

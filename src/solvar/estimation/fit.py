@@ -11,26 +11,36 @@ under that prior. Every particle is then placed in it, with its precision and co
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from solvar.errors import InputError
 from solvar.estimation.clock import StageClock
+from solvar.estimation.context import Context
 from solvar.estimation.final import finish
 from solvar.estimation.level import Prior
-from solvar.estimation.march import Context, climb, new_models
+from solvar.estimation.march import climb, first_means, new_models
 from solvar.estimation.model import Fit
-from solvar.estimation.poses import make_solver, poses_follow_shape, start_poses
+from solvar.estimation.poses import make_solver, start_poses
 from solvar.estimation.schedule import plan_work
 from solvar.estimation.settings import FitSettings
-from solvar.estimation.start import half_means, load_mask, read_images, should_invert, turn_sign
+from solvar.estimation.start import half_means, load_mask, read_images
 from solvar.estimation.warm import compile_kernels
+from solvar.estimation.workspace import NoWorkspace, Workspace
+from solvar.parallel import OneProcess, Processes
 from solvar.particles import ImageStack, ParticleSet, assign_halfsets
 from solvar.progress import Progress, SilentProgress
 from solvar.threads import ThreadTeam
 
 
-def fit(particles: ParticleSet, settings: FitSettings, progress: Progress | None = None) -> Fit:
+def fit(
+    particles: ParticleSet,
+    settings: FitSettings,
+    progress: Progress | None = None,
+    workspace: Workspace | None = None,
+    processes: Processes | None = None,
+) -> Fit:
     """Estimate mean, eigenvolumes and eigenvalues, and place every particle.
 
     Parameters
@@ -39,6 +49,10 @@ def fit(particles: ParticleSet, settings: FitSettings, progress: Progress | None
     settings : FitSettings
     progress : Progress, optional
         Silent by default.
+    workspace : Workspace, optional
+        Where to lay down what was reached, and to go on from; nothing is kept by default.
+    processes : Processes, optional
+        Who share the particles; this process alone by default. Everyone gets the whole result.
 
     Raises
     ------
@@ -49,48 +63,51 @@ def fit(particles: ParticleSet, settings: FitSettings, progress: Progress | None
     _require_enough(particles, settings)
     halved = assign_halfsets(particles, settings.seed)
     with ThreadTeam(settings.threads) as team:
-        found = _fit(halved, settings, progress, team)
+        found = _fit(
+            halved, settings, progress, team, workspace or NoWorkspace(), processes or OneProcess()
+        )
     return replace(found, warnings=_warnings(particles, found))
 
 
 def _fit(
-    particles: ParticleSet, settings: FitSettings, progress: Progress, team: ThreadTeam
+    particles: ParticleSet,
+    settings: FitSettings,
+    progress: Progress,
+    team: ThreadTeam,
+    workspace: Workspace,
+    processes: Processes,
 ) -> Fit:
-    clock, history = StageClock(), list[dict[str, float]]()
+    clock = StageClock()
     halves = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
     stack = ImageStack(particles, settings.downsample)
     mask = load_mask(settings, stack)
     compile_kernels(settings, team, progress)
 
     with clock.stage("images"):
-        images, noise = read_images(particles, stack, mask, settings, progress, team)
+        images, noise = read_images(
+            particles, stack, mask, settings, progress, team, workspace.scratch, processes
+        )
     poses = start_poses(particles, settings) if settings.refine_pose else None
     solver = make_solver(settings.pose_solver, len(particles)) if settings.refine_pose else None
     rng = np.random.default_rng(settings.seed)
-    context = Context(images, mask, settings, team, rng, poses, solver)
+    context = Context(images, mask, settings, team, rng, poses, solver, workspace=workspace)
 
     with clock.stage("mean"), progress.step("Mean of each half", 1, "pair") as step:
-        means, precision = half_means([context.level(half, images.disc.k_c) for half in halves])
-        invert = should_invert(settings.density, means, mask)
-        if invert:
-            turn_sign(images, means)
-        if poses is not None:
-            poses.follows_shape = poses_follow_shape(
-                lambda k: [context.level(half, k) for half in halves], means, images.disc.k_c
-            )
+        means, precision = context.once("mean", partial(first_means, context, halves))
         step.advance()
 
     with clock.stage("eigenvolumes"):
         plans = plan_work(images.disc.k_c, settings)
         models, prior = new_models(halves, means, settings), Prior(precision, precision)
         for plan in plans:
-            models, prior = climb(context, models, prior, plan, history, progress)
+            models, prior = climb(context, models, prior, plan, progress)
         if poses is not None:
             poses.remove_drift(images)
             means, _ = half_means([context.level(half, images.disc.k_c) for half in halves])
 
     with clock.stage("final model and latents"):
         model, posterior, validation = finish(context, models, means, prior, plans, progress)
+    images.pixels.close()
 
     refinement = None
     if poses is not None:
@@ -103,9 +120,9 @@ def _fit(
         validation=validation,
         noise_power=noise,
         prior_precision=prior.columns,
-        inverted=invert,
+        inverted=images.inverted,
         pose_refinement=refinement,
-        history=history,
+        history=context.history,
         costs=clock.costs,
     )
 

@@ -24,7 +24,6 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_CHUNK = 512
 _SMALLEST_CONTRAST_SD = 0.01
 _LONGEST_STEP = 8.0
 _STEP_BOUNDS = (0.2, 3.0)
@@ -56,15 +55,14 @@ def gram_matrices(
     What their poses may be off by is integrated out.
     """
     prepared = level.projector.prepare(with_slack(columns, slack))
-    out = np.empty((len(index), len(columns) + 1, len(columns) + 1))
-    for first in range(0, len(index), _CHUNK):
-        batch = index[first : first + _CHUNK]
-        data, ctf, rotation = level.images.batch(batch, len(level.disc))
-        products = gram(level.slices(prepared, rotation, ctf), data, level.team)
+    out = np.zeros((len(index), len(columns) + 1, len(columns) + 1))
+    for batch in level.batches(index):
+        slices = level.slices(prepared, batch.rotation, batch.ctf)
+        products = gram(slices, batch.data, level.team)
         if slack is not None:
-            products, _ = eliminate(products, slack.centre[batch])
-        out[first : first + len(batch)] = products
-    return out
+            products, _ = eliminate(products, slack.centre[batch.index])
+        out[batch.place] = products
+    return level.sum(out)
 
 
 def held_out_scale(products: Float64, contrast_sd: float, steps: int) -> HeldOutScale:

@@ -14,8 +14,6 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_CHUNK = 512
-
 
 def sampling_information(
     images: WhitenedImages, index: Int64, box: int, k_c: int, team: ThreadTeam
@@ -34,12 +32,11 @@ def sampling_information(
     disc = images.disc.prefix(k_c)
     projector = make_projector(box, disc, interpolation="trilinear", upsampling=1.0, team=team)
     lattice = projector.zeros(1)
-    for first in range(0, len(index), _CHUNK):
-        _, ctf, rotation = images.batch(index[first : first + _CHUNK], len(disc))
-        ones = np.ones((len(ctf), 1, len(disc)), dtype=np.complex64)
-        projector.scatter(ones, rotation, ctf**2, lattice)
+    for batch in images.batches(index, disc):
+        ones = np.ones((len(batch), 1, len(disc)), dtype=np.complex64)
+        projector.scatter(ones, batch.rotation, batch.ctf**2, lattice)
     half = projector.lattice.grid(lattice, 1)[..., 0].real  # type: ignore[attr-defined]
-    full = _hermitian_grid(half, box)
+    full = images.processes.sum(_hermitian_grid(half, box))
     smooth = uniform_filter(full, size=3, mode="wrap")
     return np.fft.ifftshift(smooth, axes=(0, 1, 2))[..., : box // 2 + 1].astype(np.float32)
 

@@ -15,7 +15,6 @@ from solvar.progress import Step
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_CHUNK = 512
 _SMALLEST_EIGENVALUE = 1e-30
 
 
@@ -83,21 +82,21 @@ def place_particles(
     columns = with_slack(np.concatenate([mean[None], scaled]), slack)
     prepared = level.projector.prepare(columns)
     count, rank = len(level.index), len(eigenvalues)
-    z, precision = np.empty((count, rank)), np.empty((count, rank, rank))
-    contrast, log_likelihood = np.empty(count), np.empty(count)
-    for first in range(0, count, _CHUNK):
-        here = slice(first, min(first + _CHUNK, count))
-        found, _ = level.posterior(prepared, level.index[here], contrast_sd, excess, slack)
+    z, precision = np.zeros((count, rank)), np.zeros((count, rank, rank))
+    contrast, log_likelihood = np.zeros(count), np.zeros(count)
+    for batch in level.batches():
+        here = batch.place
+        found, _ = level.posterior(prepared, batch, contrast_sd, excess, slack)
         z[here] = found.z * deviation
         known = np.linalg.inv(found.covariance)
         if excess is not None:
             # the excess undoes what an image's own noise did to its latents; it is no information
-            power = level.images.ctf_power[level.index[here], : level.k_c + 1]
+            power = batch.ctf_power[:, : level.k_c + 1]
             known -= found.contrast_square[:, None, None] * excess.of_columns(power)
         precision[here] = known / np.outer(deviation, deviation)
         contrast[here], log_likelihood[here] = found.contrast, found.log_likelihood
-        step.advance(here.stop - here.start)
-    return Posterior(z, precision, contrast, log_likelihood)
+        step.advance(len(batch))
+    return Posterior(*(level.sum(each) for each in (z, precision, contrast, log_likelihood)))
 
 
 def rotated_uncertainty(fit: ColumnSolver, factor: Float64) -> Uncertainty:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.cache import WhitenedImages
+from solvar.estimation.cache import CHUNK, ImageBatch, WhitenedImages
 from solvar.estimation.information import sampling_information, shell_mean
 from solvar.estimation.kernels import gram
 from solvar.estimation.likelihood import ImagePosterior, image_posterior
@@ -18,6 +19,7 @@ from solvar.estimation.slack import PoseSlack, eliminate
 from solvar.imaging.fourier import volume_shells
 from solvar.imaging.masks import resample_mask
 from solvar.imaging.projector import make_projector
+from solvar.parallel import Array
 from solvar.threads import ThreadTeam
 
 Complex64 = NDArray[np.complex64]
@@ -83,15 +85,10 @@ class ImagePlane:
         Of all columns, those of a `PoseSlack` last.
     mixing : (B, C, 1 + r)
         Second moments of all coefficients with those of W = [μ | V].
-    data, ctf : (B, n)
-    rotation : (B, 3, 3)
     """
 
     slices: Complex64
     mixing: Float64
-    data: Complex64
-    ctf: Float32
-    rotation: Float32
 
 
 class Level:
@@ -144,6 +141,18 @@ class Level:
         """Shell means of D."""
         return shell_mean(self.information, self.box, self.k_c + 1)
 
+    def batches(self, index: Int64 | None = None, size: int = CHUNK) -> Iterator[ImageBatch]:
+        """The images of some of the level's particles, of all by default, as `WhitenedImages.batches`."""
+        return self.images.batches(self.index if index is None else index, self.disc, size)
+
+    def sum(self, values: Array) -> Array:
+        """A sum over particles, over those of all processes."""
+        return self.images.processes.sum(values)
+
+    def collect(self, accumulator: Any) -> Float32:
+        """Volumes (C, box, box, box) of an accumulator that slices were scattered into."""
+        return self.sum(self.projector.collect(accumulator))
+
     def slices(self, prepared: Any, rotation: Float32, ctf: Float32) -> Complex64:
         """Slices (B, C, n) of a batch, in memory that the next call uses again."""
         shape = len(rotation), self.projector.channels(prepared), len(self.disc)
@@ -162,7 +171,7 @@ class Level:
     def posterior(
         self,
         prepared: Any,
-        batch: Int64,
+        batch: ImageBatch,
         contrast_sd: float,
         excess: Uncertainty | None,
         slack: PoseSlack | None = None,
@@ -173,7 +182,7 @@ class Level:
         ----------
         prepared
             `projector.prepare` of `with_slack` of the columns W.
-        batch : (B,) int64
+        batch : ImageBatch
         contrast_sd : float
         excess : Uncertainty or None
             Of W, when the batch took part in fitting it; None for particles that did not.
@@ -185,25 +194,24 @@ class Level:
         ImagePlane
             Its slices last until the next E-step.
         """
-        data, ctf, rotation = self.images.batch(batch, len(self.disc))
-        slices = self.slices(prepared, rotation, ctf)
-        products = gram(slices, data, self.team)
+        slices = self.slices(prepared, batch.rotation, batch.ctf)
+        products = gram(slices, batch.data, self.team)
         if slack is not None:
-            products, elimination = eliminate(products, slack.centre[batch])
+            products, elimination = eliminate(products, slack.centre[batch.index])
         found = self.judge(products, batch, contrast_sd, excess)
         mixing = found.second
         if slack is not None:
             cross = elimination.cross_moment(found.first, found.second)
             mixing = np.concatenate([mixing, cross], axis=1)
-        return found, ImagePlane(slices, mixing, data, ctf, rotation)
+        return found, ImagePlane(slices, mixing)
 
     def judge(
-        self, products: Float64, batch: Int64, contrast_sd: float, excess: Uncertainty | None
+        self, products: Float64, batch: ImageBatch, contrast_sd: float, excess: Uncertainty | None
     ) -> ImagePosterior:
         """Posterior of a batch from its Gram matrices (B, r + 2, r + 2)."""
         if excess is not None:
             products = products.copy()
-            excess.add_to(products, self.images.ctf_power[batch, : self.k_c + 1])
+            excess.add_to(products, batch.ctf_power[:, : self.k_c + 1])
         return image_posterior(products, contrast_sd)
 
     def expand(self, per_shell: Float64) -> Float32:

@@ -8,26 +8,26 @@ half-sets there is one model, which keeps the prior of the mean.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.cache import WhitenedImages
+from solvar.estimation.context import Context
 from solvar.estimation.heldout import gram_matrices, held_out_scale
 from solvar.estimation.latents import combined, rotated_uncertainty
 from solvar.estimation.level import Level, Prior
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.mean import MeanProblem, fourier_filter
-from solvar.estimation.poses import PoseSolver, PoseState, refine_poses, search_poses
+from solvar.estimation.poses import poses_follow_shape, refine_poses, search_poses
 from solvar.estimation.prior import column_precision, covariance_fsc, extend
 from solvar.estimation.schedule import LevelPlan, has_settled, split_batches
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.solvers import make_column_solver
-from solvar.estimation.start import half_means
+from solvar.estimation.start import half_means, should_invert
 from solvar.estimation.sweep import ColumnSolver, SweepStatistics
 from solvar.imaging.fourier import crop_volume
 from solvar.progress import Progress
-from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -38,6 +38,8 @@ _START_CONTRAST_SD = 0.15
 _START_AMPLITUDE = 0.3
 _SCALE_STEPS = 8
 _WITNESSES = 1000
+# amplitudes are r(r + 1)/2 numbers: more particles than these would not fix them better
+_MOST_SCALE_WITNESSES = 50_000
 # levels up to which a grid search is as wide as the user says, and up to which it is made at all
 _WIDEST_SEARCH, _FINEST_SEARCH = 5, 16
 # half width of its first grid of shifts, in box lengths
@@ -73,21 +75,20 @@ class Model:
     factor: Float64 | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Context:
-    """What every step of the march needs and none changes."""
-
-    images: WhitenedImages
-    mask: Float32
-    settings: FitSettings
-    team: ThreadTeam
-    rng: np.random.Generator
-    poses: PoseState | None = None
-    solver: PoseSolver | None = None
-
-    def level(self, index: Int64, k_c: int) -> Level:
-        """The level `k_c` of the particles `index`."""
-        return Level(self.images, index, k_c, self.mask, self.settings, self.team)
+def first_means(context: Context, halves: list[Int64]) -> tuple[list[Float32], Float64]:
+    """Means of the half-sets and the prior that they imply; they also tell the sign of the images, and
+    what the poses were fitted to.
+    """
+    k_max = context.images.disc.k_c
+    means, precision = half_means([context.level(half, k_max) for half in halves])
+    if should_invert(context.settings.density, means, context.mask):
+        context.images.inverted = True
+        means = [-mean for mean in means]
+    if context.poses is not None:
+        context.poses.follows_shape = poses_follow_shape(
+            lambda k: [context.level(half, k) for half in halves], means, k_max
+        )
+    return means, precision
 
 
 def new_models(halves: list[Int64], means: list[Float32], settings: FitSettings) -> list[Model]:
@@ -101,36 +102,45 @@ def new_models(halves: list[Int64], means: list[Float32], settings: FitSettings)
 
 
 def climb(
+    context: Context, models: list[Model], prior: Prior, plan: LevelPlan, progress: Progress
+) -> tuple[list[Model], Prior]:
+    """Fit the models at one level, renew prior and amplitudes; with poses to refine, in turns."""
+    for turn in range(plan.pose_turns if context.poses else 1):
+        name = f"level {plan.k_c} turn {turn + 1}"
+        models, prior, moved = context.once(
+            name, partial(_turn, context, models, prior, plan, turn, name, progress)
+        )
+        if moved < _SETTLED_POSES:
+            break
+    return models, prior
+
+
+def _turn(
     context: Context,
     models: list[Model],
     prior: Prior,
     plan: LevelPlan,
-    history: list[dict[str, float]],
+    turn: int,
+    name: str,
     progress: Progress,
-) -> tuple[list[Model], Prior]:
-    """Fit the models at one level, renew prior and amplitudes; with poses to refine, in turns.
+) -> tuple[list[Model], Prior, float]:
+    """Sweeps until they are not worth it, then prior and amplitudes, then poses; how far these moved.
 
     A turn of refinement starts from means of the current poses: poses cannot become better than the mean
     that they are compared with.
     """
-    for turn in range(plan.pose_turns if context.poses else 1):
-        levels = [context.level(model.index, plan.k_c) for model in models]
-        if context.poses is not None:
-            models, prior = _with_new_means(models, levels, prior)
-        fits = [
-            _start(context, level, model, prior)
-            for level, model in zip(levels, models, strict=True)
-        ]
-        moments = _sweep_until_settled(context, models, fits, plan, history, progress)
-        models = [_rescaled(context, *each) for each in zip(models, fits, moments, strict=True)]
-        prior = _renewed(prior, fits, moments)
-        if context.poses is not None:
-            if context.settings.pose_search and turn == 0:
-                _search(context, models, levels, progress)
-            moved = _refine(context, models, fits, plan, turn, progress)
-            if moved < _SETTLED_POSES:
-                break
-    return models, prior
+    levels = [context.level(model.index, plan.k_c) for model in models]
+    if context.poses is not None:
+        models, prior = _with_new_means(models, levels, prior)
+    fits = [_start(context, *each, prior) for each in zip(levels, models, strict=True)]
+    moments = _sweep_until_settled(context, models, fits, plan, name, progress)
+    models = [_rescaled(context, *each) for each in zip(models, fits, moments, strict=True)]
+    prior, moved = _renewed(prior, fits, moments), 0.0
+    if context.poses is not None:
+        if context.settings.pose_search and turn == 0:
+            _search(context, models, levels, progress)
+        moved = _refine(context, models, fits, plan, turn, progress)
+    return models, prior, moved
 
 
 def _with_new_means(
@@ -215,29 +225,26 @@ def _sweep_until_settled(
     models: list[Model],
     fits: list[ColumnSolver],
     plan: LevelPlan,
-    history: list[dict[str, float]],
+    name: str,
     progress: Progress,
 ) -> list[SweepStatistics]:
     """Sweep all models in step until the witnesses gain nothing more."""
     count = sum(len(model.index) for model in models)
     resolution = context.images.box * context.images.pixel_size_angstrom / plan.k_c
-    name = f"Eigenvolumes to {resolution:.1f} Å"
-    judged: list[float] = []
-    with progress.step(name, count * plan.most_sweeps) as step:
-        for sweep in range(plan.most_sweeps):
-            statistics = [
-                fit.sweep(context.rng.permutation(len(fit.batches)), step) for fit in fits
-            ]
-            judged.append(_judge(models, fits, statistics))
+    title = f"Eigenvolumes to {resolution:.1f} Å"
+    with progress.step(title, count * plan.most_sweeps) as step:
+
+        def settled(sweep: int, statistics: list[SweepStatistics]) -> bool:
+            held_out = _judge(models, fits, statistics)
             training = float(np.mean([s.log_likelihood for s in statistics]))
-            step.note(f"sweep {sweep + 1}, held-out log-likelihood {judged[-1]:.2f}")
-            history.append(
-                {"k_c": plan.k_c, "sweep": sweep, "training": training, "held_out": judged[-1]}
+            step.note(f"sweep {sweep + 1}, held-out log-likelihood {held_out:.2f}")
+            context.history.append(
+                {"k_c": plan.k_c, "sweep": sweep, "training": training, "held_out": held_out}
             )
-            if context.settings.solver == "em" and has_settled(judged):
-                step.advance(count * (plan.most_sweeps - sweep - 1))
-                break
-    return statistics
+            judged = [record["held_out"] for record in context.history[-sweep - 1 :]]
+            return context.settings.solver == "em" and has_settled(judged)
+
+        return context.sweep(f"{name} sweeps", fits, plan.most_sweeps, step, settled)
 
 
 def _judge(
@@ -260,7 +267,8 @@ def _rescaled(
 ) -> Model:
     """The fitted model with columns scaled to unit latent variance, by its witnesses if it has any."""
     if len(model.witnesses):
-        products = gram_matrices(fit.level, fit.columns, model.witnesses, fit.slack)
+        sample = model.witnesses[:: -(-len(model.witnesses) // _MOST_SCALE_WITNESSES)]
+        products = gram_matrices(fit.level, fit.columns, sample, fit.slack)
         scale = held_out_scale(products, fit.contrast_sd, _SCALE_STEPS)
         factor, contrast_sd = scale.factor, scale.contrast_sd
     else:

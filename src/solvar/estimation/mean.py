@@ -10,8 +10,6 @@ from solvar.estimation.level import Level
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_CHUNK = 512
-
 
 class MeanProblem:
     """The normal equations of the mean of a level's particles.
@@ -77,20 +75,16 @@ def fourier_filter(volume: Float32, response: Float32, workers: int = 1) -> Floa
 def _back_project_data(level: Level) -> Float32:
     """Σ Pᵀ C y."""
     accumulator = level.projector.zeros(1)
-    for first in range(0, len(level.index), _CHUNK):
-        batch = level.index[first : first + _CHUNK]
-        data, ctf, rotation = level.images.batch(batch, len(level.disc))
-        level.projector.scatter(data[:, None], rotation, ctf, accumulator)
-    return level.projector.collect(accumulator)[0]
+    for batch in level.batches():
+        level.projector.scatter(batch.data[:, None], batch.rotation, batch.ctf, accumulator)
+    return level.collect(accumulator)[0]
 
 
 def _normal_operator(level: Level, volume: Float32) -> Float32:
     """Σ Pᵀ C² P v."""
     prepared = level.projector.prepare(volume[None])
     accumulator = level.projector.zeros(1)
-    for first in range(0, len(level.index), _CHUNK):
-        batch = level.index[first : first + _CHUNK]
-        _, ctf, rotation = level.images.batch(batch, len(level.disc))
-        slices = level.projector.project(prepared, rotation, ctf)
-        level.projector.scatter(slices, rotation, ctf, accumulator)
-    return level.projector.collect(accumulator)[0]
+    for batch in level.batches():
+        slices = level.slices(prepared, batch.rotation, batch.ctf)
+        level.projector.scatter(slices, batch.rotation, batch.ctf, accumulator)
+    return level.collect(accumulator)[0]

@@ -16,6 +16,8 @@ _FIRST_LEVEL = 8
 _FIRST_POSE_LEVEL = 3
 _EPOCHS = 20
 _BATCH = 750
+# so many particles may be too many for the memory; then so many neighbours stay together
+_MANY, _BLOCK = 20_000, 32
 # at least this many steps a sweep, so that each sees what the others found; at most that many stored targets
 _FEWEST_BATCHES, _MOST_BATCHES = 4, 8
 # a sweep that gains less than this much log-likelihood a held-out particle was not worth its time
@@ -65,13 +67,18 @@ def plan_levels(k_max: int, refine_pose: bool = False) -> list[LevelPlan]:
 def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator) -> list[Int64]:
     """A random partition of particles into batches of about `batch_size`, each in file order.
 
-    Without a size the rule is batches of 750, but 4 to 8 of them.
+    Without a size the rule is batches of 750, but 4 to 8 of them. Of many particles neighbours stay
+    together, 32 at a time, so that images on disk are read in long pieces.
     """
     count = round(len(index) / (batch_size or _BATCH))
     if batch_size is None:
         count = int(np.clip(count, _FEWEST_BATCHES, _MOST_BATCHES))
     count = int(np.clip(count, 1, len(index)))
-    return [np.sort(part) for part in np.array_split(rng.permutation(index), count)]
+    if len(index) < _MANY:
+        return [np.sort(part) for part in np.array_split(rng.permutation(index), count)]
+    blocks = [index[first : first + _BLOCK] for first in range(0, len(index), _BLOCK)]
+    parts = np.array_split(rng.permutation(len(blocks)), count)
+    return [np.concatenate([blocks[b] for b in np.sort(part)]) for part in parts]
 
 
 def has_settled(held_out: list[float]) -> bool:

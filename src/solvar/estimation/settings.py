@@ -74,6 +74,16 @@ class FitSettings(BaseModel):
     batch_size: int | None = Field(
         None, ge=1, description="Particles per update; default: by rule."
     )
+    lazy: bool | None = Field(
+        None,
+        description="Keep whitened images on disk; default: when they would take half of the free memory.",
+    )
+    scratch: Path | None = Field(
+        None, description="Folder for whitened images on disk; default: the run folder."
+    )
+    cache_precision: Literal["float32", "float16"] = Field(
+        "float32", description="Numbers of whitened images on disk; float16 takes half the space."
+    )
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
     threads: int | None = Field(None, ge=1, description="Threads; default: all available cores.")
     backend: Literal["numba", "torch"] = Field("numba", description="Projector implementation.")

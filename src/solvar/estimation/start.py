@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.cache import WhitenedImages, estimate_noise, whiten
+from solvar.estimation.cache import WhitenedImages, whiten
 from solvar.estimation.level import Level
 from solvar.estimation.mean import MeanProblem
+from solvar.estimation.noise import estimate_noise
+from solvar.estimation.pixels import BYTES_PER_PIXEL, DiskPixels, MemoryPixels, Pixels
 from solvar.estimation.prior import mean_fsc, mean_precision
+from solvar.estimation.schedule import plan_work
 from solvar.estimation.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.masks import default_mask, read_mask
+from solvar.machine import available_memory
+from solvar.parallel import Processes, processes_here
 from solvar.particles import ImageStack, ParticleSet
 from solvar.progress import Progress
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _SMALLEST_K = 4
+# of the free memory, what whitened images may take before they go to disk
+_MEMORY_SHARE = 0.5
 # Prior of the very first mean, relative to the mean information: all but none
 _WEAK = 1e-3
 # the first means serve for their FSC alone, which one step gives
@@ -57,11 +67,48 @@ def read_images(
     settings: FitSettings,
     progress: Progress,
     team: ThreadTeam,
+    scratch: Path,
+    processes: Processes | None = None,
 ) -> tuple[WhitenedImages, Float64]:
-    """Whitened images up to the finest level, and the noise power (G, S) they were whitened by."""
+    """Whitened images up to the finest level, and the noise power (G, S) they were whitened by.
+
+    Those that do not fit into memory lie on disk, in `scratch` unless the settings name another folder.
+    """
     disc = HalfDisc.of_radius(finest_frequency(stack, settings.resolution))
-    noise = estimate_noise(particles, stack, mask_diameter(mask), disc.k_c + 2, settings.seed)
-    return whiten(particles, stack, noise, disc, progress, team), noise
+    shells = disc.k_c + 2
+    noise = estimate_noise(particles, stack, mask_diameter(mask), shells, settings.seed, processes)
+
+    def make_pixels(own: Int64, pixels: int) -> Pixels:
+        return choose_pixels(particles.halfset[own], disc, settings, scratch, progress)
+
+    images = whiten(particles, stack, noise, disc, progress, team, make_pixels, processes)
+    return images, noise
+
+
+def choose_pixels(
+    halfset: NDArray[np.int8],
+    disc: HalfDisc,
+    settings: FitSettings,
+    scratch: Path,
+    progress: Progress,
+) -> Pixels:
+    """Room for the whitened pixels of particles (M,), in memory if they fit there."""
+    need = len(halfset) * len(disc) * BYTES_PER_PIXEL
+    if not goes_to_disk(need, settings):
+        return MemoryPixels.empty(len(halfset), len(disc))
+    folder = settings.scratch or scratch
+    bands = [len(disc.prefix(plan.k_c)) for plan in plan_work(disc.k_c, settings)]
+    pixels = DiskPixels(folder, halfset, bands, settings.cache_precision == "float16")
+    size = need / 2**30 * (0.5 if settings.cache_precision == "float16" else 1)
+    progress.message(f"Whitened images ({size:.1f} GiB) are kept on disk, in {folder}")
+    return pixels
+
+
+def goes_to_disk(need: int, settings: FitSettings) -> bool:
+    """Whether `need` bytes of whitened images are kept on disk: as the settings say, or by what is free."""
+    if settings.lazy is not None:
+        return settings.lazy
+    return need > _MEMORY_SHARE * available_memory() / processes_here()
 
 
 def mask_diameter(mask: Float32) -> float:
@@ -96,9 +143,3 @@ def should_invert(density: str, means: list[Float32], mask: Float32) -> bool:
         return density == "dark"
     mean = np.sum(means, axis=0, dtype=np.float64)
     return float(np.sum(mask * mean**3)) < 0
-
-
-def turn_sign(images: WhitenedImages, means: list[Float32]) -> None:
-    """Invert images and means, in place."""
-    for values in (images.data, *means):
-        np.negative(values, out=values)

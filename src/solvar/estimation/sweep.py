@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,24 +68,76 @@ class ColumnSolver(Protocol):
     def sweep(self, order: Int64, step: Step) -> SweepStatistics:
         """Visit every batch once, in the given order."""
 
+    def state(self) -> dict[str, Any]:
+        """Everything that sweeps change."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state` of a solver that was made with the same arguments."""
+
 
 class Tally:
-    """Sums over the particles of a sweep."""
+    """Sums over particles of what their posteriors say, for columns W = [μ | V].
+
+    Attributes
+    ----------
+    second : (1 + r, 1 + r)
+        Σ E[ζ ζᵀ].
+    """
 
     def __init__(self, rank: int) -> None:
-        self._count, self._log_likelihood, self._contrast = 0, 0.0, 0.0
+        self._count_likelihood_contrast = np.zeros(3)
+        self.second = np.zeros((1 + rank, 1 + rank))
         self._moment, self._explained = np.zeros((rank, rank)), np.zeros((rank, rank))
 
     def add(self, found: ImagePosterior) -> None:
-        self._count += len(found.z)
-        self._log_likelihood += float(found.log_likelihood.sum())
-        self._contrast += float(np.sum(found.contrast_square - 2 * found.contrast + 1))
+        """Count the particles of a batch."""
+        spread = np.sum(found.contrast_square - 2 * found.contrast + 1)
+        self._count_likelihood_contrast += [len(found.z), found.log_likelihood.sum(), spread]
         explained = found.z.T @ found.z
+        self.second += found.second.sum(axis=0)
         self._explained += explained
         self._moment += explained + found.covariance.sum(axis=0)
 
+    def include(self, other: Tally) -> None:
+        """Count the particles of another tally."""
+        for ours, theirs in zip(self._sums(), other._sums(), strict=True):
+            ours += theirs
+
+    def share(self, level: Level) -> None:
+        """Count the particles that other processes saw."""
+        sums = self._sums()
+        flat = level.sum(np.concatenate([each.ravel() for each in sums]))
+        cuts = np.cumsum([each.size for each in sums])[:-1]
+        for ours, whole in zip(sums, np.split(flat, cuts), strict=True):
+            ours[...] = whole.reshape(ours.shape)
+
+    def _sums(self) -> tuple[Float64, ...]:
+        return self._count_likelihood_contrast, self.second, self._moment, self._explained
+
     def statistics(self) -> SweepStatistics:
-        n = self._count
+        """Means over the particles that were counted."""
+        n, log_likelihood, contrast = map(float, self._count_likelihood_contrast)
         return SweepStatistics(
-            self._log_likelihood / n, self._moment / n, self._explained / n, self._contrast / n
+            log_likelihood / n, self._moment / n, self._explained / n, contrast / n
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """What a batch says, added up over its particles.
+
+    Attributes
+    ----------
+    columns : (1 + r, l, l, l) float32
+        Gradient of the objective in the columns.
+    cross : (6, r) float64
+        Σ E[(δ - centre) ζᵀ] of the slack with the coefficients of V; 0 without slack.
+    prior_factor : float
+        What the prior's precision must be multiplied by to weigh as much as in the likelihood.
+    tally : Tally
+    """
+
+    columns: Float32
+    cross: Float64
+    prior_factor: float
+    tally: Tally

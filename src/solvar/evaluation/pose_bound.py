@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.level import Level
+from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.poses.objective import derivatives_of
 from solvar.estimation.settings import FitSettings
 from solvar.evaluation.truth import Truth
@@ -56,35 +57,39 @@ def pose_bound(
         columns = np.concatenate([columns, truth.eigenvolumes[:_MOST_MODES]])
     contrast_sd = 0.0 if truth.contrast is None else float(truth.contrast.std())
     with ThreadTeam() as team:
-        images = _empty_images(particles.select(chosen), noise_power, truth, rotation, disc)
+        images, pixels = _empty_images(particles.select(chosen), noise_power, truth, rotation, disc)
         everybody, settings = np.arange(len(chosen)), FitSettings()
         mask = np.ones_like(truth.mean)
         level = Level(images, everybody, disc.k_c, mask, settings, team)
         prepared = level.projector.prepare(crop_volume(columns.astype(np.float32), level.box))
-        images.data[:] = level.slices(prepared, images.rotation, images.ctf)[:, 0]
-        curvature = derivatives_of(level, prepared, everybody, contrast_sd).curvature
+        pixels.data[:] = level.slices(prepared, images.rotation, pixels.ctf)[:, 0]
+        batch = images.batch(everybody, disc)
+        curvature = derivatives_of(level, prepared, batch, contrast_sd).curvature
     covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
     return _mean_errors(covariance, rotation, truth)
 
 
 def _empty_images(
     particles: ParticleSet, noise_power: Float64, truth: Truth, rotation: Float64, disc: HalfDisc
-) -> WhitenedImages:
+) -> tuple[WhitenedImages, MemoryPixels]:
     """CTFs and poses of images that are yet to be drawn."""
     extent = truth.box_size * truth.pixel_size_angstrom
     factor = np.sqrt(disc.weight / noise_power[:, disc.shell])[particles.optics_group]
     ctf = evaluate_ctf(
         disc.kx, disc.ky, extent, particles.ctf, particles.optics, particles.optics_group
     )
-    return WhitenedImages(
+    pixels = MemoryPixels(
+        np.zeros(ctf.shape, dtype=np.complex64), (factor * ctf).astype(np.float32)
+    )
+    images = WhitenedImages(
         disc=disc,
         box=truth.box_size,
         pixel_size_angstrom=truth.pixel_size_angstrom,
-        data=np.zeros(ctf.shape, dtype=np.complex64),
-        ctf=(factor * ctf).astype(np.float32),
+        pixels=pixels,
         ctf_power=np.zeros((len(ctf), disc.k_c + 1), dtype=np.float32),
         rotation=rotation.astype(np.float32),
     )
+    return images, pixels
 
 
 def _mean_errors(covariance: Float64, rotation: Float64, truth: Truth) -> dict[str, float]:

@@ -93,6 +93,18 @@ def images_to_disc(images: Float32, disc: HalfDisc, workers: int = 1) -> Complex
     return spectrum[:, disc.ky % box, disc.kx] * _origin_phase(disc, box)
 
 
+def centring_phase(disc: HalfDisc, shift: Float64) -> Complex64:
+    """exp(-2πi k·t): moves the content of an image by t, (B, 2) in box lengths -> (B, n)."""
+    # one table a row of frequencies and a product instead of B·n exponentials
+    frequency = np.arange(-disc.k_c, disc.k_c + 1)
+    along_x = np.exp(-2j * np.pi * shift[:, :1] * frequency).astype(np.complex64)
+    along_y = np.exp(-2j * np.pi * shift[:, 1:] * frequency).astype(np.complex64)
+    # take, unlike an index, leaves each image's pixels together in memory
+    along_x = np.take(along_x, disc.kx + disc.k_c, axis=1)
+    along_x *= np.take(along_y, disc.ky + disc.k_c, axis=1)
+    return along_x
+
+
 def disc_to_images(values: Complex64, disc: HalfDisc, box: int, workers: int = 1) -> Float32:
     """Real images of half-disc coefficients; the inverse of `images_to_disc` for |k| ≤ k_c.
 

@@ -19,12 +19,22 @@ def corner_window(box: int, radius: float) -> Float32:
     return (0.5 - 0.5 * np.cos(np.pi * distance)).astype(np.float32)
 
 
-def ring_power(images: Float32, window: Float32, shells: int) -> Float64:
+def background_power(images: Float32, window: Float32) -> Float64:
+    """Summed periodograms of the windowed background of images (B, L, L), (L, L) float64."""
+    import scipy.fft
+
+    mean = np.tensordot(images, window, 2) / window.sum()
+    spectrum = scipy.fft.fft2((images - mean[:, None, None]) * window)
+    return np.sum(spectrum.real**2 + spectrum.imag**2, axis=0, dtype=np.float64)
+
+
+def ring_power(power: Float64, window: Float32, shells: int) -> Float64:
     """Noise power E|ŷ(k)|² per shell from the windowed background.
 
     Parameters
     ----------
-    images : (B, L, L) float32
+    power : (L, L) float64
+        Mean periodogram, as of `background_power`.
     window : (L, L) float32
         Weight of the background, as of `corner_window`.
     shells : int
@@ -41,13 +51,7 @@ def ring_power(images: Float32, window: Float32, shells: int) -> Float64:
     the smear is undone by Richardson-Lucy steps on the shells. The background's mean is removed
     from each image, so the first two shells say nothing; they take the value of the third.
     """
-    import scipy.fft
-
-    box = images.shape[-1]
-    mean = np.tensordot(images, window, 2) / window.sum()
-    spectrum = scipy.fft.fft2((images - mean[:, None, None]) * window)
-    power = np.mean(spectrum.real**2 + spectrum.imag**2, axis=0, dtype=np.float64)
-    shell = _shells(box)
+    shell = _shells(len(power))
     last = int(shell.max())
     measured = np.bincount(shell.ravel(), power.ravel()) / np.bincount(shell.ravel())
     smear = _smearing(window, shell, last + 1)

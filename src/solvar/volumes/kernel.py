@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.cache import ImageBatch
 from solvar.estimation.information import sampling_information, shell_mean
 from solvar.estimation.mean import fourier_filter
 from solvar.estimation.prior import mean_fsc, mean_precision
@@ -31,7 +32,6 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _FRACTIONS = (0.05, 0.1, 0.2, 0.4)
-_CHUNK = 512
 # next to nothing, relative to the mean information: keeps empty corners of Fourier space at 0
 _WEAK = 1e-3
 _SMOOTH = 5
@@ -53,6 +53,8 @@ class KernelRegression:
         everybody = np.arange(len(z))
         self._level = source.level(everybody)
         self._shells = self._level.k_c + 1
+        volumes = np.concatenate([source.mean[None], source.columns])
+        self._prepared = self._level.projector.prepare(volumes)
         self._residual = self._residual_images()
 
     def volume(self, target: Float64) -> Reconstruction:
@@ -77,38 +79,40 @@ class KernelRegression:
             particles=used,
         )
 
-    def _residual_images(self) -> Complex64:
-        """y - a C P(μ + V z) of all images."""
-        level, images = self._level, self.source.images
-        volumes = np.concatenate([self.source.mean[None], self.source.columns])
-        prepared = level.projector.prepare(volumes)
-        out = np.empty_like(images.data)
-        for first in range(0, len(images), _CHUNK):
-            index = np.arange(first, min(first + _CHUNK, len(images)))
-            data, ctf, rotation = images.batch(index, len(level.disc))
-            slices = level.slices(prepared, rotation, ctf)
-            own = np.column_stack([np.ones(len(index)), self._z[index]])
-            weight = (self._contrast[index, None] * own).astype(np.float32)
-            out[index] = data - np.matmul(weight[:, None], slices.view(np.float32))[:, 0].view(
-                np.complex64
-            )
+    def _residual_images(self) -> Complex64 | None:
+        """y - a C P(μ + V z) of all images; None where images lie on disk, and so would these."""
+        images = self.source.images
+        if images.pixels.is_slow:
+            return None
+        out = np.empty((len(images), len(images.disc)), dtype=np.complex64)
+        for batch in self._level.batches():
+            out[batch.index] = self._new_residual(batch)
         return out
+
+    def _new_residual(self, batch: ImageBatch) -> Complex64:
+        slices = self._level.slices(self._prepared, batch.rotation, batch.ctf)
+        own = np.column_stack([np.ones(len(batch)), self._z[batch.index]])
+        weight = (self._contrast[batch.index, None] * own).astype(np.float32)
+        shown = np.matmul(weight[:, None], slices.view(np.float32))[:, 0].view(np.complex64)
+        return batch.data - shown
 
     def _accumulate(self, shells: list[Int64]) -> _Sums:
         """Sums over the balls of one half."""
-        level, images = self._level, self.source.images
+        level = self._level
         plain, residual, information = [], [], []
         for index in shells:
             accumulator = level.projector.zeros(2)
-            for first in range(0, len(index), _CHUNK):
-                some = index[first : first + _CHUNK]
-                data, ctf, rotation = images.batch(some, len(level.disc))
-                pair = np.stack([data, self._residual[some]], axis=1)
-                pair *= self._contrast[some, None, None].astype(np.float32)
-                level.projector.scatter(pair, rotation, ctf, accumulator)
-            pair_sum = level.projector.collect(accumulator)
+            for batch in level.batches(index):
+                kept = self._residual
+                rest = self._new_residual(batch) if kept is None else kept[batch.index]
+                pair = np.stack([batch.data, rest], axis=1)
+                pair *= self._contrast[batch.index, None, None].astype(np.float32)
+                level.projector.scatter(pair, batch.rotation, batch.ctf, accumulator)
+            pair_sum = level.collect(accumulator)
             square = np.float32(np.mean(self._contrast[index] ** 2))
-            found = sampling_information(images, index, level.box, level.k_c, level.team)
+            found = sampling_information(
+                self.source.images, index, level.box, level.k_c, level.team
+            )
             plain.append(pair_sum[0])
             residual.append(pair_sum[1])
             information.append(found * square)

@@ -40,7 +40,7 @@ def make_method(
     if settings.method == "reproject":
         return Reprojection(run.model), run.pixel_size_angstrom
     mask: Path | None = settings.mask
-    source = open_source(run, original, mask, progress, team)
+    source = open_source(run, original, mask, settings.lazy, progress, team)
     known = run.posterior
     pixel_size = source.images.pixel_size_angstrom
     if settings.method == "subset":

@@ -30,4 +30,8 @@ class VolumeSettings(BaseModel):
     local_resolution: bool = Field(
         False, description="Also write a map of the local resolution, from the half-maps."
     )
+    lazy: bool | None = Field(
+        None,
+        description="Keep whitened images on disk; default: when they would take half of the free memory.",
+    )
     threads: int | None = Field(None, ge=1, description="Threads; default: all available cores.")

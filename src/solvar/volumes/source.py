@@ -55,7 +55,12 @@ class Source:
 
 
 def open_source(
-    run: Run, original: ParticleSet | None, mask: Path | None, progress: Progress, team: ThreadTeam
+    run: Run,
+    original: ParticleSet | None,
+    mask: Path | None,
+    lazy: bool | None,
+    progress: Progress,
+    team: ThreadTeam,
 ) -> Source:
     """Read and whiten the images of a run, or those of `original` that are the same particles.
 
@@ -63,6 +68,8 @@ def open_source(
     ----------
     original : ParticleSet or None
         The particles at another box size, in any order; matched by their identity.
+    lazy : bool or None
+        Whether images are kept on disk, in the run folder; None for when they would fill the memory.
 
     Raises
     ------
@@ -72,15 +79,14 @@ def open_source(
     particles = _with_poses_of(run, _particles_of(run) if original is None else original)
     settings = run.settings.model_copy(
         update={} if original is None else {"downsample": None, "resolution": None}
-    )
+    ).model_copy(update={"lazy": lazy})
     stack = ImageStack(particles, settings.downsample)
     box = stack.box_size
     volume = resample_mask(run.model.mask, box)
     if mask is not None:
         volume = read_mask(mask, box, stack.pixel_size_angstrom)
-    images, _ = read_images(particles, stack, volume, settings, progress, team)
-    if run.record["result"]["inverted"]:
-        np.negative(images.data, out=images.data)
+    images, _ = read_images(particles, stack, volume, settings, progress, team, run.folder)
+    images.inverted = bool(run.record["result"]["inverted"])
     halves = tuple(np.flatnonzero(particles.halfset == half) for half in (1, 2))
     model = run.model
     return Source(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from solvar.estimation.kernels import gram, residual
 from solvar.estimation.level import Level, Uncertainty
-from solvar.estimation.likelihood import ImagePosterior, joined
 from solvar.estimation.slack import MOTIONS, PoseSlack
+from solvar.estimation.sweep import Gradient, Tally
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -24,11 +24,6 @@ _CHUNK = 1000
 class LeastSquares:
     """Implements `Objective`."""
 
-    def prior_factor(self, found: ImagePosterior) -> float:
-        """The mean of G + I: by so much the objective outweighs the likelihood."""
-        variance = np.einsum("bii->b", found.covariance) / found.covariance.shape[1]
-        return float(np.mean(1 / variance))
-
     def gradient(
         self,
         level: Level,
@@ -37,24 +32,35 @@ class LeastSquares:
         contrast_sd: float,
         uncertainty: Uncertainty | None,
         slack: PoseSlack | None = None,
-    ) -> tuple[Float32, ImagePosterior, Float64]:
-        """Gradient (1 + r, l, l, l), 0 for the mean, and the posteriors that tell how the fit goes."""
+    ) -> Gradient:
+        """Gradient of the columns V, 0 for the mean, and the posteriors that tell how the fit goes.
+
+        The prior factor is the mean of G + I: by so much the objective outweighs the likelihood.
+        """
         prepared = level.projector.prepare(columns)
         accumulator = level.projector.zeros(len(columns))
-        rank, parts = len(columns) - 1, []
-        for first in range(0, len(batch), _CHUNK):
-            some = batch[first : first + _CHUNK]
-            data, ctf, rotation = level.images.batch(some, len(level.disc))
-            slices = level.slices(prepared, rotation, ctf)
-            products = gram(slices, data, level.team)
-            parts.append(level.judge(products, some, contrast_sd, uncertainty))
-            score = products[:, 1:-1, -1] - products[:, 1:-1, 0]
-            mixing = np.zeros((len(some), rank + 1, rank + 1))
-            mixing[:, 0, 1:] = score
-            mixing[:, 1:, 1:] = products[:, 1:-1, 1:-1] + np.eye(rank)
-            data_share = np.concatenate([np.zeros((len(some), 1)), score], axis=1)
+        rank = len(columns) - 1
+        tally, weight = Tally(rank), 0.0
+        for images in level.batches(batch, _CHUNK):
+            slices = level.slices(prepared, images.rotation, images.ctf)
+            products = gram(slices, images.data, level.team)
+            found = level.judge(products, images, contrast_sd, uncertainty)
+            mixing, data_share = _coefficients(products)
             residuals = level.room("residual", slices.shape)
-            residual(slices, data, mixing, data_share, level.team, out=residuals)
-            level.projector.scatter(residuals, rotation, ctf, accumulator)
-        cross = np.zeros((MOTIONS, rank))
-        return level.projector.collect(accumulator), joined(parts), cross
+            residual(slices, images.data, mixing, data_share, level.team, out=residuals)
+            level.projector.scatter(residuals, images.rotation, images.ctf, accumulator)
+            tally.add(found)
+            weight += float(np.sum(rank / np.einsum("bii->b", found.covariance)))
+        tally.share(level)
+        factor = float(level.sum(np.array([weight]))[0]) / len(batch)
+        return Gradient(level.collect(accumulator), np.zeros((MOTIONS, rank)), factor, tally)
+
+
+def _coefficients(products: Float64) -> tuple[Float64, Float64]:
+    """What multiplies slices (B, 1 + r, 1 + r) and data (B, 1 + r) in the gradient."""
+    rank = products.shape[1] - 2
+    score = products[:, 1:-1, -1] - products[:, 1:-1, 0]
+    mixing = np.zeros((len(products), rank + 1, rank + 1))
+    mixing[:, 0, 1:] = score
+    mixing[:, 1:, 1:] = products[:, 1:-1, 1:-1] + np.eye(rank)
+    return mixing, np.concatenate([np.zeros((len(products), 1)), score], axis=1)

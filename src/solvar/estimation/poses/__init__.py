@@ -35,13 +35,20 @@ __all__ = [
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_CHUNK = 512
-
 
 class PoseSolver(Protocol):
-    """A way to move the poses of N particles uphill; it may remember what it saw of each."""
+    """A way to move the poses of N particles uphill.
+
+    Attributes
+    ----------
+    steps : int
+        Steps of one call.
+    memory : dict of (N, …) float64
+        What it remembers of each particle.
+    """
 
     steps: int
+    memory: dict[str, Float64]
 
     def improve(self, objective: PoseObjective) -> tuple[Float64, Float64, Float64]:
         """Take `steps` steps with a batch of B particles.
@@ -90,14 +97,17 @@ def refine_poses(
     """
     prepared = level.projector.prepare(columns)
     moved = 0.0
-    for first in range(0, len(level.index), _CHUNK):
-        batch = level.index[first : first + _CHUNK]
+    for batch in level.batches():
         objective = PoseObjective(level, prepared, batch, contrast_sd, excess, state)
-        rotation, shift, state.covariance[batch] = solver.improve(objective)
-        turn = to_rotation_vector(rotation @ state.rotation[batch].transpose(0, 2, 1))
+        here = batch.index
+        rotation, shift, state.covariance[here] = solver.improve(objective)
+        turn = to_rotation_vector(rotation @ state.rotation[here].transpose(0, 2, 1))
         moved += float(np.sum(turn**2))
-        state.move(level.images, batch, rotation, shift)
+        state.move(level.images, here, rotation, shift)
         progress.advance(len(batch) * solver.steps)
+    moved = float(level.sum(np.array([moved]))[0])
+    state.share(level.images)
+    solver.memory = {name: level.images.shared(each) for name, each in solver.memory.items()}
     state.renew_spread(level.index)
     variance = np.einsum("bii->bi", state.covariance[level.index])[:, :3].sum(axis=1)
     return moved / float(variance.sum())

@@ -25,8 +25,11 @@ class SparseAdam:
     steps = 10
 
     def __init__(self, count: int) -> None:
-        self._first, self._second = np.zeros((count, 3)), np.zeros((count, 3))
-        self._count = np.zeros(count)
+        self.memory = {
+            "first": np.zeros((count, 3)),
+            "second": np.zeros((count, 3)),
+            "count": np.zeros(count),
+        }
 
     def improve(self, objective: PoseObjective) -> tuple[Float64, Float64, Float64]:
         """See `PoseSolver.improve`."""
@@ -41,13 +44,14 @@ class SparseAdam:
 
     def _turn(self, batch: NDArray[np.int64], gradient: Float64) -> Float64:
         """The step of a batch, (B, 3) radians."""
-        for moment, decay, seen in (
-            (self._first, _FIRST_DECAY, gradient),
-            (self._second, _SECOND_DECAY, gradient**2),
+        memory = self.memory
+        for name, decay, seen in (
+            ("first", _FIRST_DECAY, gradient),
+            ("second", _SECOND_DECAY, gradient**2),
         ):
-            moment[batch] = decay * moment[batch] + (1 - decay) * seen
-        self._count[batch] += 1
-        count = self._count[batch, None]
-        first = self._first[batch] / (1 - _FIRST_DECAY**count)
-        second = self._second[batch] / (1 - _SECOND_DECAY**count)
+            memory[name][batch] = decay * memory[name][batch] + (1 - decay) * seen
+        memory["count"][batch] += 1
+        count = memory["count"][batch, None]
+        first = memory["first"][batch] / (1 - _FIRST_DECAY**count)
+        second = memory["second"][batch] / (1 - _SECOND_DECAY**count)
         return _RATE * first / (np.sqrt(second) + _SMALL)

@@ -28,7 +28,6 @@ from solvar.imaging.fourier import crop_volume
 
 Float32 = NDArray[np.float32]
 
-_CHUNK = 512
 _SAMPLE = 4000
 _FITTED = 0.9
 _SHARES = (0.25, 0.375, 0.5)
@@ -67,10 +66,9 @@ def _rotation_score(level: Level, mean: Float32) -> float:
     prepared = level.projector.prepare(volume[None])
     chosen = level.index[:: max(1, len(level.index) // _SAMPLE)]
     total = 0.0
-    for first in range(0, len(chosen), _CHUNK):
-        batch = chosen[first : first + _CHUNK]
+    for batch in level.batches(chosen):
         slopes = derivatives_of(level, prepared, batch, _CONTRAST_SD)
         gradient = slopes.gradient[:, :3]
         step = np.linalg.solve(slopes.curvature[:, :3, :3], gradient[:, :, None])[:, :, 0]
         total += float(np.sum(step * gradient))
-    return total / (3 * len(chosen))
+    return float(level.sum(np.array([total]))[0]) / (3 * len(chosen))

@@ -20,16 +20,16 @@ class GaussNewton:
     steps = 3
 
     def __init__(self, count: int) -> None:
-        self._damping = np.full(count, _FIRST_DAMPING)
+        self.memory = {"damping": np.full(count, _FIRST_DAMPING)}
 
     def improve(self, objective: PoseObjective) -> tuple[Float64, Float64, Float64]:
         """See `PoseSolver.improve`. The E-step that judges a trial is the one the next step starts from."""
-        batch = objective.batch
+        batch, damping = objective.batch, self.memory["damping"]
         rotation, shift = objective.start()
         value, slopes = objective.slopes(rotation, shift)
         for number in range(self.steps):
             curvature = slopes.curvature
-            damped = curvature + self._damping[batch, None, None] * _diagonal_of(curvature)
+            damped = curvature + damping[batch, None, None] * _diagonal_of(curvature)
             step = np.linalg.solve(damped, slopes.gradient[:, :, None])[:, :, 0]
             trial = from_rotation_vector(step[:, :3]) @ rotation, shift + step[:, 3:]
             if number < self.steps - 1:
@@ -43,7 +43,7 @@ class GaussNewton:
             shift = np.where(accepted[:, None], trial[1], shift)
             value = np.maximum(value, trial_value)
             factor = np.where(accepted, _LESS, _MORE)
-            self._damping[batch] = np.clip(self._damping[batch] * factor, *_DAMPING_BOUNDS)
+            damping[batch] = np.clip(damping[batch] * factor, *_DAMPING_BOUNDS)
         return rotation, shift, np.asarray(np.linalg.inv(curvature), dtype=np.float64)
 
 

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.cache import centring_phase
+from solvar.estimation.cache import ImageBatch
 from solvar.estimation.kernels import gram, pose_products, residual
 from solvar.estimation.level import Level, Uncertainty
 from solvar.estimation.likelihood import ImagePosterior
 from solvar.estimation.poses.state import PoseState, offset_of
+from solvar.imaging.fourier import centring_phase
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -90,13 +91,24 @@ def derivatives(
     return Derivatives(gradient, inner[:, :, :5] - explained)
 
 
-def derivatives_of(level: Level, prepared: Any, batch: Int64, contrast_sd: float) -> Derivatives:
+def derivatives_of(
+    level: Level, prepared: Any, batch: ImageBatch, contrast_sd: float
+) -> Derivatives:
     """Derivatives for images at their present poses that took no part in fitting the columns."""
-    data, ctf, rotation = level.images.batch(batch, len(level.disc))
-    slices = level.slices(prepared, rotation, ctf)
-    products = gram(slices, data, level.team)
+    slices = level.slices(prepared, batch.rotation, batch.ctf)
+    products = gram(slices, batch.data, level.team)
     found = level.judge(products, batch, contrast_sd, None)
-    return derivatives(level, prepared, data, ctf, rotation, found, slices, products, contrast_sd)
+    return derivatives(
+        level,
+        prepared,
+        batch.data,
+        batch.ctf,
+        batch.rotation,
+        found,
+        slices,
+        products,
+        contrast_sd,
+    )
 
 
 class PoseObjective:
@@ -107,7 +119,7 @@ class PoseObjective:
     level : Level
     prepared
         `projector.prepare` of the columns W.
-    batch : (B,) int64
+    images : ImageBatch
     contrast_sd : float
     excess : Uncertainty or None
         Of W, whose particles these are.
@@ -119,14 +131,15 @@ class PoseObjective:
         self,
         level: Level,
         prepared: Any,
-        batch: Int64,
+        images: ImageBatch,
         contrast_sd: float,
         excess: Uncertainty | None,
         state: PoseState,
     ) -> None:
-        self.level, self.prepared, self.batch, self.state = level, prepared, batch, state
+        self.level, self.prepared, self.state = level, prepared, state
         self.contrast_sd, self._excess = contrast_sd, excess
-        self.data, self.ctf, _ = level.images.batch(batch, len(level.disc))
+        self.batch, self.data, self.ctf = images.index, images.data, images.ctf
+        self._images = images
 
     def start(self) -> tuple[Float64, Float64]:
         """Rotations (B, 3, 3) where the particles are, and no further shift (B, 2)."""
@@ -177,6 +190,6 @@ class PoseObjective:
         level = self.level
         slices = level.slices(self.prepared, rotation.astype(np.float32), self.ctf)
         products = gram(slices, data, level.team)
-        found = level.judge(products, self.batch, self.contrast_sd, self._excess)
+        found = level.judge(products, self._images, self.contrast_sd, self._excess)
         value = found.log_likelihood + self.log_prior(rotation, shift)
         return value, found, slices, products

@@ -23,7 +23,6 @@ Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_CHUNK = 512
 # nodes an axis from -1 to 1 times the half width
 _NODES = np.linspace(-1, 1, 5)
 _ROUNDS = 3
@@ -54,16 +53,16 @@ def search_poses(
         Of the first grid, for rotations and shifts.
     """
     prepared = level.projector.prepare(columns)
-    for first in range(0, len(level.index), _CHUNK):
-        batch = level.index[first : first + _CHUNK]
+    for batch in level.batches():
         objective = PoseObjective(level, prepared, batch, 0.0, None, state)
         rotation, shift = objective.start()
         for number in range(_ROUNDS):
             turns = grid(half_width[0] / 2**number, 3)
             moves = grid(half_width[1] / 2**number, 2)
             rotation, shift = _best_node(objective, rotation, shift, turns, moves)
-        state.move(level.images, batch, rotation, shift)
+        state.move(level.images, batch.index, rotation, shift)
         progress.advance(len(batch))
+    state.share(level.images)
 
 
 def _best_node(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.cache import WhitenedImages, centring_phase
+from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.model import PoseRefinement
 from solvar.estimation.slack import PoseSlack
 from solvar.imaging.rotations import to_rotation_vector
@@ -73,8 +73,14 @@ class PoseState:
         """Give particles a new rotation and a further shift (box lengths), and their images with them."""
         self.rotation[index] = rotation
         self.shift[index] += shift
-        images.rotation[index] = rotation
-        images.data[index] *= centring_phase(images.disc, shift)
+        images.move(index, rotation, shift)
+
+    def share(self, images: WhitenedImages) -> None:
+        """Take over the poses that other processes have found for their particles."""
+        self.rotation, self.shift = images.shared(self.rotation), images.shared(self.shift)
+        self.covariance = images.shared(self.covariance)
+        images.rotation[:] = self.rotation
+        images.shift[:] = self.shift
 
     def remove_drift(self, images: WhitenedImages) -> None:
         """Take out the rotation and translation that all particles moved by together.
