@@ -7,9 +7,11 @@ from pathlib import Path
 
 from solvar.estimation.fit import fit
 from solvar.estimation.settings import FitSettings
+from solvar.parallel import join_processes
 from solvar.particles import ParticleSet
-from solvar.progress import Progress, SilentProgress
+from solvar.progress import Progress, SilentProgress, silent
 from solvar.report import draw_figures
+from solvar.results.checkpoint import Checkpoint
 from solvar.results.log import logged
 from solvar.results.provenance import record
 from solvar.results.run import Run
@@ -23,6 +25,7 @@ def run_job(
     *,
     progress: Progress | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     command: Sequence[str] = (),
 ) -> Run:
     """Find the ways the particles differ and leave everything that was found in a run folder.
@@ -41,21 +44,37 @@ def run_job(
     progress : Progress, optional
         Who is told of long steps; nobody by default.
     overwrite : bool
-        Replace a finished run in `output`.
+        Replace a finished or an interrupted run in `output`.
+    resume : bool
+        Go on with an interrupted run in `output`, if there is one.
     command : sequence of str
         The command line, kept with the result.
 
     Raises
     ------
     InputError
-        If the particles, the settings or the folder cannot be used.
+        If the particles, the settings or the folder cannot be used, or the interrupted run had others.
+
+    Notes
+    -----
+    Started several times by ``torchrun``, all processes share the work; the first one writes.
     """
     progress = progress or SilentProgress()
-    folder = prepare_folder(Path(output), overwrite)
-    with logged(folder / "run.log", progress, command) as told:
+    processes = join_processes(settings.device)
+    leads = processes.rank == 0
+    if leads:
+        prepare_folder(Path(output), overwrite, resume)
+    processes.wait()
+    folder = Path(output)
+    with logged(folder / "run.log", progress, command) if leads else silent() as told:
         provenance = record(particles, settings, tuple(command))
-        found = fit(particles, settings, told)
-        write_run(folder, found, provenance)
-        run = Run(folder)
-        draw_figures(run, told)
-    return run
+        checkpoint = Checkpoint(folder, writes=leads)
+        checkpoint.begin(settings, provenance, resume)
+        processes.wait()
+        found = fit(particles, settings, told, checkpoint, processes)
+        if leads:
+            write_run(folder, found, provenance)
+            checkpoint.remove()
+            draw_figures(Run(folder), told)
+        processes.wait()
+    return Run(folder)

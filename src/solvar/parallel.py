@@ -111,6 +111,11 @@ def started_together() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def is_first() -> bool:
+    """Whether this process is the one that speaks and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def join_processes(device: str = "cpu") -> Processes:
     """The processes that this one belongs to, as the environment that ``torchrun`` set says.
 

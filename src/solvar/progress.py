@@ -41,3 +41,9 @@ class SilentProgress:
         yield _SilentStep()
 
     def message(self, text: str) -> None: ...
+
+
+@contextmanager
+def silent() -> Iterator[Progress]:
+    """A context of nobody's being told."""
+    yield SilentProgress()

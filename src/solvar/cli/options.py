@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from solvar.cli.signals import Terminated
 from solvar.errors import InputError, SolvarError
 
 if TYPE_CHECKING:
@@ -146,8 +147,10 @@ def failures_explained(debug: bool = False) -> Iterator[None]:
         yield
     except SolvarError as error:
         _leave(_in_options(error), error.exit_code, debug)
+    except Terminated:
+        _leave("Stopped on request; run again with --resume to go on.", 143, debug=False)
     except KeyboardInterrupt:
-        _leave("Stopped.", 130, debug=False)
+        _leave("Stopped; a run goes on with --resume.", 130, debug=False)
     except BrokenPipeError:
         _leave("", 1, debug=False)
     except MemoryError:

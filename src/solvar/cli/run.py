@@ -10,6 +10,7 @@ import typer
 
 from solvar.cli.arguments import AsJson, Overwrite, ParticlesFile
 from solvar.cli.options import ReadingOptions, command
+from solvar.cli.signals import stopped_by_signals
 from solvar.estimation.settings import FitSettings
 
 app = typer.Typer(add_completion=False)
@@ -25,26 +26,36 @@ def run(
     settings: FitSettings,
     reading: ReadingOptions,
     overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run in the folder.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find how the molecule varies: mean, eigenvolumes, latents, report."""
     from solvar.cli.console import make_progress, print_json
     from solvar.cli.summary import print_summary
+    from solvar.parallel import is_first
     from solvar.results.writer import check_folder
 
-    check_folder(output, overwrite)  # known before the particles are read
+    leads = is_first()
+    if leads:
+        check_folder(output, overwrite, resume)  # known before the particles are read
     table = reading.read(particles)
 
     from solvar.job import run_job
 
-    found = run_job(
-        table,
-        settings,
-        output,
-        progress=make_progress(),
-        overwrite=overwrite,
-        command=sys.argv,
-    )
+    with stopped_by_signals():
+        found = run_job(
+            table,
+            settings,
+            output,
+            progress=make_progress() if leads else None,
+            overwrite=overwrite,
+            resume=resume,
+            command=sys.argv,
+        )
+    if not leads:
+        return
     if as_json:
         print_json(found.summary())
     else:

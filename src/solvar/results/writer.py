@@ -13,6 +13,7 @@ from solvar.errors import InputError
 from solvar.estimation.model import Fit, HalfsetValidation, PoseRefinement, Posterior
 from solvar.files import replacing, write_json
 from solvar.particles import write_poses_pickle, write_star
+from solvar.results.checkpoint import is_interrupted
 from solvar.results.poses import PoseChange
 from solvar.results.provenance import Provenance
 from solvar.volume_file import write_volume
@@ -34,7 +35,7 @@ _OWN_FILES = (
 )
 
 
-def prepare_folder(folder: Path, overwrite: bool = False) -> Path:
+def prepare_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> Path:
     """Create the run folder, after `check_folder`.
 
     Raises
@@ -42,20 +43,20 @@ def prepare_folder(folder: Path, overwrite: bool = False) -> Path:
     InputError
         As `check_folder`.
     """
-    check_folder(folder, overwrite)
+    check_folder(folder, overwrite, resume)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def check_folder(folder: Path, overwrite: bool = False) -> None:
+def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
     """Make sure, before hours are spent, that a run can be written to `folder`; leave no trace.
 
     Raises
     ------
     InputError
-        If `folder` is a file, cannot be created or written to, or holds a finished run and
-        `overwrite` is false.
+        If `folder` is a file, cannot be created or written to, or holds a finished run, or an unfinished
+        one that is not to be resumed, and `overwrite` is false.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -65,6 +66,12 @@ def check_folder(folder: Path, overwrite: bool = False) -> None:
             "already holds a finished run",
             file=folder,
             remedy="choose another --output or pass --overwrite",
+        )
+    if is_interrupted(folder) and not (overwrite or resume):
+        raise InputError(
+            "holds a run that was interrupted",
+            file=folder,
+            remedy="pass --resume to go on with it, or --overwrite to start again",
         )
     try:
         # Bad particles are found later; until then no folder should suggest that there was a run.

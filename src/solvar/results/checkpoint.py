@@ -1,0 +1,192 @@
+"""checkpoint/ in a run folder: how far an unfinished run has come, written so that it is whole or absent.
+
+Each step of the fit has one file, numbers as they are in memory and a header in JSON that says how they
+belong together; no pickle. `job.json` says which settings and inputs they belong to.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from solvar.errors import InputError
+from solvar.estimation.level import Prior
+from solvar.estimation.march import Model
+from solvar.estimation.settings import FitSettings
+from solvar.estimation.sweep import SweepStatistics
+from solvar.files import replacing, write_json
+from solvar.results.provenance import Provenance
+
+_HEADER = "header"
+_CLASSES = {each.__name__: each for each in (Model, Prior, SweepStatistics)}
+# what a run may change when it goes on: these do not change its result
+_FREE = ("threads", "lazy", "scratch")
+# at most this share of the time is spent on writing down how far a step has come
+_SHARE = 0.1
+
+
+class Checkpoint:
+    """The checkpoints of one run; implements `estimation.workspace.Workspace`.
+
+    Parameters
+    ----------
+    folder : path
+        The run folder.
+    writes : bool
+        False for all but one of the processes that share a job.
+    """
+
+    def __init__(self, folder: Path, writes: bool = True) -> None:
+        self.scratch = Path(folder)
+        self._folder, self._writes = Path(folder) / "checkpoint", writes
+        self._partial: set[Path] = set()
+        self._next = 0.0
+
+    def load(self, name: str) -> Any | None:
+        """See `Workspace`."""
+        path = self._path(name)
+        return read_tree(path) if path.is_file() else None
+
+    def save(self, name: str, content: Any) -> None:
+        """See `Workspace`."""
+        if not self._writes:
+            return
+        write_tree(self._path(name), content)
+        # what led up to this step is no longer needed
+        for path in self._partial:
+            path.unlink(missing_ok=True)
+        self._partial.clear()
+
+    def keep(self, name: str, content: Callable[[], Any], *, always: bool = False) -> None:
+        """See `Workspace`."""
+        started = time.monotonic()
+        if not self._writes or not (always or started >= self._next):
+            return
+        write_tree(self._path(name), content())
+        self._partial.add(self._path(name))
+        ended = time.monotonic()
+        self._next = ended + (ended - started) / _SHARE
+
+    def remove(self) -> None:
+        """Forget everything: the run is finished, or starts anew."""
+        if self._writes and self._folder.is_dir():
+            shutil.rmtree(self._folder)
+
+    def begin(self, settings: FitSettings, provenance: Provenance, resume: bool) -> None:
+        """Start anew, or make sure that what is there belongs to the same settings and inputs.
+
+        Raises
+        ------
+        InputError
+            If it belongs to others; the first difference is named.
+        """
+        path = self._folder / "job.json"
+        job = _job(settings, provenance)
+        if resume and path.is_file():
+            _refuse_difference(path, json.loads(path.read_text(encoding="utf-8")), job)
+        elif self._writes:
+            self.remove()
+            self._folder.mkdir(parents=True)
+            write_json(path, job)
+        if self._writes:
+            for orphan in self._folder.glob(".*.partial*"):
+                orphan.unlink()
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name.replace(' ', '_')}.npz"
+
+
+def is_interrupted(folder: Path) -> bool:
+    """Whether a run folder holds an unfinished run that could be resumed."""
+    return any((Path(folder) / "checkpoint").glob("*.npz"))
+
+
+def _job(settings: FitSettings, provenance: Provenance) -> dict[str, Any]:
+    kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in _FREE}
+    inputs = {each.path: [each.size, each.digest] for each in provenance.inputs}
+    return {"version": provenance.version, "settings": kept, "inputs": inputs}
+
+
+def _refuse_difference(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    remedy = "use the same files and settings, or start again with --overwrite"
+    if before["version"] != now["version"]:
+        problem = f"was written by solvar {before['version']}, this is {now['version']}"
+        raise InputError(problem, file=path, remedy="start again with --overwrite")
+    for kind, name in (("settings", "--"), ("inputs", "")):
+        for key in {**before[kind], **now[kind]}:
+            old, new = before[kind].get(key), now[kind].get(key)
+            if old == new:
+                continue
+            if kind == "inputs":
+                what = "is new" if old is None else "is gone" if new is None else "has changed"
+                raise InputError(f"{key} {what} since the run began", file=path, remedy=remedy)
+            option = name + key.replace("_", "-")
+            raise InputError(f"{option} was {old}, now it is {new}", file=path, remedy=remedy)
+
+
+def write_tree(path: Path, content: Any) -> None:
+    """Write nested content (see `Workspace`) to one .npz file, whole or not at all."""
+    arrays: dict[str, np.ndarray] = {}
+    header = json.dumps(_packed(content, arrays))
+    arrays[_HEADER] = np.frombuffer(header.encode(), np.uint8)
+    with replacing(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+
+
+def read_tree(path: Path) -> Any:
+    """What `write_tree` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return _unpacked(json.loads(file[_HEADER].tobytes()), file)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(
+            "is damaged", file=path, remedy="remove it, or start again with --overwrite"
+        ) from error
+
+
+def _packed(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """JSON that describes `value`; its arrays go to `arrays`."""
+    if isinstance(value, np.ndarray):
+        arrays[f"a{len(arrays)}"] = value
+        return {"array": f"a{len(arrays) - 1}"}
+    if isinstance(value, np.generic):
+        return value.item()
+    if is_dataclass(value):
+        content = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {"class": type(value).__name__, "fields": _packed(content, arrays)["dict"]}
+    if isinstance(value, dict):
+        return {"dict": {key: _packed(item, arrays) for key, item in value.items()}}
+    if isinstance(value, list | tuple):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_packed(item, arrays) for item in value]}
+    return value
+
+
+def _unpacked(value: Any, arrays: Any) -> Any:
+    """The opposite of `_packed`."""
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        return arrays[value["array"]]
+    if "class" in value:
+        content = {key: _unpacked(item, arrays) for key, item in value["fields"].items()}
+        return _CLASSES[value["class"]](**content)
+    if "dict" in value:
+        return {key: _unpacked(item, arrays) for key, item in value["dict"].items()}
+    if "tuple" in value:
+        return tuple(_unpacked(item, arrays) for item in value["tuple"])
+    return [_unpacked(item, arrays) for item in value["list"]]
