@@ -66,12 +66,15 @@ class SimulationSettings(BaseModel):
     shift_error: float = Field(
         1.0, ge=0, description="Shift error in particles_noisy.star, px per axis."
     )
+    stacks: int = Field(1, ge=1, le=1000, description="Stack files the images are spread over.")
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
 
     @model_validator(mode="after")
     def _consistent(self) -> SimulationSettings:
         if self.defocus_max < self.defocus_min:
             raise ValueError("defocus_max must not be smaller than defocus_min")
+        if self.stacks > self.particles:
+            raise ValueError("there are more stacks than particles")
         if self.atoms is not None and self.heterogeneity == "hinge-loop":
             raise ValueError(
                 "an atom file has no hinge; choose heterogeneity discrete (its models), rigid or "

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from solvar.files import replacing, write_json
 from solvar.imaging.rotations import to_euler
 from solvar.particles import Poses
-from solvar.progress import Progress
+from solvar.progress import Progress, Step
 from solvar.simulation.truth import conformation_volumes
 
 if TYPE_CHECKING:
@@ -21,12 +21,22 @@ if TYPE_CHECKING:
 _STACK = "particles.mrcs"
 
 
+def _stacks(particles: SimulatedSet) -> list[tuple[str, range]]:
+    """Name and rows of each stack."""
+    wanted = particles.settings.stacks
+    if wanted == 1:
+        return [(_STACK, range(len(particles)))]
+    cut = np.linspace(0, len(particles), wanted + 1).astype(int).tolist()
+    return [(f"particles_{i + 1:03d}.mrcs", range(cut[i], cut[i + 1])) for i in range(wanted)]
+
+
 # BLAS threads on products of this size wait for each other: one thread is up to 20 times faster
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def write_simulated_set(particles: SimulatedSet, folder: Path, progress: Progress) -> Path:
     """Write everything about `particles` to `folder`; the star file is written last.
 
-    Files: particles.star, particles_noisy.star (if pose errors are asked for), particles.mrcs,
+    Files: particles.star, particles_noisy.star (if pose errors are asked for), particles.mrcs (or
+    particles_001.mrcs … for several stacks),
     gt.npz, gt_mean.mrc, gt_eigenvolumes.mrc (stacked along z; none without heterogeneity),
     mask.mrc, vols/NNN.mrc, settings.json.
 
@@ -36,7 +46,9 @@ def write_simulated_set(particles: SimulatedSet, folder: Path, progress: Progres
         Of particles.star.
     """
     (folder / "vols").mkdir(parents=True, exist_ok=True)
-    _write_stack(particles, folder / _STACK, progress)
+    with progress.step("simulating images", len(particles)) as step:
+        for name, rows in _stacks(particles):
+            _write_stack(particles, rows, folder / name, step)
     _write_volumes(particles, folder, progress)
     with replacing(folder / "gt.npz") as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **_truth_arrays(particles))
@@ -46,12 +58,12 @@ def write_simulated_set(particles: SimulatedSet, folder: Path, progress: Progres
     return _write_star(particles, particles.poses, folder / "particles.star")
 
 
-def _write_stack(particles: SimulatedSet, path: Path, progress: Progress) -> None:
+def _write_stack(particles: SimulatedSet, rows: range, path: Path, step: Step) -> None:
     """The images chunk by chunk, so that memory does not grow with their number."""
     import mrcfile
 
-    count, box_size = len(particles), particles.settings.box_size
-    with replacing(path) as partial, progress.step("simulating images", count) as step:
+    count, box_size = len(rows), particles.settings.box_size
+    with replacing(path) as partial:
         shape = (count, box_size, box_size)
         with mrcfile.new_mmap(partial, shape=shape, mrc_mode=2, overwrite=True) as stack:
             stack.set_image_stack()
@@ -59,7 +71,7 @@ def _write_stack(particles: SimulatedSet, path: Path, progress: Progress) -> Non
             moments = np.zeros(2)
             low, high = np.inf, -np.inf
             for start in range(0, count, particles.chunk):
-                index = np.arange(start, min(start + particles.chunk, count))
+                index = np.array(rows[start : start + particles.chunk])
                 images = particles.images(index)
                 stack.data[start : start + len(index)] = images
                 moments += images.sum(dtype=np.float64), np.square(images, dtype=np.float64).sum()
@@ -160,7 +172,11 @@ def _write_star(particles: SimulatedSet, poses: Poses, path: Path) -> Path:
     )
     particle_table = pd.DataFrame(
         {
-            "rlnImageName": [f"{row + 1:06d}@{_STACK}" for row in range(len(particles))],
+            "rlnImageName": [
+                f"{frame + 1:06d}@{name}"
+                for name, rows in _stacks(particles)
+                for frame in range(len(rows))
+            ],
             "rlnMicrographName": [f"mic{number:05d}.mrc" for number in particles.micrograph],
             "rlnOpticsGroup": particles.optics_group + 1,
             "rlnDefocusU": ctf.defocus_u_angstrom,

@@ -1,0 +1,96 @@
+"""Several processes: the numbers of one, and an end when one of them dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from solvar.estimation.settings import FitSettings
+from solvar.job import run_job
+from solvar.parallel import OneProcess, own_device, own_range
+from solvar.particles import read_particles
+from solvar.results.checkpoint import is_interrupted
+from solvar.results.run import Run
+
+
+class _Share(OneProcess):
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+
+
+@pytest.mark.parametrize(("count", "size"), [(10, 1), (10, 3), (2, 5), (1000, 7)])
+def test_every_particle_has_one_owner(count: int, size: int) -> None:
+    ranges = [own_range(count, _Share(rank, size)) for rank in range(size)]
+    assert np.concatenate([np.arange(*each) for each in ranges]).tolist() == list(range(count))
+
+
+def test_each_process_takes_its_own_gpu(monkeypatch) -> None:
+    assert own_device("cuda") == "cuda" and own_device("cpu") == "cpu"
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert own_device("cuda") == "cuda:3"
+    assert own_device("cuda:1") == "cuda:1" and own_device("cpu") == "cpu"
+
+
+def _torchrun(processes: int, stack: Path, folder: Path, *options: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    line += ["--nproc-per-node", str(processes), "-m", "solvar", "run", str(stack)]
+    line += ["-o", str(folder), "--rank", "2", *options]
+    # a group of its own, so that a failing test can end all of it
+    return subprocess.Popen(
+        line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_two_processes_find_what_one_finds(tiny_stack: Path, tmp_path: Path, refine: bool) -> None:
+    star = tiny_stack / ("particles_noisy.star" if refine else "particles.star")
+    one = run_job(read_particles(star), FitSettings(rank=2, refine_pose=refine), tmp_path / "one")
+    options = ["--refine-pose"] if refine else ["--lazy"]
+    program = _torchrun(2, star, tmp_path / "two", *options)
+    _, said = program.communicate(timeout=240)
+    assert program.returncode == 0, said
+    two = Run(tmp_path / "two")
+    deviation = np.sqrt(one.model.eigenvalues)
+    # refinement takes decisions (accept a step, stop) that rounding may tip for a few particles
+    share, most = (0.99, 1e-2) if refine else (1.0, 1e-4)
+    for name, scale in (("z", deviation), ("contrast", 1.0)):
+        away = np.abs(getattr(one.posterior, name) - getattr(two.posterior, name)) / scale
+        assert np.mean(away < most) >= share
+    agreement = np.vdot(one.model.mean, two.model.mean) / np.vdot(one.model.mean, one.model.mean)
+    assert agreement == pytest.approx(1, abs=1e-4)
+
+
+def test_when_one_dies_all_end_and_the_work_is_kept(tiny_stack: Path, tmp_path: Path) -> None:
+    star, folder = tiny_stack / "particles_noisy.star", tmp_path / "run"
+    program = _torchrun(2, star, folder, "--refine-pose")
+    try:
+        deadline = time.monotonic() + 120
+        while not is_interrupted(folder):
+            assert program.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(_workers(program.pid)[1], signal.SIGKILL)
+        program.communicate(timeout=90)
+    finally:
+        if program.poll() is None:
+            os.killpg(program.pid, signal.SIGKILL)
+    assert program.returncode != 0
+    assert is_interrupted(folder) and not (folder / "run.json").exists()
+    particles = read_particles(star)
+    settings = FitSettings(rank=2, refine_pose=True)
+    assert run_job(particles, settings, folder, resume=True).particle_count == 400
+
+
+def _workers(launcher: int) -> list[int]:
+    """The processes that a launcher started."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(launcher)], capture_output=True, text=True, check=True
+    )
+    return [int(pid) for pid in found.stdout.split()]
