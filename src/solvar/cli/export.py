@@ -101,17 +101,16 @@ def export(
     """Write a run, or a part of its particles, for another program.
 
     Rows of a RELION or cryoSPARC file keep every column and their order. Of --cluster, --polygon
-    and --ind (rows of the input of the run) one can be given.
+    and --ind (rows of the input of the run) one can be given. The input is read as the run read it.
     """
     from solvar.cli.console import output as console
     from solvar.cli.console import print_json
     from solvar.export import ExportOptions, Selection
     from solvar.export import export as write
 
-    read_with = reading.model_dump(exclude={"ind"})
     selection = Selection(tuple(cluster), polygon, _pair(components), reading.ind, invert)
     options = ExportOptions(
-        selection, particles, refined_poses, latents, volumes, component, overwrite, read_with
+        selection, particles, refined_poses, latents, volumes, component, overwrite, reading.given
     )
     written = write(run, to, output, options)
     if as_json:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.export.selection import select
 from solvar.export.target import Chosen, ExportOptions
-from solvar.particles import ParticleSet, Poses, read_particles
+from solvar.particles import ParticleSet, Poses, read_as
 from solvar.particles.identity import find_uids
 from solvar.particles.star_blocks import particle_block, read_blocks
 from solvar.results.run import Run
@@ -55,9 +55,9 @@ def choose(run: Run, options: ExportOptions, whole_file: bool = False) -> Chosen
 
 def _read(run: Run, options: ExportOptions, whole_file: bool) -> ParticleSet:
     """Every row of a file that the user names, else those rows of the input that the run used."""
-    reading = {**options.reading, "ind": None}
     if options.particles is not None:
-        return read_particles(options.particles, **reading)
+        reading = run.reading_of(options.particles).updated(options.reading)
+        return read_as(options.particles, reading)
     source = run.source
     if not source.is_file():
         raise InputError(
@@ -65,10 +65,9 @@ def _read(run: Run, options: ExportOptions, whole_file: bool) -> ParticleSet:
             file=source,
             remedy="pass its new place with --particles",
         )
-    if not whole_file:
-        # rows that the run left out may be unreadable
-        reading["ind"] = np.sort(run.particles["row"])
-    return read_particles(source, **reading)
+    # rows that the run left out may be unreadable
+    rows = None if whole_file else np.sort(run.particles["row"])
+    return read_as(source, run.reading.updated(options.reading), rows)
 
 
 def _match(run: Run, in_run: NDArray[np.int64], original: ParticleSet) -> NDArray[np.int64]:

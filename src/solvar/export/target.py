@@ -38,7 +38,8 @@ class ExportOptions:
     overwrite : bool
         Replace files of an earlier export; inputs are never replaced.
     reading : mapping
-        Keyword arguments of `read_particles` for the file the rows are taken from.
+        Keyword arguments of `read_particles` for the file the rows are taken from; for the input of
+        the run, those that differ from what the run was made with.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -107,12 +108,12 @@ class Job:
     @property
     def poses_replaced(self) -> bool:
         """Whether poses other than those spelled in the file are to be written."""
-        return self.options.refined_poses or self.options.reading.get("poses") is not None
+        return self.options.refined_poses or self.particles.original.reading.poses is not None
 
     @property
     def ctf_replaced(self) -> bool:
         """Whether CTFs came from a pickle beside the file."""
-        return self.options.reading.get("ctf") is not None
+        return self.particles.original.reading.ctf is not None
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.particles.reading import Reading
 from solvar.particles.table import (
     Format,
     ParticleTable,
-    ReadOptions,
     group_rows,
     shortest_float64,
 )
@@ -59,9 +59,9 @@ def recognises(path: Path) -> bool:
     return start.startswith(_NPY_MAGIC) and b"'descr': [" in start
 
 
-def read(path: Path, options: ReadOptions) -> ParticleTable:
+def read(path: Path, reading: Reading) -> ParticleTable:
     """Read a particles .cs and what its passthrough files add."""
-    fields = _join(path, options.passthrough)
+    fields = _join(path, reading.passthrough)
 
     def need(name: str, remedy: str) -> NDArray[Any]:
         if name not in fields:
@@ -71,7 +71,7 @@ def read(path: Path, options: ReadOptions) -> ParticleTable:
     stack_names, stack_index = _stacks(need("blob/path", _PASSTHROUGH))
     count = len(stack_index)
     optics, optics_group, ctf = None, np.zeros(count, dtype=np.int64), None
-    if options.ctf is None:
+    if reading.ctf is None:
         optics, optics_group = _optics(fields, need)
         ctf = _ctf(fields, need)
         _mention_ignored(path, fields)
@@ -83,7 +83,7 @@ def read(path: Path, options: ReadOptions) -> ParticleTable:
         optics_group=optics_group,
         optics=optics,
         ctf=ctf,
-        poses=_poses(path, fields, need) if options.poses is None else None,
+        poses=_poses(path, fields, need) if reading.poses is None else None,
         uid=need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64),
         columns=_COLUMNS,
     )

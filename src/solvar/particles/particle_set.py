@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from solvar.particles.reading import Reading
 
 Float64 = NDArray[np.float64]
 
@@ -97,6 +99,8 @@ class ParticleSet:
         Image `frame` (zero-based) of `stacks[stack_index]`.
     halfset : (N,) int8
         1 or 2 as given by the file; 0 where the file does not say.
+    reading : Reading
+        What was added to `source` to read it.
     """
 
     source: Path
@@ -111,6 +115,7 @@ class ParticleSet:
     stack_index: NDArray[np.int64]
     frame: NDArray[np.int64]
     halfset: NDArray[np.int8]
+    reading: Reading = field(default_factory=Reading)
 
     def __len__(self) -> int:
         return len(self.row)

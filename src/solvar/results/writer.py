@@ -206,6 +206,7 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
             "count": len(particles),
             "source": particles.source.absolute(),
             "source_format": particles.source_format,
+            "reading": asdict(particles.reading),
             "stacks": len(particles.stacks),
             "optics_groups": len(particles.optics.name),
             "halfset_sizes": [int(np.sum(particles.halfset == half)) for half in (1, 2)],

@@ -15,7 +15,7 @@ from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import read_images
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.masks import read_mask, resample_mask
-from solvar.particles import ImageStack, ParticleSet, Poses, read_particles
+from solvar.particles import ImageStack, ParticleSet, Poses
 from solvar.particles.identity import find_uids
 from solvar.progress import Progress
 from solvar.results.run import Run
@@ -97,12 +97,13 @@ def open_source(
 def _particles_of(run: Run) -> ParticleSet:
     """The particles that the run was made from."""
     try:
-        return read_particles(run.source)
+        return run.read_input()
     except InputError as error:
         raise InputError(
             f"the run's particles cannot be read again ({error})",
             file=run.folder,
-            remedy="pass --particles FILE with the options that the run had",
+            remedy="bring its files back, name those that have moved with the options that read them, "
+            "or pass --particles FILE",
         ) from error
 
 
