@@ -231,7 +231,7 @@ def test_star_files_of_relion_itself(shared_data, tmp_path, name):
     reading = {"datadir": tmp_path}
     particles = read_particles(source, ind=ind, **reading)
     run = make_run(tmp_path / "job", particles)
-    (path,) = export(run, "relion", tmp_path / "out.star", ExportOptions(reading=reading))
+    (path,) = export(run, "relion", tmp_path / "out.star")
     check_relion31(path)
     assert_same_particles(read_particles(path, **reading), particles)
     original, found = (starfile.read(p)["particles"] for p in (source, path))
@@ -248,6 +248,19 @@ def test_cs_of_cryosparc_itself(shared_data, tmp_path):
     reading = {"datadir": tmp_path}
     particles = read_particles(source, **reading)
     run = make_run(tmp_path / "job", particles.select(np.arange(0, len(particles), 3)))
-    (path,) = export(run, "cryosparc", tmp_path / "out.cs", ExportOptions(reading=reading))
+    (path,) = export(run, "cryosparc", tmp_path / "out.cs")
     found = np.load(path)
     assert found.dtype == table.dtype and found.tobytes() == table[::3].tobytes()
+
+
+def test_files_of_cryodrgn_itself(shared_data, tmp_path):
+    folder = shared_data / "formats"
+    source = folder / "toy_projections.mrcs"
+    reading = {"poses": folder / "toy_rot_trans.pkl", "ctf": folder / "test_ctf.pkl"}
+    run = make_run(tmp_path / "job", read_particles(source, **reading, ind=np.arange(90, 30, -2)))
+    assert_same_particles(
+        run.read_input(), read_particles(source, **reading, ind=np.arange(90, 30, -2))
+    )
+    paths = export(run, "cryodrgn", tmp_path / "out", ExportOptions(Selection(ind=[60, 40])))
+    found = read_particles(source, **{path.stem: path for path in paths})
+    assert_same_particles(found, read_particles(source, **reading, ind=[40, 60]))
