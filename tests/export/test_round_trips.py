@@ -8,7 +8,7 @@ import pytest
 import starfile
 from numpy.lib.recfunctions import repack_fields
 
-from export.runs import assert_same_particles, check_relion31, make_run, run_on, write_clusters
+from export.runs import assert_same_particles, check_relion31, make_run, run_on
 from particles.particle_files import (
     BOX,
     COLUMNS_31,
@@ -156,29 +156,6 @@ def test_poses_of_a_pickle_replace_those_of_the_star_file(tmp_path):
         (path,) = export(run, target, tmp_path / name, options)
         refined = expected(run, {}, list(range(COUNT)), True)
         assert_same_particles(read_particles(path), refined)
-
-
-def test_cluster_of_a_downsampled_run_is_found_in_a_shuffled_original(tmp_path, tiny_stack):
-    used = read_particles(tiny_stack / "particles.star", ind=np.arange(0, 400, 2))
-    run = make_run(tmp_path / "job", used)
-    labels = np.random.default_rng(3).integers(0, 4, len(used))
-    write_clusters(run, labels)
-    original = starfile.read(tiny_stack / "particles.star", always_dict=True)
-    shuffled = original["particles"].sample(frac=1, random_state=5)
-    shuffled["rlnImageName"] = shuffled["rlnImageName"].astype(str)
-    starfile.write({**original, "particles": shuffled}, tmp_path / "original.star")
-    options = ExportOptions(
-        Selection(clusters=(2,)),
-        particles=tmp_path / "original.star",
-        reading={"datadir": tiny_stack},
-    )
-    (path,) = export(run, "relion", tmp_path / "cluster.star", options)
-    names = original["particles"]["rlnImageName"]
-    wanted = set(names.iloc[used.row[labels == 2]])
-    found = check_relion31(path)["particles"]["rlnImageName"].tolist()
-    assert set(found) == wanted and len(found) == len(wanted)
-    # the order is that of the file from which the rows were taken
-    assert found == [name for name in shuffled["rlnImageName"] if name in wanted]
 
 
 @pytest.mark.parametrize("to", ["relion", "cryosparc"])

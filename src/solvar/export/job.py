@@ -7,6 +7,7 @@ from pathlib import Path
 from solvar.errors import InputError
 from solvar.export.matching import choose
 from solvar.export.target import ExportOptions, Job, Target
+from solvar.particles.picks import TOLERANCE_PIXEL
 from solvar.results.run import Run
 
 
@@ -59,6 +60,12 @@ def _check_options(target: Target, options: ExportOptions) -> None:
     if misplaced:
         raise InputError(
             f"{misplaced[0]} has no meaning with --to {target.name}", remedy="leave it out"
+        )
+    if options.refined_poses and options.pick_tolerance > TOLERANCE_PIXEL:
+        # the images of a recentred particle have another origin, and its shift counts from there
+        raise InputError(
+            f"--refined-poses would be off by up to --pick-tolerance {options.pick_tolerance:g} px",
+            remedy=f"leave one of them out, or allow at most {TOLERANCE_PIXEL:g}",
         )
 
 

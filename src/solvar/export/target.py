@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from solvar.export.selection import Selection
 from solvar.particles import ParticleSet, Poses
+from solvar.particles.picks import TOLERANCE_PIXEL
 from solvar.results.run import Run
 
 Writer = Callable[[Path], None]
@@ -40,6 +41,8 @@ class ExportOptions:
     reading : mapping
         Keyword arguments of `read_particles` for the file the rows are taken from; for the input of
         the run, those that differ from what the run was made with.
+    pick_tolerance : float
+        Micrograph pixels by which coordinates may differ where images have other names.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -50,6 +53,7 @@ class ExportOptions:
     component: int = 1
     overwrite: bool = False
     reading: Mapping[str, Any] = field(default_factory=dict)
+    pick_tolerance: float = TOLERANCE_PIXEL
 
 
 @dataclass(frozen=True, eq=False)

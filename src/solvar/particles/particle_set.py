@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 
 Float64 = NDArray[np.float64]
@@ -101,6 +102,8 @@ class ParticleSet:
         1 or 2 as given by the file; 0 where the file does not say.
     reading : Reading
         What was added to `source` to read it.
+    picks : Picks or None
+        Micrographs and coordinates, where the file has them.
     """
 
     source: Path
@@ -116,6 +119,7 @@ class ParticleSet:
     frame: NDArray[np.int64]
     halfset: NDArray[np.int8]
     reading: Reading = field(default_factory=Reading)
+    picks: Picks | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -148,4 +152,5 @@ class ParticleSet:
             stack_index=self.stack_index[index],
             frame=self.frame[index],
             halfset=self.halfset[index],
+            picks=None if self.picks is None else self.picks.select(index),
         )

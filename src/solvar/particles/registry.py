@@ -134,6 +134,7 @@ def _assemble(
         frame=table.frame[row],
         halfset=table.halfset[row],
         reading=reading,
+        picks=None if table.picks is None else table.picks.select(row),
     )
     validate(particles, _origins(source, table, reading))
     return particles

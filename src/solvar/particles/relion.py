@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 from solvar.particles.relion_tomo import refuse_subtomograms
 from solvar.particles.relion_write import write_star
@@ -85,6 +86,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         optics=optics,
         ctf=ctf,
         poses=_poses(table) if reading.poses is None else None,
+        picks=_picks(table),
         columns=_COLUMNS,
     )
 
@@ -284,6 +286,18 @@ def _origin(table: _Columns, axis: str) -> Float64:
             remedy="remove the outdated pair of origin columns",
         )
     return in_angst
+
+
+def _picks(table: _Columns) -> Picks | None:
+    """Micrographs and coordinates in their pixels; what is no number counts as not given."""
+    import pandas as pd
+
+    names = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY")
+    if any(name not in table.particles.columns for name in names):
+        return None
+    index, paths = pd.factorize(table.particles[names[0]].astype(str))
+    xy = [pd.to_numeric(table.particles[name], errors="coerce") for name in names[1:]]
+    return Picks.of_paths(list(paths), index.astype(np.int64), np.column_stack(xy))
 
 
 def _halfset(table: _Columns) -> NDArray[np.int8]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
+from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 
 
@@ -37,6 +38,8 @@ class ParticleTable:
         1, 2, or 0 for unknown.
     uid : (N,) uint64 or None
         None to have it derived from the image name.
+    picks : Picks or None
+        None if the file does not say where the particles were picked.
     columns : mapping
         Spelling in the file of a field, for messages: {"defocus_u_angstrom": "rlnDefocusU"}.
     """
@@ -50,6 +53,7 @@ class ParticleTable:
     ctf: CtfParameters | None = None
     poses: Poses | None = None
     uid: NDArray[np.uint64] | None = None
+    picks: Picks | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -19,7 +19,7 @@ from solvar.estimation.model import (
     StageCost,
 )
 from solvar.estimation.settings import FitSettings
-from solvar.particles import ParticleSet, Poses, Reading, read_as
+from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
 from solvar.results.poses import PoseChange
 from solvar.results.writer import FORMAT, FORMAT_VERSION
 from solvar.volume_file import read_volume
@@ -153,6 +153,15 @@ class Run:
         uid (N,) uint64, row (N,), halfset (N,), rotation (N, 3, 3), shift_angstrom (N, 2).
         """
         return self._columns("uid", "row", "halfset", "rotation", "shift_angstrom")
+
+    @cached_property
+    def picks(self) -> Picks | None:
+        """Micrographs and coordinates of the particles; None where the input had none."""
+        with self._open("particles.h5") as file:
+            if "coordinate_pixel" not in file:
+                return None
+            names = file["micrograph"].asstr()[()]
+            return Picks(tuple(names), file["micrograph_index"][()], file["coordinate_pixel"][()])
 
     @cached_property
     def pose_refinement(self) -> PoseRefinement | None:

@@ -12,7 +12,7 @@ import numpy as np
 from solvar.errors import InputError
 from solvar.estimation.model import Fit, HalfsetValidation, PoseRefinement, Posterior
 from solvar.files import replacing, write_json
-from solvar.particles import write_poses_pickle, write_star
+from solvar.particles import Picks, write_poses_pickle, write_star
 from solvar.results.poses import PoseChange
 from solvar.results.provenance import Provenance
 from solvar.volume_file import write_volume
@@ -156,7 +156,18 @@ def _write_particles(path: Path, fit: Fit) -> None:
         file["rotation"] = particles.poses.rotation
         file["shift_angstrom"] = particles.poses.shift_angstrom
         file["halfset"] = particles.halfset
+        _write_picks(file, particles.picks)
         _write_refinement(file, fit.pose_refinement)
+
+
+def _write_picks(file: h5py.File, picks: Picks | None) -> None:
+    import h5py
+
+    if picks is None:
+        return
+    file.create_dataset("micrograph", data=picks.micrograph, dtype=h5py.string_dtype())
+    file["micrograph_index"] = picks.micrograph_index
+    file["coordinate_pixel"] = picks.coordinate_pixel
 
 
 def _write_refinement(file: h5py.File, refinement: PoseRefinement | None) -> None:
