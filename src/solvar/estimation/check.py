@@ -22,7 +22,7 @@ from solvar.estimation.check_table import Finding, table_findings
 from solvar.estimation.kernels import gram
 from solvar.estimation.level import Level
 from solvar.estimation.plan import plan_run
-from solvar.estimation.prior import mean_fsc
+from solvar.estimation.prior import mean_fsc, resolution
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import (
     finest_frequency,
@@ -31,7 +31,6 @@ from solvar.estimation.start import (
     mask_diameter,
     should_invert,
 )
-from solvar.estimation.validation import resolutions
 from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.masks import resample_mask
 from solvar.particles import ImageStack, ParticleSet, Poses, assign_halfsets
@@ -285,7 +284,7 @@ def _agreement(trial: _Trial, chance: _Trial, count: int, extent: float) -> Find
     """Whether the mean of one half explains the images of the other, and to what resolution."""
     explains = _beyond_chance(trial.gain) and _beyond_chance(trial.gain - chance.gain)
     fsc = mean_fsc(trial.means[0], trial.means[1], trial.k_c + 1)
-    reached = float(resolutions(fsc[None], 0.143, extent)[0])
+    reached = resolution(fsc, extent)
     if not explains:
         text = (
             f"the mean of one half of {count:,} particles explains the images of the other no better "

@@ -237,6 +237,16 @@ class Run:
             raise InputError("is missing or damaged", file=path, remedy="repeat the run") from error
 
 
+def check_component(run: Run, component: int) -> None:
+    """Raise InputError unless the run has `component`, counted from 1."""
+    if not 1 <= component <= run.rank:
+        raise InputError(
+            f"there is no component {component}",
+            file=run.folder,
+            remedy=f"choose from 1 to {run.rank}, the run's rank",
+        )
+
+
 def _read_record(folder: Path) -> dict[str, Any]:
     """run.json of a finished run, or the reason why there is none."""
     if not folder.is_dir():
