@@ -99,7 +99,7 @@ class Run:
                 f"holds other particles than when the run was made, {len(other):,} of {len(found):,}",
                 file=self.source,
                 row=int(ours["row"][other[0]]),
-                remedy="restore the file, or pass the particles with --particles",
+                remedy="restore the file",
             )
         return found
 
