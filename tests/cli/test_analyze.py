@@ -2,7 +2,9 @@
 
 import csv
 import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -159,6 +161,32 @@ def test_missing_umap_is_told_before_anything_else(run, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert_sentence(analyze_command(run, "--umap"), "UMAP", "pip install umap-learn")
     assert not (run / "analysis").exists()
+
+
+def test_umap_above_its_limit_places_the_rest_in_row_order(run, monkeypatch):
+    """A projection stands in for the package, which takes half a minute to load."""
+    fitted = []
+
+    class Projection:
+        def __init__(self, n_neighbors, random_state):
+            assert n_neighbors < 100
+
+        def fit_transform(self, points):
+            fitted.append(points)
+            return points[:, :2]
+
+        def transform(self, points):
+            return points[:, :2]
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Projection))
+    monkeypatch.setattr("solvar.analysis.embedding._FITTED", 100)
+    assert analyze_command(run, "--umap", "--clusters", 3).exit_code == 0
+    assert [points.shape for points in fitted] == [(100, 2)]
+    with h5py.File(run / "analysis" / "particles.h5") as file:
+        found = file["umap"][()]
+    np.testing.assert_allclose(found, latent_space(Run(run)).whitened, rtol=1e-5)
+    assert (run / "analysis" / "umap.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(

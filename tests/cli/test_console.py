@@ -5,7 +5,7 @@ import io
 import pytest
 
 from solvar.cli import console
-from solvar.cli.metrics import metrics_table
+from solvar.cli.metrics import HEADLINES, metrics_table
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,15 @@ def test_metrics_are_grouped_and_those_without_a_name_still_shown():
         "Common drift, removed",
     ]
     assert values == ["4", "0.9123", "1  –", "mean 0.5, rms 1"]
+
+
+def test_the_short_table_of_metrics_holds_captured_variance_and_latents_alone():
+    metrics = {
+        "rank": 4,
+        "covariance": {"captured_variance": 0.91, "fsc_auc": 0.4},
+        "latents": {"knn_spearman": [0.9, 0.8], "knn_r2": [0.7, 0.6]},
+    }
+    columns = metrics_table("t", metrics, HEADLINES).columns
+    names, values, _ = (list(column.cells) for column in columns)
+    assert names == ["Captured variance", "True motions, rank correlation"]
+    assert values == ["0.91", "0.9  0.8"]

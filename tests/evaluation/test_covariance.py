@@ -9,7 +9,7 @@ from solvar.evaluation import (
     covariance_fsc_curve,
     principal_angles,
 )
-from solvar.evaluation.covariance import resolution_at, variance_along
+from solvar.evaluation.covariance import variance_along
 
 BOX = 16
 
@@ -97,10 +97,3 @@ def test_covariance_fsc_does_not_depend_on_the_basis():
     np.testing.assert_allclose(covariance_fsc_curve(2 * turned, truth), 1, atol=1e-4)
     assert covariance_fsc_curve(truth[:1], truth)[3:].max() < 0.95
     np.testing.assert_array_equal(covariance_fsc_curve(truth[:0], truth), np.zeros(7))
-
-
-def test_resolution_is_the_last_shell_before_the_curve_falls():
-    curve = np.array([0.1, 1.0, 0.9, 0.4, 0.8])
-    assert resolution_at(curve, 100.0, 0.5) == 50.0
-    assert resolution_at(np.ones(5), 100.0, 0.5) == 25.0
-    assert resolution_at(np.zeros(5), 100.0, 0.5) == 100.0

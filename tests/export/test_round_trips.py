@@ -8,7 +8,7 @@ import pytest
 import starfile
 from numpy.lib.recfunctions import repack_fields
 
-from export.runs import assert_same_particles, check_relion31, make_run, run_on, write_clusters
+from export.runs import assert_same_particles, check_relion31, make_run, run_on
 from particles.particle_files import (
     BOX,
     COLUMNS_31,
@@ -158,29 +158,6 @@ def test_poses_of_a_pickle_replace_those_of_the_star_file(tmp_path):
         assert_same_particles(read_particles(path), refined)
 
 
-def test_cluster_of_a_downsampled_run_is_found_in_a_shuffled_original(tmp_path, tiny_stack):
-    used = read_particles(tiny_stack / "particles.star", ind=np.arange(0, 400, 2))
-    run = make_run(tmp_path / "job", used)
-    labels = np.random.default_rng(3).integers(0, 4, len(used))
-    write_clusters(run, labels)
-    original = starfile.read(tiny_stack / "particles.star", always_dict=True)
-    shuffled = original["particles"].sample(frac=1, random_state=5)
-    shuffled["rlnImageName"] = shuffled["rlnImageName"].astype(str)
-    starfile.write({**original, "particles": shuffled}, tmp_path / "original.star")
-    options = ExportOptions(
-        Selection(clusters=(2,)),
-        particles=tmp_path / "original.star",
-        reading={"datadir": tiny_stack},
-    )
-    (path,) = export(run, "relion", tmp_path / "cluster.star", options)
-    names = original["particles"]["rlnImageName"]
-    wanted = set(names.iloc[used.row[labels == 2]])
-    found = check_relion31(path)["particles"]["rlnImageName"].tolist()
-    assert set(found) == wanted and len(found) == len(wanted)
-    # the order is that of the file from which the rows were taken
-    assert found == [name for name in shuffled["rlnImageName"] if name in wanted]
-
-
 @pytest.mark.parametrize("to", ["relion", "cryosparc"])
 def test_refined_shifts_keep_their_length_at_another_pixel_size(tmp_path, to):
     """The original has twice the box at half the pixel size, in the opposite order."""
@@ -231,7 +208,7 @@ def test_star_files_of_relion_itself(shared_data, tmp_path, name):
     reading = {"datadir": tmp_path}
     particles = read_particles(source, ind=ind, **reading)
     run = make_run(tmp_path / "job", particles)
-    (path,) = export(run, "relion", tmp_path / "out.star", ExportOptions(reading=reading))
+    (path,) = export(run, "relion", tmp_path / "out.star")
     check_relion31(path)
     assert_same_particles(read_particles(path, **reading), particles)
     original, found = (starfile.read(p)["particles"] for p in (source, path))
@@ -248,6 +225,19 @@ def test_cs_of_cryosparc_itself(shared_data, tmp_path):
     reading = {"datadir": tmp_path}
     particles = read_particles(source, **reading)
     run = make_run(tmp_path / "job", particles.select(np.arange(0, len(particles), 3)))
-    (path,) = export(run, "cryosparc", tmp_path / "out.cs", ExportOptions(reading=reading))
+    (path,) = export(run, "cryosparc", tmp_path / "out.cs")
     found = np.load(path)
     assert found.dtype == table.dtype and found.tobytes() == table[::3].tobytes()
+
+
+def test_files_of_cryodrgn_itself(shared_data, tmp_path):
+    folder = shared_data / "formats"
+    source = folder / "toy_projections.mrcs"
+    reading = {"poses": folder / "toy_rot_trans.pkl", "ctf": folder / "test_ctf.pkl"}
+    run = make_run(tmp_path / "job", read_particles(source, **reading, ind=np.arange(90, 30, -2)))
+    assert_same_particles(
+        run.read_input(), read_particles(source, **reading, ind=np.arange(90, 30, -2))
+    )
+    paths = export(run, "cryodrgn", tmp_path / "out", ExportOptions(Selection(ind=[60, 40])))
+    found = read_particles(source, **{path.stem: path for path in paths})
+    assert_same_particles(found, read_particles(source, **reading, ind=[40, 60]))

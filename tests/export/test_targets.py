@@ -91,6 +91,7 @@ def test_lost_cryosparc_particles_are_named_by_uid(tmp_path):
         ("frealign", {}, "choose from relion"),
         ("relion", {"refined_poses": True}, "holds no refined poses"),
         ("cryodrgn", {"latents": True}, "--latents"),
+        ("relion", {"refined_poses": True, "pick_tolerance": 9}, "--pick-tolerance 9 px"),
         ("relion", {"component": 2}, "--component"),
         ("chimerax", {"selection": Selection(ind=[0])}, "a selection"),
         ("chimerax", {"component": 4}, "there is no component 4"),

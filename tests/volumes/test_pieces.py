@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from solvar.errors import InputError
+from solvar.estimation.prior import resolution
 from solvar.volumes.neighbours import distances, nested_balls
-from solvar.volumes.postprocess import local_resolution, resolution, sharpened
+from solvar.volumes.postprocess import local_resolution, sharpened
 from solvar.volumes.targets import along_component, cluster_centres, from_file, from_text
 
 RNG = np.random.default_rng(0)
@@ -34,8 +35,13 @@ def test_nested_balls_hold_the_nearest_of_a_half_and_nobody_twice() -> None:
 
 def _run(z: np.ndarray) -> SimpleNamespace:
     model = SimpleNamespace(eigenvalues=z.var(axis=0))
+    posterior = SimpleNamespace(z=z, precision=None)
     return SimpleNamespace(
-        rank=z.shape[1], posterior=SimpleNamespace(z=z), model=model, folder=Path("run")
+        rank=z.shape[1],
+        particle_count=len(z),
+        posterior=posterior,
+        model=model,
+        folder=Path("run"),
     )
 
 

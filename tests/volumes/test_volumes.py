@@ -112,7 +112,7 @@ def test_particles_of_another_file_are_matched_by_identity(finished, tmp_path: P
     for file in ("000.mrc", "000_half1.mrc"):
         first, second = (read_volume(tmp_path / n / file)[0] for n in ("plain", "shuffled"))
         np.testing.assert_allclose(first, second, atol=1e-5 * np.abs(first).max())
-    with pytest.raises(InputError, match="first of them row 1 "):
+    with pytest.raises(InputError, match=r"first of them 000001@.* \(row 1 of "):
         reconstruct(
             run, targets, tmp_path / "short", particles=particles.select(np.arange(1, 1200))
         )

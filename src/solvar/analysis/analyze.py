@@ -14,11 +14,11 @@ from solvar.analysis.diagnostics import Association, HalfsetAgreement
 from solvar.analysis.embedding import embed, require_umap
 from solvar.analysis.outliers import Outliers, find_outliers
 from solvar.analysis.settings import AnalysisSettings
-from solvar.analysis.space import LatentSpace, check_component, latent_space
+from solvar.analysis.space import LatentSpace, latent_space
 from solvar.analysis.trajectories import Trajectory, build_graph, find_path, propose_ends
 from solvar.errors import InputError
 from solvar.progress import Progress, SilentProgress
-from solvar.results.run import Run
+from solvar.results.run import Run, check_component
 
 Float64 = NDArray[np.float64]
 
@@ -128,7 +128,7 @@ def _checked(run: Run, settings: AnalysisSettings) -> tuple[int, int] | None:
     if (settings.start is None) != (settings.end is None):
         raise InputError("a path of your own needs both --start and --end")
     for component in (*settings.component, *(settings.plane or ()), settings.path_component or 1):
-        check_component(run.rank, component)
+        check_component(run, component)
     if settings.umap:
         require_umap()
     if settings.plane is None:

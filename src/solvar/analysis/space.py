@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.results.run import Run
+from solvar.results.run import Run, check_component
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -91,7 +91,7 @@ def latent_space(run: Run, components: Sequence[int] = ()) -> LatentSpace:
         If a component does not exist or the latents are not finite.
     """
     for component in components:
-        check_component(run.rank, component)
+        check_component(run, component)
     if components:
         active = np.unique(np.asarray(components, np.int64)) - 1
     elif run.validation is not None and run.validation.reliable.any():
@@ -102,11 +102,3 @@ def latent_space(run: Run, components: Sequence[int] = ()) -> LatentSpace:
     if not np.isfinite(posterior.z).all():
         raise InputError("holds latents that are not finite", file=run.folder / "particles.h5")
     return LatentSpace(posterior.z, posterior.precision, run.model.eigenvalues, active)
-
-
-def check_component(rank: int, component: int) -> None:
-    """Raise InputError unless 1 <= component <= rank."""
-    if not 1 <= component <= rank:
-        raise InputError(
-            f"there is no component {component}", remedy=f"choose from 1 to {rank}, the run's rank"
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
@@ -68,7 +69,7 @@ def demo(
     if as_json:
         print_json({**run.summary(), "truth": metrics, "seconds": seconds})
         return
-    _print_result(run, metrics, output / "recovered.png", seconds)
+    _print_result(run, truth, metrics, output / "recovered.png", seconds)
 
 
 def _make_room(output: Path, overwrite: bool) -> None:
@@ -83,23 +84,26 @@ def _make_room(output: Path, overwrite: bool) -> None:
         shutil.rmtree(output / part, ignore_errors=True)
 
 
-def _print_result(run: Run, metrics: dict[str, Any], picture: Path, seconds: float) -> None:
+def _print_result(
+    run: Run, truth: Path, metrics: dict[str, Any], picture: Path, seconds: float
+) -> None:
+    from rich.markup import escape
+
     from solvar.cli.console import duration, output
-    from solvar.cli.metrics import metrics_table
+    from solvar.cli.metrics import HEADLINES, metrics_table
     from solvar.cli.summary import print_summary
 
     print_summary(run)
     console = output()
-    console.print(metrics_table("What was recovered, against the truth", metrics))
-    captured = metrics["covariance"]["captured_variance"]
-    motions = " and ".join(
-        f"the {name} with a rank correlation of {correlation:.2f}"
-        for name, correlation in zip(_MOTIONS, metrics["latents"]["knn_spearman"], strict=True)
-    )
+    folder = shlex.quote(str(run.folder))
+    console.print(f"  {escape(f'solvar evaluate {folder} --truth {shlex.quote(str(truth))}')}  "
+                  "[dim]every metric against the truth[/dim]", soft_wrap=True)  # fmt: skip
+    console.print()
+    console.print(metrics_table("What was recovered, against the truth", metrics, HEADLINES))
+    motions = " and ".join(f"the {name}" for name in _MOTIONS)
     console.print(
-        f"\n[bold]{captured:.0%} of the variance that {run.rank} components can hold was found; "
-        f"the latents tell {motions}.[/bold]\n"
-        f"Two motions need more than two components because neither is a straight line.\n"
-        f"The picture: {picture}\nThe demonstration took {duration(seconds)}.",
+        f"The true motions are, in this order, {motions}. "
+        "Two motions need more than two components because neither is a straight line.\n"
+        f"The picture: {escape(str(picture))}\nThe demonstration took {duration(seconds)}.",
         soft_wrap=True,
     )

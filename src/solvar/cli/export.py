@@ -10,6 +10,7 @@ import typer
 from solvar.cli.arguments import AsJson, Overwrite, RunFolder
 from solvar.cli.options import ReadingOptions, command
 from solvar.errors import InputError
+from solvar.particles.picks import TOLERANCE_PIXEL
 
 app = typer.Typer(add_completion=False)
 
@@ -65,10 +66,19 @@ def export(
         typer.Option(
             "--particles",
             help="Take the rows from this file instead of the input of the run, "
-            "matched by image name or uid.",
+            "matched by image name or uid, else by micrograph and coordinates.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
+    pick_tolerance: Annotated[
+        float,
+        typer.Option(
+            "--pick-tolerance",
+            min=0,
+            help="Micrograph pixels by which coordinates may differ, as after recentring.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = TOLERANCE_PIXEL,
     refined_poses: Annotated[
         bool,
         typer.Option(
@@ -101,17 +111,24 @@ def export(
     """Write a run, or a part of its particles, for another program.
 
     Rows of a RELION or cryoSPARC file keep every column and their order. Of --cluster, --polygon
-    and --ind (rows of the input of the run) one can be given.
+    and --ind (rows of the input of the run) one can be given. The input is read as the run read it.
     """
     from solvar.cli.console import output as console
     from solvar.cli.console import print_json
     from solvar.export import ExportOptions, Selection
     from solvar.export import export as write
 
-    read_with = reading.model_dump(exclude={"ind"})
     selection = Selection(tuple(cluster), polygon, _pair(components), reading.ind, invert)
     options = ExportOptions(
-        selection, particles, refined_poses, latents, volumes, component, overwrite, read_with
+        selection,
+        particles,
+        refined_poses,
+        latents,
+        volumes,
+        component,
+        overwrite,
+        reading.given,
+        pick_tolerance,
     )
     written = write(run, to, output, options)
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from solvar.cli.tables import plain_table
@@ -103,6 +103,9 @@ _DRAWN = {
     ("clustering", "confusion"),
 }
 
+# What tells in two lines whether a run found what was there.
+HEADLINES = {("covariance", "captured_variance"), ("latents", "knn_spearman")}
+
 _MOST_SHOWN = 20
 
 _POSE_ERRORS = {
@@ -144,8 +147,13 @@ def poses_table(poses: Mapping[str, Any]) -> Table:
     return table
 
 
-def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
-    """One row a metric, grouped as `evaluate` groups them; unknown ones keep their own names."""
+def metrics_table(
+    title: str, metrics: Mapping[str, Any], only: Collection[tuple[str, str]] | None = None
+) -> Table:
+    """One row a metric, grouped as `evaluate` groups them; unknown ones keep their own names.
+
+    `only` names the metrics to show as (group, metric); all by default.
+    """
     from rich.markup import escape
 
     table = plain_table(title)
@@ -155,7 +163,7 @@ def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
     for group, name, value in _rows(metrics):
         if group == "poses" and name in {*_POSE_ERRORS, *_POSE_PARTS}:
             continue  # they have a table of their own
-        if (group, name) in _DRAWN:
+        if (group, name) in _DRAWN or (only is not None and (group, name) not in only):
             continue
         plain = name.replace("_", " ")
         unknown = f"{group}: {plain}" if group else plain

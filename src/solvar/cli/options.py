@@ -44,13 +44,16 @@ class ReadingOptions(BaseModel):
         [], description="cryoSPARC passthrough file to merge by uid (.cs); may be repeated."
     )
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """Everything but the selection of rows, as keyword arguments of `read_particles`."""
+        return self.model_dump(exclude={"ind"})
+
     def read(self, path: Path) -> ParticleSet:
         """The particles of `path`, read with these options."""
         from solvar.particles import read_particles
 
-        return read_particles(
-            path, **{name: getattr(self, name) for name in type(self).model_fields}
-        )
+        return read_particles(path, ind=self.ind, **self.given)
 
 
 def command(body: Callable[..., Any]) -> Callable[..., Any]:

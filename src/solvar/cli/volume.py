@@ -9,6 +9,7 @@ import typer
 
 from solvar.cli.arguments import AsJson, RunFolder
 from solvar.cli.options import ReadingOptions, command
+from solvar.errors import InputError
 from solvar.volumes.settings import VolumeSettings
 
 app = typer.Typer(add_completion=False)
@@ -45,18 +46,28 @@ def volume(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Volumes at points, cluster centres or along a component, with half-maps and resolution."""
+    """Volumes at points, cluster centres or along a component, with half-maps and resolution.
+
+    Images are read as the run read them, unless --particles names another file.
+    """
     from solvar.cli.console import make_progress, print_json
     from solvar.cli.console import output as console
     from solvar.cli.volume_table import volume_table
+    from solvar.particles import read_as
     from solvar.results.run import Run
     from solvar.volumes import reconstruct
     from solvar.volumes.targets import choose_targets
 
-    opened = Run(run)
+    if particles is None and reading.ind is not None:
+        raise InputError("--ind has no meaning without --particles", remedy="leave it out")
+    opened = Run(run, reading.given)
     targets = choose_targets(opened, at or [], clusters, component, points)
     folder = output or opened.folder / "volumes" / settings.method
-    original = None if particles is None else reading.read(particles)
+    original = None
+    if particles is not None:
+        original = read_as(
+            particles, opened.reading_of(particles).updated(reading.given), reading.ind
+        )
     records = reconstruct(
         opened, targets, folder, settings, particles=original, progress=make_progress()
     )

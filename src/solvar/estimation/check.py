@@ -24,7 +24,7 @@ from solvar.estimation.level import Level
 from solvar.estimation.noise import estimate_noise
 from solvar.estimation.pixels import in_memory
 from solvar.estimation.plan import plan_run
-from solvar.estimation.prior import mean_fsc
+from solvar.estimation.prior import mean_fsc, resolution
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import (
     finest_frequency,
@@ -33,7 +33,6 @@ from solvar.estimation.start import (
     mask_diameter,
     should_invert,
 )
-from solvar.estimation.validation import resolutions
 from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.masks import resample_mask
 from solvar.machine import available_cores
@@ -287,7 +286,7 @@ def _agreement(trial: _Trial, chance: _Trial, count: int, extent: float) -> Find
     """Whether the mean of one half explains the images of the other, and to what resolution."""
     explains = _beyond_chance(trial.gain) and _beyond_chance(trial.gain - chance.gain)
     fsc = mean_fsc(trial.means[0], trial.means[1], trial.k_c + 1)
-    reached = float(resolutions(fsc[None], 0.143, extent)[0])
+    reached = resolution(fsc, extent)
     if not explains:
         text = (
             f"the mean of one half of {count:,} particles explains the images of the other no better "

@@ -112,3 +112,18 @@ def extend(precision: Float64, k_c: int, reference: Float64) -> Float64:
     known = slice(max(1, k_c - 3), k_c + 1)
     ratio = np.median(precision[known] / reference[known])
     return np.concatenate([precision[: k_c + 1], ratio * reference[k_c + 1 :]])
+
+
+def resolution(fsc: Float64, extent_angstrom: float, threshold: float = 0.143) -> float:
+    """Resolution in Å where a curve (S,) first falls below `threshold` after shell 1.
+
+    Interpolated between shells; inf when shell 1 is already below, the last shell's when none is.
+    """
+    below = np.flatnonzero(fsc[1:] < threshold) + 1
+    if len(below) == 0:
+        return extent_angstrom / (len(fsc) - 1)
+    s = int(below[0])
+    if s == 1:
+        return float("inf")
+    fraction = (fsc[s - 1] - threshold) / (fsc[s - 1] - fsc[s])
+    return float(extent_angstrom / (s - 1 + fraction))

@@ -15,7 +15,7 @@ from solvar.estimation.latents import combined, principal_columns, to_columns
 from solvar.estimation.level import Level
 from solvar.estimation.march import Model
 from solvar.estimation.model import HalfsetValidation
-from solvar.estimation.prior import covariance_fsc, mean_fsc
+from solvar.estimation.prior import covariance_fsc, mean_fsc, resolution
 from solvar.estimation.slack import PoseSlack
 from solvar.imaging.fourier import crop_volume
 
@@ -63,8 +63,10 @@ def validate_halves(
         mean_fsc=mean_fsc(means[0], means[1], shells),
         covariance_fsc=covariance_fsc(first, second, shells),
         component_fsc=component,
-        component_resolution=resolutions(component, 0.143, extent_angstrom),
-        component_resolution_half=resolutions(component, 0.5, extent_angstrom),
+        component_resolution=np.array([resolution(c, extent_angstrom) for c in component]),
+        component_resolution_half=np.array(
+            [resolution(c, extent_angstrom, 0.5) for c in component]
+        ),
         reliability=np.array(agreement),
         reliable=reliable,
     )
@@ -96,22 +98,3 @@ def held_out_eigenvalues(models: list[Model], box: int) -> Float64:
     """Eigenvalues as the particles that a model never saw judge them, mean over models, (r,)."""
     columns = [model.columns[1:] for model in models if model.columns is not None]
     return np.mean([principal_columns(crop_volume(v, box))[1] for v in columns], axis=0)
-
-
-def resolutions(fsc: Float64, threshold: float, extent_angstrom: float) -> Float64:
-    """Resolution in Å where each curve (m, S) first falls below `threshold` after shell 1.
-
-    Interpolated between shells; inf when shell 1 is already below, the last shell's when none is.
-    """
-    out = np.empty(len(fsc))
-    for i, curve in enumerate(fsc):
-        below = np.flatnonzero(curve[1:] < threshold) + 1
-        if len(below) == 0:
-            out[i] = extent_angstrom / (len(curve) - 1)
-        elif below[0] == 1:
-            out[i] = np.inf
-        else:
-            s = below[0]
-            fraction = (curve[s - 1] - threshold) / (curve[s - 1] - curve[s])
-            out[i] = extent_angstrom / (s - 1 + fraction)
-    return out

@@ -15,7 +15,8 @@ def kmeans_labels(z: Float64, clusters: int, seed: int = 0) -> Int64:
     """k-means labels of latents, (N,).
 
     Distances are those of the latents as they are, which for orthonormal eigenvolumes is the distance of
-    the volumes: whitening would let components of pure noise weigh as much as the first.
+    the volumes: whitening would let components of pure noise weigh as much as the first. That is why a
+    score has a k-means of its own, beside `analysis.find_clusters`, which is whitened and may change.
 
     Parameters
     ----------

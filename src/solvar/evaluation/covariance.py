@@ -129,13 +129,6 @@ def covariance_fsc_curve(
     return np.diag(covariance_fsc(scaled_eigenvolumes, truth_eigenvolumes, shells)).copy()
 
 
-def resolution_at(fsc: Float64, box_angstrom: float, level: float) -> float:
-    """Resolution in Å of the last shell before a curve first falls below `level`; 0 shells give the box."""
-    below = np.flatnonzero(fsc[1:] < level)
-    last = int(below[0]) if len(below) else len(fsc) - 1
-    return box_angstrom / max(last, 1)
-
-
 def band_correlation(
     volume: Float32,
     truth: Float32,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.estimation.prior import resolution
 from solvar.evaluation import clustering, covariance, embedding, latents
 from solvar.evaluation.pose_bound import pose_bound
 from solvar.evaluation.poses import pose_errors, within_groups
@@ -176,7 +177,7 @@ def _covariance_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[s
     true_eigenvalues = (true.astype(np.float64) ** 2).sum(axis=(1, 2, 3))
     scaled = model.eigenvolumes * np.sqrt(model.eigenvalues)[:, None, None, None]
     fsc = covariance.covariance_fsc_curve(scaled.astype(np.float32), true, truth.mask)
-    extent = model.box_size * model.pixel_size_angstrom
+    reached = resolution(fsc, model.box_size * model.pixel_size_angstrom, 0.5)
     return {
         "captured_variance": float(curve[-1]) if len(curve) else 0.0,
         "captured_variance_by_rank": curve.tolist(),
@@ -186,7 +187,7 @@ def _covariance_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[s
         "true_eigenvalues": true_eigenvalues.tolist(),
         "fsc": fsc.tolist(),
         "fsc_auc": float(fsc_auc(fsc)),
-        "fsc_resolution_angstrom": covariance.resolution_at(fsc, extent, 0.5),
+        "fsc_resolution_angstrom": reached if np.isfinite(reached) else None,
     }
 
 

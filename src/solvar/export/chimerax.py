@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +18,8 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.export.target import Job, Target, Writer
 from solvar.files import replacing
+from solvar.results.run import Run, check_component
 from solvar.volume_file import read_volume, write_volume
-
-if TYPE_CHECKING:
-    from solvar.results.run import Run
 
 SPREAD = 2.0
 _FRAMES = 120
@@ -70,12 +67,7 @@ def along_component(run: Run, component: int) -> dict[str, NDArray[np.float32]]:
     InputError
         If there is no such component.
     """
-    if not 1 <= component <= run.rank:
-        raise InputError(
-            f"there is no component {component}",
-            file=run.folder,
-            remedy=f"choose --component from 1 to {run.rank}",
-        )
+    check_component(run, component)
     model = run.model
     step = np.sqrt(model.eigenvalues[component - 1]) * model.eigenvolumes[component - 1]
     name = f"component_{component:03d}"

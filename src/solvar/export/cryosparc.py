@@ -41,7 +41,7 @@ def write(path: Path, job: Job) -> None:
     if particles.source_format == "cryosparc":
         table = _original_rows(particles)
         if job.poses_replaced:
-            joined = bool(job.options.reading.get("passthrough"))
+            joined = bool(particles.reading.passthrough)
             poses = _pose_fields(particles, table, joined)
             if "alignments3D/pose" not in (table.dtype.names or ()):
                 # the alignments come from a passthrough file, and with them the half-sets

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from solvar.errors import InputError
 from solvar.export.matching import choose
 from solvar.export.target import ExportOptions, Job, Target
+from solvar.particles.picks import TOLERANCE_PIXEL
 from solvar.results.run import Run
 
 
@@ -62,6 +61,12 @@ def _check_options(target: Target, options: ExportOptions) -> None:
         raise InputError(
             f"{misplaced[0]} has no meaning with --to {target.name}", remedy="leave it out"
         )
+    if options.refined_poses and options.pick_tolerance > TOLERANCE_PIXEL:
+        # the images of a recentred particle have another origin, and its shift counts from there
+        raise InputError(
+            f"--refined-poses would be off by up to --pick-tolerance {options.pick_tolerance:g} px",
+            remedy=f"leave one of them out, or allow at most {TOLERANCE_PIXEL:g}",
+        )
 
 
 def _paths(target: Target, output: Path, names: list[str]) -> list[Path]:
@@ -75,20 +80,14 @@ def _paths(target: Target, output: Path, names: list[str]) -> list[Path]:
 
 def _inputs(job: Job) -> list[Path]:
     """Files that must survive: the particle file and what belongs to it, the run, the maps."""
-    inputs = [job.run.source, *_read_files(job.options.reading)]
+    inputs = [job.run.source, *job.run.reading.files]
     inputs += [path for path in job.run.folder.iterdir() if path.is_file()]
     if job.chosen is not None:
-        inputs += [job.chosen.original.source, *job.chosen.original.stacks]
+        original = job.chosen.original
+        inputs += [original.source, *original.reading.files, *original.stacks]
     if job.options.volumes is not None:
         inputs += job.options.volumes.glob("*.mrc")
     return inputs
-
-
-def _read_files(reading: Mapping[str, Any]) -> Iterable[Path]:
-    for name in ("poses", "ctf", "passthrough"):
-        value = reading.get(name)
-        if value is not None:
-            yield from map(Path, value if isinstance(value, list | tuple) else [value])
 
 
 def _check_destination(paths: list[Path], inputs: list[Path], overwrite: bool) -> None:

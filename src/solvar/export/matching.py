@@ -1,16 +1,14 @@
-"""Finding the particles of a run in a particle file: by who they are, never by where they stand."""
+"""The particles to export, and their rows in the file that they are taken from."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.export.selection import select
 from solvar.export.target import Chosen, ExportOptions
-from solvar.particles import ParticleSet, Poses, read_particles
-from solvar.particles.identity import find_uids
-from solvar.particles.star_blocks import particle_block, read_blocks
+from solvar.particles import ParticleSet, Poses, read_as
+from solvar.results.matching import find_particles
 from solvar.results.run import Run
 
 
@@ -42,7 +40,7 @@ def choose(run: Run, options: ExportOptions, whole_file: bool = False) -> Chosen
         )
     in_run = select(run, options.selection)
     original = _read(run, options, whole_file)
-    place = _match(run, in_run, original)
+    place = find_particles(run, in_run, original, options.pick_tolerance)
     # the order of the file, so that nothing but the choice of rows differs from it
     order = np.argsort(place, kind="stable")
     index, in_run = place[order], in_run[order]
@@ -55,9 +53,9 @@ def choose(run: Run, options: ExportOptions, whole_file: bool = False) -> Chosen
 
 def _read(run: Run, options: ExportOptions, whole_file: bool) -> ParticleSet:
     """Every row of a file that the user names, else those rows of the input that the run used."""
-    reading = {**options.reading, "ind": None}
     if options.particles is not None:
-        return read_particles(options.particles, **reading)
+        reading = run.reading_of(options.particles).updated(options.reading)
+        return read_as(options.particles, reading)
     source = run.source
     if not source.is_file():
         raise InputError(
@@ -65,38 +63,6 @@ def _read(run: Run, options: ExportOptions, whole_file: bool) -> ParticleSet:
             file=source,
             remedy="pass its new place with --particles",
         )
-    if not whole_file:
-        # rows that the run left out may be unreadable
-        reading["ind"] = np.sort(run.particles["row"])
-    return read_particles(source, **reading)
-
-
-def _match(run: Run, in_run: NDArray[np.int64], original: ParticleSet) -> NDArray[np.int64]:
-    """(M,) positions in `original`, whose uids are distinct as `read_particles` makes sure."""
-    uid = run.particles["uid"][in_run]
-    place, found = find_uids(uid, original.uid)
-    lost = np.flatnonzero(~found)
-    if len(lost):
-        known = run.record["particles"]
-        by = "uid" if known["source_format"] == "cryosparc" else "image name"
-        raise InputError(
-            f"{len(lost):,} of {len(uid):,} particles of {run.folder} are not in this file, "
-            f"the first of them {_name(run, int(in_run[lost[0]]))}",
-            file=original.source,
-            remedy=f"pass a file with the same particles, each with the {by} it has in "
-            f"{known['source']}",
-        )
-    return place
-
-
-def _name(run: Run, position: int) -> str:
-    """How the user knows a particle: its image, or its uid, and its row."""
-    row = f"row {int(run.particles['row'][position]) + 1} of the input of the run"
-    if run.record["particles"]["source_format"] == "cryosparc":
-        return f"uid {run.particles['uid'][position]} ({row})"
-    try:
-        path = run.folder / "particles.star"
-        blocks = read_blocks(path, as_text=True)
-        return f"{blocks[particle_block(blocks, path)]['rlnImageName'].iloc[position]} ({row})"
-    except (InputError, IndexError):
-        return row
+    # rows that the run left out may be unreadable
+    rows = None if whole_file else np.sort(run.particles["row"])
+    return read_as(source, run.reading.updated(options.reading), rows)

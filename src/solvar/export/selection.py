@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.particles.selection import read_selection
-from solvar.results.run import Run
+from solvar.results.run import Run, check_component
 
 _VERTICES = "write one vertex a line, as x,y in the units of the latents"
 
@@ -163,12 +163,7 @@ def _cluster_labels(run: Run) -> NDArray[np.int64]:
 
 def _in_polygon(run: Run, path: Path, components: tuple[int, int]) -> NDArray[np.bool_]:
     for number in components:
-        if not 1 <= number <= run.rank:
-            raise InputError(
-                f"--components {components[0]},{components[1]}: there is no component {number}",
-                file=run.folder,
-                remedy=f"choose from 1 to {run.rank}",
-            )
+        check_component(run, number)
     if components[0] == components[1]:
         raise InputError("--components names one component twice", remedy="name two, as in 1,2")
     plane = run.posterior.z[:, [number - 1 for number in components]]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from solvar.export.selection import Selection
 from solvar.particles import ParticleSet, Poses
+from solvar.particles.picks import TOLERANCE_PIXEL
 from solvar.results.run import Run
 
 Writer = Callable[[Path], None]
@@ -38,7 +39,10 @@ class ExportOptions:
     overwrite : bool
         Replace files of an earlier export; inputs are never replaced.
     reading : mapping
-        Keyword arguments of `read_particles` for the file the rows are taken from.
+        Keyword arguments of `read_particles` for the file the rows are taken from; for the input of
+        the run, those that differ from what the run was made with.
+    pick_tolerance : float
+        Micrograph pixels by which coordinates may differ where images have other names.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -49,6 +53,7 @@ class ExportOptions:
     component: int = 1
     overwrite: bool = False
     reading: Mapping[str, Any] = field(default_factory=dict)
+    pick_tolerance: float = TOLERANCE_PIXEL
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +112,12 @@ class Job:
     @property
     def poses_replaced(self) -> bool:
         """Whether poses other than those spelled in the file are to be written."""
-        return self.options.refined_poses or self.options.reading.get("poses") is not None
+        return self.options.refined_poses or self.particles.original.reading.poses is not None
 
     @property
     def ctf_replaced(self) -> bool:
         """Whether CTFs came from a pickle beside the file."""
-        return self.options.reading.get("ctf") is not None
+        return self.particles.original.reading.ctf is not None
 
 
 @dataclass(frozen=True)

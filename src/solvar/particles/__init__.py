@@ -4,7 +4,9 @@ from solvar.particles.cryodrgn_write import write_poses_pickle
 from solvar.particles.halfsets import assign_halfsets
 from solvar.particles.images import ImageStack
 from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
-from solvar.particles.registry import read_particles
+from solvar.particles.picks import Picks
+from solvar.particles.reading import Reading
+from solvar.particles.registry import read_as, read_particles
 from solvar.particles.relion_write import write_star
 
 __all__ = [
@@ -12,8 +14,11 @@ __all__ = [
     "ImageStack",
     "Optics",
     "ParticleSet",
+    "Picks",
     "Poses",
+    "Reading",
     "assign_halfsets",
+    "read_as",
     "read_particles",
     "write_poses_pickle",
     "write_star",

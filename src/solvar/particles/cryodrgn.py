@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.particles.mrc_header import looks_like_mrc, read_mrc_header
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.particles.reading import Reading
 from solvar.particles.table import (
     Format,
     ParticleTable,
-    ReadOptions,
     group_rows,
     shortest_float64,
 )
@@ -40,9 +40,9 @@ def recognises(path: Path) -> bool:
     return first.endswith((".mrc", ".mrcs"))
 
 
-def read(path: Path, options: ReadOptions) -> ParticleTable:
-    """Number the images; poses and CTFs come from the pickles that the options name."""
-    for value, name, what in ((options.poses, "poses", "poses"), (options.ctf, "ctf", "CTFs")):
+def read(path: Path, reading: Reading) -> ParticleTable:
+    """Number the images; poses and CTFs come from the pickles that `reading` names."""
+    for value, name, what in ((reading.poses, "poses", "poses"), (reading.ctf, "ctf", "CTFs")):
         if value is None:
             raise InputError(
                 f"an image stack does not hold {what}",
@@ -53,8 +53,9 @@ def read(path: Path, options: ReadOptions) -> ParticleTable:
         names = [path.name]
         depths = [read_mrc_header(path).shape[0]]
     else:
+        finder = reading.finder(path)
         names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-        depths = [read_mrc_header(options.finder.find(n)).shape[0] for n in names]
+        depths = [read_mrc_header(finder.find(n)).shape[0] for n in names]
     index = {name: i for i, name in enumerate(dict.fromkeys(names))}
     entry = np.array([index[name] for name in names], dtype=np.int64)
     count = sum(depths)

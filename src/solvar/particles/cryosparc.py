@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.particles.picks import Picks
+from solvar.particles.reading import Reading
 from solvar.particles.table import (
     Format,
     ParticleTable,
-    ReadOptions,
     group_rows,
     shortest_float64,
 )
@@ -59,9 +60,9 @@ def recognises(path: Path) -> bool:
     return start.startswith(_NPY_MAGIC) and b"'descr': [" in start
 
 
-def read(path: Path, options: ReadOptions) -> ParticleTable:
+def read(path: Path, reading: Reading) -> ParticleTable:
     """Read a particles .cs and what its passthrough files add."""
-    fields = _join(path, options.passthrough)
+    fields = _join(path, reading.passthrough)
 
     def need(name: str, remedy: str) -> NDArray[Any]:
         if name not in fields:
@@ -71,7 +72,7 @@ def read(path: Path, options: ReadOptions) -> ParticleTable:
     stack_names, stack_index = _stacks(need("blob/path", _PASSTHROUGH))
     count = len(stack_index)
     optics, optics_group, ctf = None, np.zeros(count, dtype=np.int64), None
-    if options.ctf is None:
+    if reading.ctf is None:
         optics, optics_group = _optics(fields, need)
         ctf = _ctf(fields, need)
         _mention_ignored(path, fields)
@@ -83,8 +84,9 @@ def read(path: Path, options: ReadOptions) -> ParticleTable:
         optics_group=optics_group,
         optics=optics,
         ctf=ctf,
-        poses=_poses(path, fields, need) if options.poses is None else None,
+        poses=_poses(path, fields, need) if reading.poses is None else None,
         uid=need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64),
+        picks=_picks(fields),
         columns=_COLUMNS,
     )
 
@@ -198,6 +200,18 @@ def _poses(path: Path, fields: Fields, need: Callable[[str, str], NDArray[Any]])
     rotation = np.full((len(omega), 3, 3), np.nan)
     rotation[finite] = Rotation.from_rotvec(omega[finite]).as_matrix()
     return Poses(rotation, shift * pixel_size.astype(np.float64)[:, None])
+
+
+def _picks(fields: Fields) -> Picks | None:
+    """Micrographs and coordinates in their pixels: fractions of the width and height."""
+    names = ("micrograph_path", "micrograph_shape", "center_x_frac", "center_y_frac")
+    if any(f"location/{name}" not in fields for name in names):
+        return None
+    paths, shape, x, y = (fields[f"location/{name}"] for name in names)
+    stacks, index = _stacks(paths)
+    # the shape is (height, width)
+    xy = np.column_stack([x, y]).astype(np.float64) * shape[:, ::-1]
+    return Picks.of_paths(stacks, index, xy)
 
 
 def _halfset(split: NDArray[Any] | None, count: int) -> NDArray[np.int8]:

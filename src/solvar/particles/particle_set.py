@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from solvar.particles.picks import Picks
+from solvar.particles.reading import Reading
 
 Float64 = NDArray[np.float64]
 
@@ -97,6 +100,10 @@ class ParticleSet:
         Image `frame` (zero-based) of `stacks[stack_index]`.
     halfset : (N,) int8
         1 or 2 as given by the file; 0 where the file does not say.
+    reading : Reading
+        What was added to `source` to read it.
+    picks : Picks or None
+        Micrographs and coordinates, where the file has them.
     """
 
     source: Path
@@ -111,6 +118,8 @@ class ParticleSet:
     stack_index: NDArray[np.int64]
     frame: NDArray[np.int64]
     halfset: NDArray[np.int8]
+    reading: Reading = field(default_factory=Reading)
+    picks: Picks | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -143,4 +152,5 @@ class ParticleSet:
             stack_index=self.stack_index[index],
             frame=self.frame[index],
             halfset=self.halfset[index],
+            picks=None if self.picks is None else self.picks.select(index),
         )

@@ -14,9 +14,10 @@ from solvar.particles import cryodrgn, cryosparc, relion
 from solvar.particles.identity import image_uid
 from solvar.particles.mrc_header import read_mrc_header
 from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
+from solvar.particles.reading import Reading, existing
 from solvar.particles.selection import read_selection
 from solvar.particles.stack_paths import StackFinder
-from solvar.particles.table import Format, ParticleTable, ReadOptions
+from solvar.particles.table import Format, ParticleTable
 from solvar.particles.validate import Origin, check_row_count, validate
 
 FORMATS: tuple[Format, ...] = (relion.FORMAT, cryosparc.FORMAT, cryodrgn.FORMAT)
@@ -60,19 +61,38 @@ def read_particles(
     InputError
         If anything is missing, inconsistent or absurd.
     """
-    source = _existing(path)
-    if datadir is not None and not Path(datadir).is_dir():
-        raise InputError("is not a folder", file=datadir, remedy="check --datadir")
-    options = ReadOptions(
-        finder=StackFinder(source, None if datadir is None else Path(datadir), strip_prefix),
-        poses=None if poses is None else _existing(poses),
-        ctf=None if ctf is None else _existing(ctf),
-        passthrough=tuple(_existing(p) for p in passthrough),
-    )
+    given = {
+        "datadir": datadir,
+        "strip_prefix": strip_prefix,
+        "poses": poses,
+        "ctf": ctf,
+        "passthrough": passthrough,
+    }
+    return read_as(path, Reading.of_record(given), ind)
+
+
+def read_as(
+    path: str | Path, reading: Reading, ind: str | Path | ArrayLike | None = None
+) -> ParticleSet:
+    """`read_particles` with the options of an earlier reading.
+
+    Parameters
+    ----------
+    path : path
+    reading : Reading
+    ind : path or (M,) array-like, optional
+
+    Raises
+    ------
+    InputError
+        As `read_particles`.
+    """
+    source = existing(path)
+    reading.check()
     format_ = _format_of(source)
-    table = format_.read(source, options)
+    table = format_.read(source, reading)
     row = read_selection(ind, len(table), source)
-    return _assemble(source, format_.name, table, row, options)
+    return _assemble(source, format_.name, table, row, reading)
 
 
 def _format_of(source: Path) -> Format:
@@ -92,11 +112,11 @@ def _assemble(
     format_name: str,
     table: ParticleTable,
     row: NDArray[np.int64],
-    options: ReadOptions,
+    reading: Reading,
 ) -> ParticleSet:
     """The selected rows with images found, companion pickles merged in and everything checked."""
-    stacks, stack_index = _resolve_stacks(table, row, options.finder)
-    optics, optics_group, ctf = _optics_and_ctf(source, table, row, options, stacks, stack_index)
+    stacks, stack_index = _resolve_stacks(table, row, reading.finder(source))
+    optics, optics_group, ctf = _optics_and_ctf(source, table, row, reading, stacks, stack_index)
     uid = table.uid
     if uid is None:
         uid = image_uid(table.stack_names, table.stack_index, table.frame)
@@ -107,14 +127,16 @@ def _assemble(
         uid=uid[row],
         optics=optics,
         optics_group=optics_group,
-        poses=_poses(source, table, row, options, optics, optics_group),
+        poses=_poses(source, table, row, reading, optics, optics_group),
         ctf=ctf,
         stacks=stacks,
         stack_index=stack_index,
         frame=table.frame[row],
         halfset=table.halfset[row],
+        reading=reading,
+        picks=None if table.picks is None else table.picks.select(row),
     )
-    validate(particles, _origins(source, table, options))
+    validate(particles, _origins(source, table, reading))
     return particles
 
 
@@ -137,15 +159,15 @@ def _optics_and_ctf(
     source: Path,
     table: ParticleTable,
     row: NDArray[np.int64],
-    options: ReadOptions,
+    reading: Reading,
     stacks: tuple[Path, ...],
     stack_index: NDArray[np.int64],
 ) -> tuple[Optics, NDArray[np.int64], CtfParameters]:
     """From the table, or from the CTF pickle that replaces it; only groups in use are kept."""
-    if options.ctf is not None:
-        pickled = cryodrgn.read_ctf(options.ctf)
+    if reading.ctf is not None:
+        pickled = cryodrgn.read_ctf(reading.ctf)
         check_row_count(
-            len(pickled), len(table), file=options.ctf, what="CTF parameters", of=str(source)
+            len(pickled), len(table), file=reading.ctf, what="CTF parameters", of=str(source)
         )
         box_size = np.full(len(row), read_mrc_header(stacks[0]).shape[1] if stacks else 0)
         return cryodrgn.interpret_ctf(pickled[row], box_size)
@@ -175,13 +197,13 @@ def _poses(
     source: Path,
     table: ParticleTable,
     row: NDArray[np.int64],
-    options: ReadOptions,
+    reading: Reading,
     optics: Optics,
     optics_group: NDArray[np.int64],
 ) -> Poses:
-    if options.poses is not None:
-        rotation, fraction = cryodrgn.read_poses(options.poses)
-        check_row_count(len(rotation), len(table), file=options.poses, what="poses", of=str(source))
+    if reading.poses is not None:
+        rotation, fraction = cryodrgn.read_poses(reading.poses)
+        check_row_count(len(rotation), len(table), file=reading.poses, what="poses", of=str(source))
         return cryodrgn.scale_poses(rotation[row], fraction[row], optics, optics_group)
     assert table.poses is not None
     return Poses(table.poses.rotation[row], table.poses.shift_angstrom[row])
@@ -202,21 +224,12 @@ def _take_ctf(ctf: CtfParameters, row: NDArray[np.int64]) -> CtfParameters:
     return CtfParameters(*(getattr(ctf, name)[row] for name in ctf.__dataclass_fields__))
 
 
-def _origins(source: Path, table: ParticleTable, options: ReadOptions) -> dict[str, Origin]:
+def _origins(source: Path, table: ParticleTable, reading: Reading) -> dict[str, Origin]:
     """Which file and column each field came from, for messages."""
     origins = {field: Origin(source, column) for field, column in table.columns.items()}
-    if options.ctf is not None:
+    if reading.ctf is not None:
         for fields in (CtfParameters.__dataclass_fields__, Optics.__dataclass_fields__):
-            origins |= {field: Origin(options.ctf, field) for field in fields}
-    if options.poses is not None:
-        origins |= {field: Origin(options.poses) for field in ("rotation", "shift_angstrom")}
+            origins |= {field: Origin(reading.ctf, field) for field in fields}
+    if reading.poses is not None:
+        origins |= {field: Origin(reading.poses) for field in ("rotation", "shift_angstrom")}
     return origins
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        raise InputError("is a folder", file=path, remedy="pass the particle file inside it")
-    if not path.is_file():
-        raise InputError("no such file", file=path, remedy="check the spelling")
-    return path.absolute()

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.particles.picks import Picks
+from solvar.particles.reading import Reading
 from solvar.particles.relion_tomo import refuse_subtomograms
 from solvar.particles.relion_write import write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
-from solvar.particles.table import Format, ParticleTable, ReadOptions, group_rows
+from solvar.particles.table import Format, ParticleTable, group_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +63,7 @@ def recognises(path: Path) -> bool:
     return any(line.startswith("data_") for line in start.splitlines())
 
 
-def read(path: Path, options: ReadOptions) -> ParticleTable:
+def read(path: Path, reading: Reading) -> ParticleTable:
     """Read the particle block with the optics it refers to."""
     blocks = read_blocks(path)
     table = _Columns(path, blocks[particle_block(blocks, path)], _optics_block(blocks, path))
@@ -71,7 +73,7 @@ def read(path: Path, options: ReadOptions) -> ParticleTable:
     _refuse_premultiplied(table)
     stack_names, stack_index, frame = _images(table)
     optics, optics_group, ctf = None, np.zeros(len(frame), dtype=np.int64), None
-    if options.ctf is None:
+    if reading.ctf is None:
         optics, optics_group = _optics(table)
         ctf = _ctf(table)
         _mention_ignored(table)
@@ -83,7 +85,8 @@ def read(path: Path, options: ReadOptions) -> ParticleTable:
         optics_group=optics_group,
         optics=optics,
         ctf=ctf,
-        poses=_poses(table) if options.poses is None else None,
+        poses=_poses(table) if reading.poses is None else None,
+        picks=_picks(table),
         columns=_COLUMNS,
     )
 
@@ -283,6 +286,18 @@ def _origin(table: _Columns, axis: str) -> Float64:
             remedy="remove the outdated pair of origin columns",
         )
     return in_angst
+
+
+def _picks(table: _Columns) -> Picks | None:
+    """Micrographs and coordinates in their pixels; what is no number counts as not given."""
+    import pandas as pd
+
+    names = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY")
+    if any(name not in table.particles.columns for name in names):
+        return None
+    index, paths = pd.factorize(table.particles[names[0]].astype(str))
+    xy = [pd.to_numeric(table.particles[name], errors="coerce") for name in names[1:]]
+    return Picks.of_paths(list(paths), index.astype(np.int64), np.column_stack(xy))
 
 
 def _halfset(table: _Columns) -> NDArray[np.int8]:

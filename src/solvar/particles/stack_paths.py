@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from solvar.errors import InputError
@@ -22,11 +22,14 @@ class StackFinder:
         Folder to try first.
     strip_prefix : str or None
         Leading path to remove from every name.
+    working_folder : Path
+        Folder to try last.
     """
 
     metadata: Path
     datadir: Path | None = None
     strip_prefix: str | None = None
+    working_folder: Path = field(default_factory=Path.cwd)
 
     def candidates(self, name: str) -> list[Path]:
         """Where `name` may be, most explicit first."""
@@ -66,7 +69,7 @@ class StackFinder:
         """
         folder = self.metadata.absolute().parent
         given = [] if self.datadir is None else [self.datadir.absolute()]
-        return list(dict.fromkeys([*given, folder, *folder.parents, Path.cwd()]))
+        return list(dict.fromkeys([*given, folder, *folder.parents, self.working_folder]))
 
     def _stripped(self, name: str) -> str:
         prefix = self.strip_prefix

@@ -15,27 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
-from solvar.particles.stack_paths import StackFinder
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What the caller adds to a metadata file.
-
-    Attributes
-    ----------
-    finder : StackFinder
-        Finds image files from the names in the metadata.
-    poses, ctf : Path or None
-        cryoDRGN pickles that take the place of the poses and CTFs of the file.
-    passthrough : tuple of Path
-        cryoSPARC passthrough files.
-    """
-
-    finder: StackFinder
-    poses: Path | None = None
-    ctf: Path | None = None
-    passthrough: tuple[Path, ...] = ()
+from solvar.particles.picks import Picks
+from solvar.particles.reading import Reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +30,16 @@ class ParticleTable:
     stack_index, frame : (N,) int64
         Image `frame` (zero-based) of `stack_names[stack_index]`.
     optics, ctf : Optics, CtfParameters or None
-        None if `ReadOptions.ctf` replaces them; a box size of 0 stands for "only the image knows".
+        None if `Reading.ctf` replaces them; a box size of 0 stands for "only the image knows".
     optics_group : (N,) int64
     poses : Poses or None
-        None if `ReadOptions.poses` replaces them.
+        None if `Reading.poses` replaces them.
     halfset : (N,) int8
         1, 2, or 0 for unknown.
     uid : (N,) uint64 or None
         None to have it derived from the image name.
+    picks : Picks or None
+        None if the file does not say where the particles were picked.
     columns : mapping
         Spelling in the file of a field, for messages: {"defocus_u_angstrom": "rlnDefocusU"}.
     """
@@ -70,6 +53,7 @@ class ParticleTable:
     ctf: CtfParameters | None = None
     poses: Poses | None = None
     uid: NDArray[np.uint64] | None = None
+    picks: Picks | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -86,13 +70,13 @@ class Format:
         Becomes `ParticleSet.source_format`.
     recognises : callable (path) -> bool
         Judges by content; cheap, never raises on a foreign file.
-    read : callable (path, options) -> ParticleTable
+    read : callable (path, reading) -> ParticleTable
     write : callable (path, particles, extra columns), optional
     """
 
     name: str
     recognises: Callable[[Path], bool]
-    read: Callable[[Path, ReadOptions], ParticleTable]
+    read: Callable[[Path, Reading], ParticleTable]
     write: Callable[[Path, ParticleSet, Mapping[str, ArrayLike] | None], None] | None = None
 
 

@@ -114,8 +114,9 @@ def draw_covariance_fsc(metrics: Metrics, path: Path) -> None:
         _fsc_frame(axes, len(fsc), metrics["box_angstrom"])
         axes.plot(fsc, color=style.BLUE)
         axes.set_ylabel("Correlation of the covariances")
-        resolution = metrics["covariance"]["fsc_resolution_angstrom"]
-        axes.set_title(f"Variability against the truth: above 0.5 up to {resolution:.3g} Å")
+        reached = metrics["covariance"]["fsc_resolution_angstrom"]
+        where = "never above 0.5" if reached is None else f"above 0.5 up to {reached:.3g} Å"
+        axes.set_title(f"Variability against the truth: {where}")
 
 
 def draw_neighbourhoods(metrics: Metrics, path: Path) -> None:

@@ -40,7 +40,7 @@ class Provenance:
     started : str
         ISO 8601 time in UTC.
     inputs : tuple of InputFile
-        Metadata file, stacks and mask.
+        Metadata file, the files read beside it, stacks and mask.
     machine : dict
         Host, processor, cores, memory in GiB, operating system.
     packages : dict
@@ -59,7 +59,7 @@ def record(
     particles: ParticleSet, settings: FitSettings, command: tuple[str, ...] = ()
 ) -> Provenance:
     """Describe a job that is about to start."""
-    paths = [particles.source, *particles.stacks]
+    paths = [particles.source, *particles.reading.files, *particles.stacks]
     paths += [settings.mask] if settings.mask else []
     return Provenance(
         version=solvar.__version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from solvar.estimation.model import (
     StageCost,
 )
 from solvar.estimation.settings import FitSettings
-from solvar.particles import ParticleSet, Poses, read_particles
+from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
 from solvar.results.poses import PoseChange
 from solvar.results.writer import FORMAT, FORMAT_VERSION
 from solvar.volume_file import read_volume
@@ -36,6 +37,9 @@ class Run:
     ----------
     folder : path
         A run folder, as written by ``solvar run``.
+    reading : mapping, optional
+        Keyword arguments of `read_particles` for the run's input that take the place of the recorded
+        ones, as where a file has moved.
 
     Raises
     ------
@@ -43,8 +47,9 @@ class Run:
         If the folder does not hold a finished run that this version can read.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, reading: Mapping[str, Any] | None = None) -> None:
         self.folder = Path(folder)
+        self._given = dict(reading or {})
         self.record: dict[str, Any] = _read_record(self.folder)
 
     def __repr__(self) -> str:
@@ -65,18 +70,38 @@ class Run:
         """The particle file that the run was made from."""
         return Path(self.record["particles"]["source"])
 
+    @property
+    def reading(self) -> Reading:
+        """How `source` was read, with the options given to this `Run` in place of the recorded ones.
+
+        Early run folders kept no record of it: there, what is not given has its default.
+        """
+        recorded = self.record["particles"].get("reading", {})
+        return Reading.of_record(recorded).updated(self._given)
+
+    def reading_of(self, path: Path) -> Reading:
+        """How to read a particle file: as the run did if it is its input, else by default."""
+        return self.reading if Path(path).resolve() == self.source.resolve() else Reading()
+
     def read_input(self) -> ParticleSet:
-        """The run's particles in its order, read again from `source` with the poses that stand there.
+        """The run's particles in its order, read again as the run read them, with the input's poses.
 
         Raises
         ------
         InputError
-            If the file cannot be read, or has fewer rows than the run used.
+            If the files cannot be read, or no longer hold the particles of the run.
         """
-        particles, row = read_particles(self.source), self.particles["row"]
-        if len(particles) <= int(row.max()):
-            raise InputError("has fewer rows than the run", file=self.source)
-        return particles.select(row.astype(np.int64))
+        ours = self.particles
+        found = read_as(self.source, self.reading, ours["row"].astype(np.int64))
+        other = np.flatnonzero(found.uid != ours["uid"])
+        if len(other):
+            raise InputError(
+                f"holds other particles than when the run was made, {len(other):,} of {len(found):,}",
+                file=self.source,
+                row=int(ours["row"][other[0]]),
+                remedy="restore the file",
+            )
+        return found
 
     @property
     def pixel_size_angstrom(self) -> float:
@@ -128,6 +153,15 @@ class Run:
         uid (N,) uint64, row (N,), halfset (N,), rotation (N, 3, 3), shift_angstrom (N, 2).
         """
         return self._columns("uid", "row", "halfset", "rotation", "shift_angstrom")
+
+    @cached_property
+    def picks(self) -> Picks | None:
+        """Micrographs and coordinates of the particles; None where the input had none."""
+        with self._open("particles.h5") as file:
+            if "coordinate_pixel" not in file:
+                return None
+            names = file["micrograph"].asstr()[()]
+            return Picks(tuple(names), file["micrograph_index"][()], file["coordinate_pixel"][()])
 
     @cached_property
     def pose_refinement(self) -> PoseRefinement | None:
@@ -201,6 +235,16 @@ class Run:
             return h5py.File(path, "r")
         except OSError as error:
             raise InputError("is missing or damaged", file=path, remedy="repeat the run") from error
+
+
+def check_component(run: Run, component: int) -> None:
+    """Raise InputError unless the run has `component`, counted from 1."""
+    if not 1 <= component <= run.rank:
+        raise InputError(
+            f"there is no component {component}",
+            file=run.folder,
+            remedy=f"choose from 1 to {run.rank}, the run's rank",
+        )
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

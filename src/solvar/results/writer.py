@@ -12,7 +12,7 @@ import numpy as np
 from solvar.errors import InputError
 from solvar.estimation.model import Fit, HalfsetValidation, PoseRefinement, Posterior
 from solvar.files import replacing, write_json
-from solvar.particles import write_poses_pickle, write_star
+from solvar.particles import Picks, write_poses_pickle, write_star
 from solvar.results.checkpoint import is_interrupted
 from solvar.results.poses import PoseChange
 from solvar.results.provenance import Provenance
@@ -163,7 +163,18 @@ def _write_particles(path: Path, fit: Fit) -> None:
         file["rotation"] = particles.poses.rotation
         file["shift_angstrom"] = particles.poses.shift_angstrom
         file["halfset"] = particles.halfset
+        _write_picks(file, particles.picks)
         _write_refinement(file, fit.pose_refinement)
+
+
+def _write_picks(file: h5py.File, picks: Picks | None) -> None:
+    import h5py
+
+    if picks is None:
+        return
+    file.create_dataset("micrograph", data=picks.micrograph, dtype=h5py.string_dtype())
+    file["micrograph_index"] = picks.micrograph_index
+    file["coordinate_pixel"] = picks.coordinate_pixel
 
 
 def _write_refinement(file: h5py.File, refinement: PoseRefinement | None) -> None:
@@ -213,6 +224,7 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
             "count": len(particles),
             "source": particles.source.absolute(),
             "source_format": particles.source_format,
+            "reading": asdict(particles.reading),
             "stacks": len(particles.stacks),
             "optics_groups": len(particles.optics.name),
             "halfset_sizes": [int(np.sum(particles.halfset == half)) for half in (1, 2)],

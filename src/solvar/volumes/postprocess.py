@@ -1,24 +1,17 @@
-"""After a reconstruction: resolution, local resolution, sharpening."""
+"""After a reconstruction: local resolution, sharpening."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.validation import resolutions
 from solvar.imaging.fourier import volume_shells
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_THRESHOLD = 0.143
 # Gaussian window of the local correlation, in units of the wavelength that is looked at
 _WINDOW = 0.5
-
-
-def resolution(fsc: Float64, extent_angstrom: float, threshold: float = _THRESHOLD) -> float:
-    """Å where an FSC (S,) first falls below `threshold`; the last shell's if it never does, inf at once."""
-    return float(resolutions(fsc[None], threshold, extent_angstrom)[0])
 
 
 def sharpened(volume: Float32, bfactor: float, pixel_size_angstrom: float) -> Float32:

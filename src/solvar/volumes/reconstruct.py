@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from solvar.estimation.prior import resolution
 from solvar.files import write_json
 from solvar.particles import ParticleSet
 from solvar.progress import Progress, SilentProgress
@@ -19,7 +20,7 @@ from solvar.results.run import Run
 from solvar.threads import ThreadTeam
 from solvar.volume_file import write_volume
 from solvar.volumes.methods import make_method
-from solvar.volumes.postprocess import local_resolution, resolution, sharpened
+from solvar.volumes.postprocess import local_resolution, sharpened
 from solvar.volumes.settings import VolumeSettings
 from solvar.volumes.targets import Targets
 from solvar.volumes.volume import Reconstruction

@@ -15,9 +15,9 @@ from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import read_images
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.masks import read_mask, resample_mask
-from solvar.particles import ImageStack, ParticleSet, Poses, read_particles
-from solvar.particles.identity import find_uids
+from solvar.particles import ImageStack, ParticleSet, Poses
 from solvar.progress import Progress
+from solvar.results.matching import find_particles
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
 
@@ -103,28 +103,20 @@ def open_source(
 def _particles_of(run: Run) -> ParticleSet:
     """The particles that the run was made from."""
     try:
-        return read_particles(run.source)
+        return run.read_input()
     except InputError as error:
         raise InputError(
             f"the run's particles cannot be read again ({error})",
             file=run.folder,
-            remedy="pass --particles FILE with the options that the run had",
+            remedy="bring its files back, name those that have moved with the options that read them, "
+            "or pass --particles FILE",
         ) from error
 
 
 def _with_poses_of(run: Run, particles: ParticleSet) -> ParticleSet:
     """The run's particles, in its order, with its poses and half-sets."""
     ours = run.particles
-    place, found = find_uids(ours["uid"], particles.uid)
-    missing = ~found
-    if missing.any():
-        row = int(ours["row"][np.argmax(missing)])
-        raise InputError(
-            f"does not hold {int(missing.sum())} of the run's {len(missing)} particles, the first of them "
-            f"row {row + 1} of the run's input",
-            file=particles.source,
-            remedy="give the file whose images have the same stack names and frames",
-        )
+    place = find_particles(run, np.arange(run.particle_count), particles)
     poses = Poses(ours["rotation"], ours["shift_angstrom"])
     return replace(
         particles.select(place),

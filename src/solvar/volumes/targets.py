@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.analysis.clusters import find_clusters
+from solvar.analysis.space import latent_space
 from solvar.errors import InputError
-from solvar.results.run import Run
+from solvar.results.run import Run, check_component
 
 Float64 = NDArray[np.float64]
 
 _END_PERCENTILES = (5.0, 95.0)
-_KMEANS_SEED = 0
-_MOST_KMEANS = 200_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +47,7 @@ def along_component(run: Run, component: int, count: int) -> Targets:
         From 1.
     count : int
     """
-    if not 1 <= component <= run.rank:
-        raise InputError(
-            f"there is no component {component}",
-            file=run.folder,
-            remedy=f"choose one from 1 to {run.rank}",
-        )
+    check_component(run, component)
     z = run.posterior.z
     along = z[:, component - 1]
     low, high = (float(end) for end in np.percentile(along, _END_PERCENTILES))
@@ -67,20 +62,16 @@ def along_component(run: Run, component: int, count: int) -> Targets:
 
 
 def cluster_centres(run: Run, count: int) -> Targets:
-    """Centres of `count` clusters by k-means in latents scaled to unit variance."""
-    from sklearn.cluster import KMeans
-
-    z = run.posterior.z
-    if not 1 <= count <= len(z):
+    """Centres of `count` clusters of the whitened latents of all components, by the first latent."""
+    if not 1 <= count <= run.particle_count:
         raise InputError(
-            f"{len(z)} particles do not make {count} clusters", remedy="ask for fewer clusters"
+            f"{run.particle_count} particles do not make {count} clusters",
+            remedy="ask for fewer clusters",
         )
-    scale = np.sqrt(run.model.eigenvalues)
-    chosen = np.random.default_rng(_KMEANS_SEED).permutation(len(z))[:_MOST_KMEANS]
-    found = KMeans(count, n_init=4, random_state=_KMEANS_SEED).fit(z[chosen] / scale)
-    centres = found.cluster_centers_ * scale
+    space = latent_space(run, range(1, run.rank + 1))
+    centres = space.to_latents(find_clusters(space.whitened, count).centre)
     order = np.argsort(centres[:, 0])
-    return Targets(centres[order], tuple(f"cluster_{k + 1:03d}" for k in range(count)))
+    return Targets(centres[order], tuple(f"cluster_{k + 1:03d}" for k in range(len(centres))))
 
 
 def from_file(run: Run, path: Path) -> Targets:

@@ -1,0 +1,92 @@
+"""`Reading`: how a particle file was read, so that it can be read the same way again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from solvar.errors import InputError
+from solvar.particles.stack_paths import StackFinder
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the caller adds to a metadata file; the rows to keep are not part of it.
+
+    Relative paths become absolute, so that the record holds in any folder.
+
+    Attributes
+    ----------
+    datadir : Path or None
+        Folder in which image files are looked for first.
+    strip_prefix : str or None
+        Leading path to remove from the names of image files.
+    poses, ctf : Path or None
+        cryoDRGN pickles that take the place of the poses and CTFs of the file.
+    passthrough : tuple of Path
+        cryoSPARC passthrough files.
+    working_folder : Path
+        Folder that the program was started in: the last in which image files are looked for.
+    """
+
+    datadir: Path | None = None
+    strip_prefix: str | None = None
+    poses: Path | None = None
+    ctf: Path | None = None
+    passthrough: tuple[Path, ...] = ()
+    working_folder: Path = field(default_factory=Path.cwd)
+
+    def __post_init__(self) -> None:
+        for name in ("datadir", "poses", "ctf", "working_folder"):
+            path = getattr(self, name)
+            if path is not None:
+                object.__setattr__(self, name, Path(path).absolute())
+        joined = tuple(Path(path).absolute() for path in self.passthrough)
+        object.__setattr__(self, "passthrough", joined)
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Reading:
+        """From options by name, as `run.json` keeps them; what is not there has its default."""
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in record.items() if name in known})
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that are read beside the metadata file and the images."""
+        pickles = (self.poses, self.ctf)
+        return (*(path for path in pickles if path is not None), *self.passthrough)
+
+    def updated(self, given: Mapping[str, Any]) -> Reading:
+        """The same with each option of `given` that is set in place of its own."""
+        return replace(
+            self, **{name: value for name, value in given.items() if value not in (None, [], ())}
+        )
+
+    def finder(self, metadata: Path) -> StackFinder:
+        """Finds the image files that `metadata` names."""
+        return StackFinder(metadata, self.datadir, self.strip_prefix, self.working_folder)
+
+    def check(self) -> None:
+        """Raise InputError unless every file and folder is there."""
+        if self.datadir is not None and not self.datadir.is_dir():
+            raise InputError("is not a folder", file=self.datadir, remedy="check --datadir")
+        for path in self.files:
+            existing(path)
+
+
+def existing(path: str | Path) -> Path:
+    """`path`, absolute.
+
+    Raises
+    ------
+    InputError
+        If it is no file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError("is a folder", file=path, remedy="pass the particle file inside it")
+    if not path.is_file():
+        raise InputError("no such file", file=path, remedy="check the spelling")
+    return path.absolute()
