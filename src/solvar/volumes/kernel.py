@@ -7,7 +7,7 @@ state is taken from its image, so what is averaged is the residual of the model,
 
 Λ follows from the FSC of the two halves' residuals: where they do not agree the volume is the model's. Of
 four balls each shell takes the one that comes closest to the other half's smallest ball, or none. Half-maps
-are plain averages of the images in a ball: both halves were told nothing but mask, poses and latents.
+are plain averages of the images in the ball that most shells chose (`half_maps.py`): the model is not in them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from solvar.estimation.information import sampling_information, shell_mean
 from solvar.estimation.mean import fourier_filter
 from solvar.estimation.prior import mean_fsc, mean_precision
 from solvar.imaging.fourier import volume_shells
+from solvar.volumes.half_maps import HalfMaps
 from solvar.volumes.neighbours import distances, nested_balls
 from solvar.volumes.source import Source
 from solvar.volumes.volume import Reconstruction
@@ -54,6 +55,7 @@ class KernelRegression:
         self._level = source.level(everybody)
         self._shells = self._level.k_c + 1
         self._residual = self._residual_images()
+        self._half_maps = HalfMaps(source, contrast)
 
     def volume(self, target: Float64) -> Reconstruction:
         """The volume at a point z* (r,)."""
@@ -68,13 +70,15 @@ class KernelRegression:
         for b, candidate in enumerate(candidates):
             response = (choice == b).astype(np.float32)[self._shell_index()]
             correction += fourier_filter(candidate.combined, response)
-        maps = [self._plain(half, self._widest(choice)) for half in halves]
-        used = sum(len(shell) for half in balls for shell in half[: self._widest(choice) + 1])
+        widest = self._widest(choice) + 1
+        members = [np.sort(np.concatenate(shells[:widest])) for shells in balls]
+        plain, blind, fsc = self._half_maps.make(members)
         return Reconstruction(
             volume=model + correction * self.source.mask,
-            half_maps=np.stack(maps),
-            fsc=mean_fsc(maps[0], maps[1], self._shells),
-            particles=used,
+            half_maps=plain,
+            blind_half_maps=blind,
+            fsc=fsc,
+            particles=sum(map(len, members)),
         )
 
     def _residual_images(self) -> Complex64:
@@ -97,26 +101,19 @@ class KernelRegression:
     def _accumulate(self, shells: list[Int64]) -> _Sums:
         """Sums over the balls of one half."""
         level, images = self._level, self.source.images
-        plain, residual, information = [], [], []
+        residual, information = [], []
         for index in shells:
-            accumulator = level.projector.zeros(2)
+            accumulator = level.projector.zeros(1)
             for first in range(0, len(index), _CHUNK):
                 some = index[first : first + _CHUNK]
-                data, ctf, rotation = images.batch(some, len(level.disc))
-                pair = np.stack([data, self._residual[some]], axis=1)
-                pair *= self._contrast[some, None, None].astype(np.float32)
-                level.projector.scatter(pair, rotation, ctf, accumulator)
-            pair_sum = level.projector.collect(accumulator)
+                _, ctf, rotation = images.batch(some, len(level.disc))
+                weighted = self._residual[some] * self._contrast[some, None].astype(np.float32)
+                level.projector.scatter(weighted[:, None], rotation, ctf, accumulator)
             square = np.float32(np.mean(self._contrast[index] ** 2))
             found = sampling_information(images, index, level.box, level.k_c, level.team)
-            plain.append(pair_sum[0])
-            residual.append(pair_sum[1])
+            residual.append(level.projector.collect(accumulator)[0])
             information.append(found * square)
-        return _Sums(*(list(np.cumsum(each, axis=0)) for each in (plain, residual, information)))
-
-    def _plain(self, half: _Sums, ball: int) -> Float32:
-        """A half's average image of a ball, back-projected and divided by its information."""
-        return self.divided(half.plain[ball], half.information[ball], None)
+        return _Sums(*(list(np.cumsum(each, axis=0)) for each in (residual, information)))
 
     def divided(
         self, back_projection: Float32, information: Float32, prior: Float64 | None
@@ -169,9 +166,8 @@ class KernelRegression:
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Back-projections of images and residuals, and the information, per nested ball of a half."""
+    """Back-projections of residuals, and the information, per nested ball of a half."""
 
-    plain: list[Float32]
     residual: list[Float32]
     information: list[Float32]
 

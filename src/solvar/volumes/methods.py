@@ -44,5 +44,6 @@ def make_method(
     known = run.posterior
     pixel_size = source.images.pixel_size_angstrom
     if settings.method == "subset":
-        return Subset(source, known.z, known.precision, settings.subset_fraction), pixel_size
+        fraction = settings.subset_fraction
+        return Subset(source, known.z, known.precision, known.contrast, fraction), pixel_size
     return KernelRegression(source, known.z, known.precision, known.contrast), pixel_size

@@ -89,11 +89,11 @@ def _write(
     record: dict[str, Any] = {"particles": made.particles, "resolution_angstrom": None, "fsc": None}
     if made.half_maps is not None and made.fsc is not None:
         maps[f"{name}_half1"], maps[f"{name}_half2"] = made.half_maps
-        found = resolution(made.fsc, extent)
+        found = resolution(made.fsc.corrected, extent)
         record["resolution_angstrom"] = found if np.isfinite(found) else None
-        record["fsc"] = [round(float(value), 6) for value in made.fsc]
+        record["fsc"] = made.fsc.record()
         if settings.local_resolution:
-            maps[f"{name}_local_resolution"] = local_resolution(made.half_maps, pixel_size)
+            maps[f"{name}_local_resolution"] = local_resolution(made.blind_half_maps, pixel_size)
     for file, volume in maps.items():
         write_volume(folder / f"{file}.mrc", volume, pixel_size)
     return {**record, "files": [f"{file}.mrc" for file in maps]}
