@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from solvar.errors import InputError
+from solvar.volumes.fsc import resolution
 from solvar.volumes.neighbours import distances, nested_balls
-from solvar.volumes.postprocess import local_resolution, resolution, sharpened
+from solvar.volumes.postprocess import local_resolution, sharpened
 from solvar.volumes.targets import along_component, cluster_centres, from_file, from_text
 
 RNG = np.random.default_rng(0)

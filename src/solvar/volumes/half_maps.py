@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from solvar.estimation.information import sampling_information
 from solvar.estimation.kernels import gram
 from solvar.estimation.mean import fourier_filter
+from solvar.estimation.prior import mean_fsc
 from solvar.imaging.fourier import crop_volume
-from solvar.volumes.fsc import FscCurves, half_map_fsc
+from solvar.volumes.fsc import half_map_fsc
 from solvar.volumes.source import Source
+from solvar.volumes.volume import Halves
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -52,21 +54,13 @@ class HalfMaps:
         volumes = np.concatenate([source.mean[None], source.columns])
         self._prepared = self._level.projector.prepare(crop_volume(volumes, self._level.box))
 
-    def make(self, halves: Sequence[Int64]) -> tuple[Float32, Float32, FscCurves]:
-        """Half-maps of two sets of particles.
-
-        Returns
-        -------
-        plain : (2, L, L, L) float32
-            Averages of the images, unfiltered and not masked.
-        blind : (2, L, L, L) float32
-            The same without what the model's views explain.
-        FscCurves
-            Of the blind ones.
-        """
+    def make(self, halves: Sequence[Int64]) -> Halves:
+        """Half-maps of two sets of particles and what they agree about."""
         pairs = np.stack([self._half(index) for index in halves])
         plain, blind = pairs[:, 0], pairs[:, 1]
-        return plain, blind, half_map_fsc(blind, self._source.mask, self._level.k_c + 1)
+        mask, shells = self._source.mask, self._level.k_c + 1
+        plain_fsc = mean_fsc(plain[0] * mask, plain[1] * mask, shells)
+        return Halves(plain, blind, plain_fsc, half_map_fsc(blind, mask, shells))
 
     def _half(self, index: Int64) -> Float32:
         """Plain and blind average of some particles, (2, L, L, L)."""

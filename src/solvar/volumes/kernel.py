@@ -7,7 +7,7 @@ state is taken from its image, so what is averaged is the residual of the model,
 
 Λ follows from the FSC of the two halves' residuals: where they do not agree the volume is the model's. Of
 four balls each shell takes the one that comes closest to the other half's smallest ball, or none. Half-maps
-are plain averages of the images in the ball that most shells chose (`half_maps.py`): the model is not in them.
+are plain averages of the images in the ball that most shells chose, without the model (`half_maps.py`).
 """
 
 from __future__ import annotations
@@ -72,12 +72,9 @@ class KernelRegression:
             correction += fourier_filter(candidate.combined, response)
         widest = self._widest(choice) + 1
         members = [np.sort(np.concatenate(shells[:widest])) for shells in balls]
-        plain, blind, fsc = self._half_maps.make(members)
         return Reconstruction(
             volume=model + correction * self.source.mask,
-            half_maps=plain,
-            blind_half_maps=blind,
-            fsc=fsc,
+            halves=self._half_maps.make(members),
             particles=sum(map(len, members)),
         )
 
