@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from solvar.estimation.information import sampling_information, shell_mean
 from solvar.estimation.mean import fourier_filter
 from solvar.estimation.prior import mean_fsc, mean_precision
-from solvar.imaging.fourier import volume_shells
+from solvar.imaging.fourier import crop_volume, volume_shells
 from solvar.volumes.half_maps import HalfMaps
 from solvar.volumes.neighbours import distances, nested_balls
 from solvar.volumes.source import Source
@@ -66,14 +66,14 @@ class KernelRegression:
         model: Float32 = (self.source.mean + moved) * self.source.mask
         candidates = [_Candidate.of(self, halves, b) for b in range(len(_FRACTIONS))]
         choice = self._choose(candidates)
-        correction = np.zeros_like(model)
+        correction = np.zeros_like(self._level.mask)
         for b, candidate in enumerate(candidates):
             response = (choice == b).astype(np.float32)[self._shell_index()]
             correction += fourier_filter(candidate.combined, response)
         widest = self._widest(choice) + 1
         members = [np.sort(np.concatenate(shells[:widest])) for shells in balls]
         return Reconstruction(
-            volume=model + correction * self.source.mask,
+            volume=model + crop_volume(correction, len(model)) * self.source.mask,
             halves=self._half_maps.make(members),
             particles=sum(map(len, members)),
         )
@@ -82,7 +82,7 @@ class KernelRegression:
         """y - a C P(μ + V z) of all images."""
         level, images = self._level, self.source.images
         volumes = np.concatenate([self.source.mean[None], self.source.columns])
-        prepared = level.projector.prepare(volumes)
+        prepared = level.projector.prepare(crop_volume(volumes, level.box))
         out = np.empty_like(images.data)
         for first in range(0, len(images), _CHUNK):
             index = np.arange(first, min(first + _CHUNK, len(images)))
@@ -121,9 +121,8 @@ class KernelRegression:
             np.full(self._shells, _WEAK * float(information.mean())) if prior is None else prior
         )
         response = 1 / (voxels * (information + self._level.expand(precision)))
-        return self.source.mask * fourier_filter(
-            self.source.mask * back_projection, response.astype(np.float32)
-        )
+        mask = self._level.mask
+        return mask * fourier_filter(mask * back_projection, response.astype(np.float32))
 
     def shell_information(self, information: Float32) -> Float64:
         """Shell means of D."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.mean import MeanProblem
 from solvar.estimation.start import half_means
+from solvar.imaging.fourier import crop_volume
 from solvar.volumes.half_maps import HalfMaps
 from solvar.volumes.neighbours import distances, nested_balls
 from solvar.volumes.source import Source
@@ -55,7 +56,9 @@ class Subset:
         levels = [self.source.level(index) for index in chosen]
         _, precision = half_means(levels)
         everybody = self.source.level(np.sort(np.concatenate(chosen)))
-        volume = MeanProblem(everybody).solve(precision, _CG_STEPS)
+        volume = crop_volume(
+            MeanProblem(everybody).solve(precision, _CG_STEPS), everybody.images.box
+        )
         return Reconstruction(volume, self._half_maps.make(chosen), len(everybody.index))
 
     def _near(self, distance: Float64, half: Int64) -> Int64:
