@@ -92,7 +92,8 @@ def _series(folder: Path) -> list[Path]:
     def by_number(path: Path) -> list[tuple[int, str]]:
         return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", path.name)]
 
-    maps = _listed(folder / "volumes.json") or sorted(folder.glob("*.mrc"), key=by_number)
+    everything = sorted(folder.glob("*.mrc"), key=by_number)
+    maps = _listed(folder / "volumes.json") or everything
     if len(maps) < 2:
         raise InputError(
             f"holds {len(maps)} maps (*.mrc), a series has at least 2",

@@ -116,7 +116,7 @@ def local_resolution(
         Å; the box's extent where nothing is resolved.
     """
     import scipy.fft
-    from scipy.ndimage import gaussian_filter
+    from scipy.ndimage import fourier_gaussian
 
     box = half_maps.shape[-1]
     extent = box * pixel_size_angstrom
@@ -128,7 +128,10 @@ def local_resolution(
         band = np.exp(-0.5 * (shell - s) ** 2).astype(np.float32)
         a, b = scipy.fft.irfftn(spectra * band, s=(box,) * 3, axes=(1, 2, 3))
         width = _WINDOW * box / s + 1
-        cross, left, right = (gaussian_filter(x, width) for x in (a * b, a * a, b * b))
+        # in Fourier space: in real space the widest windows took most of the time
+        products = scipy.fft.rfftn(np.stack([a * b, a * a, b * b]), axes=(1, 2, 3))
+        smooth = fourier_gaussian(products, (0, width, width, width), n=box)
+        cross, left, right = scipy.fft.irfftn(smooth, s=(box,) * 3, axes=(1, 2, 3))
         correlation = cross / np.sqrt(np.maximum(left * right, 1e-30))
         open_still &= correlation > threshold
         resolved[open_still] = extent / s
