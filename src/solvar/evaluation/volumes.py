@@ -9,6 +9,8 @@ per image
     The volume μ + V z of each particle against the volume of its own state; the mean over particles.
     It judges model and latents together and is usually lower.
 
+Where states are continuous, the ten particles nearest to a stored conformation stand for it in both.
+
 Nothing is aligned: a rotation or shift common to all particles that a refinement of poses leaves costs FSC.
 """
 

@@ -92,8 +92,7 @@ def _series(folder: Path) -> list[Path]:
     def by_number(path: Path) -> list[tuple[int, str]]:
         return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", path.name)]
 
-    everything = sorted(folder.glob("*.mrc"), key=by_number)
-    maps = _listed(folder / "volumes.json") or everything
+    maps = _listed(folder / "volumes.json") or sorted(folder.glob("*.mrc"), key=by_number)
     if len(maps) < 2:
         raise InputError(
             f"holds {len(maps)} maps (*.mrc), a series has at least 2",
