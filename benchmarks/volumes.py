@@ -74,8 +74,8 @@ def main() -> None:
             found = {name: made.volume(z) for name, z in targets.items()}
             area = [fsc_auc(masked_fsc(found[name].volume, true[name], mask)) for name in targets]
             told = f"{method:10} AUC-FSC {np.mean(area):.4f}, worst {min(area):.4f}"
-            if found[next(iter(found))].half_maps is not None:
-                halves = [fsc_auc(masked_fsc(*found[name].half_maps, mask)) for name in targets]
+            if found[next(iter(found))].halves is not None:
+                halves = [fsc_auc(masked_fsc(*found[name].halves.plain, mask)) for name in targets]
                 told += f"; of the half-maps with each other {np.mean(halves):.4f}"
             print(told, flush=True)
         fraction = VolumeSettings().subset_fraction

@@ -55,7 +55,12 @@ def read_volume(path: str | Path) -> tuple[Float32, float]:
     return data.astype(np.float32), pixel_size
 
 
-def write_volume(path: str | Path, volume: ArrayLike, pixel_size_angstrom: float) -> None:
+def write_volume(
+    path: str | Path,
+    volume: ArrayLike,
+    pixel_size_angstrom: float,
+    origin_angstrom: float = 0.0,
+) -> None:
     """Write a cubic volume; the file appears complete or not at all.
 
     Parameters
@@ -64,6 +69,8 @@ def write_volume(path: str | Path, volume: ArrayLike, pixel_size_angstrom: float
     volume : (L, L, L) array-like
         [z, y, x].
     pixel_size_angstrom : float
+    origin_angstrom : float
+        Where voxel 0 lies on each axis; viewers place maps by it.
 
     Raises
     ------
@@ -83,4 +90,4 @@ def write_volume(path: str | Path, volume: ArrayLike, pixel_size_angstrom: float
         file.set_data(data)
         file.set_volume()
         file.voxel_size = pixel_size_angstrom
-        file.header.origin = (0.0, 0.0, 0.0)
+        file.header.origin = (origin_angstrom,) * 3

@@ -20,6 +20,34 @@ def test_rand_index_of_a_case_worked_by_hand():
     assert 0 < found["ami"] < 1
 
 
+def test_both_indices_agree_with_their_definitions_on_random_tables():
+    # the program takes them from scikit-learn; these are sums over pairs and over permutations
+    rng = np.random.default_rng(3)
+    state = rng.integers(0, 3, 60)
+    labels = np.where(rng.random(60) < 0.6, state, rng.integers(0, 4, 60))
+    found = cluster_agreement(labels, state)
+    assert found["ari"] == pytest.approx(pair_index(labels, state))
+
+    def information(a, b):
+        joint = np.histogram2d(a, b, bins=(np.arange(5), np.arange(5)))[0] / len(a)
+        outer = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+        seen = joint > 0
+        return np.sum(joint[seen] * np.log(joint[seen] / outer[seen]))
+
+    chance = np.mean([information(rng.permutation(labels), state) for _ in range(2000)])
+    most = (information(labels, labels) + information(state, state)) / 2
+    expected = (information(labels, state) - chance) / (most - chance)
+    assert found["ami"] == pytest.approx(expected, abs=0.01)
+
+
+def pair_index(labels, state):
+    """Adjusted Rand index by counting pairs."""
+    first, second = np.triu_indices(len(state), 1)
+    together, alike = labels[first] == labels[second], state[first] == state[second]
+    expected = together.sum() * alike.sum() / len(first)
+    return ((together & alike).sum() - expected) / ((together.sum() + alike.sum()) / 2 - expected)
+
+
 def test_random_labels_get_about_nothing():
     rng = np.random.default_rng(0)
     found = cluster_agreement(rng.integers(0, 4, 4000), rng.integers(0, 4, 4000))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.neighbors import NearestNeighbors
 
 from solvar.evaluation import information_imbalance, neighbourhood_similarity
 
@@ -37,6 +38,18 @@ def test_similarity_agrees_with_a_double_loop():
             ]
             overlap += len(nearest[0] & nearest[1])
         assert found == pytest.approx(overlap / (60 * k))
+
+
+def test_similarity_agrees_with_nearest_neighbours_of_scikit_learn():
+    z = gaussian(300, 3, 8)
+    other = z[:, :2] + 0.5 * gaussian(300, 2, 9)
+    shared = neighbourhood_similarity(z, other, fractions=(0.05, 0.2))
+    for k, found in zip(shared.neighbours, shared.similarity, strict=True):
+        near, far = (
+            NearestNeighbors(n_neighbors=int(k)).fit(space).kneighbors_graph()
+            for space in (z, other)
+        )
+        assert found == pytest.approx(near.multiply(far).sum() / (300 * k))
 
 
 def test_imbalance_agrees_with_its_definition():

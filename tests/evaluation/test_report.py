@@ -1,6 +1,7 @@
 """Truth folders and the whole comparison of a run with them."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from solvar.errors import InputError
 from solvar.estimation.model import Fit, LowRankModel, Posterior
 from solvar.estimation.settings import FitSettings
 from solvar.evaluation import Estimate, Truth, captured_variance, evaluate
+from solvar.evaluation.volumes import particles_of, state_volumes
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.particles import Poses, read_particles
@@ -72,12 +74,55 @@ def test_an_ideal_estimate_gets_ideal_marks(gaussian):
     assert metrics["covariance"]["fsc_auc"] == pytest.approx(0.5, abs=1e-3)
     assert min(metrics["latents"]["knn_spearman"]) > 0.8
     assert metrics["embedding"]["imbalance_latents_to_states"] < 0.3
-    # the volumes of this set are not those of states
-    assert "volumes" not in metrics and "clustering" not in metrics
+    assert "clustering" not in metrics
     assert metrics["latents"]["calibration_chi2"] == pytest.approx(1, abs=0.1)
     assert metrics["contrast"]["rmse"] < 1e-6
     assert metrics["poses"]["out_of_plane_degree"]["rms"] < 1e-5
     assert metrics["poses"]["shift_px"]["rms"] < 1e-5
+
+
+def test_volumes_of_conformations_are_told_for_latents_without_states(gaussian):
+    particles, folder, estimate = gaussian
+    truth = Truth.load(folder)
+    np.testing.assert_allclose(
+        truth.volume_coordinate, particles.scale * particles.ensemble.examples, rtol=1e-6
+    )
+    volumes = evaluate(estimate, folder)["volumes"]
+    assert volumes["states"] == list(range(7)) and volumes["per_image_count"] == 70
+    assert volumes["per_conformation_auc"] > 0.48
+    assert volumes["per_conformation_auc"] > volumes["mean_volume_auc"]
+    assert volumes["per_image_auc"] < volumes["per_conformation_auc"]
+    # latents that are upside down put every conformation on the wrong side of the mean
+    posterior = replace(estimate.posterior, z=-estimate.posterior.z)
+    wrong = evaluate(replace(estimate, posterior=posterior), folder)["volumes"]
+    assert wrong["per_conformation_auc"] < volumes["mean_volume_auc"]
+
+
+def test_a_continuous_motion_is_judged_at_its_stored_conformations(tmp_path):
+    settings = SimulationSettings(
+        particles=400, box_size=24, pixel_size=8.0, heterogeneity="hinge-loop", seed=1
+    )
+    particles = simulate(settings)
+    particles.write(tmp_path)
+    truth = Truth.load(tmp_path)
+    names = list(state_volumes(truth).values())
+    assert [path.stem for path in names] == list(particles.ensemble.example_name)
+    for number, place in enumerate(particles.ensemble.examples):
+        rows = particles_of(truth, number)
+        assert len(rows) == 10
+        assert np.abs(truth.state_coordinate[rows] - place).max() < 0.35
+    # rows of a selection of particles are those of the selection
+    half = truth.select(np.arange(0, 400, 2))
+    assert len(state_volumes(half)) == len(names) and particles_of(half, 0).max() < 200
+
+
+def test_coordinates_that_are_not_those_of_the_volumes_are_refused(gaussian, tmp_path):
+    _, folder, _ = gaussian
+    shutil.copytree(folder / "vols", tmp_path / "vols")
+    (tmp_path / "vols" / "006.mrc").unlink()
+    shutil.copy(folder / "gt.npz", tmp_path)
+    with pytest.raises(InputError, match="vol_coord has 7 rows and vols/ holds 6"):
+        Truth.load(tmp_path)
 
 
 def test_a_run_folder_and_the_fit_it_was_written_from_get_the_same_marks(gaussian, tmp_path):

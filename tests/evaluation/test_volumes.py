@@ -4,9 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from solvar.errors import InputError
 from solvar.estimation.model import LowRankModel
+from solvar.estimation.validation import resolutions
 from solvar.evaluation import (
     StateProducts,
     Truth,
@@ -50,6 +52,23 @@ def test_masked_fsc_agrees_with_a_sum_over_the_full_grid():
     expected = slow_fsc(first, second, mask)
     np.testing.assert_allclose(masked_fsc(first, second, mask), expected, atol=1e-5)
     np.testing.assert_allclose(masked_fsc(first, 3 * second, mask), expected, atol=1e-5)
+
+
+def test_masked_fsc_agrees_with_teamtomo():
+    # its shells are triangles two voxels wide and ours are steps, so curves must be smooth to compare
+    oracle = pytest.importorskip("torch_fourier_shell_correlation")
+    box = 48
+    frequency = np.sqrt(sum(f**2 for f in np.meshgrid(*[np.fft.fftfreq(box)] * 3, indexing="ij")))
+    falling = np.fft.fftn(noise(box, box, box)) * np.exp(-((frequency / 0.2) ** 2))
+    first = np.fft.ifftn(falling).real.astype(np.float32)
+    second = (first + 0.1 * noise(box, box, box, seed=1)).astype(np.float32)
+    mask = soft_sphere(box, 40)
+    theirs = oracle.fsc(torch.from_numpy(first * mask), torch.from_numpy(second * mask)).numpy()
+    ours = masked_fsc(first, second, mask)
+    assert ours[3] > 0.95 and ours[-1] < 0.3  # the whole range is compared
+    np.testing.assert_allclose(ours[2:-1], theirs[2:-1], atol=0.03)
+    crossing = resolutions(np.stack([ours, theirs]), 0.5, box)
+    assert crossing[0] == pytest.approx(crossing[1], rel=0.02)
 
 
 def test_a_soft_mask_removes_what_is_outside():

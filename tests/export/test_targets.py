@@ -136,6 +136,21 @@ def test_script_shows_the_volumes_of_a_folder_in_numerical_order(run, tmp_path):
     assert 0 < level < (run.model.mean * 9).max()
 
 
+def test_half_maps_beside_the_volumes_are_not_part_of_the_series(run, tmp_path):
+    volumes = tmp_path / "volumes"
+    volumes.mkdir()
+    for name in ("a", "a_half1", "a_half2", "b", "b_postprocessed"):
+        write_volume(volumes / f"{name}.mrc", run.model.mean, 2.0)
+    table = volumes / "volumes.json"
+    table.write_text('{"volumes": [{"name": "b"}, {"name": "a"}]}')
+    (path,) = export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=volumes))
+    opened = re.findall(r'open "(.*?)" id (\d)', path.read_text())
+    assert [(path.parent / name).name for name, _ in opened] == ["b.mrc", "a.mrc"]
+    table.write_text("{}")
+    with pytest.raises(InputError, match="table of volumes"):
+        export(run, "chimerax", tmp_path / "out2", ExportOptions(volumes=volumes))
+
+
 def test_folder_without_a_series_is_refused(run, tmp_path):
     (tmp_path / "volumes").mkdir()
     with pytest.raises(InputError, match="holds 0 maps"):

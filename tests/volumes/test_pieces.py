@@ -10,9 +10,17 @@ import pytest
 
 from solvar.errors import InputError
 from solvar.estimation.prior import resolution
+from solvar.imaging.fourier import volume_shells
 from solvar.volumes.neighbours import distances, nested_balls
-from solvar.volumes.postprocess import local_resolution, sharpened
+from solvar.volumes.postprocess import (
+    guinier_bfactor,
+    local_resolution,
+    locally_filtered,
+    sharpened,
+    weighted,
+)
 from solvar.volumes.targets import along_component, cluster_centres, from_file, from_text
+from solvar.volumes.writing import Placement
 
 RNG = np.random.default_rng(0)
 
@@ -100,6 +108,73 @@ def test_sharpening_multiplies_a_shell_by_the_b_factor() -> None:
     wave = np.cos(2 * np.pi * 4 * axis / 32)[None, None] * np.ones((32, 32, 1))
     sharp = sharpened(wave.astype(np.float32), -200.0, 2.0)
     np.testing.assert_allclose(sharp, wave * np.exp(50 * (4 / 64) ** 2), rtol=1e-4, atol=1e-4)
+
+
+def decaying(bfactor: float, box: int = 64, pixel_size: float = 1.0) -> np.ndarray:
+    """White noise whose amplitudes fall as exp(-B k²/4)."""
+    noise = np.random.default_rng(1).standard_normal((box,) * 3).astype(np.float32)
+    return sharpened(noise, bfactor, pixel_size)
+
+
+def test_a_guinier_fit_finds_the_b_factor_that_undoes_the_decay() -> None:
+    found = guinier_bfactor(decaying(80.0), 1.0, 3.0)
+    assert found.note is None
+    assert found.value == pytest.approx(-80, rel=0.05)
+
+
+def test_no_b_factor_is_made_up_where_a_guinier_fit_cannot_hold() -> None:
+    for limit in (9.0, 16.0, np.inf):
+        found = guinier_bfactor(decaying(80.0), 1.0, limit)
+        assert found.value == 0
+        assert found.note is not None and "needs 5 shells" in found.note
+    rising = guinier_bfactor(decaying(-80.0), 1.0, 3.0)
+    assert rising.value == 0 and rising.note is not None and "do not fall" in rising.note
+
+
+def test_weights_are_the_correlation_with_the_truth_and_end_where_the_fsc_does() -> None:
+    volume = decaying(0.0, 16)
+    fsc = np.array([1, 1, 0.5, -0.1, 0.6])
+    spectrum = np.fft.rfftn(weighted(volume, fsc)) / np.fft.rfftn(volume)
+    shell = volume_shells(16)
+    for s, weight in enumerate([1, 1, np.sqrt(2 / 3), 0, 0, 0]):
+        np.testing.assert_allclose(spectrum[shell == s].real, weight, atol=1e-4)
+
+
+def test_a_local_filter_keeps_detail_only_where_it_is_resolved() -> None:
+    axis = np.arange(32)
+    wave = np.cos(2 * np.pi * 8 * axis / 32)[None, :, None] * np.ones((32, 32, 32), np.float32)
+    resolution = np.full((32, 32, 32), 2.5, np.float32)  # shell 12.8
+    resolution[..., 16:] = 8.0  # shell 4
+    found = locally_filtered(wave.astype(np.float32), resolution, 1.0)
+    np.testing.assert_allclose(found[..., :16], wave[..., :16], atol=1e-4)
+    np.testing.assert_allclose(found[..., 16:], 0, atol=1e-4)
+
+
+def test_a_constant_resolution_filters_as_a_plain_low_pass() -> None:
+    volume = decaying(0.0, 24)
+    found = locally_filtered(volume, np.full(volume.shape, 4.0, np.float32), 1.0)  # shell 6
+    ratio = np.fft.rfftn(found) / np.fft.rfftn(volume)
+    shell = volume_shells(24)
+    for s, weight in ((0, 1), (6, 1), (7, 0.5), (8, 0), (12, 0)):
+        np.testing.assert_allclose(ratio[shell == s].real, weight, atol=1e-3)
+
+
+def placement_run(box: int, pixel_size: float) -> SimpleNamespace:
+    return SimpleNamespace(pixel_size_angstrom=pixel_size, model=SimpleNamespace(box_size=box))
+
+
+@pytest.mark.parametrize(("box", "run_box"), [(64, 32), (65, 32), (64, 33), (48, 48)])
+def test_volumes_at_another_box_share_their_centre_with_those_of_the_run(
+    box: int, run_box: int
+) -> None:
+    run = placement_run(run_box, 128 / run_box)
+    place = Placement.over(run, box, 128 / box, None)
+    centre = place.origin_angstrom + box // 2 * place.pixel_size_angstrom
+    assert centre == pytest.approx(run_box // 2 * 128 / run_box)
+    # another calibration scales everything about the corner of the run's volumes
+    scaled = Placement.over(run, box, 128 / box, 1.1 * 128 / box)
+    assert scaled.pixel_size_angstrom == pytest.approx(1.1 * place.pixel_size_angstrom)
+    assert scaled.origin_angstrom == pytest.approx(1.1 * place.origin_angstrom)
 
 
 def test_local_resolution_is_better_where_the_halves_agree() -> None:

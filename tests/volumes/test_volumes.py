@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from solvar.results.run import Run
 from solvar.simulation import SimulationSettings, simulate
 from solvar.volume_file import read_volume
 from solvar.volumes import Targets, VolumeSettings, reconstruct
+from solvar.volumes.neighbours import distances
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +71,83 @@ def test_each_state_resembles_its_own_truth_most(finished, tmp_path: Path, metho
     assert all((tmp_path / file).is_file() for record in records for file in record["files"])
     if method != "reproject":
         assert all(5 < record["resolution_angstrom"] < 40 for record in records)
-        halves = [read_volume(tmp_path / f"000_half{h}.mrc")[0] for h in (1, 2)]
+        mask = run.model.mask
+        halves = [mask * read_volume(tmp_path / f"000_half{h}.mrc")[0] for h in (1, 2)]
         assert mean_fsc(*halves, 16)[3] > 0.7
+
+
+def test_volumes_at_the_original_box_overlay_those_of_a_downsampled_run(
+    finished, tmp_path: Path
+) -> None:
+    folder, _ = finished
+    particles = read_particles(folder / "particles.star")
+    settings = FitSettings(rank=1, mask=folder / "mask.mrc", downsample=24)
+    run_job(particles, settings, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    targets = Targets(np.zeros((1, 1)), ("middle",))
+    for name, given in (("small", None), ("large", particles)):
+        reconstruct(run, targets, tmp_path / name, particles=given)
+    placed = {}
+    for name in ("run/mean.mrc", "small/middle.mrc", "large/middle.mrc"):
+        with mrcfile.open(tmp_path / name) as file:
+            box, pixel_size = file.data.shape[0], float(file.voxel_size.x)
+            origin = float(file.header.origin.x)
+        volume = np.maximum(read_volume(tmp_path / name)[0], 0).astype(np.float64)
+        axis = origin + np.arange(box) * pixel_size
+        # x of the molecule in Å, as a viewer would place it
+        placed[name] = (volume.sum(axis=(0, 1)) @ axis) / volume.sum()
+        assert box * pixel_size == pytest.approx(160, rel=1e-4)
+        assert origin + box // 2 * pixel_size == pytest.approx(80, rel=1e-4)
+    assert np.ptp(list(placed.values())) < 1.0
+
+
+def test_a_pixel_size_of_its_own_scales_header_and_resolution(finished, tmp_path: Path) -> None:
+    folder, run_folder = finished
+    run = Run(run_folder)
+    targets = _states(folder, run)
+    plain = reconstruct(run, targets, tmp_path / "plain")
+    scaled = reconstruct(run, targets, tmp_path / "scaled", VolumeSettings(pixel_size=5.5))
+    for before, after in zip(plain, scaled, strict=True):
+        assert after["resolution_angstrom"] == pytest.approx(1.1 * before["resolution_angstrom"])
+    first, second = (read_volume(tmp_path / n / "000.mrc") for n in ("plain", "scaled"))
+    np.testing.assert_array_equal(first[0], second[0])
+    assert second[1] == pytest.approx(5.5)
+    assert json.loads((tmp_path / "scaled/volumes.json").read_text())["pixel_size_angstrom"] == 5.5
+
+
+@pytest.mark.parametrize("method", ["kernel", "subset"])
+def test_a_run_with_a_resolution_limit_has_volumes_on_the_grid_of_its_own(
+    finished, tmp_path: Path, method: str
+) -> None:
+    folder, _ = finished
+    particles = read_particles(folder / "particles.star")
+    settings = FitSettings(rank=1, mask=folder / "mask.mrc", resolution=20)
+    run_job(particles, settings, tmp_path / "run")
+    targets = Targets(np.zeros((1, 1)), ("middle",))
+    (record,) = reconstruct(
+        tmp_path / "run", targets, tmp_path / "v", VolumeSettings(method=method)
+    )
+    volume, pixel_size = read_volume(tmp_path / "v" / "middle.mrc")
+    mean, _ = read_volume(tmp_path / "run" / "mean.mrc")
+    assert volume.shape == mean.shape and pixel_size == pytest.approx(5.0)
+    assert mean_fsc(volume, mean, 8)[1:].min() > 0.8
+    assert record["resolution_angstrom"] >= 19.9
+
+
+def test_an_ellipsoid_of_probability_chooses_more_particles_the_larger_it_is(
+    finished, tmp_path: Path
+) -> None:
+    folder, run_folder = finished
+    run = Run(run_folder)
+    targets = _states(folder, run)
+    known, used = run.posterior, []
+    for probability in (1e-9, 0.5, 0.95):
+        settings = VolumeSettings(method="subset", subset_probability=probability)
+        (record, _) = reconstruct(run, targets, tmp_path, settings)
+        used.append(record["particles"])
+    assert used[0] == 20  # the ten nearest of each half, when the ellipsoids hold nobody
+    inside = distances(known.z, known.precision, targets.z[0]) <= -2 * np.log(0.05)  # r = 2
+    assert used[0] < used[1] < used[2] == inside.sum()
 
 
 def test_kernel_regression_is_no_worse_than_the_model_it_corrects(finished, tmp_path: Path) -> None:

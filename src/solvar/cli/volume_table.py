@@ -20,7 +20,7 @@ def volume_table(folder: Path, records: Sequence[dict[str, Any]]) -> Group:
     table.add_column("volume")
     table.add_column("z", overflow="fold")
     table.add_column("particles", justify="right")
-    table.add_column("half-map resolution (Å)", justify="right")
+    table.add_column("resolution (Å)", justify="right")
     for record in records:
         resolution = record["resolution_angstrom"]
         table.add_row(
@@ -32,4 +32,5 @@ def volume_table(folder: Path, records: Sequence[dict[str, Any]]) -> Group:
     first, last = records[0]["name"], records[-1]["name"]
     series = f"{folder}/{first}.mrc … {last}.mrc"
     hint = f"Look at\n  {escape(series)} as a series in ChimeraX"
-    return Group(table, hint)
+    notes = dict.fromkeys(record["bfactor_note"] for record in records if record["bfactor_note"])
+    return Group(table, *(escape(note[0].upper() + note[1:] + ".") for note in notes), hint)

@@ -50,6 +50,9 @@ class Truth:
         Orthonormal eigenvolumes × √eigenvalue, descending.
     volumes : dict of name to Path
         Volumes of some conformations.
+    volume_coordinate : (K, d) float64 or None
+        Where the K `volumes` are, in the order of their names: in `state_coordinate`, or in `latent` where
+        there is none.
     """
 
     folder: Path
@@ -67,6 +70,7 @@ class Truth:
     mask: Float32 | None = None
     eigenvolumes: Float32 | None = None
     volumes: Mapping[str, Path] = field(default_factory=dict)
+    volume_coordinate: Float64 | None = None
 
     @classmethod
     def load(cls, folder: str | Path) -> Truth:
@@ -80,7 +84,7 @@ class Truth:
         table = _read_table(path)
         box_size, pixel_size = int(table["L"]), float(table["apix"])
         rotation, position = table.get("rotations"), table.get("shift_px")
-        coordinate = table.get("state_coord")
+        coordinate, place = table.get("state_coord"), table.get("vol_coord")
         truth = cls(
             folder=folder,
             box_size=box_size,
@@ -98,6 +102,7 @@ class Truth:
             mask=_optional_volume(folder / "mask.mrc", box_size),
             eigenvolumes=_stacked_volumes(folder / "gt_eigenvolumes.mrc", box_size),
             volumes={file.stem: file for file in sorted((folder / "vols").glob("*.mrc"))},
+            volume_coordinate=None if place is None else _as_columns(place),
         )
         _check_lengths(truth, path)
         return truth
@@ -205,6 +210,12 @@ def _check_lengths(truth: Truth, path: Path) -> None:
             raise InputError(
                 f"{name} has {len(value)} rows and other arrays have {truth.count}", file=path
             )
+    place = truth.volume_coordinate
+    if place is not None and truth.volumes and len(place) != len(truth.volumes):
+        raise InputError(
+            f"vol_coord has {len(place)} rows and vols/ holds {len(truth.volumes)} volumes",
+            file=path,
+        )
 
 
 def _as_columns(coordinate: Float64) -> Float64:

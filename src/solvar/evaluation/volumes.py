@@ -9,6 +9,8 @@ per image
     The volume μ + V z of each particle against the volume of its own state; the mean over particles.
     It judges model and latents together and is usually lower.
 
+Where states are continuous, the ten particles nearest to a stored conformation stand for it in both.
+
 Nothing is aligned: a rotation or shift common to all particles that a refinement of poses leaves costs FSC.
 """
 
@@ -217,11 +219,10 @@ def per_image_auc(
         States with more particles are sampled without replacement and keep their weight.
     seed : int
     """
-    assert truth.state is not None
     rng = np.random.default_rng(seed)
     rows, states, weights = [], [], []
     for number, state in enumerate(state_volumes(truth)):
-        mine = np.flatnonzero(truth.state == state)
+        mine = _members(truth, state)
         taken = rng.permutation(mine)[:images_per_state]
         rows.append(taken)
         states.append(np.full(len(taken), number))
@@ -232,9 +233,13 @@ def per_image_auc(
 
 
 def state_volumes(truth: Truth) -> dict[int, Path]:
-    """The volumes whose name is the number of a state that some particle has, ascending."""
+    """The volumes whose name is the number of a state that some particle has, ascending.
+
+    Without states, of a continuous motion, all volumes whose coordinates are known, numbered by their order.
+    """
     if truth.state is None:
-        return {}
+        known = truth.volume_coordinate is not None and _coordinate(truth) is not None
+        return dict(enumerate(truth.volumes.values())) if known else {}
     named = {int(name): path for name, path in truth.volumes.items() if name.isdecimal()}
     present = set(np.unique(truth.state).tolist())
     return {state: named[state] for state in sorted(named) if state in present}
@@ -243,17 +248,37 @@ def state_volumes(truth: Truth) -> dict[int, Path]:
 def particles_of(truth: Truth, state: int) -> Int64:
     """Rows of the particles that stand for a state.
 
-    Those in it; where it is a step of a motion that few particles are at, the ten nearest in the state
-    coordinate.
+    Those in it; where it is a step of a motion that few particles are at, or a point of a continuous one, the
+    ten nearest in the state coordinate.
     """
-    assert truth.state is not None
+    if truth.state is None:
+        return _members(truth, state)
     rows = np.flatnonzero(truth.state == state)
     if len(rows) >= _FEWEST or truth.discrete_state() is not None:
         return rows
     if truth.state_coordinate is None:
         return rows
-    here = truth.state_coordinate[rows[0]]
-    distance = np.linalg.norm(truth.state_coordinate - here, axis=1)
+    return _nearest(truth.state_coordinate, truth.state_coordinate[rows[0]])
+
+
+def _members(truth: Truth, state: int) -> Int64:
+    """The particles whose own volume is that of a state; of a continuous motion the ten nearest to it."""
+    if truth.state is not None:
+        return np.flatnonzero(truth.state == state)
+    coordinate, place = _coordinate(truth), truth.volume_coordinate
+    assert coordinate is not None and place is not None  # or there would be no such state
+    return _nearest(coordinate, place[state])
+
+
+def _coordinate(truth: Truth) -> Float64 | None:
+    """Where each particle is, in the units of `Truth.volume_coordinate`."""
+    return truth.latent if truth.state_coordinate is None else truth.state_coordinate
+
+
+def _nearest(coordinate: Float64, place: Float64) -> Int64:
+    """The ten particles nearest to a place, every coordinate in units of its spread."""
+    spread = np.maximum(coordinate.std(axis=0), np.finfo(np.float64).tiny)
+    distance = np.linalg.norm((coordinate - place) / spread, axis=1)
     return np.argsort(distance, kind="stable")[:_FEWEST]
 
 

@@ -137,6 +137,7 @@ def _truth_arrays(particles: SimulatedSet) -> dict[str, Any]:
     if ensemble.modes is not None:
         arrays["z"] = particles.latent
         arrays["eigenvalues"] = particles.scale**2 * ensemble.modes.variance
+        arrays["vol_coord"] = _flat(particles.scale * ensemble.examples)
     elif ensemble.coordinate.shape[1]:
         arrays["state_coord"] = _flat(ensemble.coordinate)
         arrays["vol_coord"] = _flat(ensemble.examples)

@@ -7,7 +7,7 @@ state is taken from its image, so what is averaged is the residual of the model,
 
 Λ follows from the FSC of the two halves' residuals: where they do not agree the volume is the model's. Of
 four balls each shell takes the one that comes closest to the other half's smallest ball, or none. Half-maps
-are plain averages of the images in a ball: both halves were told nothing but mask, poses and latents.
+are plain averages of the images in the ball that most shells chose, without the model (`half_maps.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from solvar.estimation.cache import ImageBatch
 from solvar.estimation.information import sampling_information, shell_mean
 from solvar.estimation.mean import fourier_filter
 from solvar.estimation.prior import mean_fsc, mean_precision
-from solvar.imaging.fourier import volume_shells
+from solvar.imaging.fourier import crop_volume, volume_shells
+from solvar.volumes.half_maps import HalfMaps
 from solvar.volumes.neighbours import distances, nested_balls
 from solvar.volumes.source import Source
 from solvar.volumes.volume import Reconstruction
@@ -54,8 +55,9 @@ class KernelRegression:
         self._level = source.level(everybody)
         self._shells = self._level.k_c + 1
         volumes = np.concatenate([source.mean[None], source.columns])
-        self._prepared = self._level.projector.prepare(volumes)
+        self._prepared = self._level.projector.prepare(crop_volume(volumes, self._level.box))
         self._residual = self._residual_images()
+        self._half_maps = HalfMaps(source, contrast)
 
     def volume(self, target: Float64) -> Reconstruction:
         """The volume at a point z* (r,)."""
@@ -66,17 +68,16 @@ class KernelRegression:
         model: Float32 = (self.source.mean + moved) * self.source.mask
         candidates = [_Candidate.of(self, halves, b) for b in range(len(_FRACTIONS))]
         choice = self._choose(candidates)
-        correction = np.zeros_like(model)
+        correction = np.zeros_like(self._level.mask)
         for b, candidate in enumerate(candidates):
             response = (choice == b).astype(np.float32)[self._shell_index()]
             correction += fourier_filter(candidate.combined, response)
-        maps = [self._plain(half, self._widest(choice)) for half in halves]
-        used = sum(len(shell) for half in balls for shell in half[: self._widest(choice) + 1])
+        widest = self._widest(choice) + 1
+        members = [np.sort(np.concatenate(shells[:widest])) for shells in balls]
         return Reconstruction(
-            volume=model + correction * self.source.mask,
-            half_maps=np.stack(maps),
-            fsc=mean_fsc(maps[0], maps[1], self._shells),
-            particles=used,
+            volume=model + crop_volume(correction, len(model)) * self.source.mask,
+            halves=self._half_maps.make(members),
+            particles=sum(map(len, members)),
         )
 
     def _residual_images(self) -> Complex64 | None:
@@ -99,28 +100,21 @@ class KernelRegression:
     def _accumulate(self, shells: list[Int64]) -> _Sums:
         """Sums over the balls of one half."""
         level = self._level
-        plain, residual, information = [], [], []
+        residual, information = [], []
         for index in shells:
-            accumulator = level.projector.zeros(2)
+            accumulator = level.projector.zeros(1)
             for batch in level.batches(index):
                 kept = self._residual
                 rest = self._new_residual(batch) if kept is None else kept[batch.index]
-                pair = np.stack([batch.data, rest], axis=1)
-                pair *= self._contrast[batch.index, None, None].astype(np.float32)
-                level.projector.scatter(pair, batch.rotation, batch.ctf, accumulator)
-            pair_sum = level.collect(accumulator)
+                weighted = rest * self._contrast[batch.index, None].astype(np.float32)
+                level.projector.scatter(weighted[:, None], batch.rotation, batch.ctf, accumulator)
             square = np.float32(np.mean(self._contrast[index] ** 2))
             found = sampling_information(
                 self.source.images, index, level.box, level.k_c, level.team
             )
-            plain.append(pair_sum[0])
-            residual.append(pair_sum[1])
+            residual.append(level.collect(accumulator)[0])
             information.append(found * square)
-        return _Sums(*(list(np.cumsum(each, axis=0)) for each in (plain, residual, information)))
-
-    def _plain(self, half: _Sums, ball: int) -> Float32:
-        """A half's average image of a ball, back-projected and divided by its information."""
-        return self.divided(half.plain[ball], half.information[ball], None)
+        return _Sums(*(list(np.cumsum(each, axis=0)) for each in (residual, information)))
 
     def divided(
         self, back_projection: Float32, information: Float32, prior: Float64 | None
@@ -131,9 +125,8 @@ class KernelRegression:
             np.full(self._shells, _WEAK * float(information.mean())) if prior is None else prior
         )
         response = 1 / (voxels * (information + self._level.expand(precision)))
-        return self.source.mask * fourier_filter(
-            self.source.mask * back_projection, response.astype(np.float32)
-        )
+        mask = self._level.mask
+        return mask * fourier_filter(mask * back_projection, response.astype(np.float32))
 
     def shell_information(self, information: Float32) -> Float64:
         """Shell means of D."""
@@ -173,9 +166,8 @@ class KernelRegression:
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Back-projections of images and residuals, and the information, per nested ball of a half."""
+    """Back-projections of residuals, and the information, per nested ball of a half."""
 
-    plain: list[Float32]
     residual: list[Float32]
     information: list[Float32]
 

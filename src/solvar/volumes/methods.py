@@ -44,5 +44,6 @@ def make_method(
     known = run.posterior
     pixel_size = source.images.pixel_size_angstrom
     if settings.method == "subset":
-        return Subset(source, known.z, known.precision, settings.subset_fraction), pixel_size
+        share = settings.subset_fraction, settings.subset_probability
+        return Subset(source, known.z, known.precision, known.contrast, *share), pixel_size
     return KernelRegression(source, known.z, known.precision, known.contrast), pixel_size

@@ -10,20 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from solvar.estimation.prior import resolution
 from solvar.files import write_json
 from solvar.particles import ParticleSet
 from solvar.progress import Progress, SilentProgress
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
-from solvar.volume_file import write_volume
 from solvar.volumes.methods import make_method
-from solvar.volumes.postprocess import local_resolution, sharpened
 from solvar.volumes.settings import VolumeSettings
 from solvar.volumes.targets import Targets
-from solvar.volumes.volume import Reconstruction
+from solvar.volumes.writing import Placement, write_reconstruction
 
 
 def reconstruct(
@@ -42,7 +37,7 @@ def reconstruct(
     run : Run or run folder
     targets : Targets
     output : path
-        Folder of NAME.mrc, NAME_half1.mrc, NAME_half2.mrc and volumes.json; it is created.
+        Folder of the files of docs/file-formats.md; it is created.
     settings : VolumeSettings, optional
     particles : ParticleSet, optional
         The same particles at another box size; the run's poses and latents are used.
@@ -51,7 +46,7 @@ def reconstruct(
     Returns
     -------
     list of dict
-        A record a volume: name, z, particles, resolution_angstrom, fsc, files.
+        A record a volume: name, z, and those of `write_reconstruction`.
 
     Raises
     ------
@@ -68,33 +63,15 @@ def reconstruct(
         with progress.step("Volumes", len(targets), "volumes") as step:
             for name, z in zip(targets.name, targets.z, strict=True):
                 made = method.volume(z)
-                record = _write(folder, name, made, pixel_size, settings)
+                place = Placement.over(run, len(made.volume), pixel_size, settings.pixel_size)
+                record = write_reconstruction(folder, name, made, place, settings)
                 records.append({"name": name, "z": z.tolist(), **record})
                 step.advance()
     table = {
         "run": str(run.folder.absolute()),
         "settings": settings.model_dump(mode="json"),
-        "pixel_size_angstrom": pixel_size,
+        "pixel_size_angstrom": settings.pixel_size or pixel_size,
         "volumes": records,
     }
     write_json(folder / "volumes.json", table)
     return records
-
-
-def _write(
-    folder: Path, name: str, made: Reconstruction, pixel_size: float, settings: VolumeSettings
-) -> dict[str, Any]:
-    """Write the files of one volume; its record."""
-    extent = made.volume.shape[-1] * pixel_size
-    maps = {name: sharpened(made.volume, settings.bfactor, pixel_size)}
-    record: dict[str, Any] = {"particles": made.particles, "resolution_angstrom": None, "fsc": None}
-    if made.half_maps is not None and made.fsc is not None:
-        maps[f"{name}_half1"], maps[f"{name}_half2"] = made.half_maps
-        found = resolution(made.fsc, extent)
-        record["resolution_angstrom"] = found if np.isfinite(found) else None
-        record["fsc"] = [round(float(value), 6) for value in made.fsc]
-        if settings.local_resolution:
-            maps[f"{name}_local_resolution"] = local_resolution(made.half_maps, pixel_size)
-    for file, volume in maps.items():
-        write_volume(folder / f"{file}.mrc", volume, pixel_size)
-    return {**record, "files": [f"{file}.mrc" for file in maps]}

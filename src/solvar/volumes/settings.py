@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,14 +21,31 @@ class VolumeSettings(BaseModel):
     subset_fraction: float = Field(
         0.1, gt=0, le=1, description="Share of all particles that 'subset' reconstructs from."
     )
+    subset_probability: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="'subset' takes the particles whose posterior ellipsoid of this probability holds the "
+        "point, instead of a fixed share.",
+    )
     mask: Path | None = Field(
         None, description="Mask volume (.mrc, values 0 to 1); default: the mask of the run."
     )
-    bfactor: float = Field(
-        0.0, ge=-1000, le=1000, description="Sharpen by this B-factor, Å²; negative sharpens."
+    bfactor: Annotated[float, Field(ge=-1000, le=1000)] | Literal["auto"] = Field(
+        0.0,
+        description="Also write a map sharpened by this B-factor, Å² (negative sharpens), or by that of a "
+        "Guinier fit ('auto').",
     )
     local_resolution: bool = Field(
-        False, description="Also write a map of the local resolution, from the half-maps."
+        False,
+        description="Also write a map of the local resolution, from the half-maps, and the volume "
+        "filtered by it.",
+    )
+    pixel_size: float | None = Field(
+        None,
+        gt=0,
+        description="Voxel size of the volumes, Å, instead of what the particle file says: for headers "
+        "and resolutions.",
     )
     lazy: bool | None = Field(
         None,

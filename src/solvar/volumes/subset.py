@@ -6,15 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.mean import MeanProblem
-from solvar.estimation.prior import mean_fsc
 from solvar.estimation.start import half_means
+from solvar.imaging.fourier import crop_volume
+from solvar.volumes.half_maps import HalfMaps
 from solvar.volumes.neighbours import distances, nested_balls
 from solvar.volumes.source import Source
 from solvar.volumes.volume import Reconstruction
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _CG_STEPS = 3
+_FEWEST = 10
 
 
 class Subset:
@@ -25,20 +28,45 @@ class Subset:
     source : Source
     z, precision : (N, r), (N, r, r)
         Posterior of the latents.
+    contrast : (N,)
     fraction : float
-        Share of each half that takes part.
+        Share of each half that takes part, unless `probability` is given.
+    probability : float, optional
+        Then those take part whose posterior ellipsoid of this probability holds the point, and at least
+        ten of each half.
     """
 
-    def __init__(self, source: Source, z: Float64, precision: Float64, fraction: float) -> None:
-        self.source, self._z, self._precision, self._fraction = source, z, precision, fraction
+    def __init__(
+        self,
+        source: Source,
+        z: Float64,
+        precision: Float64,
+        contrast: Float64,
+        fraction: float,
+        probability: float | None = None,
+    ) -> None:
+        self.source, self._z, self._precision = source, z, precision
+        self._fraction, self._probability = fraction, probability
+        self._half_maps = HalfMaps(source, contrast)
 
     def volume(self, target: Float64) -> Reconstruction:
         """The volume at a point z* (r,)."""
         distance = distances(self._z, self._precision, target)
-        chosen = [nested_balls(distance, half, (self._fraction,))[0] for half in self.source.halves]
+        chosen = [self._near(distance, half) for half in self.source.halves]
         levels = [self.source.level(index) for index in chosen]
-        maps, precision = half_means(levels)
+        _, precision = half_means(levels)
         everybody = self.source.level(np.sort(np.concatenate(chosen)))
-        volume = MeanProblem(everybody).solve(precision, _CG_STEPS)
-        fsc = mean_fsc(maps[0], maps[1], everybody.k_c + 1)
-        return Reconstruction(volume, np.stack(maps), fsc, len(everybody.index))
+        volume = crop_volume(
+            MeanProblem(everybody).solve(precision, _CG_STEPS), everybody.images.box
+        )
+        return Reconstruction(volume, self._half_maps.make(chosen), len(everybody.index))
+
+    def _near(self, distance: Float64, half: Int64) -> Int64:
+        """The particles of a half that take part."""
+        if self._probability is None:
+            return nested_balls(distance, half, (self._fraction,))[0]
+        from scipy.stats import chi2
+
+        nearest = half[np.argsort(distance[half], kind="stable")]
+        inside = int((distance[half] <= chi2.ppf(self._probability, self._z.shape[1])).sum())
+        return np.sort(nearest[: max(inside, _FEWEST)])

@@ -7,8 +7,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.volumes.fsc import FscCurves
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """Half-maps of the particles of one volume, unfiltered and not masked.
+
+    Attributes
+    ----------
+    plain : (2, L, L, L) float32
+        Averages of either half-set's images.
+    blind : (2, L, L, L) float32
+        The same without what the choice of particles has looked at (`half_maps.py`).
+    plain_fsc : (S,) float64
+        Of `plain` in the mask: too high, and said only to show by how much.
+    fsc : FscCurves
+        Of `blind`.
+    """
+
+    plain: Float32
+    blind: Float32
+    plain_fsc: Float64
+    fsc: FscCurves
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,15 +42,12 @@ class Reconstruction:
     Attributes
     ----------
     volume : (L, L, L) float32
-    half_maps : (2, L, L, L) float32 or None
-        Independent maps of the two half-sets, unfiltered; None where the method has none.
-    fsc : (S,) float64 or None
-        Fourier shell correlation of the half-maps.
+    halves : Halves or None
+        None where the method has no half-maps.
     particles : int
         Particles that took part.
     """
 
     volume: Float32
-    half_maps: Float32 | None
-    fsc: Float64 | None
+    halves: Halves | None
     particles: int

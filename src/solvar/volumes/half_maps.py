@@ -1,0 +1,90 @@
+"""Half-maps of chosen particles, and what they agree about that the choice did not put there.
+
+Particles are chosen by their latents, and a latent is partly the noise of its own image: of pure noise, those
+images are taken whose noise looks like V z*. Both halves look at the same V, so their plain averages agree on
+it, and their FSC is high without any signal. What an image says inside the span of its own model views C P V
+is all that the choice has seen of it. The FSC is therefore taken of *blind* half-maps, from images without
+this part:
+
+    y - A (AᵀA)⁻¹ Aᵀ (y - a C P μ),   A = C P V
+
+They hold what the images say about the mean and about everything that the model lacks, in the particles of
+this state, and nothing about V itself, which these halves cannot test: the run's own half-sets do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.information import sampling_information
+from solvar.estimation.kernels import gram
+from solvar.estimation.mean import fourier_filter
+from solvar.estimation.prior import mean_fsc
+from solvar.imaging.fourier import crop_volume
+from solvar.volumes.fsc import half_map_fsc
+from solvar.volumes.source import Source
+from solvar.volumes.volume import Halves
+
+Complex64 = NDArray[np.complex64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# next to nothing, relative to the mean information: keeps empty corners of Fourier space at 0
+_WEAK = 1e-3
+_RIDGE = 1e-6
+
+
+class HalfMaps:
+    """Makes half-maps of a run's images.
+
+    Parameters
+    ----------
+    source : Source
+    contrast : (N,)
+    """
+
+    def __init__(self, source: Source, contrast: Float64) -> None:
+        self._source, self._contrast = source, contrast
+        self._level = source.level(np.arange(len(contrast)))
+        volumes = np.concatenate([source.mean[None], source.columns])
+        self._prepared = self._level.projector.prepare(crop_volume(volumes, self._level.box))
+
+    def make(self, halves: Sequence[Int64]) -> Halves:
+        """Half-maps of two sets of particles and what they agree about."""
+        pairs = np.stack([self._half(index) for index in halves])
+        plain, blind = pairs[:, 0], pairs[:, 1]
+        mask, shells = self._source.mask, self._level.k_c + 1
+        plain_fsc = mean_fsc(plain[0] * mask, plain[1] * mask, shells)
+        return Halves(plain, blind, plain_fsc, half_map_fsc(blind, mask, shells))
+
+    def _half(self, index: Int64) -> Float32:
+        """Plain and blind average of some particles, (2, L, L, L)."""
+        level, images = self._level, self._source.images
+        accumulator = level.projector.zeros(2)
+        for batch in level.batches(index):
+            slices = level.slices(self._prepared, batch.rotation, batch.ctf)
+            blind = batch.data - self._explained(slices, batch.data, batch.index)
+            pair = np.stack([batch.data, blind], axis=1)
+            level.projector.scatter(pair, batch.rotation, batch.ctf, accumulator)
+        sums = level.collect(accumulator)
+        information = sampling_information(images, index, level.box, level.k_c, level.team)
+        weak = np.full(level.k_c + 1, _WEAK * float(information.mean()))
+        response = 1 / (np.float32(level.box**3) * (information + level.expand(weak)))
+        maps = np.stack([fourier_filter(each, response.astype(np.float32)) for each in sums])
+        return crop_volume(maps, images.box)
+
+    def _explained(self, slices: Complex64, data: Complex64, index: Int64) -> Complex64:
+        """A (AᵀA)⁻¹ Aᵀ (y - a C P μ) of a batch, (B, n)."""
+        products = gram(slices, data, self._level.team)
+        inner, cross = products[:, 1:-1, 1:-1], products[:, 1:-1, -1]
+        cross = cross - self._contrast[index, None] * products[:, 1:-1, 0]
+        size = np.trace(inner, axis1=1, axis2=2)[:, None, None] / max(inner.shape[1], 1)
+        # a column that an image does not see at all explains nothing of it
+        ridge = (_RIDGE * size + np.finfo(np.float64).tiny) * np.eye(inner.shape[1])
+        weight = np.linalg.solve(inner + ridge, cross[..., None])[..., 0].astype(np.float32)
+        parts = np.ascontiguousarray(slices[:, 1:]).view(np.float32)
+        return np.matmul(weight[:, None], parts)[:, 0].view(np.complex64)
