@@ -76,5 +76,5 @@ def run_job(
             write_run(folder, found, provenance)
             checkpoint.remove()
             draw_figures(Run(folder), told)
-        processes.wait()
+        processes.leave()
     return Run(folder)

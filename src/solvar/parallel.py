@@ -43,6 +43,9 @@ class Processes(Protocol):
     def wait(self) -> None:
         """Return when every process has come this far."""
 
+    def leave(self) -> None:
+        """The last call: wait for the others and part from them."""
+
 
 class OneProcess:
     """No company; implements `Processes`."""
@@ -54,6 +57,9 @@ class OneProcess:
         return values
 
     def wait(self) -> None:
+        """See `Processes`."""
+
+    def leave(self) -> None:
         """See `Processes`."""
 
 
@@ -92,6 +98,11 @@ class DistributedProcesses:
     def wait(self) -> None:
         """See `Processes`."""
         self.sum(np.zeros(1))
+
+    def leave(self) -> None:
+        """See `Processes`."""
+        self.wait()
+        self._distributed.destroy_process_group()
 
 
 class LostProcess(SolvarError):
