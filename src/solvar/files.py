@@ -10,6 +10,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+
+def read_at(handle: int, array: NDArray[Any], offset: int) -> None:
+    """Fill a contiguous array with the bytes at `offset` of an open file.
+
+    Unlike a memory map this keeps nothing of the file in the process, and a file that is cut short meanwhile
+    raises instead of ending the program.
+
+    Raises
+    ------
+    EOFError
+        If the file ends before.
+    """
+    rest = array.reshape(-1).view(np.uint8).data
+    while len(rest):
+        got = os.preadv(handle, [rest], offset)
+        if got == 0:
+            raise EOFError
+        offset, rest = offset + got, rest[got:]
+
+
+def neighbours(place: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """First and one past the last position of each run of consecutive numbers in `place`."""
+    if not len(place):
+        return []
+    cuts = (np.flatnonzero(np.diff(place) != 1) + 1).tolist()
+    return list(zip([0, *cuts], [*cuts, len(place)], strict=True))
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -35,7 +35,7 @@ def test_images_come_in_the_order_that_was_asked_for(tmp_path):
     index = np.random.default_rng(2).integers(0, len(particles), 100)
     np.testing.assert_array_equal(stack.read(index), images[index])
     assert stack.read(np.array([], dtype=int)).shape == (0, files.BOX, files.BOX)
-    assert len(stack._maps) <= 64
+    assert len(stack._files) <= 64
 
 
 def test_threads_may_share_a_stack(tmp_path):

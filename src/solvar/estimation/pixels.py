@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import SolvarError
+from solvar.files import neighbours, read_at
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -120,7 +121,7 @@ class DiskPixels:
         for (low, high), file in zip(self._bands, self._files, strict=True):
             real = np.ascontiguousarray(data[:, low:high]).view(np.float32)
             record = np.concatenate([real, ctf[:, low:high]], axis=1).astype(self._dtype)
-            for first, last in _runs(self._place[row]):
+            for first, last in neighbours(self._place[row]):
                 _write(file.fileno(), record[first:last], self._place[row[first]])
 
     def read(self, row: Int64, pixels: int) -> tuple[Complex64, Float32]:
@@ -128,7 +129,7 @@ class DiskPixels:
         data = np.empty((len(row), pixels), dtype=np.complex64)
         ctf = np.empty((len(row), pixels), dtype=np.float32)
         place = self._place[row]
-        runs = _runs(place)
+        runs = neighbours(place)
         for (low, high), file in zip(self._bands, self._files, strict=True):
             if low >= pixels:
                 break
@@ -146,12 +147,6 @@ class DiskPixels:
             file.close()
 
 
-def _runs(place: Int64) -> list[tuple[int, int]]:
-    """Ranges of neighbours in `place`."""
-    cuts = np.flatnonzero(np.diff(place) != 1) + 1
-    return list(zip([0, *cuts], [*cuts, len(place)], strict=True)) if len(place) else []
-
-
 def _write(handle: int, record: NDArray[np.floating], place: int) -> None:
     offset, rest = int(place) * record[0].nbytes, record.view(np.uint8).reshape(-1).data
     while len(rest):
@@ -160,12 +155,10 @@ def _write(handle: int, record: NDArray[np.floating], place: int) -> None:
 
 
 def _read(handle: int, record: NDArray[np.floating], place: int) -> None:
-    offset, rest = int(place) * record[0].nbytes, record.view(np.uint8).reshape(-1).data
-    while len(rest):
-        got = os.preadv(handle, [rest], offset)
-        if got == 0:
-            raise SolvarError("the cache of whitened images ended early: the disk lost data")
-        offset, rest = offset + got, rest[got:]
+    try:
+        read_at(handle, record, int(place) * record[0].nbytes)
+    except EOFError:
+        raise SolvarError("the cache of whitened images ended early: the disk lost data") from None
 
 
 def _require_space(folder: Path, need: int) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
+from solvar.files import neighbours, read_at
 from solvar.particles.mrc_header import MrcHeader, read_mrc_header
 from solvar.particles.particle_set import ParticleSet
 
@@ -22,7 +23,7 @@ _OPEN_STACKS = 64
 class ImageStack:
     """Images of `particles` in the particles' order; nothing is read before `read`.
 
-    Stacks are memory-mapped, at most 64 at a time; threads may share one `ImageStack`.
+    At most 64 stacks are open at a time; threads may share one `ImageStack`.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class ImageStack:
                 remedy=f"choose a box size from 2 to {particles.box_size}",
             )
         self._headers = _checked_headers(particles)
-        self._maps: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._files: OrderedDict[int, BinaryIO] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -87,26 +88,34 @@ class ImageStack:
         order = np.lexsort((frame, stack))
         starts = np.flatnonzero(np.diff(stack[order], prepend=-1))
         for part in np.split(order, starts[1:]) if len(order) else []:
-            images[part] = self._map(int(stack[part[0]]))[frame[part]]
+            images[part] = self._frames(int(stack[part[0]]), frame[part])
         self._refuse_broken(images, index)
         return images if self._box_size == side else downsample(images, self._box_size)
 
-    def _map(self, stack: int) -> NDArray[Any]:
-        """The memory map of a stack; the least recently used one makes room for it."""
+    def _frames(self, stack: int, frame: NDArray[np.int64]) -> NDArray[Any]:
+        """Images of one stack, (B, L, L), in its own number type; `frame` rises."""
+        header, file = self._headers[stack], self._open(stack)
+        found = np.empty((len(frame), *header.shape[1:]), dtype=header.dtype)
+        for first, last in neighbours(frame):
+            place = header.offset + int(frame[first]) * found[0].nbytes
+            try:
+                read_at(file.fileno(), found[first:last], place)
+            except EOFError:
+                raise InputError(
+                    "has become shorter while it was read", file=self._particles.stacks[stack]
+                ) from None
+        return found
+
+    def _open(self, stack: int) -> BinaryIO:
+        """The file of a stack; the least recently used one makes room for it."""
         with self._lock:
-            if stack not in self._maps:
-                header = self._headers[stack]
-                self._maps[stack] = np.memmap(
-                    self._particles.stacks[stack],
-                    dtype=header.dtype,
-                    mode="r",
-                    offset=header.offset,
-                    shape=header.shape,
-                )
-                while len(self._maps) > _OPEN_STACKS:
-                    self._maps.popitem(last=False)
-            self._maps.move_to_end(stack)
-            return self._maps[stack]
+            if stack not in self._files:
+                self._files[stack] = open(self._particles.stacks[stack], "rb", buffering=0)  # noqa: SIM115
+                # closed when the last thread that reads from it lets go
+                while len(self._files) > _OPEN_STACKS:
+                    self._files.popitem(last=False)
+            self._files.move_to_end(stack)
+            return self._files[stack]
 
     def _refuse_broken(self, images: Float32, index: NDArray[np.int64]) -> None:
         # NaN passes through max and min, and infinity makes the difference infinite or NaN

@@ -1,0 +1,154 @@
+"""Images on disk: throughput against the bounds of this machine, memory, growth with N.
+
+    python benchmarks/streaming.py FOLDER [--counts 10000 50000 200000]
+
+FOLDER is what `solvar simulate -o FOLDER --particles 200000 --stacks 10` wrote (3.3 GB). One sweep of all
+particles at the finest level is timed with whitened images on disk, in a process of its own for each N. In
+the same process two bounds are measured on the same kernel and the same files:
+
+compute   the same sweep over a thousand particles that lie in memory, again and again
+disk      the whitened images of all particles read in the same order and thrown away
+
+The share is the rate of the sweep over the lower of the two. The exponent is that of a sweep's time in N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from solvar.estimation.cache import WhitenedImages
+from solvar.estimation.context import Context
+from solvar.estimation.level import Level, Prior
+from solvar.estimation.pixels import MemoryPixels
+from solvar.estimation.schedule import split_batches
+from solvar.estimation.settings import FitSettings
+from solvar.estimation.solvers import make_column_solver
+from solvar.estimation.start import load_mask, read_images
+from solvar.particles import ImageStack, ParticleSet, assign_halfsets, read_particles
+from solvar.progress import SilentProgress
+from solvar.threads import ThreadTeam
+
+RANK, CACHED = 4, 1000
+GIB = 2**30
+
+
+def one_sweep(level: Level, settings: FitSettings, turns: int) -> float:
+    """Seconds of the fastest of some sweeps over a level."""
+    rng = np.random.default_rng(0)
+    columns = 1e-3 * rng.standard_normal((1 + RANK, *[level.box] * 3)) * level.mask
+    flat = np.full(level.k_c + 1, float(level.shell_information.mean()))
+    batches = split_batches(level.index, settings.batch_size, rng)
+    fit = make_column_solver(
+        settings, level, columns.astype(np.float32), Prior(flat, flat), 0.15, batches, None
+    )
+    seconds = []
+    for _ in range(turns):
+        start = time.perf_counter()
+        with SilentProgress().step("", 1) as step:
+            fit.sweep(rng.permutation(len(batches)), step)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def in_memory(images: WhitenedImages) -> WhitenedImages:
+    """The first particles, kept in memory."""
+    some = images.batch(np.arange(CACHED), images.disc)
+    return WhitenedImages(
+        images.disc,
+        images.box,
+        images.pixel_size_angstrom,
+        MemoryPixels(some.data, some.ctf),
+        some.ctf_power,
+        some.rotation,
+    )
+
+
+def read_all(images: WhitenedImages, index: np.ndarray, settings: FitSettings) -> float:
+    """Seconds to read all images as a sweep reads them."""
+    batches = split_batches(index, settings.batch_size, np.random.default_rng(0))
+    start = time.perf_counter()
+    for batch in batches:
+        for _ in images.batches(batch, images.disc, 1000):
+            pass
+    return time.perf_counter() - start
+
+
+def measure(particles: ParticleSet, scratch: Path) -> dict[str, float]:
+    """Rates in particles a second, and the memory of this process."""
+    settings = FitSettings(rank=RANK, lazy=True)
+    stack = ImageStack(particles)
+    mask = load_mask(settings, stack)
+    count = len(particles)
+    with ThreadTeam() as team:
+        start = time.perf_counter()
+        images, _ = read_images(particles, stack, mask, settings, SilentProgress(), team, scratch)
+        whitening = time.perf_counter() - start
+        few = in_memory(images)
+        context = Context(few, mask, settings, team, np.random.default_rng(0))
+        small = context.level(np.arange(CACHED), images.disc.k_c)
+        # one batch, as for the other sweeps the steps between batches are next to nothing
+        one_batch = settings.model_copy(update={"batch_size": CACHED})
+        one_sweep(small, one_batch, 1)  # compiles
+        compute = CACHED / one_sweep(small, one_batch, 5)
+        level = Level(images, np.arange(count), images.disc.k_c, mask, settings, team)
+        disk = count / read_all(images, level.index, settings)
+        seconds = one_sweep(level, settings, 1 if count > 50_000 else 2)
+        compute = max(compute, CACHED / one_sweep(small, one_batch, 5))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    sweep = count / seconds
+    return {
+        "particles": count,
+        "whitening": count / whitening,
+        "compute": compute,
+        "disk": disk,
+        "sweep": sweep,
+        "share": sweep / min(compute, disk),
+        "seconds": seconds,
+        "memory": memory,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 50_000, 200_000])
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        particles = read_particles(options.folder / "particles.star")
+        chosen = assign_halfsets(particles.select(np.arange(options.one)), 0)
+        with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
+            print(json.dumps(measure(chosen, Path(scratch))))
+        return
+    print(
+        f"{'particles':>10} {'whiten/s':>9} {'compute/s':>10} {'disk/s':>9} {'sweep/s':>9}"
+        f" {'share':>6} {'seconds':>8} {'GiB':>5}"
+    )
+    found = []
+    for count in options.counts:
+        line = [sys.executable, __file__, str(options.folder), "--one", str(count)]
+        made = subprocess.run(line, capture_output=True, text=True, check=True)
+        row = json.loads(made.stdout.splitlines()[-1])
+        found.append(row)
+        print(
+            f"{row['particles']:10,} {row['whitening']:9,.0f} {row['compute']:10,.0f}"
+            f" {row['disk']:9,.0f} {row['sweep']:9,.0f} {row['share']:6.0%}"
+            f" {row['seconds']:8.1f} {row['memory']:5.2f}",
+            flush=True,
+        )
+    logs = np.log([[row["particles"], row["seconds"]] for row in found])
+    if len(found) > 1:
+        print(f"exponent of the time of a sweep in N: {np.polyfit(*logs.T, 1)[0]:.3f}")
+
+
+if __name__ == "__main__":
+    main()
