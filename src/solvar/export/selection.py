@@ -213,7 +213,8 @@ def _in_list(run: Run, ind: str | Path | ArrayLike) -> NDArray[np.bool_]:
     source = run.source
     in_csv = isinstance(ind, str | Path) and Path(ind).suffix == ".csv"
     listed = _rows_of_csv(Path(str(ind))) if in_csv else ind
-    asked = read_selection(listed, int(rows.max()) + 1, source)
+    file = Path(str(ind)) if in_csv else None
+    asked = read_selection(listed, int(rows.max()) + 1, source, file)
     lost = np.setdiff1d(asked, rows)
     if len(lost):
         raise InputError(
@@ -230,7 +231,8 @@ def _rows_of_csv(path: Path) -> NDArray[np.int64]:
     if lines and not lines[0][1].lstrip("-").isdigit():
         lines = lines[1:]
     for row, value in lines:
-        if not value.isdigit():
+        # eighteen digits are within 64 bits
+        if not (value.isascii() and value.isdigit() and len(value) <= 18):
             raise InputError(
                 f"'{value}' is not a row number",
                 file=path,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.particles.mrc_header import looks_like_mrc, read_mrc_header
+from solvar.mrc_header import looks_like_mrc, read_mrc_header
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
 from solvar.particles.table import (
     Format,

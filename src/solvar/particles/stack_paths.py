@@ -45,7 +45,7 @@ class StackFinder:
             If there is none: says where it was looked for.
         """
         for place in self.candidates(name):
-            if place.is_file():
+            if _is_file(place):
                 return place.absolute()
         folders = [str(folder) for folder in self._folders()]
         more = f" and {len(folders) - _SHOWN} more folders" if len(folders) > _SHOWN else ""
@@ -75,3 +75,11 @@ class StackFinder:
         rest = name[len(prefix) :]
         # "Extract/job1" must not eat the beginning of "Extract/job10/…"
         return rest.lstrip("/") if prefix.endswith("/") or rest.startswith("/") else name
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    # too long, a NUL character, or a folder that may not be entered
+    except (OSError, ValueError):
+        return False
