@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.particles.selection import read_selection
+from solvar.results.hdf5 import opened, read_arrays
 from solvar.results.run import Run
 
 _VERTICES = "write one vertex a line, as x,y in the units of the latents"
@@ -138,26 +139,14 @@ def _analysis(run: Run) -> Path:
 
 def _cluster_labels(run: Run) -> NDArray[np.int64]:
     """(N,) labels in the order of the run."""
-    import h5py
-
     path = _analysis(run)
     remedy = f"run `solvar analyze {run.folder}`"
     if not path.is_file():
         raise InputError("is missing, so there are no clusters", file=path, remedy=remedy)
-    try:
-        with h5py.File(path, "r") as file:
-            labels = file["cluster"][()] if "cluster" in file else None
-    except OSError as error:
-        raise InputError("is damaged", file=path, remedy=remedy) from error
-    if labels is None:
-        raise InputError("is missing", file=path, column="cluster", remedy=remedy)
-    if labels.shape != (run.particle_count,) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"holds {labels.dtype} of shape {labels.shape} for {run.particle_count} particles",
-            file=path,
-            column="cluster",
-            remedy=remedy,
-        )
+    with opened(path, remedy) as file:
+        labels = read_arrays(file, {"cluster": (run.particle_count,)}, remedy)["cluster"]
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"holds {labels.dtype}", file=path, column="cluster", remedy=remedy)
     return np.asarray(labels, np.int64)
 
 

@@ -56,7 +56,11 @@ def read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
     # versions 2 and 3 differ in the encoding of field names alone
     first = version == (1, 0)
     header = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
-    shape, fortran, dtype = header(stream)
+    try:
+        shape, fortran, dtype = header(stream)
+    except MemoryError:
+        # what Python says of text with too many brackets
+        raise ValueError("its header makes no sense") from None
     count = prod(shape)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
