@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from hostile.fuzzing import OUTCOMES, Outcome, fuzz
 from hostile.samples import Sample, foreign_samples, own_samples
 
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=10_000)

@@ -169,7 +169,8 @@ def _has(error: BaseException | None, kind: type[BaseException]) -> bool:
     while error is not None:
         if isinstance(error, kind):
             return True
-        error = error.__cause__ or error.__context__
+        hidden = error.__suppress_context__
+        error = error.__cause__ if hidden else error.__cause__ or error.__context__
     return False
 
 

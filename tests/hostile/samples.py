@@ -78,14 +78,15 @@ def foreign_samples(source: Path, folder: Path) -> list[Sample]:
 
 
 def _stand_in_stacks(folder: Path) -> None:
-    """Empty files for images that are not there, so that reading gets beyond looking for them."""
+    """Small stacks for images that are not there, so that reading gets beyond looking for them."""
     for path in (*folder.glob("*.star"), *folder.glob("*.cs")):
         for format_ in FORMATS:
             if format_.recognises(path):
                 with contextlib.suppress(InputError):
                     options = ReadOptions(StackFinder(path))
-                    for name in format_.read(path, options).stack_names:
-                        (folder / Path(name).name).touch()
+                    for name in {*format_.read(path, options).stack_names}:
+                        if not (folder / Path(name).name).exists():
+                            files.write_stack(folder / Path(name).name)
 
 
 def _foreign(folder: Path) -> Iterator[Sample]:
@@ -102,9 +103,12 @@ def _foreign(folder: Path) -> Iterator[Sample]:
         if path.name.startswith("ind"):
             yield Sample(path, lambda path: read_selection(path, 1000, path))
         for keyword, companion in companions.get(path.name, {}).items():
-            yield Sample(folder / companion, _particles(path, keyword))
+            others = {k: folder / c for k, c in companions[path.name].items() if k != keyword}
+            yield Sample(folder / companion, _particles(path, keyword, **others))
         if path.name in companions:
-            yield Sample(path, _particles(**{k: folder / c for k, c in companions[path.name].items()}))
+            yield Sample(
+                path, _particles(**{k: folder / c for k, c in companions[path.name].items()})
+            )
 
 
 def _particles(main: Path | None = None, keyword: str | None = None, **others: Path) -> Read:
@@ -210,4 +214,3 @@ def _everything(run: Run) -> None:
     ):
         getattr(run, name)
     run.summary()
-

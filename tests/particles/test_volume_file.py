@@ -65,5 +65,5 @@ def test_unusable_volume_is_explained(tmp_path, make, problem):
 def test_truncated_volume_is_refused(tmp_path):
     write_volume(tmp_path / "v.mrc", VOLUME, 1.0)
     (tmp_path / "v.mrc").write_bytes((tmp_path / "v.mrc").read_bytes()[:-8])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is truncated"):
         read_volume(tmp_path / "v.mrc")

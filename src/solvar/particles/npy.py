@@ -39,9 +39,7 @@ def read_npy(path: Path, what: str, remedy: str) -> NDArray[Any]:
             return read_array(file, path.stat().st_size)
     # numpy evaluates the header as Python text and lets through whatever that raises
     except Exception as error:
-        raise InputError(
-            f"cannot be read as {what} ({error})", file=path, remedy=remedy
-        ) from error
+        raise InputError(f"cannot be read as {what} ({error})", file=path, remedy=remedy) from error
 
 
 def read_array(stream: IO[bytes], size: int) -> NDArray[Any]:

@@ -46,7 +46,7 @@ class StackFinder:
         """
         for place in self.candidates(name):
             if _is_file(place):
-                return place.absolute()
+                return self._sane(place.absolute(), row)
         folders = [str(folder) for folder in self._folders()]
         more = f" and {len(folders) - _SHOWN} more folders" if len(folders) > _SHOWN else ""
         raise InputError(
@@ -57,6 +57,17 @@ class StackFinder:
             remedy="pass --datadir with the folder the paths are relative to, "
             "and --strip-prefix to remove a leading path",
         )
+
+    def _sane(self, place: Path, row: int | None) -> Path:
+        # known now and not when results are written, hours later
+        if any(not character.isprintable() or character == '"' for character in str(place)):
+            raise InputError(
+                f"image file {str(place)!r} has a name that no star file can hold",
+                file=self.metadata,
+                row=row,
+                remedy="rename it without quotation marks and control characters",
+            )
+        return place
 
     def _folders(self) -> list[Path]:
         """Folders that names may be relative to.

@@ -70,11 +70,9 @@ def read_number(file: h5py.File, name: str) -> float:
     ------
     InputError
     """
-    value = np.asarray(file.attrs[name] if name in file.attrs else np.nan)
+    value = np.asarray(file.attrs.get(name, np.nan))
     if value.dtype.kind not in "fiu" or value.size != 1 or not np.isfinite(value).all():
-        raise InputError(
-            "is missing or not a number", file=_path(file), column=name, remedy=REPEAT
-        )
+        raise InputError("is missing or not a number", file=_path(file), column=name, remedy=REPEAT)
     return float(value.reshape(()))
 
 
@@ -84,7 +82,7 @@ def _read_array(file: h5py.File, name: str, shape: Shape, remedy: str) -> NDArra
     def refuse(problem: str) -> InputError:
         return InputError(problem, file=_path(file), column=name, remedy=remedy)
 
-    item = file[name] if name in file else None
+    item = file.get(name)
     if not isinstance(item, h5py.Dataset):
         raise refuse("is missing")
     found = item.shape or ()

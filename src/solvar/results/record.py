@@ -34,7 +34,7 @@ class _Result(_Part):
     box_size: _Count
     pixel_size_angstrom: _Positive
     inverted: bool
-    poses: dict[str, float | None | dict[str, float | None]] | None = None
+    poses: dict[str, float | dict[str, float | None] | None] | None = None
 
 
 class _Stage(_Part):

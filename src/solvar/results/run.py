@@ -19,6 +19,7 @@ from solvar.estimation.model import (
 )
 from solvar.estimation.settings import FitSettings
 from solvar.particles import ParticleSet, Poses, read_particles
+from solvar.particles.validate import are_rotations
 from solvar.results.hdf5 import REPEAT, Shape, opened, read_arrays, read_number
 from solvar.results.poses import PoseChange
 from solvar.results.record import read_record, settings_of
@@ -149,7 +150,19 @@ class Run:
                     column=name,
                     remedy=REPEAT,
                 )
+        self._refuse_no_rotations("rotation", found["rotation"])
         return found
+
+    def _refuse_no_rotations(self, name: str, matrices: np.ndarray) -> None:
+        wrong = np.flatnonzero(~are_rotations(matrices))
+        if len(wrong):
+            raise InputError(
+                "is not a rotation",
+                file=self.folder / "particles.h5",
+                row=int(wrong[0]),
+                column=name,
+                remedy=REPEAT,
+            )
 
     @cached_property
     def pose_refinement(self) -> PoseRefinement | None:
@@ -164,6 +177,7 @@ class Run:
             if "rotation_start" not in file:
                 return None
             rotation, shift, covariance = read_arrays(file, shapes).values()
+            self._refuse_no_rotations("rotation_start", rotation)
             return PoseRefinement(
                 start=Poses(rotation, shift),
                 covariance=covariance,

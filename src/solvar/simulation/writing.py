@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from solvar.files import replacing, write_json
 from solvar.imaging.rotations import to_euler
 from solvar.particles import Poses
+from solvar.particles.star_blocks import write_blocks
 from solvar.progress import Progress
 from solvar.simulation.truth import conformation_volumes
 
@@ -142,7 +143,6 @@ def _flat(coordinate: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _write_star(particles: SimulatedSet, poses: Poses, path: Path) -> Path:
     import pandas as pd
-    import starfile
 
     optics, ctf = particles.optics, particles.ctf
     rot, tilt, psi = to_euler(poses.rotation).T
@@ -175,8 +175,5 @@ def _write_star(particles: SimulatedSet, poses: Poses, path: Path) -> Path:
             "rlnRandomSubset": particles.halfset,
         }
     )
-    with replacing(path) as partial:
-        # starfile picks the format by the suffix, which the temporary name keeps
-        tables = {"optics": optics_table, "particles": particle_table}
-        starfile.write(tables, partial, overwrite=True)
+    write_blocks(path, {"optics": optics_table, "particles": particle_table})
     return path
