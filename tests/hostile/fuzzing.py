@@ -142,7 +142,7 @@ def _read_all(
     for index in indices:
         which = index % len(samples)
         sample, rng = samples[which], np.random.default_rng([seed, index])
-        sample.path.write_bytes(mutated(originals[which], sample.is_text, rng))
+        sample.path.write_bytes(mutated(originals[which], sample.path.suffix, rng))
         kind, detail = _read(sample)
         sample.path.write_bytes(originals[which])
         line = {"index": index, "sample": _name(sample), "kind": kind, "detail": detail}

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hostile.structured import structured
+
+_TEXT_SUFFIXES = {".star", ".txt", ".csv", ".json", ".pdb"}
 _WORDS = (
     *("nan", "inf", "-inf", "1e400", "-1e308", "1e-320", "-1", "0", "2.5", "9" * 25, "9" * 5000),
     *("", "'", '"', '""', "#", "_", "_rlnX", "loop_", "data_", "data_optics", "<NA>", "None"),
@@ -22,8 +25,15 @@ _OPCODES = (b"\x80\x05", b"\x96", b"\x8e", b"r", b"j", b"R", b"b", b"c", b"i", b
 Mutation = Callable[[bytes, np.random.Generator], bytes]
 
 
-def mutated(content: bytes, is_text: bool, rng: np.random.Generator) -> bytes:
-    """`content` after one to four mutations that suit it."""
+def mutated(content: bytes, suffix: str, rng: np.random.Generator) -> bytes:
+    """`content` after one change that keeps the format, or one to four that do not care.
+
+    `suffix` is that of the file, and tells its format.
+    """
+    changed = structured(content, suffix, rng) if rng.random() < 0.5 else None
+    if changed is not None:
+        return changed
+    is_text = suffix in _TEXT_SUFFIXES
     for _ in range(int(rng.choice((1, 1, 1, 2, 3, 4)))):
         known = _TEXT if is_text and rng.random() < 0.8 else _BINARY
         content = known[rng.integers(len(known))](content, rng)

@@ -27,7 +27,6 @@ from solvar.volume_file import write_volume
 from solvar.volumes.targets import from_file
 
 Read = Callable[[Path], object]
-_TEXT = {".star", ".txt", ".csv", ".json", ".pdb"}
 _PDB = """\
 ATOM      1  N   ALA A   1      11.104   6.134  -6.504  1.00  0.00           N
 ATOM      2  CA  ALA A   1      11.639   6.071  -5.147  1.00  0.00           C
@@ -48,10 +47,6 @@ class Sample:
 
     path: Path
     read: Read
-
-    @property
-    def is_text(self) -> bool:
-        return self.path.suffix in _TEXT
 
 
 def own_samples(folder: Path) -> list[Sample]:
