@@ -51,7 +51,7 @@ def run_job(
         If the particles, the settings or the folder cannot be used.
     """
     progress = progress or SilentProgress()
-    folder = prepare_folder(Path(output), overwrite)
+    folder = prepare_folder(Path(output), overwrite, _inputs(particles, settings))
     with logged(folder / "run.log", progress, command) as told:
         provenance = record(particles, settings, tuple(command))
         found = fit(particles, settings, told)
@@ -59,3 +59,8 @@ def run_job(
         run = Run(folder)
         draw_figures(run, told)
     return run
+
+
+def _inputs(particles: ParticleSet, settings: FitSettings) -> list[Path]:
+    mask = [] if settings.mask is None else [settings.mask]
+    return [particles.source, *particles.stacks, *mask]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.finite import require_finite_images
 from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.fourier import HalfDisc, images_to_disc
 from solvar.imaging.noise import corner_window, ring_power
@@ -131,6 +132,7 @@ def whiten(
                 disc.kx, disc.ky, extent, some.ctf, some.optics, some.optics_group
             )
             ctf_power[index] = ctf[index] ** 2 @ in_shell
+            require_finite_images(data[first : first + len(index)], some)
             step.advance(len(index))
     return WhitenedImages(
         disc=disc,

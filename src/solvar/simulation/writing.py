@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from solvar.errors import InputError
 from solvar.files import replacing, write_json
 from solvar.imaging.rotations import to_euler
 from solvar.particles import Poses
@@ -20,6 +21,33 @@ if TYPE_CHECKING:
     from solvar.simulation.dataset import SimulatedSet
 
 _STACK = "particles.mrcs"
+_OWN_FILES = (
+    *("particles.star", "particles_noisy.star", _STACK, "gt.npz", "settings.json"),
+    *("gt_mean.mrc", "gt_eigenvolumes.mrc", "mask.mrc", "vols/[0-9]*.mrc"),
+)
+
+
+def check_folder(folder: Path, overwrite: bool = False) -> None:
+    """Make sure that a simulated set can be written to `folder` without harm.
+
+    Raises
+    ------
+    InputError
+        If files of its names are there and `overwrite` is false, or something else wrote them.
+    """
+    there = [path for name in _OWN_FILES for path in sorted(folder.glob(name))]
+    if there and not overwrite:
+        raise InputError(
+            f"already holds {there[0].name}",
+            file=folder,
+            remedy="choose another --output or pass --overwrite",
+        )
+    if there and not (folder / "gt.npz").exists():
+        raise InputError(
+            "has the name of a result, but no simulation wrote it",
+            file=there[0],
+            remedy="choose another --output, or remove the file yourself",
+        )
 
 
 # BLAS threads on products of this size wait for each other: one thread is up to 20 times faster

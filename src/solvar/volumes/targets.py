@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,10 @@ Float64 = NDArray[np.float64]
 _END_PERCENTILES = (5.0, 95.0)
 _KMEANS_SEED = 0
 _MOST_KMEANS = 200_000
+# What is appended to the name of a volume for the files that belong to it.
+PARTS = ("_half1", "_half2", "_local_resolution")
+_LONGEST_NAME = 80
+_NUMBER = re.compile("[0-9]{1,6}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +101,7 @@ def from_file(run: Run, path: Path) -> Targets:
         raise InputError(
             f"cannot be read as CSV ({error})", file=path, remedy="write columns z1, z2, …"
         ) from error
-    known = [name for name in table.columns if name.startswith("z") and name[1:].isdigit()]
+    known = [name for name in table.columns if name.startswith("z") and _NUMBER.fullmatch(name[1:])]
     if not known or not len(table):
         raise InputError(
             "holds no points", file=path, remedy="write columns z1, z2, … with a header"
@@ -138,7 +143,10 @@ def _file_names(stem: str, count: int, given: list[str] | None) -> tuple[str, ..
     if given is None or len(set(given)) < count:
         return tuple(f"{stem}_{k + 1:03d}" for k in range(count))
     kept = ["".join(c if c.isalnum() or c in "-_." else "_" for c in name) for name in given]
+    kept = [name.lstrip(".")[:_LONGEST_NAME] for name in kept]
     clash = len(set(kept)) < count or any(not name.strip("._") for name in kept)
+    # NAME_half1.mrc is also what belongs to NAME
+    clash = clash or any(name.endswith(PARTS) for name in kept)
     return _file_names(stem, count, None) if clash else tuple(kept)
 
 
