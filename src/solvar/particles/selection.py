@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,10 @@ def _read_file(file: Path) -> NDArray[Any]:
     if start == NPY_MAGIC:
         return read_npy(file, "a list of row numbers", _REMEDY)
     try:
-        return np.loadtxt(file, dtype=np.int64, ndmin=1)
+        with warnings.catch_warnings():
+            # an empty list selects nothing, which is told where particles are missing
+            warnings.filterwarnings("ignore", message="loadtxt: input contained no data")
+            return np.loadtxt(file, dtype=np.int64, ndmin=1)
     except (ValueError, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"is not a list of row numbers ({error})", file=file, remedy=_REMEDY

@@ -24,6 +24,8 @@ _MOST_COLUMNS = 1000
 _ODD = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ufeff]")
 # In a line that is neither a comment nor a label: '#' in the middle of a word.
 _CUT = re.compile(r"^[ \t]*[^#_\s\"'][^#\"'\n]*(?<=[^\s#])#", re.MULTILINE)
+# A quotation mark that neither begins nor ends a value.
+_INNER = re.compile(r"""(?<=[^\s"'])"(?=[^\s"'])""")
 _NO_LABEL = re.compile(r"[\s\"'#]")
 # Not even in quotation marks; an apostrophe that would be taken for one.
 _UNWRITABLE = re.compile("[\"\t\n\r\x00-\x1f\x7f\x85\u2028\u2029]|^'|'.* | .*'")
@@ -62,7 +64,7 @@ def read_blocks(path: Path, as_text: bool = False) -> dict[str, pd.DataFrame]:
     for name, table in tables.items():
         _refuse_columns(path, name, list(table.columns))
         if "'" in text or '"' in text:
-            tables[name] = _with_apostrophes(path, table, '"' in text)
+            tables[name] = _with_apostrophes(path, table, bool(_INNER.search(text)))
     # starfile reads the text "nan" as a missing value even in text columns
     return {n: t.fillna("nan") for n, t in tables.items()} if as_text else tables
 
@@ -135,11 +137,11 @@ def _refuse_columns(path: Path, block: str, names: list[str]) -> None:
             )
 
 
-def _with_apostrophes(path: Path, table: pd.DataFrame, has_quotes: bool) -> pd.DataFrame:
+def _with_apostrophes(path: Path, table: pd.DataFrame, is_ambiguous: bool) -> pd.DataFrame:
     """Values as they were: starfile turns every apostrophe into a quotation mark.
 
-    A quotation mark in a value was an apostrophe if the file has no other ones. Where it has both, or
-    one that is never closed, nobody can tell what the values were.
+    A quotation mark inside a value was an apostrophe if the file has none but around values.
+    Otherwise, or where one is never closed, nobody can tell what the values were.
     """
     for name in table.columns:
         if table[name].dtype.kind not in "OTU":
@@ -148,7 +150,7 @@ def _with_apostrophes(path: Path, table: pd.DataFrame, has_quotes: bool) -> pd.D
         odd = np.flatnonzero(column.str.contains(r'["\n\t]').to_numpy())
         if not len(odd):
             continue
-        if has_quotes or column.str.contains(r"[\n\t]").any():
+        if is_ambiguous or column.str.contains(r"[\n\t]").any():
             raise InputError(
                 f"{column.iloc[odd[0]]!r} has a quotation mark too many or too few",
                 file=path,
