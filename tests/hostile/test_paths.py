@@ -122,7 +122,7 @@ _KEPT = ("plain", "two words", "#hash", "a#b", "_label", "data_x", "loop_", "it'
 
 def test_odd_values_make_the_round_trip_through_a_star_file(tmp_path):
     for first in _KEPT:
-        table = pd.DataFrame({"name": [first, *_KEPT], "number": "1.50", "last": [*_KEPT, first]})
+        table = pd.DataFrame({"first": [first, *_KEPT], "number": "1.50", "last": [*_KEPT, first]})
         write_blocks(tmp_path / "odd.star", {"particles": table})
         again = read_blocks(tmp_path / "odd.star", as_text=True)["particles"]
         assert again.to_dict("list") == table.to_dict("list")
@@ -132,8 +132,8 @@ def test_odd_values_make_the_round_trip_through_a_star_file(tmp_path):
     "value", ['a"b', "a\nb", "a\tb", "a\rb", "a\x00b", "a\u2028b", "'a", "a' b"]
 )
 def test_values_that_a_star_file_cannot_hold_are_refused_and_nothing_is_written(tmp_path, value):
-    table = pd.DataFrame({"name": ["good", value]})
-    with pytest.raises(InputError, match=r"row 2, column name: .* cannot stand in a star file"):
+    table = pd.DataFrame({"first": ["good", value]})
+    with pytest.raises(InputError, match=r"row 2, column first: .* cannot stand in a star file"):
         write_blocks(tmp_path / "odd.star", {"particles": table})
     with pytest.raises(InputError, match="column with the name"):
         write_blocks(tmp_path / "odd.star", {"particles": pd.DataFrame({f"a {value}": [1]})})

@@ -131,7 +131,8 @@ def _refuse_columns(path: Path, block: str, names: list[str]) -> None:
     if len(names) > _MOST_COLUMNS:
         raise InputError(f"data_{block} has {len(names)} columns", file=path, remedy=_AGAIN)
     for name in names:
-        if not name or _NO_LABEL.search(name):
+        # starfile writes the name of the block over a column that is called "name"
+        if name in ("", "name") or _NO_LABEL.search(name):
             raise InputError(
                 f"data_{block} has a column with the name {name!r}", file=path, remedy=_AGAIN
             )

@@ -118,8 +118,8 @@ def from_file(run: Run, path: Path) -> Targets:
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             raise InputError("is not a number", file=path, row=row, column=name)
         z[:, component - 1] = values
-    names = table["name"].astype(str) if "name" in table else None
-    return Targets(z, _file_names(path.stem, len(z), None if names is None else list(names)))
+    names = [str(name) for name in table["name"]] if "name" in table else None
+    return Targets(z, _file_names(path.stem, len(z), names))
 
 
 def from_text(run: Run, text: str) -> Targets:
