@@ -199,6 +199,13 @@ def test_lists_of_rows(folder, content):
         _read_or_refused(read_selection, folder / name, 100, folder)
 
 
+def test_a_list_of_stacks_that_is_no_text_further_down(folder):
+    (folder / "list.txt").write_bytes(b"stack.mrcs\n\xff\xfe\n")
+    companions = {"poses": folder / "poses.pkl", "ctf": folder / "ctf.pkl"}
+    with pytest.raises(InputError, match="cannot be read as a list of stacks"):
+        read_particles(folder / "list.txt", **companions)
+
+
 def test_a_field_of_another_type_is_named(tmp_path):
     table = files.cs_table()
     for name in ("uid", "blob/path", "ctf/df1_A", "alignments3D/pose", "blob/shape"):
