@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# Characters; two long paths and a remedy fit.
+_LONGEST = 2000
+
 
 class SolvarError(Exception):
     """A failure that is explained in one sentence; the command line exits with `exit_code`."""
@@ -45,4 +48,13 @@ class InputError(SolvarError, ValueError):
         place += [f"row {row + 1}"] if row is not None else []
         place += [f"column {column}"] if column is not None else []
         sentence = f"{', '.join(place)}: {problem}" if place else problem
-        super().__init__(f"{sentence}; {remedy}." if remedy else f"{sentence}.")
+        super().__init__(_one_line(f"{sentence}; {remedy}." if remedy else f"{sentence}."))
+
+
+def _one_line(text: str) -> str:
+    """A sentence that a terminal can show, whatever a file made of the words in it."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    if len(shown) <= _LONGEST:
+        return shown
+    half = _LONGEST // 2
+    return f"{shown[:half]} … {shown[-half:]}"

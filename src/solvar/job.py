@@ -63,7 +63,7 @@ def run_job(
     processes = join_processes(settings.device)
     leads = processes.rank == 0
     if leads:
-        prepare_folder(Path(output), overwrite, resume)
+        prepare_folder(Path(output), overwrite, resume, _inputs(particles, settings))
     processes.wait()
     folder = Path(output)
     with logged(folder / "run.log", progress, command) if leads else silent() as told:
@@ -78,3 +78,8 @@ def run_job(
             draw_figures(Run(folder), told)
         processes.leave()
     return Run(folder)
+
+
+def _inputs(particles: ParticleSet, settings: FitSettings) -> list[Path]:
+    mask = [] if settings.mask is None else [settings.mask]
+    return [particles.source, *particles.stacks, *mask]

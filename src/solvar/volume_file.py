@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.files import replacing
+from solvar.mrc_header import read_mrc_header
 
 Float32 = NDArray[np.float32]
 
@@ -34,11 +35,13 @@ def read_volume(path: str | Path) -> tuple[Float32, float]:
     """
     import mrcfile
 
+    # mrcfile allocates what the header promises before it looks at the file
+    read_mrc_header(Path(path))
     try:
         with mrcfile.open(path, permissive=False) as file:
             data = np.asarray(file.data)
             pixel_size = float(file.voxel_size.x)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ArithmeticError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
             f"cannot be read as an MRC volume ({reason})",
@@ -48,8 +51,6 @@ def read_volume(path: str | Path) -> tuple[Float32, float]:
     if data.ndim != 3 or len(set(data.shape)) != 1 or data.shape[0] < 2:
         shape = " × ".join(str(n) for n in data.shape)
         raise InputError(f"is not a cubic volume ({shape} voxels)", file=path)
-    if np.iscomplexobj(data):
-        raise InputError("holds complex numbers, not a volume", file=path)
     if not np.isfinite(data).all():
         raise InputError("holds NaN or infinite voxels", file=path)
     return data.astype(np.float32), pixel_size

@@ -88,7 +88,7 @@ def test_polygons_that_are_none(run, tmp_path, text, word):
 
 def test_labels_that_do_not_fit(run):
     write_clusters(run, [0, 1])
-    with pytest.raises(InputError, match=r"shape \(2,\) for 4 particles"):
+    with pytest.raises(InputError, match=r"shape \(2,\) where 4 numbers"):
         select(run, Selection(clusters=(0,)))
 
 

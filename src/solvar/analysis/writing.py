@@ -15,6 +15,8 @@ from solvar.files import replacing, write_json
 from solvar.results.run import Run
 
 FOLDER = "analysis"
+# What `solvar.report.analysis` draws there.
+_FIGURES = ("clusters.png", "density.png", "umap.png", "diagnostics.png")
 
 
 def write_analysis(run: Run, analysis: Analysis) -> Path:
@@ -29,7 +31,7 @@ def write_analysis(run: Run, analysis: Analysis) -> Path:
     folder = run.folder / FOLDER
     folder.mkdir(exist_ok=True)
     (folder / "analysis.json").unlink(missing_ok=True)
-    for pattern in ("trajectory_*.csv", "clusters.csv", "particles.h5", "*.png"):
+    for pattern in ("trajectory_*.csv", "clusters.csv", "particles.h5", *_FIGURES):
         for stale in folder.glob(pattern):
             stale.unlink()
     _write_particles(folder / "particles.h5", run, analysis)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -73,15 +72,20 @@ def demo(
 
 
 def _make_room(output: Path, overwrite: bool) -> None:
+    from solvar.results.writer import check_folder as check_run
+    from solvar.simulation.writing import check_folder as check_particles
+
     if (output / "run" / "run.json").exists() and not overwrite:
         raise InputError(
             "already holds a demonstration",
             file=output,
             remedy="choose another --output or pass --overwrite",
         )
-    # Only what a demonstration writes is removed: the folder may be the user's own.
-    for part in ("particles", "run"):
-        shutil.rmtree(output / part, ignore_errors=True)
+    # Neither folder is removed: whatever else they hold may be the user's own.
+    check_particles(output / "particles", overwrite)
+    check_run(output / "run", overwrite)
+    # the run that is there has lost its particles as soon as others are simulated
+    (output / "run" / "run.json").unlink(missing_ok=True)
 
 
 def _print_result(

@@ -9,7 +9,6 @@ import typer
 
 from solvar.cli.arguments import Overwrite
 from solvar.cli.options import command
-from solvar.errors import InputError
 from solvar.simulation.settings import SimulationSettings
 
 app = typer.Typer(add_completion=False)
@@ -32,13 +31,9 @@ def simulate(
     from solvar.cli.console import make_progress
     from solvar.cli.console import output as console
     from solvar.simulation import simulate as draw
+    from solvar.simulation.writing import check_folder
 
-    if (output / "particles.star").exists() and not overwrite:
-        raise InputError(
-            "already holds particles",
-            file=output,
-            remedy="choose another --output or pass --overwrite",
-        )
+    check_folder(output, overwrite)
     progress = make_progress()
     star = draw(settings, progress).write(output, progress)
     console().print(f"Wrote {settings.particles:,} particles to {star}", soft_wrap=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.finite import require_finite_images
 from solvar.estimation.pixels import Pixels
 from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.fourier import HalfDisc, centring_phase, images_to_disc
@@ -184,6 +185,7 @@ def whiten(
                 disc.kx, disc.ky, extent, some.ctf, some.optics, some.optics_group
             )
             ctf = (factor * modelled).astype(np.float32)
+            require_finite_images(data, some)
             pixels.write(row, data, ctf)
             ctf_power[row] = ctf**2 @ in_shell
             step.advance(len(index))

@@ -16,9 +16,11 @@ from functools import partial
 import numpy as np
 
 from solvar.errors import InputError
+from solvar.estimation import finite
 from solvar.estimation.clock import StageClock
 from solvar.estimation.context import Context
 from solvar.estimation.final import finish
+from solvar.estimation.finite import require_finite
 from solvar.estimation.level import Prior
 from solvar.estimation.march import climb, first_means, new_models
 from solvar.estimation.model import Fit
@@ -87,6 +89,7 @@ def _fit(
         images, noise = read_images(
             particles, stack, mask, settings, progress, team, workspace.scratch, processes
         )
+    require_finite("images", finite.IMAGES, noise_power=noise, CTF_power=images.ctf_power)
     poses = start_poses(particles, settings) if settings.refine_pose else None
     solver = make_solver(settings.pose_solver, len(particles)) if settings.refine_pose else None
     rng = np.random.default_rng(settings.seed)
@@ -94,6 +97,7 @@ def _fit(
 
     with clock.stage("mean"), progress.step("Mean of each half", 1, "pair") as step:
         means, precision = context.once("mean", partial(first_means, context, halves))
+        require_finite("mean", finite.MEAN, means=means, prior_precision=precision)
         step.advance()
 
     with clock.stage("eigenvolumes"):
@@ -101,6 +105,7 @@ def _fit(
         models, prior = new_models(halves, means, settings), Prior(precision, precision)
         for plan in plans:
             models, prior = climb(context, models, prior, plan, progress)
+            require_finite("eigenvolumes", finite.FITTING, columns=[m.columns for m in models])
         if poses is not None:
             poses.remove_drift(images)
             means, _ = half_means([context.level(half, images.disc.k_c) for half in halves])
@@ -108,6 +113,7 @@ def _fit(
     with clock.stage("final model and latents"):
         model, posterior, validation = finish(context, models, means, prior, plans, progress)
     images.pixels.close()
+    require_finite("final model", finite.FITTING, eigenvalues=model.eigenvalues, **vars(posterior))
 
     refinement = None
     if poses is not None:

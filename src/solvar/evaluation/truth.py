@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.imaging.fourier import crop_volume
+from solvar.mrc_header import read_mrc_header
+from solvar.particles.npy import read_array
 from solvar.volume_file import read_volume
 
 Float32 = NDArray[np.float32]
@@ -193,14 +195,25 @@ def _read_table(path: Path) -> dict[str, Any]:
             remedy="give a folder that `solvar simulate` wrote",
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            table = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        table = _arrays(path)
+    # a damaged archive, or a damaged array in it, raises nearly anything
+    except Exception as error:
         raise InputError(f"cannot be read as a table of arrays ({error})", file=path) from error
     for name in ("L", "apix"):
         if name not in table or table[name].size != 1 or not float(table[name]) > 0:
             raise InputError("is missing or not a positive number", file=path, column=name)
     return table
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file, none larger than the archive says that it is."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as stream:
+                name = entry.filename.removesuffix(".npy")
+                arrays[name] = read_array(stream, entry.file_size)
+    return arrays
 
 
 def _check_lengths(truth: Truth, path: Path) -> None:
@@ -237,6 +250,7 @@ def _stacked_volumes(path: Path, box_size: int) -> Float32 | None:
 
     if not path.is_file():
         return None
+    read_mrc_header(path)
     try:
         data = mrcfile.read(path)
     except (OSError, ValueError) as error:

@@ -24,6 +24,7 @@ from solvar.volume_file import read_volume, write_volume
 
 SPREAD = 2.0
 _FRAMES = 120
+_ODD = re.compile(r"""["'\\;:*?\[\]]""")
 _FIRST_COLOUR, _MIDDLE_COLOUR, _LAST_COLOUR = (0x2F, 0x6D, 0xB3), (0xC8,) * 3, (0xC4, 0x4E, 0x3B)
 
 
@@ -155,6 +156,14 @@ def _write_script(path: Path, names: list[str], level: float) -> None:
         f"wait {_FRAMES}",
         f'movie encode "{path.stem}.mp4" framerate 30',
     ]
+    # quotation marks, backslashes and newlines end a name; the others choose several files
+    odd = [name for name in names if _ODD.search(name) or not name.isprintable()]
+    if odd:
+        raise InputError(
+            f"{odd[0]!r} has a name that ChimeraX could take for commands or several files",
+            file=path,
+            remedy="rename the map or its folder without quotation marks, backslashes, ; : * ? [",
+        )
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -17,6 +17,7 @@ from solvar.errors import InputError
 from solvar.export.target import Job, Target, Writer
 from solvar.files import replacing
 from solvar.particles import ParticleSet
+from solvar.particles.npy import read_npy
 
 Fields = dict[str, NDArray[Any]]
 
@@ -59,7 +60,7 @@ def write(path: Path, job: Job) -> None:
 
 
 def _original_rows(particles: ParticleSet) -> NDArray[Any]:
-    table = np.load(particles.source, allow_pickle=False)
+    table = read_npy(particles.source, "a .cs file", "export it again")
     uid = table["uid"][particles.row] if len(table) > particles.row.max() else None
     if uid is None or not np.array_equal(uid, particles.uid):
         raise InputError(

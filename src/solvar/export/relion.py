@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.export.target import Job, Target, Writer
-from solvar.files import replacing
 from solvar.particles import ParticleSet
 from solvar.particles.relion_write import (
     ORIGINS_PIXEL,
@@ -25,6 +24,7 @@ from solvar.particles.relion_write import (
     original_rows,
     pose_columns,
 )
+from solvar.particles.star_blocks import write_blocks
 from solvar.results.writer import latent_columns
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ def write(path: Path, job: Job) -> None:
     path : Path
     job : Job
     """
-    import starfile
-
     particles = job.particles.particles
     if particles.source_format == "relion":
         blocks, name = original_rows(particles)
@@ -69,8 +67,7 @@ def write(path: Path, job: Job) -> None:
         latents = latent_columns(job.run.posterior)
         in_run = job.particles.in_run
         table = table.assign(**{c: as_text(v[in_run]) for c, v in latents.items()})
-    with replacing(path) as temporary:
-        starfile.write({"optics": optics, "particles": table, **blocks}, temporary)
+    write_blocks(path, {"optics": optics, "particles": table, **blocks})
 
 
 def _is_complete(optics: pd.DataFrame | None, table: pd.DataFrame) -> bool:

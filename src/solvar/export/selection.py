@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.particles.selection import read_selection
+from solvar.results.hdf5 import opened, read_arrays
 from solvar.results.run import Run, check_component
 
 _VERTICES = "write one vertex a line, as x,y in the units of the latents"
@@ -138,26 +139,14 @@ def _analysis(run: Run) -> Path:
 
 def _cluster_labels(run: Run) -> NDArray[np.int64]:
     """(N,) labels in the order of the run."""
-    import h5py
-
     path = _analysis(run)
     remedy = f"run `solvar analyze {run.folder}`"
     if not path.is_file():
         raise InputError("is missing, so there are no clusters", file=path, remedy=remedy)
-    try:
-        with h5py.File(path, "r") as file:
-            labels = file["cluster"][()] if "cluster" in file else None
-    except OSError as error:
-        raise InputError("is damaged", file=path, remedy=remedy) from error
-    if labels is None:
-        raise InputError("is missing", file=path, column="cluster", remedy=remedy)
-    if labels.shape != (run.particle_count,) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"holds {labels.dtype} of shape {labels.shape} for {run.particle_count} particles",
-            file=path,
-            column="cluster",
-            remedy=remedy,
-        )
+    with opened(path, remedy) as file:
+        labels = read_arrays(file, {"cluster": (run.particle_count,)}, remedy)["cluster"]
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"holds {labels.dtype}", file=path, column="cluster", remedy=remedy)
     return np.asarray(labels, np.int64)
 
 
@@ -208,7 +197,8 @@ def _in_list(run: Run, ind: str | Path | ArrayLike) -> NDArray[np.bool_]:
     source = run.source
     in_csv = isinstance(ind, str | Path) and Path(ind).suffix == ".csv"
     listed = _rows_of_csv(Path(str(ind))) if in_csv else ind
-    asked = read_selection(listed, int(rows.max()) + 1, source)
+    file = Path(str(ind)) if in_csv else None
+    asked = read_selection(listed, int(rows.max()) + 1, source, file)
     lost = np.setdiff1d(asked, rows)
     if len(lost):
         raise InputError(
@@ -225,7 +215,8 @@ def _rows_of_csv(path: Path) -> NDArray[np.int64]:
     if lines and not lines[0][1].lstrip("-").isdigit():
         lines = lines[1:]
     for row, value in lines:
-        if not value.isdigit():
+        # eighteen digits are within 64 bits
+        if not (value.isascii() and value.isdigit() and len(value) <= 18):
             raise InputError(
                 f"'{value}' is not a row number",
                 file=path,

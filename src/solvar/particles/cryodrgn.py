@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.particles.mrc_header import looks_like_mrc, read_mrc_header
+from solvar.mrc_header import looks_like_mrc, read_mrc_header
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
 from solvar.particles.reading import Reading
 from solvar.particles.table import (
@@ -54,7 +54,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         depths = [read_mrc_header(path).shape[0]]
     else:
         finder = reading.finder(path)
-        names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        names = _listed(path)
         depths = [read_mrc_header(finder.find(n)).shape[0] for n in names]
     index = {name: i for i, name in enumerate(dict.fromkeys(names))}
     entry = np.array([index[name] for name in names], dtype=np.int64)
@@ -66,6 +66,17 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         halfset=np.zeros(count, dtype=np.int8),
         optics_group=np.zeros(count, dtype=np.int64),
     )
+
+
+def _listed(path: Path) -> list[str]:
+    """The stacks that a text file names, one a line."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot be read as a list of stacks ({error})", file=path, remedy="write it again"
+        ) from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def read_poses(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.particles.npy import NPY_MAGIC, read_npy
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 
 Fields = dict[str, NDArray[Any]]
 
-_NPY_MAGIC = b"\x93NUMPY"
 _PASSTHROUGH = "add the job's passthrough file with --passthrough"
 _REFINEMENT = "pass the particles .cs of a 3D refinement, or " + _PASSTHROUGH
 _COLUMNS = {
@@ -47,6 +47,26 @@ _COLUMNS = {
     "pixel_size_angstrom": "blob/psize_A",
     "box_size": "blob/shape",
 }
+_NUMBERS = "fiu"
+# Kinds and shape of the fields that are used.
+_TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "uid": ("iu", ()),
+    "blob/path": ("SU", ()),
+    "blob/idx": ("iu", ()),
+    "blob/shape": ("iu", (2,)),
+    "alignments3D/pose": (_NUMBERS, (3,)),
+    "alignments3D/shift": (_NUMBERS, (2,)),
+    "alignments3D/split": (_NUMBERS, ()),
+    "alignments3D/psize_A": (_NUMBERS, ()),
+    "blob/psize_A": (_NUMBERS, ()),
+    **{
+        f"ctf/{name}": (_NUMBERS, ())
+        for name in (
+            *("accel_kv", "cs_mm", "amp_contrast", "df1_A", "df2_A", "df_angle_rad"),
+            *("phase_shift_rad", "bfactor", "exp_group_id"),
+        )
+    },
+}
 _IGNORED_ABERRATIONS = ("ctf/tilt_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/anisomag")
 
 
@@ -57,7 +77,7 @@ def recognises(path: Path) -> bool:
             start = file.read(4096)
     except OSError:
         return False
-    return start.startswith(_NPY_MAGIC) and b"'descr': [" in start
+    return start.startswith(NPY_MAGIC) and b"'descr': [" in start
 
 
 def read(path: Path, reading: Reading) -> ParticleTable:
@@ -69,7 +89,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
             raise InputError("is missing", file=path, column=name, remedy=remedy)
         return fields[name]
 
-    stack_names, stack_index = _stacks(need("blob/path", _PASSTHROUGH))
+    stack_names, stack_index = _stacks(path, need("blob/path", _PASSTHROUGH))
     count = len(stack_index)
     optics, optics_group, ctf = None, np.zeros(count, dtype=np.int64), None
     if reading.ctf is None:
@@ -84,9 +104,9 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         optics_group=optics_group,
         optics=optics,
         ctf=ctf,
-        poses=_poses(path, fields, need) if reading.poses is None else None,
+        poses=_poses(fields, need) if reading.poses is None else None,
         uid=need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64),
-        picks=_picks(fields),
+        picks=_picks(path, fields),
         columns=_COLUMNS,
     )
 
@@ -121,26 +141,47 @@ def _join(path: Path, passthrough: tuple[Path, ...]) -> Fields:
 
 
 def _load(path: Path) -> NDArray[Any]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
-        raise InputError(
-            f"cannot be read as a .cs file ({error})", file=path, remedy="export it again"
-        ) from error
+    array = read_npy(path, "a .cs file", "export it again")
     if array.dtype.names is None or array.ndim != 1 or not len(array):
         raise InputError(
             "is not a table with named columns and rows", file=path, remedy="export it again"
         )
+    _check_types(path, array)
     return array
 
 
-def _stacks(paths: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def _check_types(path: Path, array: NDArray[Any]) -> None:
+    """Refuse a field that this module uses and that is not what cryoSPARC writes under that name."""
+    for name, (kinds, shape) in _TYPES.items():
+        if name not in (array.dtype.names or ()):
+            continue
+        dtype = array.dtype[name]
+        if dtype.base.kind not in kinds or dtype.shape != shape:
+            raise InputError(
+                f"holds {dtype}, not what cryoSPARC writes there",
+                file=path,
+                column=name,
+                remedy="export it again",
+            )
+
+
+def _stacks(
+    path: Path, paths: NDArray[Any], column: str = "blob/path"
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Distinct image files and the index of each row's."""
     # rows of one stack mostly follow each other: sort one string a run, not one a row
     starts = np.flatnonzero(np.r_[True, paths[1:] != paths[:-1]])
     names, inverse = np.unique(paths[starts], return_inverse=True)
     lengths = np.diff(np.r_[starts, len(paths)])
-    decoded = [n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist()]
+    try:
+        decoded = [n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist()]
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{error.object!r} is not UTF-8 text",
+            file=path,
+            column=column,
+            remedy="rename the image file, or export the particles again",
+        ) from None
     return tuple(n.lstrip(">") for n in decoded), np.repeat(inverse.reshape(-1), lengths)
 
 
@@ -181,7 +222,7 @@ def _ctf(fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> CtfParamet
     )
 
 
-def _poses(path: Path, fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> Poses:
+def _poses(fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> Poses:
     from scipy.spatial.transform import Rotation
 
     omega = need("alignments3D/pose", _REFINEMENT).astype(np.float64)
@@ -189,26 +230,19 @@ def _poses(path: Path, fields: Fields, need: Callable[[str, str], NDArray[Any]])
     pixel_size = fields.get("alignments3D/psize_A")
     if pixel_size is None:
         pixel_size = need("blob/psize_A", _PASSTHROUGH)
-    if omega.shape != (len(shift), 3):
-        raise InputError(
-            f"has shape {omega.shape}, not one rotation vector a row",
-            file=path,
-            column="alignments3D/pose",
-            remedy=_REFINEMENT,
-        )
     finite = np.isfinite(omega).all(axis=1)
     rotation = np.full((len(omega), 3, 3), np.nan)
     rotation[finite] = Rotation.from_rotvec(omega[finite]).as_matrix()
     return Poses(rotation, shift * pixel_size.astype(np.float64)[:, None])
 
 
-def _picks(fields: Fields) -> Picks | None:
+def _picks(path: Path, fields: Fields) -> Picks | None:
     """Micrographs and coordinates in their pixels: fractions of the width and height."""
     names = ("micrograph_path", "micrograph_shape", "center_x_frac", "center_y_frac")
     if any(f"location/{name}" not in fields for name in names):
         return None
     paths, shape, x, y = (fields[f"location/{name}"] for name in names)
-    stacks, index = _stacks(paths)
+    stacks, index = _stacks(path, paths, "location/micrograph_path")
     # the shape is (height, width)
     xy = np.column_stack([x, y]).astype(np.float64) * shape[:, ::-1]
     return Picks.of_paths(stacks, index, xy)

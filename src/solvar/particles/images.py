@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.files import neighbours, read_at
-from solvar.particles.mrc_header import MrcHeader, read_mrc_header
+from solvar.mrc_header import MrcHeader, read_mrc_header
 from solvar.particles.particle_set import ParticleSet
 
 Float32 = NDArray[np.float32]

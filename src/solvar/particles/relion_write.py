@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
-from solvar.files import replacing
 from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet
-from solvar.particles.star_blocks import particle_block, read_blocks
+from solvar.particles.star_blocks import particle_block, read_blocks, write_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +44,6 @@ def write_star(
     InputError
         If an extra column has another length, or the source can no longer be read.
     """
-    import starfile
-
     columns = {name: np.asarray(values) for name, values in (extra or {}).items()}
     for name, values in columns.items():
         if values.shape != (len(particles),):
@@ -63,8 +60,7 @@ def write_star(
         table[column] = as_text(values)
     stale = _ORIGINS_ANGST if old_dialect else ORIGINS_PIXEL
     blocks[name] = table.drop(columns=[c for c in stale if c in table.columns])
-    with replacing(Path(path)) as temporary:
-        starfile.write(blocks, temporary)
+    write_blocks(Path(path), blocks)
 
 
 def original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
+from solvar.particles.npy import NPY_MAGIC, read_npy
 from solvar.particles.unpickle import read_pickled_arrays
 
 _REMEDY = "give distinct zero-based row numbers"
 
 
 def read_selection(
-    ind: str | Path | ArrayLike | None, count: int, source: Path
+    ind: str | Path | ArrayLike | None, count: int, source: Path, file: Path | None = None
 ) -> NDArray[np.int64]:
     """Rows to keep, in their order.
 
@@ -27,6 +29,8 @@ def read_selection(
         Rows of the particle file.
     source : Path
         The particle file, for messages.
+    file : Path, optional
+        Where an array `ind` was read from, for messages.
 
     Returns
     -------
@@ -39,8 +43,11 @@ def read_selection(
     """
     if ind is None:
         return np.arange(count, dtype=np.int64)
-    file = Path(ind) if isinstance(ind, (str, Path)) else None
-    rows: NDArray[Any] = np.asarray(ind) if file is None else _read_file(file)
+    if isinstance(ind, str | Path):
+        file = Path(ind)
+        rows: NDArray[Any] = _read_file(file)
+    else:
+        rows = np.asarray(ind)
     if rows.dtype == np.bool_ and rows.shape == (count,):
         return np.flatnonzero(rows).astype(np.int64)
     if rows.ndim != 1 or (rows.dtype.kind not in "iu" and rows.size):
@@ -69,10 +76,13 @@ def _read_file(file: Path) -> NDArray[Any]:
         start = handle.read(6)
     if start[:1] == b"\x80" or file.suffix == ".pkl":
         return read_pickled_arrays(file)[0]
+    if start == NPY_MAGIC:
+        return read_npy(file, "a list of row numbers", _REMEDY)
     try:
-        if start == b"\x93NUMPY":
-            return np.load(file, allow_pickle=False)
-        return np.loadtxt(file, dtype=np.int64, ndmin=1)
+        with warnings.catch_warnings():
+            # an empty list selects nothing, which is told where particles are missing
+            warnings.filterwarnings("ignore", message="loadtxt: input contained no data")
+            return np.loadtxt(file, dtype=np.int64, ndmin=1)
     except (ValueError, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"is not a list of row numbers ({error})", file=file, remedy=_REMEDY

@@ -48,8 +48,8 @@ class StackFinder:
             If there is none: says where it was looked for.
         """
         for place in self.candidates(name):
-            if place.is_file():
-                return place.absolute()
+            if _is_file(place):
+                return self._sane(place.absolute(), row)
         folders = [str(folder) for folder in self._folders()]
         more = f" and {len(folders) - _SHOWN} more folders" if len(folders) > _SHOWN else ""
         raise InputError(
@@ -60,6 +60,17 @@ class StackFinder:
             remedy="pass --datadir with the folder the paths are relative to, "
             "and --strip-prefix to remove a leading path",
         )
+
+    def _sane(self, place: Path, row: int | None) -> Path:
+        # known now and not when results are written, hours later
+        if any(not character.isprintable() or character == '"' for character in str(place)):
+            raise InputError(
+                f"image file {str(place)!r} has a name that no star file can hold",
+                file=self.metadata,
+                row=row,
+                remedy="rename it without quotation marks and control characters",
+            )
+        return place
 
     def _folders(self) -> list[Path]:
         """Folders that names may be relative to.
@@ -78,3 +89,11 @@ class StackFinder:
         rest = name[len(prefix) :]
         # "Extract/job1" must not eat the beginning of "Extract/job10/…"
         return rest.lstrip("/") if prefix.endswith("/") or rest.startswith("/") else name
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    # too long, a NUL character, or a folder that may not be entered
+    except (OSError, ValueError):
+        return False

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import linecache
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from solvar.errors import InputError
+from solvar.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REFINEMENT = "pass the particle star file of a 3D refinement (run_data.star)"
+_AGAIN = "write the file again"
+_MOST_COLUMNS = 1000
+# A carriage return without a newline, and what only some programs take for the end of a line or text.
+_ODD = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ufeff]")
+# In a line that is neither a comment nor a label: '#' in the middle of a word.
+_CUT = re.compile(r"^[ \t]*[^#_\s\"'][^#\"'\n]*(?<=[^\s#])#", re.MULTILINE)
+# A quotation mark that neither begins nor ends a value.
+_INNER = re.compile(r"""(?<=[^\s"'])"(?=[^\s"'])""")
+_NO_LABEL = re.compile(r"[\s\"'#]")
+# Not even in quotation marks; an apostrophe that would be taken for one.
+_UNWRITABLE = re.compile("[\"\t\n\r\x00-\x1f\x7f\x85\u2028\u2029]|^'|'.* | .*'")
+# They would begin a comment, a label or a block.
+_SPECIAL = re.compile(r"^[^ ]*#[^ ]*$|^(?:_|data_|loop_)[^ ]*$")
 
 
 def read_blocks(path: Path, as_text: bool = False) -> dict[str, pd.DataFrame]:
@@ -28,13 +46,14 @@ def read_blocks(path: Path, as_text: bool = False) -> dict[str, pd.DataFrame]:
     import starfile
 
     linecache.checkcache(str(path))
+    text = _text(path)
+    text_columns = _column_names(text) if as_text else []
     try:
-        text_columns = _column_names(path) if as_text else []
         raw = starfile.read(path, always_dict=True, parse_as_string=text_columns)
     # starfile and pandas raise whatever a damaged table makes them stumble over
     except Exception as error:
         raise InputError(
-            f"cannot be read as a star file ({str(error).strip()})",
+            f"cannot be read as a star file ({str(error).strip() or type(error).__name__})",
             file=path,
             remedy="check that every row has one value per column",
         ) from error
@@ -42,13 +61,124 @@ def read_blocks(path: Path, as_text: bool = False) -> dict[str, pd.DataFrame]:
         name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block or {}])
         for name, block in raw.items()
     }
+    for name, table in tables.items():
+        _refuse_columns(path, name, list(table.columns))
+        if "'" in text or '"' in text:
+            tables[name] = _with_apostrophes(path, table, bool(_INNER.search(text)))
     # starfile reads the text "nan" as a missing value even in text columns
     return {n: t.fillna("nan") for n, t in tables.items()} if as_text else tables
 
 
-def _column_names(path: Path) -> list[str]:
-    with path.open(encoding="utf-8") as file:
-        return [line.split()[0][1:] for line in file if line.lstrip().startswith("_")]
+def write_blocks(path: Path, blocks: Mapping[str, pd.DataFrame]) -> None:
+    """Write a star file that `read_blocks` gives back as it was; it appears complete or not at all.
+
+    Raises
+    ------
+    InputError
+        If a value cannot stand in a star file.
+    """
+    import starfile
+
+    quoted = {}
+    for name, table in blocks.items():
+        _refuse_columns(path, name, list(table.columns))
+        quoted[name] = table.apply(lambda column: _quoted(path, column))
+    with replacing(path) as temporary:
+        starfile.write(quoted, temporary)
+
+
+def _text(path: Path) -> str:
+    """The whole file, which is to be text without the characters at which programs disagree."""
+    try:
+        # newlines as they are: a lone carriage return must be seen
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
+    except UnicodeDecodeError as error:
+        line = path.read_bytes().count(b"\n", 0, error.start) + 1
+        raise InputError(f"line {line} is not UTF-8 text", file=path, remedy=_AGAIN) from None
+    odd = _ODD.search(text)
+    if odd:
+        line = text.count("\n", 0, odd.start()) + 1
+        raise InputError(
+            f"line {line} holds the control character {odd.group()!r}", file=path, remedy=_AGAIN
+        )
+    cut = _CUT.search(text) if "#" in text else None
+    if cut:
+        line = text.count("\n", 0, cut.start()) + 1
+        raise InputError(
+            f"line {line} holds '#' inside a value, where a comment would begin",
+            file=path,
+            remedy="put the value in quotation marks, or rename the file that it names",
+        )
+    return text
+
+
+def _column_names(text: str) -> list[str]:
+    return [line.split()[0][1:] for line in text.splitlines() if line.lstrip().startswith("_")]
+
+
+def _refuse_columns(path: Path, block: str, names: list[str]) -> None:
+    """Refuse column names that occur twice or would not be read back."""
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise InputError(
+            f"occurs {names.count(repeated[0])} times in data_{block}",
+            file=path,
+            column=repeated[0],
+            remedy="leave one of them",
+        )
+    if len(names) > _MOST_COLUMNS:
+        raise InputError(f"data_{block} has {len(names)} columns", file=path, remedy=_AGAIN)
+    for name in names:
+        # starfile writes the name of the block over a column that is called "name"
+        if name in ("", "name") or _NO_LABEL.search(name):
+            raise InputError(
+                f"data_{block} has a column with the name {name!r}", file=path, remedy=_AGAIN
+            )
+
+
+def _with_apostrophes(path: Path, table: pd.DataFrame, is_ambiguous: bool) -> pd.DataFrame:
+    """Values as they were: starfile turns every apostrophe into a quotation mark.
+
+    A quotation mark inside a value was an apostrophe if the file has none but around values.
+    Otherwise, or where one is never closed, nobody can tell what the values were.
+    """
+    for name in table.columns:
+        if table[name].dtype.kind not in "OTU":
+            continue
+        column = table[name].astype(str)
+        odd = np.flatnonzero(column.str.contains(r'["\n\t]').to_numpy())
+        if not len(odd):
+            continue
+        if is_ambiguous or column.str.contains(r"[\n\t]").any():
+            raise InputError(
+                f"{column.iloc[odd[0]]!r} has a quotation mark too many or too few",
+                file=path,
+                row=int(odd[0]),
+                column=name,
+                remedy="correct the value",
+            )
+        table[name] = table[name].where(table[name].isna(), column.str.replace('"', "'"))
+    return table
+
+
+def _quoted(path: Path, column: pd.Series) -> pd.Series:
+    """Text values in quotation marks where they need them; starfile does it for spaces alone."""
+    if column.dtype.kind not in "OTU":
+        return column
+    text = column.astype(str)
+    bad = np.flatnonzero(text.str.contains(_UNWRITABLE).to_numpy())
+    if len(bad):
+        raise InputError(
+            f"{text.iloc[bad[0]]!r} cannot stand in a star file",
+            file=path,
+            row=int(bad[0]),
+            column=str(column.name),
+            remedy="rename what it names, without quotation marks and control characters",
+        )
+    special = text.str.contains(_SPECIAL).to_numpy()
+    return column.where(~special, '"' + text + '"') if special.any() else column
 
 
 def particle_block(blocks: Mapping[str, pd.DataFrame], path: Path) -> str:

@@ -57,6 +57,13 @@ def validate(particles: ParticleSet, origins: Mapping[str, Origin] | None = None
     _check_identity(particles)
 
 
+def are_rotations(matrices: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which of the matrices (N, 3, 3) are orthonormal with determinant +1; (N,) bool."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        deviation = np.abs(matrices.transpose(0, 2, 1) @ matrices - np.eye(3)).max(axis=(1, 2))
+        return (deviation <= _ORTHONORMAL_TOLERANCE) & (np.linalg.det(matrices) > 0)
+
+
 def check_row_count(count: int, expected: int, *, file: Path, what: str, of: str) -> None:
     """Refuse a companion file (poses, CTFs) that is longer or shorter than the particle table.
 
@@ -181,9 +188,8 @@ def _check_poses(particles: ParticleSet, check: _Checker) -> None:
     rotation, shift = particles.poses.rotation, particles.poses.shift_angstrom
     check.finite("rotation", rotation)
     check.finite("shift_angstrom", shift)
-    deviation = np.abs(rotation.transpose(0, 2, 1) @ rotation - np.eye(3)).max(axis=(1, 2))
     check.refuse(
-        (deviation > _ORTHONORMAL_TOLERANCE) | (np.linalg.det(rotation) < 0),
+        ~are_rotations(rotation),
         "rotation",
         "matrix is not a rotation (orthonormal, determinant +1)",
         "pass rotation matrices as cryoDRGN's parse_pose commands write them",

@@ -44,6 +44,15 @@ def logged(path: Path, progress: Progress, command: Sequence[str] = ()) -> Itera
         handler.close()
 
 
+def is_run_log(path: Path) -> bool:
+    """Whether `path` is a log that `logged` began."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return " INFO    solvar " in file.readline(1000)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 class _Teller(logging.Handler):
     """Tells warnings to whoever watches the run."""
 

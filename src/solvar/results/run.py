@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +19,19 @@ from solvar.estimation.model import (
 )
 from solvar.estimation.settings import FitSettings
 from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
+from solvar.particles.validate import are_rotations
+from solvar.results.hdf5 import REPEAT, Shape, opened, read_arrays, read_number
 from solvar.results.poses import PoseChange
-from solvar.results.writer import FORMAT, FORMAT_VERSION
+from solvar.results.record import read_record, settings_of
 from solvar.volume_file import read_volume
 
-if TYPE_CHECKING:
-    import h5py
+# Arrays (r,) of the half-set validation.
+_PER_COMPONENT = (
+    "component_resolution",
+    "component_resolution_half",
+    "reliability",
+    "reliable",
+)
 
 
 class Run:
@@ -50,7 +56,7 @@ class Run:
     def __init__(self, folder: str | Path, reading: Mapping[str, Any] | None = None) -> None:
         self.folder = Path(folder)
         self._given = dict(reading or {})
-        self.record: dict[str, Any] = _read_record(self.folder)
+        self.record: dict[str, Any] = read_record(self.folder)
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.particle_count} particles, rank {self.rank})"
@@ -126,24 +132,29 @@ class Run:
     @cached_property
     def settings(self) -> FitSettings:
         """The settings that the run started with."""
-        return FitSettings(**self.record["settings"])
+        return settings_of(self.record, self.folder / "run.json")
 
     @cached_property
     def model(self) -> LowRankModel:
         """Mean, eigenvolumes, eigenvalues and mask."""
-        with self._open("model.h5") as file:
-            return LowRankModel(
-                mean=file["mean"][()],
-                eigenvolumes=file["eigenvolumes"][()],
-                eigenvalues=file["eigenvalues"][()],
-                mask=file["mask"][()],
-                pixel_size_angstrom=float(file.attrs["pixel_size_angstrom"]),
-            )
+        box, rank = int(self.record["result"]["box_size"]), self.rank
+        shapes: dict[str, Shape] = {
+            "mean": (box, box, box),
+            "eigenvolumes": (rank, box, box, box),
+            "eigenvalues": (rank,),
+            "mask": (box, box, box),
+        }
+        with opened(self.folder / "model.h5") as file:
+            pixel_size = read_number(file, "pixel_size_angstrom")
+            return LowRankModel(**read_arrays(file, shapes), pixel_size_angstrom=pixel_size)
 
     @cached_property
     def posterior(self) -> Posterior:
         """Latents, their precision, contrast and log-likelihood, in input row order."""
-        read = self._columns("z", "precision", "contrast", "log_likelihood")
+        rank = self.rank
+        read = self._columns(
+            {"z": (rank,), "precision": (rank, rank), "contrast": (), "log_likelihood": ()}
+        )
         return Posterior(**{name: column.astype(np.float64) for name, column in read.items()})
 
     @cached_property
@@ -152,28 +163,69 @@ class Run:
 
         uid (N,) uint64, row (N,), halfset (N,), rotation (N, 3, 3), shift_angstrom (N, 2).
         """
-        return self._columns("uid", "row", "halfset", "rotation", "shift_angstrom")
+        found = self._columns(
+            {"uid": (), "row": (), "halfset": (), "rotation": (3, 3), "shift_angstrom": (2,)}
+        )
+        for name in ("uid", "row", "halfset"):
+            if found[name].dtype.kind not in "iu" or (found[name] < 0).any():
+                raise InputError(
+                    "holds other things than counts",
+                    file=self.folder / "particles.h5",
+                    column=name,
+                    remedy=REPEAT,
+                )
+        self._refuse_no_rotations("rotation", found["rotation"])
+        return found
+
+    def _refuse_no_rotations(self, name: str, matrices: np.ndarray) -> None:
+        wrong = np.flatnonzero(~are_rotations(matrices))
+        if len(wrong):
+            raise InputError(
+                "is not a rotation",
+                file=self.folder / "particles.h5",
+                row=int(wrong[0]),
+                column=name,
+                remedy=REPEAT,
+            )
 
     @cached_property
     def picks(self) -> Picks | None:
         """Micrographs and coordinates of the particles; None where the input had none."""
-        with self._open("particles.h5") as file:
+        count = self.particle_count
+        shapes: dict[str, Shape] = {"micrograph_index": (count,), "coordinate_pixel": (count, 2)}
+        with opened(self.folder / "particles.h5") as file:
             if "coordinate_pixel" not in file:
                 return None
-            names = file["micrograph"].asstr()[()]
-            return Picks(tuple(names), file["micrograph_index"][()], file["coordinate_pixel"][()])
+            index, coordinate = read_arrays(file, shapes).values()
+            names = tuple(str(name) for name in file["micrograph"].asstr()[()])
+            if index.dtype.kind not in "iu" or not ((index >= 0) & (index < len(names))).all():
+                raise InputError(
+                    "points to no micrograph",
+                    file=self.folder / "particles.h5",
+                    column="micrograph_index",
+                    remedy=REPEAT,
+                )
+            return Picks(names, index.astype(np.int64), coordinate.astype(np.float64))
 
     @cached_property
     def pose_refinement(self) -> PoseRefinement | None:
         """The input poses and what is known of the refined ones; None when the poses were kept."""
-        with self._open("particles.h5") as file:
+        count = self.particle_count
+        shapes: dict[str, Shape] = {
+            "rotation_start": (count, 3, 3),
+            "shift_start_angstrom": (count, 2),
+            "pose_covariance": (count, 5, 5),
+        }
+        with opened(self.folder / "particles.h5") as file:
             if "rotation_start" not in file:
                 return None
+            rotation, shift, covariance = read_arrays(file, shapes).values()
+            self._refuse_no_rotations("rotation_start", rotation)
             return PoseRefinement(
-                start=Poses(file["rotation_start"][()], file["shift_start_angstrom"][()]),
-                covariance=file["pose_covariance"][()],
-                prior_rotation_degree=float(file.attrs["prior_rotation_degree"]),
-                prior_shift_angstrom=float(file.attrs["prior_shift_angstrom"]),
+                start=Poses(rotation, shift),
+                covariance=covariance,
+                prior_rotation_degree=read_number(file, "prior_rotation_degree"),
+                prior_shift_angstrom=read_number(file, "prior_shift_angstrom"),
             )
 
     @cached_property
@@ -187,31 +239,37 @@ class Run:
     @cached_property
     def validation(self) -> HalfsetValidation | None:
         """Agreement of the two halves; None when the run had none."""
-        names = [name for name in HalfsetValidation.__annotations__ if name != "means"]
-        with self._open("model.h5") as file:
+        rank = self.rank
+        shapes: dict[str, Shape] = {
+            "mean_fsc": (None,),
+            "covariance_fsc": (None, None),
+            "component_fsc": (rank, None),
+            **dict.fromkeys(_PER_COMPONENT, (rank,)),
+        }
+        with opened(self.folder / "model.h5") as file:
             if "covariance_fsc" not in file:
                 return None
-            curves = {name: file[name][()] for name in names}
+            curves = read_arrays(file, shapes)
         halves = [read_volume(self.folder / f"mean_half{half}.mrc")[0] for half in (1, 2)]
         return HalfsetValidation(means=np.stack(halves), **curves)
 
     @cached_property
     def noise_power(self) -> np.ndarray:
         """(G, S) noise power per optics group and shell."""
-        with self._open("model.h5") as file:
-            return file["noise_power"][()]
+        return self._model_array("noise_power", None, None)
 
     @cached_property
     def prior_precision(self) -> np.ndarray:
         """(S,) precision of the prior per shell."""
-        with self._open("model.h5") as file:
-            return file["prior_precision"][()]
+        return self._model_array("prior_precision", None)
 
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
         """One array per quantity followed during the fit, one entry a sweep."""
-        with self._open("model.h5") as file:
-            return {name: values[()] for name, values in file["history"].items()}
+        with opened(self.folder / "model.h5") as file:
+            names = list(file["history"])
+            found = read_arrays(file, {f"history/{name}": (None,) for name in names})
+            return dict(zip(names, found.values(), strict=True))
 
     def summary(self) -> dict[str, Any]:
         """The result in few numbers, in JSON's types: what ``solvar run --json`` prints."""
@@ -223,18 +281,16 @@ class Run:
             "warnings": self.warnings,
         }
 
-    def _columns(self, *names: str) -> dict[str, np.ndarray]:
-        with self._open("particles.h5") as file:
-            return {name: file[name][()] for name in names}
+    def _columns(self, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
+        """Datasets of particles.h5; shapes are what follows the number of particles."""
+        with opened(self.folder / "particles.h5") as file:
+            whole = {name: (self.particle_count, *shape) for name, shape in shapes.items()}
+            return read_arrays(file, whole)
 
-    def _open(self, name: str) -> h5py.File:
-        import h5py
-
-        path = self.folder / name
-        try:
-            return h5py.File(path, "r")
-        except OSError as error:
-            raise InputError("is missing or damaged", file=path, remedy="repeat the run") from error
+    def _model_array(self, name: str, *shape: int | None) -> np.ndarray:
+        """One dataset of model.h5."""
+        with opened(self.folder / "model.h5") as file:
+            return read_arrays(file, {name: shape})[name]
 
 
 def check_component(run: Run, component: int) -> None:
@@ -245,29 +301,3 @@ def check_component(run: Run, component: int) -> None:
             file=run.folder,
             remedy=f"choose from 1 to {run.rank}, the run's rank",
         )
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    """run.json of a finished run, or the reason why there is none."""
-    if not folder.is_dir():
-        raise InputError("is not a run folder", file=folder, remedy="pass the --output of a run")
-    path = folder / "run.json"
-    if not path.is_file():
-        raise InputError(
-            "holds no finished run (there is no run.json)",
-            file=folder,
-            remedy="wait until the run has ended, or repeat it",
-        )
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError("is not readable as JSON", file=path, remedy="repeat the run") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise InputError("was not written by solvar", file=path)
-    if record["format_version"] > FORMAT_VERSION:
-        raise InputError(
-            f"was written by a newer solvar ({record['version']})",
-            file=path,
-            remedy="update solvar",
-        )
-    return record

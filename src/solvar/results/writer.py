@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from solvar.estimation.model import Fit, HalfsetValidation, PoseRefinement, Post
 from solvar.files import replacing, write_json
 from solvar.particles import Picks, write_poses_pickle, write_star
 from solvar.results.checkpoint import is_interrupted
+from solvar.results.log import is_run_log
 from solvar.results.poses import PoseChange
 from solvar.results.provenance import Provenance
 from solvar.volume_file import write_volume
@@ -24,27 +26,45 @@ if TYPE_CHECKING:
 FORMAT = "solvar-run"
 FORMAT_VERSION = 1
 _OWN_FILES = (
-    "mean*.mrc",
+    "mean.mrc",
+    "mean_half[12].mrc",
     "mask.mrc",
-    "eigenvolume_*.mrc",
+    "eigenvolume_[0-9][0-9][0-9].mrc",
     "model.h5",
     "particles.h5",
     "particles.star",
     "poses.pkl",
-    "figures/*.png",
+    "figures/[1-9]_*.png",
 )
 
 
-def prepare_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> Path:
+def prepare_folder(
+    folder: Path, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path] = ()
+) -> Path:
     """Create the run folder, after `check_folder`.
+
+    Parameters
+    ----------
+    folder : Path
+    overwrite : bool
+    inputs : iterable of Path
+        Files that the run reads.
 
     Raises
     ------
     InputError
-        As `check_folder`.
+        As `check_folder`, or if the run would replace one of its inputs.
     """
     check_folder(folder, overwrite, resume)
     folder = Path(folder)
+    replaced = {path.resolve() for path in _own_files(folder)}
+    for path in inputs:
+        if path.resolve() in replaced:
+            raise InputError(
+                "is an input of this run, and the output would take its place",
+                file=path,
+                remedy="choose another --output",
+            )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -55,8 +75,9 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
     Raises
     ------
     InputError
-        If `folder` is a file, cannot be created or written to, or holds a finished run, or an unfinished
-        one that is not to be resumed, and `overwrite` is false.
+        If `folder` is a file, cannot be created or written to, holds a finished run, or an unfinished
+        one that is not to be resumed, and `overwrite` is false, or holds files of other programs
+        that the run would replace.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -72,6 +93,13 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
             "holds a run that was interrupted",
             file=folder,
             remedy="pass --resume to go on with it, or --overwrite to start again",
+        )
+    foreign = None if _is_ours(folder) else next(_own_files(folder), None)
+    if foreign is not None:
+        raise InputError(
+            "has the name of a result, but no run wrote it",
+            file=foreign,
+            remedy="choose another --output",
         )
     try:
         # Bad particles are found later; until then no folder should suggest that there was a run.
@@ -89,6 +117,23 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
         ) from error
 
 
+def _own_files(folder: Path) -> Iterator[Path]:
+    """Files in `folder` that a run writes and therefore removes first."""
+    for pattern in _OWN_FILES:
+        yield from sorted(folder.glob(pattern))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a run wrote to `folder` before: it left a record, or the log of an attempt."""
+    try:
+        with (folder / "run.json").open(encoding="utf-8") as file:
+            if f'"{FORMAT}"' in file.read(1000):
+                return True
+    except (OSError, UnicodeDecodeError):
+        pass
+    return is_run_log(folder / "run.log")
+
+
 def write_run(folder: Path, fit: Fit, provenance: Provenance) -> None:
     """Write every file of the run folder (docs/file-formats.md).
 
@@ -96,9 +141,8 @@ def write_run(folder: Path, fit: Fit, provenance: Provenance) -> None:
     """
     folder = Path(folder)
     (folder / "run.json").unlink(missing_ok=True)
-    for pattern in _OWN_FILES:
-        for stale in folder.glob(pattern):
-            stale.unlink()
+    for stale in _own_files(folder):
+        stale.unlink()
     _write_volumes(folder, fit)
     _write_model(folder / "model.h5", fit)
     _write_particles(folder / "particles.h5", fit)

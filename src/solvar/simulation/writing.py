@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from solvar.errors import InputError
 from solvar.files import replacing, write_json
 from solvar.imaging.rotations import to_euler
 from solvar.particles import Poses
+from solvar.particles.star_blocks import write_blocks
 from solvar.progress import Progress, Step
 from solvar.simulation.truth import conformation_volumes
 
@@ -19,6 +21,33 @@ if TYPE_CHECKING:
     from solvar.simulation.dataset import SimulatedSet
 
 _STACK = "particles.mrcs"
+_OWN_FILES = (
+    *("particles.star", "particles_noisy.star", _STACK, "gt.npz", "settings.json"),
+    *("gt_mean.mrc", "gt_eigenvolumes.mrc", "mask.mrc", "vols/[0-9]*.mrc"),
+)
+
+
+def check_folder(folder: Path, overwrite: bool = False) -> None:
+    """Make sure that a simulated set can be written to `folder` without harm.
+
+    Raises
+    ------
+    InputError
+        If files of its names are there and `overwrite` is false, or something else wrote them.
+    """
+    there = [path for name in _OWN_FILES for path in sorted(folder.glob(name))]
+    if there and not overwrite:
+        raise InputError(
+            f"already holds {there[0].name}",
+            file=folder,
+            remedy="choose another --output or pass --overwrite",
+        )
+    if there and not (folder / "gt.npz").exists():
+        raise InputError(
+            "has the name of a result, but no simulation wrote it",
+            file=there[0],
+            remedy="choose another --output, or remove the file yourself",
+        )
 
 
 def _stacks(particles: SimulatedSet) -> list[tuple[str, range]]:
@@ -155,7 +184,6 @@ def _flat(coordinate: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _write_star(particles: SimulatedSet, poses: Poses, path: Path) -> Path:
     import pandas as pd
-    import starfile
 
     optics, ctf = particles.optics, particles.ctf
     rot, tilt, psi = to_euler(poses.rotation).T
@@ -192,8 +220,5 @@ def _write_star(particles: SimulatedSet, poses: Poses, path: Path) -> Path:
             "rlnRandomSubset": particles.halfset,
         }
     )
-    with replacing(path) as partial:
-        # starfile picks the format by the suffix, which the temporary name keeps
-        tables = {"optics": optics_table, "particles": particle_table}
-        starfile.write(tables, partial, overwrite=True)
+    write_blocks(path, {"optics": optics_table, "particles": particle_table})
     return path

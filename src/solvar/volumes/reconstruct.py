@@ -7,9 +7,11 @@ written.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+from solvar.errors import InputError
 from solvar.files import write_json
 from solvar.particles import ParticleSet
 from solvar.progress import Progress, SilentProgress
@@ -18,6 +20,7 @@ from solvar.threads import ThreadTeam
 from solvar.volumes.methods import make_method
 from solvar.volumes.settings import VolumeSettings
 from solvar.volumes.targets import Targets
+from solvar.volumes.volume import PARTS
 from solvar.volumes.writing import Placement, write_reconstruction
 
 
@@ -51,11 +54,12 @@ def reconstruct(
     Raises
     ------
     InputError
-        If images, particles or mask cannot be used.
+        If images, particles or mask cannot be used, or a foreign file is in the way.
     """
     run = run if isinstance(run, Run) else Run(run)
     settings, progress = settings or VolumeSettings(), progress or SilentProgress()
     folder = Path(output)
+    _check_destination(folder, targets)
     with ThreadTeam(settings.threads) as team:
         method, pixel_size = make_method(run, settings, particles, progress, team)
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,3 +79,20 @@ def reconstruct(
     }
     write_json(folder / "volumes.json", table)
     return records
+
+
+def _check_destination(folder: Path, targets: Targets) -> None:
+    """Refuse to replace a file that no earlier call wrote: names come from files of points."""
+    try:
+        earlier = json.loads((folder / "volumes.json").read_text(encoding="utf-8"))
+        ours = {file for record in earlier["volumes"] for file in record["files"]}
+    # there is none, or it is not ours
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        ours = set[str]()
+    for file in (f"{name}{part}.mrc" for name in targets.name for part in ("", *PARTS)):
+        if file not in ours and (folder / file).exists():
+            raise InputError(
+                "is there already and no earlier volume of this folder",
+                file=folder / file,
+                remedy="choose another --output",
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from solvar.analysis.clusters import find_clusters
 from solvar.analysis.space import latent_space
 from solvar.errors import InputError
 from solvar.results.run import Run, check_component
+from solvar.volumes.volume import PARTS
 
 Float64 = NDArray[np.float64]
 
 _END_PERCENTILES = (5.0, 95.0)
+_LONGEST_NAME = 80
+_NUMBER = re.compile("[0-9]{1,6}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +91,7 @@ def from_file(run: Run, path: Path) -> Targets:
         raise InputError(
             f"cannot be read as CSV ({error})", file=path, remedy="write columns z1, z2, …"
         ) from error
-    known = [name for name in table.columns if name.startswith("z") and name[1:].isdigit()]
+    known = [name for name in table.columns if name.startswith("z") and _NUMBER.fullmatch(name[1:])]
     if not known or not len(table):
         raise InputError(
             "holds no points", file=path, remedy="write columns z1, z2, … with a header"
@@ -104,8 +108,8 @@ def from_file(run: Run, path: Path) -> Targets:
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             raise InputError("is not a number", file=path, row=row, column=name)
         z[:, component - 1] = values
-    names = table["name"].astype(str) if "name" in table else None
-    return Targets(z, _file_names(path.stem, len(z), None if names is None else list(names)))
+    names = [str(name) for name in table["name"]] if "name" in table else None
+    return Targets(z, _file_names(path.stem, len(z), names))
 
 
 def from_text(run: Run, text: str) -> Targets:
@@ -129,7 +133,10 @@ def _file_names(stem: str, count: int, given: list[str] | None) -> tuple[str, ..
     if given is None or len(set(given)) < count:
         return tuple(f"{stem}_{k + 1:03d}" for k in range(count))
     kept = ["".join(c if c.isalnum() or c in "-_." else "_" for c in name) for name in given]
+    kept = [name.lstrip(".")[:_LONGEST_NAME] for name in kept]
     clash = len(set(kept)) < count or any(not name.strip("._") for name in kept)
+    # NAME_half1.mrc is also what belongs to NAME
+    clash = clash or any(name.endswith(PARTS) for name in kept)
     return _file_names(stem, count, None) if clash else tuple(kept)
 
 

@@ -13,6 +13,10 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 
+# what is appended to the name of a volume for the files that belong to it
+PARTS = ("_half1", "_half2", "_postprocessed", "_local_resolution", "_local_filtered")
+
+
 @dataclass(frozen=True, eq=False)
 class Halves:
     """Half-maps of the particles of one volume, unfiltered and not masked.

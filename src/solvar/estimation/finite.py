@@ -1,0 +1,74 @@
+"""Numbers that are not finite are told at the end of the stage that made them, not hours later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import SolvarError
+from solvar.particles import ParticleSet
+
+# Likely causes, by what went before.
+IMAGES = (
+    "pixel values or CTF parameters that overflow single precision, or an optics group of empty "
+    "images; look at the particles with `solvar check`"
+)
+MEAN = "poses or CTFs that do not belong to the images; look at the particles with `solvar check`"
+FITTING = (
+    "a few images far brighter than the others, or settings outside what was tried; look at the "
+    "particles with `solvar check` and run again with the default settings"
+)
+
+
+def require_finite(
+    stage: str, cause: str, **arrays: NDArray[np.inexact] | Sequence[NDArray[np.inexact] | None]
+) -> None:
+    """Make sure that a stage made finite numbers.
+
+    Parameters
+    ----------
+    stage : str
+        As the user knows it from the progress: "mean".
+    cause : str
+        What most likely went wrong, and what to do.
+    **arrays : array or sequence of arrays, any shape
+        What the stage made, by name; None in a sequence is passed over.
+
+    Raises
+    ------
+    SolvarError
+        With the name of the stage and of the first array that holds NaN or infinity.
+    """
+    for name, given in arrays.items():
+        for array in [given] if isinstance(given, np.ndarray) else given:
+            bad = 0 if array is None else np.size(array) - np.count_nonzero(np.isfinite(array))
+            if bad:
+                raise SolvarError(
+                    f"The stage '{stage}' ended with {bad:,} values of {name.replace('_', ' ')} that "
+                    f"are not finite numbers. Likely cause: {cause}."
+                )
+
+
+def require_finite_images(pixels: NDArray[np.complex64], particles: ParticleSet) -> None:
+    """Make sure that whitened images are finite.
+
+    Parameters
+    ----------
+    pixels : (B, P) complex64
+    particles : ParticleSet
+        The B particles.
+
+    Raises
+    ------
+    SolvarError
+        With the file, image and row of the first that is not.
+    """
+    bad = np.flatnonzero(~np.isfinite(pixels).all(axis=1))
+    if len(bad):
+        stack = particles.stacks[particles.stack_index[bad[0]]]
+        raise SolvarError(
+            f"{stack}: image {particles.frame[bad[0]] + 1} (row {particles.row[bad[0]] + 1} of "
+            f"{particles.source}) is not finite after whitening. Likely cause: {IMAGES}."
+        )
