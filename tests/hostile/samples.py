@@ -17,10 +17,9 @@ from solvar.evaluation import Truth
 from solvar.export.selection import Selection, select
 from solvar.imaging.masks import read_mask
 from solvar.particles import ImageStack, ParticleSet, read_particles, write_star
+from solvar.particles.reading import Reading
 from solvar.particles.registry import FORMATS
 from solvar.particles.selection import read_selection
-from solvar.particles.stack_paths import StackFinder
-from solvar.particles.table import ReadOptions
 from solvar.results.run import Run
 from solvar.simulation.molecule import atoms_from_file
 from solvar.volume_file import write_volume
@@ -78,7 +77,7 @@ def _stand_in_stacks(folder: Path) -> None:
         for format_ in FORMATS:
             if format_.recognises(path):
                 with contextlib.suppress(InputError):
-                    options = ReadOptions(StackFinder(path))
+                    options = Reading()
                     for name in {*format_.read(path, options).stack_names}:
                         if not (folder / Path(name).name).exists():
                             files.write_stack(folder / Path(name).name)

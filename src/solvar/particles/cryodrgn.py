@@ -33,8 +33,8 @@ def recognises(path: Path) -> bool:
     if looks_like_mrc(path):
         return True
     try:
-        with path.open(encoding="utf-8") as file:
-            first = file.readline(4096).strip().lower()
+        with path.open("rb") as file:
+            first = file.readline(4096).decode("utf-8").strip().lower()
     except (OSError, UnicodeDecodeError):
         return False
     return first.endswith((".mrc", ".mrcs"))

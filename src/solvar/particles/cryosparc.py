@@ -58,6 +58,10 @@ _TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "alignments3D/shift": (_NUMBERS, (2,)),
     "alignments3D/split": (_NUMBERS, ()),
     "alignments3D/psize_A": (_NUMBERS, ()),
+    "location/micrograph_path": ("SU", ()),
+    "location/micrograph_shape": ("iu", (2,)),
+    "location/center_x_frac": (_NUMBERS, ()),
+    "location/center_y_frac": (_NUMBERS, ()),
     "blob/psize_A": (_NUMBERS, ()),
     **{
         f"ctf/{name}": (_NUMBERS, ())
