@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.information import sampling_information, shell_mean
+from solvar.estimation.kernels import on_host
 from solvar.estimation.mean import fourier_filter
 from solvar.estimation.prior import mean_fsc, mean_precision
 from solvar.imaging.fourier import volume_shells
@@ -86,7 +87,7 @@ class KernelRegression:
         for first in range(0, len(images), _CHUNK):
             index = np.arange(first, min(first + _CHUNK, len(images)))
             data, ctf, rotation = images.batch(index, len(level.disc))
-            slices = level.slices(prepared, rotation, ctf)
+            slices = on_host(level.slices(prepared, rotation, ctf))
             own = np.column_stack([np.ones(len(index)), self._z[index]])
             weight = (self._contrast[index, None] * own).astype(np.float32)
             out[index] = data - np.matmul(weight[:, None], slices.view(np.float32))[:, 0].view(

@@ -20,12 +20,12 @@ and written (scatter); 9 · 30 + 30 multiply-adds, in `differentiate` (1.6 times
 not fit the L2 cache, so reuse between neighbouring pixels and images decides, and rows are asked for
 a few pixels ahead; `benchmarks/projector.py` prints the share of the measured memory bandwidth.
 
-The width is a constant to the compiler (`window.py`), so that the loops over the window unroll. The
-compiled code is cached on disk by the time stamp of this file: touch it after editing `pixel.py`,
-`window.py` or `simd.py`. The kernels are compiled without parallel=True: they release the GIL and the caller's
-threads run them over image ranges (forward) or lattice slabs (scatter). Every lattice value is
-written by one thread, images in order, which makes the sums the same to the last bit for any number
-of threads.
+The width is a constant to the compiler (`window.py`), so that the loops over the window unroll. Where
+a pixel falls is said once for CPU and GPU (`pixel.py`). The compiled code is cached on disk by the time
+stamp of this file: touch it after editing `pixel.py`, `window.py` or `simd.py`. The kernels are compiled
+without parallel=True: they release the GIL and the caller's threads run them over image ranges (forward)
+or lattice slabs (scatter). Every lattice value is written by one thread, images in order, which makes the
+sums the same to the last bit for any number of threads.
 """
 
 from __future__ import annotations
