@@ -138,6 +138,16 @@ def test_a_single_image_that_does_not_fit_is_a_memory_error(monkeypatch):
         )
 
 
+def test_a_lattice_that_does_not_fit_is_a_memory_error(monkeypatch):
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    projector = TorchProjector(Lattice(12, DISC.k_c, KERNELS["kaiser"]), DISC, "cpu")
+    monkeypatch.setattr(torch, "zeros", full)
+    with pytest.raises(MemoryError, match="lattice"):
+        projector.zeros(1)
+
+
 def test_other_failures_are_not_taken_for_a_full_memory():
     def fail(some):
         raise RuntimeError("an illegal memory access was encountered")

@@ -97,7 +97,7 @@ class FitSettings(BaseModel):
     @classmethod
     def _known_backend(cls, name: str) -> str:
         if name not in ("auto", *BACKENDS):
-            raise ValueError(f"there is no such backend; choose auto, {' or '.join(BACKENDS)}")
+            raise ValueError(f"there is no such backend; choose one of auto, {', '.join(BACKENDS)}")
         return name
 
     @field_validator("device")

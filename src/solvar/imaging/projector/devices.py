@@ -17,7 +17,9 @@ _KNOWN = re.compile(r"auto|cpu|cuda(:\d+)?")
 def complaint(device: str) -> str | None:
     """What is wrong with the name of a device, if anything; whether it exists is not asked."""
     if device.split(":")[0] == "mps":
-        return "Apple's GPUs (mps) know no float64, which sums over pixels are kept in; use cpu"
+        return (
+            "the GPUs of Apple (mps) know no float64, in which sums over pixels are kept; use cpu"
+        )
     if not _KNOWN.fullmatch(device):
         return f"there is no such device; choose one of {DEVICE_NAMES}"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -67,3 +68,14 @@ def is_out_of_memory(error: RuntimeError) -> bool:
         or "out of memory" in text
         or "alloc_failed" in text
     )
+
+
+@contextmanager
+def uncut() -> Iterator[None]:
+    """Work that cannot be cut: torch's error about a full memory becomes MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(f"the lattice does not fit: {error}") from None

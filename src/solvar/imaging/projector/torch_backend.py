@@ -23,7 +23,7 @@ from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector.devices import existing_device
 from solvar.imaging.projector.kernel import KERNELS, InterpolationKernel
 from solvar.imaging.projector.lattice import Lattice
-from solvar.imaging.projector.pieces import Pieces, is_out_of_memory
+from solvar.imaging.projector.pieces import Pieces, is_out_of_memory, uncut
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
@@ -107,6 +107,7 @@ class TorchProjector:
         self._matrix = self._tensor(lattice.axis_matrix)
         self._pieces = Pieces(_PIECE_VALUES_CPU if self.device.type == "cpu" else _PIECE_VALUES)
 
+    @uncut()
     def prepare(self, volumes: Float32) -> torch.Tensor:
         """Lattice of (C, box, box, box) volumes, (points, 2·C) on the device."""
         grid = self.lattice
@@ -116,6 +117,7 @@ class TorchProjector:
             v = torch.movedim(torch.tensordot(v, matrix, dims=([axis], [1])), -1, axis)
         return torch.view_as_real(torch.movedim(v, 0, -1).contiguous()).reshape(self._rows, -1)
 
+    @uncut()
     def collect(self, scattered: torch.Tensor) -> Float32:
         """Volumes (C, box, box, box) of an accumulator: the adjoint of `prepare`."""
         grid = self.lattice
@@ -128,6 +130,7 @@ class TorchProjector:
             v = torch.movedim(torch.tensordot(v, matrix, dims=([axis], [0])), -1, axis)
         return np.ascontiguousarray(to_host(v.real))
 
+    @uncut()
     def zeros(self, channels: int) -> torch.Tensor:
         """An empty accumulator for `scatter`, (points, 2·channels) on the device."""
         return torch.zeros(self._rows, 2 * channels, dtype=self._dtype, device=self.device)
