@@ -72,6 +72,14 @@ def test_without_cuda_the_backend_says_so(monkeypatch):
         make_projector(8, HalfDisc.of_radius(3), backend="numba-cuda")
 
 
+def test_a_numba_without_its_cuda_target_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba.cuda", None)
+    monkeypatch.delitem(sys.modules, "solvar.imaging.projector.numba_cuda_backend", raising=False)
+    monkeypatch.delattr("numba.cuda", raising=False)
+    with pytest.raises(InputError, match=r"numba-cuda cannot be loaded.*docs/gpu\.md"):
+        make_projector(8, HalfDisc.of_radius(3), backend="numba-cuda")
+
+
 @pytest.mark.parametrize("width", [1, 2, 3])
 @pytest.mark.parametrize("kernel", ["forward", "scatter", "differentiate"])
 def test_kernels_compile_for_a_gpu(monkeypatch, width, kernel):

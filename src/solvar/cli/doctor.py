@@ -119,8 +119,10 @@ def _devices() -> list[Row]:
 
 
 def _numba_cuda() -> Row:
-    from numba import cuda
-
+    try:
+        from numba import cuda
+    except ImportError:
+        return ("ok", "devices", "--backend numba-cuda needs solvar[cuda]")
     target = "numba-cuda" if getattr(cuda, "implementation", "") == "NVIDIA" else "built into numba"
     if cuda.is_available():
         return ("ok", "devices", f"--backend numba-cuda works (target {target})")

@@ -149,4 +149,12 @@ def runs_here(backend: str, device: str | None) -> bool:
 
 
 def _module(backend: str) -> Any:
-    return importlib.import_module(f"solvar.imaging.projector.{backend.replace('-', '_')}_backend")
+    name = f"solvar.imaging.projector.{backend.replace('-', '_')}_backend"
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"{backend} cannot be loaded ({error})",
+            column="backend",
+            remedy="see `solvar doctor` and docs/gpu.md, or leave --backend out",
+        ) from None

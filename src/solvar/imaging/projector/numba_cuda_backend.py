@@ -74,12 +74,8 @@ def _window_of(width: int) -> Any:
     return window
 
 
-@cache
-def kernels_of_width(width: int) -> Compiled:
-    """Kernels whose windows are `width` points wide; those of `differentiate` at least 2."""
-    slope_width = max(width, 2)
-    window, wide_window = _window_of(width), _window_of(slope_width)
-    slope = cuda.jit(device=True)(pixel.SLOPE[slope_width - 1])
+def _forward_of(width: int) -> Callable[..., None]:
+    window = _window_of(width)
 
     def forward(lattice, shape, upsampling, rotation, kx, ky, scale, out):  # type: ignore[no-untyped-def]
         """out (B, C, n, 2) = scale · slices of a lattice (rows, 2·C); shape: side, depth, reach, margin."""
@@ -101,6 +97,12 @@ def kernels_of_width(width: int) -> Compiled:
         out[b, c, p, 0] = scale[b, p] * real
         out[b, c, p, 1] = sign * scale[b, p] * imaginary
 
+    return forward
+
+
+def _scatter_of(width: int) -> Callable[..., None]:
+    window = _window_of(width)
+
     def scatter(lattice, shape, upsampling, rotation, kx, ky, scale, image):  # type: ignore[no-untyped-def]
         """The adjoint of `forward`, added to the lattice."""
         channels, pixels = image.shape[1], image.shape[2]
@@ -120,6 +122,13 @@ def kernels_of_width(width: int) -> Compiled:
                     cuda.atomic.add(lattice, (row + jx, 2 * c), weight * wx[jx] * real)
                     cuda.atomic.add(lattice, (row + jx, 2 * c + 1), weight * wx[jx] * imaginary)
 
+    return scatter
+
+
+def _differentiate_of(slope_width: int) -> Callable[..., None]:
+    window = _window_of(slope_width)
+    slope = cuda.jit(device=True)(pixel.SLOPE[slope_width - 1])
+
     def differentiate(  # type: ignore[no-untyped-def]
         lattice, shape, upsampling, rotation, kx, ky, scale, moment, residual, tangent, pull
     ):
@@ -129,7 +138,7 @@ def kernels_of_width(width: int) -> Compiled:
         if job >= residual.shape[0] * pixels:
             return
         b, p = job // pixels, job % pixels
-        x, y, z, sign, first, wx, wy, wz = wide_window(shape, upsampling, rotation[b], kx[p], ky[p])
+        x, y, z, sign, first, wx, wy, wz = window(shape, upsampling, rotation[b], kx[p], ky[p])
         dx, dy, dz = slope(x, 0), slope(y, 0), slope(z, 0)
         side, depth = shape[0], shape[1]
         for d in range(3):
@@ -159,8 +168,15 @@ def kernels_of_width(width: int) -> Compiled:
             pull[b, 1, p] += factor * other * turn1
             pull[b, 2, p] += factor * other * turn2
 
-    body = forward, scatter, differentiate
-    return Compiled(cuda.jit(forward), cuda.jit(scatter), cuda.jit(differentiate), body)
+    return differentiate
+
+
+@cache
+def kernels_of_width(width: int) -> Compiled:
+    """Kernels whose windows are `width` points wide; those of `differentiate` at least 2."""
+    body = _forward_of(width), _scatter_of(width), _differentiate_of(max(width, 2))
+    forward, scatter, differentiate = (cuda.jit(function) for function in body)
+    return Compiled(forward, scatter, differentiate, body)
 
 
 class CudaKernels:
