@@ -60,7 +60,7 @@ def run_job(
     Started several times by ``torchrun``, all processes share the work; the first one writes.
     """
     progress = progress or SilentProgress()
-    processes = join_processes(settings.device)
+    processes = join_processes(settings.device or "cpu")
     leads = processes.rank == 0
     if leads:
         prepare_folder(Path(output), overwrite, resume, _inputs(particles, settings))

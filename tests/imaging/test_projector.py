@@ -263,13 +263,6 @@ def test_lattice_tells_its_number_of_channels_and_grid_is_a_view():
         assert np.shares_memory(grid, flat)
 
 
-def test_a_device_that_does_not_exist_is_bad_input():
-    with pytest.raises(InputError, match=r"no device 'cuda:77'.*choose one of cpu"):
-        build(8, 3, interpolation="kaiser", backend="torch", device="cuda:77")
-    with pytest.raises(InputError, match="no device 'warp'"):
-        build(8, 3, interpolation="kaiser", backend="torch", device="warp")
-
-
 def test_nufft_without_finufft_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "finufft", None)
     with pytest.raises(InputError, match=r"solvar\[nufft\]"):

@@ -194,3 +194,12 @@ def test_particles_of_another_file_are_matched_by_identity(finished, tmp_path: P
             run, targets, tmp_path / "short", particles=particles.select(np.arange(1, 1200))
         )
     assert not (tmp_path / "short").exists()
+
+
+def test_volumes_of_a_run_on_a_gpu_are_made_without_it(finished, tmp_path: Path) -> None:
+    folder, run_folder = finished
+    run = Run(run_folder)
+    run.record["settings"] |= {"backend": "torch", "device": "cuda:77"}
+    assert run.settings.device == "cuda:77"
+    reconstruct(run, _states(folder, run), tmp_path, VolumeSettings(method="subset"))
+    assert (tmp_path / "000.mrc").exists()

@@ -30,7 +30,7 @@ def doctor(as_json: AsJson = False) -> None:
     from solvar.cli.tables import findings_table
 
     rows: list[Row] = []
-    for examine in (_versions, _machine, _numba, _torch, _finufft, _figures, _disk):
+    for examine in (_versions, _machine, _numba, _torch, _devices, _finufft, _figures, _disk):
         rows += _safely(examine)
     if as_json:
         keys = ("level", "topic", "text")
@@ -97,16 +97,36 @@ def _numba() -> list[Row]:
 def _torch() -> list[Row]:
     import torch
 
-    rows: list[Row] = [("ok", "torch", f"CPU, {torch.get_num_threads()} threads")]
-    if torch.cuda.is_available():
-        names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
-        torch.ones(8, device="cuda").sum().item()
-        rows.append(("ok", "torch", f"CUDA: {torch.cuda.device_count()} × {', '.join(names)}"))
-    elif torch.backends.mps.is_available():
-        rows.append(("ok", "torch", "Apple GPU (mps)"))
+    return [("ok", "torch", f"CPU, {torch.get_num_threads()} threads")]
+
+
+def _devices() -> list[Row]:
+    """GPUs, and what of the program can use them."""
+    import torch
+
+    if not torch.cuda.is_available():
+        why = "this torch knows CUDA" if torch.version.cuda else "this torch is built for the CPU"
+        rows: list[Row] = [("ok", "devices", f"cpu; no CUDA device ({why})")]
     else:
-        rows.append(("ok", "torch", "no GPU; solvar runs on the CPU"))
-    return rows
+        rows = []
+        for i in range(torch.cuda.device_count()):
+            torch.ones(8, device=f"cuda:{i}").sum().item()
+            free, total = (size / 2**30 for size in torch.cuda.mem_get_info(i))
+            name = torch.cuda.get_device_name(i)
+            text = f"cuda:{i}: {name}, {free:.1f} of {total:.1f} GiB free; use it with --device"
+            rows.append(("ok", "devices", text))
+    return [*rows, _numba_cuda()]
+
+
+def _numba_cuda() -> Row:
+    try:
+        from numba import cuda
+    except ImportError:
+        return ("ok", "devices", "--backend numba-cuda needs solvar[cuda]")
+    target = "numba-cuda" if getattr(cuda, "implementation", "") == "NVIDIA" else "built into numba"
+    if cuda.is_available():
+        return ("ok", "devices", f"--backend numba-cuda works (target {target})")
+    return ("ok", "devices", f"--backend numba-cuda: no driver or no GPU (target {target})")
 
 
 def _finufft() -> list[Row]:

@@ -2,9 +2,13 @@
 
 Sums over pixels run in float32 lanes over blocks of 256 values and are added up in float64: the blocks
 are short enough that no digits are lost, the lanes are what makes it fast.
+
+Slices that are not numpy arrays lie on a device (`Projector.empty`); `device_kernels.py` works there.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numba
 import numpy as np
@@ -81,7 +85,7 @@ def _pose_products(slices, tangent, image, moment, wave, out, first, last):  # t
                 out[b, i, j] = out[b, j, i]
 
 
-def gram(slices: Complex64, image: Complex64, team: ThreadTeam) -> Float64:
+def gram(slices: Any, image: Complex64, team: ThreadTeam) -> Float64:
     """All real inner products among an image's slices and its data.
 
     Parameters
@@ -96,6 +100,10 @@ def gram(slices: Complex64, image: Complex64, team: ThreadTeam) -> Float64:
     (B, C + 1, C + 1) float64
         Gram matrices of (slices…, image): every per-image statistic of the model is a function of it.
     """
+    if not isinstance(slices, np.ndarray):
+        from solvar.estimation import device_kernels
+
+        return device_kernels.gram(slices, image)
     count, channels, _ = slices.shape
     out = np.empty((count, channels + 1, channels + 1))
     real, data = slices.view(np.float32), image.view(np.float32)
@@ -104,12 +112,12 @@ def gram(slices: Complex64, image: Complex64, team: ThreadTeam) -> Float64:
 
 
 def residual(
-    slices: Complex64,
+    slices: Any,
     image: Complex64,
     second: Float64,
     first: Float64,
     team: ThreadTeam,
-    out: Complex64,
+    out: Any,
 ) -> None:
     """The expected residual weighted by the latents, E·S - y·ζᵀ.
 
@@ -122,8 +130,12 @@ def residual(
     first : (B, K) float64
         First moments of ζ, the first K coefficients.
     out : (B, K, n) complex64
-        Memory of its own.
+        Memory of its own, of the kind of the slices.
     """
+    if not isinstance(slices, np.ndarray):
+        from solvar.estimation import device_kernels
+
+        return device_kernels.residual(slices, image, second, first, out)
     real, data, written = (array.view(np.float32) for array in (slices, image, out))
     mixing = second.transpose(0, 2, 1).astype(np.float32)
     moment = first.astype(np.float32)[:, :, None]
@@ -138,8 +150,8 @@ def residual(
 
 
 def pose_products(
-    slices: Complex64,
-    tangent: Complex64,
+    slices: Any,
+    tangent: Any,
     image: Complex64,
     first: Float64,
     wave: Float32,
@@ -164,6 +176,10 @@ def pose_products(
     (B, 5, 5 + C + 1) float64
         Of J with (J, E, y).
     """
+    if not isinstance(slices, np.ndarray):
+        from solvar.estimation import device_kernels
+
+        return device_kernels.pose_products(slices, tangent, image, first, wave)
     count, channels, _ = slices.shape
     out = np.empty((count, 5, 6 + channels))
     e, t, y = (array.view(np.float32) for array in (slices, tangent, image))
@@ -172,3 +188,9 @@ def pose_products(
         count, _IMAGES_A_TASK, lambda a, b: _pose_products(e, t, y, moment, wave, out, a, b)
     )
     return out
+
+
+def on_host(slices: Any) -> Complex64:
+    """Slices as a numpy array, wherever they lie."""
+    found: Complex64 = slices if isinstance(slices, np.ndarray) else slices.cpu().numpy()
+    return found

@@ -82,12 +82,12 @@ class ImagePlane:
     Attributes
     ----------
     slices : (B, C, n)
-        Of all columns, those of a `PoseSlack` last.
+        Of all columns, those of a `PoseSlack` last; where the projector computes.
     mixing : (B, C, 1 + r)
         Second moments of all coefficients with those of W = [μ | V].
     """
 
-    slices: Complex64
+    slices: Any
     mixing: Float64
 
 
@@ -128,7 +128,7 @@ class Level:
             device=settings.device,
             team=team,
         )
-        self._rooms: dict[str, Complex64] = {}
+        self._rooms: dict[str, Any] = {}
         self._shell = np.minimum(volume_shells(self.box), k_c + 1)
 
     @cached_property
@@ -153,19 +153,20 @@ class Level:
         """Volumes (C, box, box, box) of an accumulator that slices were scattered into."""
         return self.sum(self.projector.collect(accumulator))
 
-    def slices(self, prepared: Any, rotation: Float32, ctf: Float32) -> Complex64:
+    def slices(self, prepared: Any, rotation: Float32, ctf: Float32) -> Any:
         """Slices (B, C, n) of a batch, in memory that the next call uses again."""
         shape = len(rotation), self.projector.channels(prepared), len(self.disc)
         return self.projector.project(prepared, rotation, ctf, self.room("slices", shape))
 
-    def room(self, name: str, shape: tuple[int, ...]) -> Complex64:
+    def room(self, name: str, shape: tuple[int, ...]) -> Any:
         """An uninitialised array in memory that stays with the level under this name.
 
+        It lies where the projector computes (docs/gpu.md).
         Fresh memory for every batch cost two threads up to half their speed in page faults.
         """
         size = int(np.prod(shape))
         if name not in self._rooms or len(self._rooms[name]) < size:
-            self._rooms[name] = np.empty(size, dtype=np.complex64)
+            self._rooms[name] = self.projector.empty(size)
         return self._rooms[name][:size].reshape(shape)
 
     def posterior(

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from solvar.imaging.projector import BACKENDS
+from solvar.imaging.projector.devices import DEVICE_NAMES, complaint
 
 _AUTO_COLUMNS = 10
 
@@ -86,13 +89,33 @@ class FitSettings(BaseModel):
     )
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
     threads: int | None = Field(None, ge=1, description="Threads; default: all available cores.")
-    backend: Literal["numba", "torch"] = Field("numba", description="Projector implementation.")
-    device: str = Field("cpu", description="Device of the torch backend: cpu, cuda, cuda:1, mps.")
+    backend: str = Field(
+        "auto",
+        description=f"Projector: {', '.join(BACKENDS)}; auto: numba on the CPU, torch elsewhere.",
+    )
+    device: str | None = Field(
+        None,
+        description=f"{DEVICE_NAMES} (a GPU if there is one); default: cpu, unless the backend needs a GPU.",
+    )
 
     @property
     def columns(self) -> int:
         """Columns that are fitted: with rank auto more than are kept."""
         return _AUTO_COLUMNS if self.rank == "auto" else self.rank
+
+    @field_validator("backend")
+    @classmethod
+    def _known_backend(cls, name: str) -> str:
+        if name not in ("auto", *BACKENDS):
+            raise ValueError(f"there is no such backend; choose one of auto, {', '.join(BACKENDS)}")
+        return name
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, name: str | None) -> str | None:
+        if name is not None and (problem := complaint(name)):
+            raise ValueError(problem)
+        return name
 
     @model_validator(mode="after")
     def _consistent(self) -> FitSettings:

@@ -9,7 +9,8 @@ import numpy as np
 from solvar.estimation.kernels import gram, pose_products, residual
 from solvar.estimation.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
-from solvar.imaging.projector import make_projector
+from solvar.imaging.projector import BACKENDS, make_projector
+from solvar.imaging.projector.devices import resolve
 from solvar.progress import Progress
 from solvar.threads import ThreadTeam
 
@@ -18,7 +19,7 @@ _PATIENCE_SECONDS = 1.0
 
 
 def compile_kernels(settings: FitSettings, team: ThreadTeam, progress: Progress) -> None:
-    """Run every kernel once on next to nothing; say so if that means compiling."""
+    """Run every kernel once on next to nothing; say so if that means compiling, or another device."""
     announcement = Timer(
         _PATIENCE_SECONDS,
         progress.message,
@@ -29,6 +30,10 @@ def compile_kernels(settings: FitSettings, team: ThreadTeam, progress: Progress)
         _touch(settings, team)
     finally:
         announcement.cancel()
+    if settings.interpolation != "nufft":
+        backend, device = resolve(settings.backend, settings.device, BACKENDS)
+        if device != "cpu":
+            progress.message(f"Slices are computed on {device} (backend {backend})")
 
 
 def _touch(settings: FitSettings, team: ThreadTeam) -> None:

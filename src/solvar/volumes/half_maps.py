@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.information import sampling_information
-from solvar.estimation.kernels import gram
+from solvar.estimation.kernels import gram, on_host
 from solvar.estimation.mean import fourier_filter
 from solvar.estimation.prior import mean_fsc
 from solvar.imaging.fourier import crop_volume
@@ -66,7 +66,7 @@ class HalfMaps:
         level, images = self._level, self._source.images
         accumulator = level.projector.zeros(2)
         for batch in level.batches(index):
-            slices = level.slices(self._prepared, batch.rotation, batch.ctf)
+            slices = on_host(level.slices(self._prepared, batch.rotation, batch.ctf))
             blind = batch.data - self._explained(slices, batch.data, batch.index)
             pair = np.stack([batch.data, blind], axis=1)
             level.projector.scatter(pair, batch.rotation, batch.ctf, accumulator)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.cache import ImageBatch
 from solvar.estimation.information import sampling_information, shell_mean
+from solvar.estimation.kernels import on_host
 from solvar.estimation.mean import fourier_filter
 from solvar.estimation.prior import mean_fsc, mean_precision
 from solvar.imaging.fourier import crop_volume, volume_shells
@@ -91,7 +92,7 @@ class KernelRegression:
         return out
 
     def _new_residual(self, batch: ImageBatch) -> Complex64:
-        slices = self._level.slices(self._prepared, batch.rotation, batch.ctf)
+        slices = on_host(self._level.slices(self._prepared, batch.rotation, batch.ctf))
         own = np.column_stack([np.ones(len(batch)), self._z[batch.index]])
         weight = (self._contrast[batch.index, None] * own).astype(np.float32)
         shown = np.matmul(weight[:, None], slices.view(np.float32))[:, 0].view(np.complex64)

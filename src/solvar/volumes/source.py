@@ -15,6 +15,7 @@ from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import read_images
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.masks import read_mask, resample_mask
+from solvar.imaging.projector import runs_here
 from solvar.particles import ImageStack, ParticleSet, Poses
 from solvar.progress import Progress
 from solvar.results.matching import find_particles
@@ -80,6 +81,9 @@ def open_source(
     settings = run.settings.model_copy(
         update={} if original is None else {"downsample": None, "resolution": None}
     ).model_copy(update={"lazy": lazy})
+    if not runs_here(settings.backend, settings.device):
+        # the run's GPU is no part of its result: another machine does without
+        settings = settings.model_copy(update={"backend": "auto", "device": None})
     stack = ImageStack(particles, settings.downsample)
     box = stack.box_size
     volume = resample_mask(run.model.mask, box)

@@ -12,7 +12,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.kernels import gram
+from solvar.estimation.kernels import gram, on_host
 from solvar.estimation.level import Level
 from solvar.estimation.poses.objective import PoseObjective
 from solvar.estimation.poses.state import PoseState
@@ -78,7 +78,8 @@ def _best_node(
         trial = from_rotation_vector(turn[None]) @ rotation
         slices = level.slices(objective.prepared, trial.astype(np.float32), objective.ctf)
         products = gram(slices, objective.data, level.team)[:, :-1, :-1]
-        real = slices.view(np.float32), moved.view(np.float32)
+        # the moved images are more than the slices: these come to those
+        real = on_host(slices).view(np.float32), moved.view(np.float32)
         overlap = np.matmul(real[0], real[1].transpose(0, 2, 1)).astype(np.float64)
         value = _log_likelihood(products, overlap)
         value += np.stack([objective.log_prior(trial, shift + move) for move in moves], axis=1)

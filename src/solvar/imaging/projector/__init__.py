@@ -1,21 +1,35 @@
 """The projector: Fourier slices of volumes, and the adjoint.
 
-One interface, several backends; a new backend is one new file and one line in `make_projector`.
+One interface, several backends; a new backend is one new file and one line in `BACKENDS`.
+
+Nothing is imported before it is used: settings read the names of the backends from here.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import importlib
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from solvar.errors import InputError
 
-from solvar.imaging.fourier import HalfDisc
-from solvar.threads import ThreadTeam
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
-Complex64 = NDArray[np.complex64]
-Float64 = NDArray[np.float64]
+    from solvar.imaging.fourier import HalfDisc
+    from solvar.threads import ThreadTeam
+
+    Float32 = NDArray[np.float32]
+    Complex64 = NDArray[np.complex64]
+    Float64 = NDArray[np.float64]
+
+# Where each backend runs, the usual kind of device first. Its module, named `…_backend`, has a function
+# `make(lattice, disc, device, team)`.
+BACKENDS: dict[str, tuple[str, ...]] = {
+    "numba": ("cpu",),
+    "torch": ("cpu", "cuda"),
+    "numba-cuda": ("cuda",),
+}
 
 
 class Projector(Protocol):
@@ -24,10 +38,16 @@ class Projector(Protocol):
     With A the map volumes -> images of `prepare` followed by `project`, `scatter` followed by
     `collect` is its adjoint: ⟨A v, y⟩ = ⟨v, Aᵀ y⟩ with ⟨a, b⟩ = Σ Re(conj(a)·b) over the half disc
     without weights (callers fold √w into `scale`).
+
+    Arrays of the image plane, written Complex64 here, may also be what `empty` gives: a backend that
+    computes elsewhere keeps them there.
     """
 
     def prepare(self, volumes: Float32) -> Any:
         """What slices are read from; (C, box, box, box) float32, axes z, y, x."""
+
+    def empty(self, size: int) -> Any:
+        """Flat complex memory for image-plane arrays, where the projector computes if it has room."""
 
     def channels(self, prepared: Any) -> int:
         """Number C of volumes that were prepared."""
@@ -35,7 +55,10 @@ class Projector(Protocol):
     def project(
         self, prepared: Any, rotation: Float32, scale: Float32, out: Complex64 | None = None
     ) -> Complex64:
-        """Slices times a factor a pixel: rotation (B, 3, 3), scale (B, n) -> (B, C, n)."""
+        """Slices times a factor a pixel: rotation (B, 3, 3), scale (B, n) -> (B, C, n).
+
+        A numpy array unless `out` is something else.
+        """
 
     def differentiate(
         self,
@@ -49,7 +72,7 @@ class Projector(Protocol):
 
         With E_c the slice of channel c times `scale`, returns the tangent Σ_c ζ_c ∂E_c/∂ω,
         (B, 3, n) complex64, and the torque Σ_c Re⟨∂E_c/∂ω, residual_c⟩, (B, 3) float64, for
-        first_moment ζ (B, C) and residual (B, C, n).
+        first_moment ζ (B, C) and residual (B, C, n). The tangent is an array of the residual's kind.
         """
 
     def zeros(self, channels: int) -> Any:
@@ -68,8 +91,8 @@ def make_projector(
     *,
     interpolation: str = "kaiser",
     upsampling: float | None = None,
-    backend: str = "numba",
-    device: str = "cpu",
+    backend: str = "auto",
+    device: str | None = None,
     team: ThreadTeam | None = None,
 ) -> Projector:
     """The projector of an interpolation, backend and device.
@@ -83,30 +106,55 @@ def make_projector(
     interpolation : {"kaiser", "trilinear", "nearest", "nufft"}
     upsampling : float, optional
         Zero-padding factor; default: the kernel's own. Unused by "nufft".
-    backend : {"numba", "torch"}
-    device : str
-        Device of the torch backend.
+    backend : str
+        A key of `BACKENDS`, or "auto": numba on the CPU, torch elsewhere. Unused by "nufft".
+    device : str, optional
+        "cpu", "cuda", "cuda:1" … or "auto", a GPU if there is one; default: the CPU, if the backend
+        runs there.
     team : ThreadTeam, optional
         Threads of the numba and NUFFT backends; default: all cores.
 
     Raises
     ------
     InputError
-        When the optional package of a backend is not installed.
+        When the optional package of a backend is not installed, when the backend does not run on the
+        device or when the device does not exist.
     """
+    from solvar.imaging.projector.devices import resolve
     from solvar.imaging.projector.kernel import KERNELS
     from solvar.imaging.projector.lattice import Lattice
+    from solvar.threads import ThreadTeam
 
     team = team or ThreadTeam()
     if interpolation == "nufft":
         from solvar.imaging.projector.nufft_backend import NufftProjector
 
+        resolve("nufft", device, {"nufft": ("cpu",)})
         return NufftProjector(box, disc, team)
     lattice = Lattice(box, disc.k_c, KERNELS[interpolation], upsampling)
-    if backend == "torch":
-        from solvar.imaging.projector.torch_backend import TorchProjector
+    backend, device = resolve(backend, device, BACKENDS)
+    made: Projector = _module(backend).make(lattice, disc, device, team)
+    return made
 
-        return TorchProjector(lattice, disc, device)
-    from solvar.imaging.projector.numba_backend import NumbaProjector
 
-    return NumbaProjector(lattice, disc, team)
+def runs_here(backend: str, device: str | None) -> bool:
+    """Whether this machine has what `make_projector` would need for a backend and a device."""
+    from solvar.imaging.fourier import HalfDisc
+
+    try:
+        make_projector(8, HalfDisc.of_radius(2), backend=backend, device=device)
+    except InputError:
+        return False
+    return True
+
+
+def _module(backend: str) -> Any:
+    name = f"solvar.imaging.projector.{backend.replace('-', '_')}_backend"
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"{backend} cannot be loaded ({error})",
+            column="backend",
+            remedy="see `solvar doctor` and docs/gpu.md, or leave --backend out",
+        ) from None

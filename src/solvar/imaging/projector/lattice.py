@@ -75,6 +75,17 @@ class Lattice:
         planes = lattice.reshape(self.side, -1)[:, :-PADDING].view(np.complex64)
         return planes.reshape(self.side, self.side, self.depth, channels)
 
+    def refuse_stretching(self, rotation: Float32) -> None:
+        """Raise ValueError if a matrix (B, 3, 3) leads off the lattice: kernels check no bounds."""
+        width, taken = self.kernel.width, self.kernel.slope_width // 2
+        u, v = rotation[:, :, 0], rotation[:, :, 1]
+        # no vector (kx, ky) of length k_c becomes longer than k_c times this
+        longest = np.maximum((u * u).sum(axis=1), (v * v).sum(axis=1)) + np.abs((u * v).sum(axis=1))
+        room = self.reach - taken + (0.5 if width % 2 else 1.0)
+        # written so that NaN is refused, too
+        if not np.all(np.sqrt(longest) * self.upsampling * self.k_c < room):
+            raise ValueError("a rotation matrix is not orthonormal")
+
     @cached_property
     def axis_matrix(self) -> Complex64:
         """A[k, n] for k = -reach … reach, (side, box) complex64."""

@@ -66,6 +66,10 @@ class NufftProjector:
         """The volumes themselves."""
         return scattered
 
+    def empty(self, size: int) -> Complex64:
+        """Flat memory for image-plane arrays."""
+        return np.empty(size, dtype=np.complex64)
+
     def channels(self, prepared: Complex64) -> int:
         """Number C of volumes that were prepared."""
         return len(prepared)

@@ -41,6 +41,10 @@ class NumbaProjector:
         """An empty lattice, flat."""
         return self.lattice.zeros(channels)
 
+    def empty(self, size: int) -> Complex64:
+        """Flat memory for image-plane arrays."""
+        return np.empty(size, dtype=np.complex64)
+
     def channels(self, prepared: Float32) -> int:
         """Number C of volumes that were prepared."""
         return self.lattice.channels(prepared)
@@ -80,7 +84,7 @@ class NumbaProjector:
         rotation = np.ascontiguousarray(rotation, dtype=np.float32)
         scale = np.ascontiguousarray(scale, dtype=np.float32)
         moment = np.ascontiguousarray(first_moment, dtype=np.float32)
-        self._refuse_stretching(rotation)
+        self.lattice.refuse_stretching(rotation)
 
         def run(first: int, last: int) -> None:
             differentiate(
@@ -109,7 +113,7 @@ class NumbaProjector:
         scale = np.ascontiguousarray(scale, dtype=np.float32)
         upsampling, pairs = np.float32(grid.upsampling), images.view(np.float64)
         window = (0,) * grid.kernel.width
-        self._refuse_stretching(rotation)
+        self.lattice.refuse_stretching(rotation)
 
         def run(first: int, last: int) -> None:
             kernel(
@@ -119,16 +123,10 @@ class NumbaProjector:
 
         return run
 
-    def _refuse_stretching(self, rotation: Float32) -> None:
-        grid, width = self.lattice, self.lattice.kernel.width
-        taken = self.lattice.kernel.slope_width // 2
-        u, v = rotation[:, :, 0], rotation[:, :, 1]
-        # no vector (kx, ky) of length k_c becomes longer than k_c times this
-        longest = np.maximum((u * u).sum(axis=1), (v * v).sum(axis=1)) + np.abs((u * v).sum(axis=1))
-        room = grid.reach - taken + (0.5 if width % 2 else 1.0)
-        # written so that NaN is refused, too
-        if not np.all(np.sqrt(longest) * grid.upsampling * grid.k_c < room):
-            raise ValueError("a rotation matrix is not orthonormal")
+
+def make(lattice: Lattice, disc: HalfDisc, device: str, team: ThreadTeam) -> NumbaProjector:
+    """The projector of `make_projector`; the CPU is its only device."""
+    return NumbaProjector(lattice, disc, team)
 
 
 def _slabs(lattice: Lattice, count: int) -> list[int]:

@@ -20,12 +20,12 @@ and written (scatter); 9 · 30 + 30 multiply-adds, in `differentiate` (1.6 times
 not fit the L2 cache, so reuse between neighbouring pixels and images decides, and rows are asked for
 a few pixels ahead; `benchmarks/projector.py` prints the share of the measured memory bandwidth.
 
-The width is a constant to the compiler (`window.py`), so that the loops over the window unroll. The
-compiled code is cached on disk by the time stamp of this file: touch it after editing `window.py` or
-`simd.py`. The kernels are compiled without parallel=True: they release the GIL and the caller's
-threads run them over image ranges (forward) or lattice slabs (scatter). Every lattice value is
-written by one thread, images in order, which makes the sums the same to the last bit for any number
-of threads.
+The width is a constant to the compiler (`window.py`), so that the loops over the window unroll. Where
+a pixel falls is said once for CPU and GPU (`pixel.py`). The compiled code is cached on disk by the time
+stamp of this file: touch it after editing `pixel.py`, `window.py` or `simd.py`. The kernels are compiled
+without parallel=True: they release the GIL and the caller's threads run them over image ranges (forward)
+or lattice slabs (scatter). Every lattice value is written by one thread, images in order, which makes the
+sums the same to the last bit for any number of threads.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from solvar.imaging.projector import simd
+from solvar.imaging.projector import pixel, simd
 from solvar.imaging.projector.window import (
     gather,
     gather_slopes,
@@ -61,6 +61,10 @@ _BLOCK = np.uintp(128)
 _AHEAD, _IN_CACHE = np.uintp(8), 1 << 19
 
 
+_turned = numba.njit(inline="always")(pixel.turned)
+_offset = numba.njit(inline="always")(pixel.offset)
+
+
 @numba.njit(inline="always")
 def _whole_vectors(length):  # type: ignore[no-untyped-def]
     return (length + _LANES - _u(1)) // _LANES * _LANES
@@ -80,10 +84,7 @@ def _place(  # type: ignore[no-untyped-def]
     r20, r21 = turn[2, 0] * upsampling, turn[2, 1] * upsampling
     wx, wy, wz = weights[0], weights[1], weights[2]
     for i in range(size):
-        u, v = kx[block + i], ky[block + i]
-        x = r00 * u + r01 * v
-        s = _f(-1.0) if x < 0 else _f(1.0)
-        x, y, z = s * x, s * (r10 * u + r11 * v), s * (r20 * u + r21 * v)
+        x, y, z, s = _turned(r00, r01, r10, r11, r20, r21, kx[block + i], ky[block + i])
         ix, tx = locate(x, window)
         iy, ty = locate(y, window)
         iz, tz = locate(z, window)
@@ -138,10 +139,11 @@ def forward(  # type: ignore[no-untyped-def]
                 sign,
             )
             for i in range(size):
-                at = np.int64(corner[2, i]) * np.int64(plane) + np.int64(corner[1, i]) * np.int64(
-                    row
-                )
-                start[i] = _u(at + np.int64(corner[0, i]) * np.int64(point) + origin)
+                at = _offset(
+                    corner[0, i], corner[1, i], corner[2, i],
+                    np.int64(point), np.int64(row), np.int64(plane), origin,
+                )  # fmt: skip
+                start[i] = _u(at)
             for i in range(size):
                 if i + ahead < size:
                     for j in range(_u(width * width)):
@@ -210,8 +212,11 @@ def scatter(  # type: ignore[no-untyped-def]
             )
             for i in range(size):
                 first_plane[i] = corner[2, i] + np.int32(reach)
-                at = np.int64(corner[1, i]) * np.int64(row)
-                start[i] = _u(at + np.int64(corner[0, i]) * np.int64(point) + origin)
+                at = _offset(
+                    corner[0, i], corner[1, i], np.int32(0),
+                    np.int64(point), np.int64(row), np.int64(plane), origin,
+                )  # fmt: skip
+                start[i] = _u(at)
             count = _u(0)
             for i in range(size):
                 if first_plane[i] + width > low and first_plane[i] < high:
@@ -313,10 +318,11 @@ def differentiate(  # type: ignore[no-untyped-def]
                 sign,
             )
             for i in range(size):
-                at = np.int64(corner[2, i]) * np.int64(plane) + np.int64(corner[1, i]) * np.int64(
-                    row
-                )
-                start[i] = _u(at + np.int64(corner[0, i]) * np.int64(point) + origin)
+                at = _offset(
+                    corner[0, i], corner[1, i], corner[2, i],
+                    np.int64(point), np.int64(row), np.int64(plane), origin,
+                )  # fmt: skip
+                start[i] = _u(at)
                 keep(dx, i, slope(position[0, i], window))
                 keep(dy, i, slope(position[1, i], window))
                 keep(dz, i, slope(position[2, i], window))

@@ -1,44 +1,89 @@
 """The projector in torch, for GPUs and as a second opinion on the numba kernels.
 
 Same lattice as `lattice.py` without its padding: one row of 2·C real values a lattice point, rows
-in the order kz, ky, kx. Reading a slice is a weighted bag of w³ rows a pixel (`embedding_bag`); the
-adjoint adds w³ weighted rows (`index_add_`). On a GPU those sums run in no fixed order, so they
-repeat to rounding and not to the last bit.
+in the order kz, ky, kx. `TorchProjector` moves arrays between host and device and cuts batches into
+pieces; the arithmetic on tensors is that of a `TensorKernels`, here `BagKernels`.
+
+Reading a slice is a weighted bag of w³ rows a pixel (`embedding_bag`); the adjoint adds w³ weighted
+rows (`index_add_`). On a GPU those sums run in no fixed order, so they repeat to rounding and not to
+the last bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import embedding_bag
 
-from solvar.errors import InputError
 from solvar.imaging.fourier import HalfDisc
+from solvar.imaging.projector.devices import existing_device
 from solvar.imaging.projector.kernel import KERNELS, InterpolationKernel
 from solvar.imaging.projector.lattice import Lattice
+from solvar.imaging.projector.pieces import Pieces, is_out_of_memory, uncut
+from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
 Float64 = NDArray[np.float64]
 
-# Values of the largest temporary array; images are taken in chunks that stay below it
-_CHUNK_VALUES = 1 << 22
+# Values of the temporary arrays of one piece: on a CPU they should stay in a cache, elsewhere be many
+# enough to keep the device busy (not measured)
+_PIECE_VALUES_CPU, _PIECE_VALUES = 1 << 22, 1 << 26
+
+
+class TensorKernels(Protocol):
+    """Slices, their adjoint and their derivatives on tensors of one device.
+
+    rotation (B, 3, 3) and scale (B, n) are real tensors, lattices (rows, 2·C) real tensors.
+    """
+
+    def values(self, channels: int) -> int:
+        """Values of the temporary arrays per image."""
+
+    def project(
+        self, lattice: torch.Tensor, rotation: torch.Tensor, scale: torch.Tensor
+    ) -> torch.Tensor:
+        """Slices (B, C, n) complex."""
+
+    def spread(
+        self, images: torch.Tensor, rotation: torch.Tensor, scale: torch.Tensor
+    ) -> Callable[[torch.Tensor], None]:
+        """What adds (B, C, n) complex images to a lattice.
+
+        All memory is taken before it is returned: adding must not fail halfway.
+        """
+
+    def differentiate(
+        self,
+        lattice: torch.Tensor,
+        rotation: torch.Tensor,
+        scale: torch.Tensor,
+        moment: torch.Tensor,
+        residual: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tangent (B, 3, n) complex and torque (B, 3)."""
 
 
 class TorchProjector:
     """Slices of a lattice and their adjoint on a torch device; implements `Projector`.
+
+    Image-plane arrays may be numpy arrays or tensors; `empty` makes the latter, on the device, so that
+    slices need not come back to the host.
 
     Parameters
     ----------
     lattice : Lattice
     disc : HalfDisc
     device : str
-        As torch spells it: "cpu", "cuda", "cuda:1", "mps".
+        As torch spells it: "cpu", "cuda", "cuda:1".
     dtype : torch.dtype
         float32, or float64 for tests.
+    kernels : callable, optional
+        Makes the `TensorKernels` of (lattice, disc, device, dtype); default `BagKernels`.
 
     Raises
     ------
@@ -47,19 +92,22 @@ class TorchProjector:
     """
 
     def __init__(
-        self, lattice: Lattice, disc: HalfDisc, device: str, dtype: torch.dtype = torch.float32
+        self,
+        lattice: Lattice,
+        disc: HalfDisc,
+        device: str,
+        dtype: torch.dtype = torch.float32,
+        kernels: Callable[..., TensorKernels] | None = None,
     ) -> None:
         self.lattice, self.disc = lattice, disc
-        self._device, self._dtype = _existing_device(device), dtype
+        self.device, self._dtype = existing_device(device), dtype
         self._complex = torch.complex(*torch.zeros(2, 1, dtype=dtype)).dtype
         self._rows = lattice.side * lattice.side * lattice.depth
-        frequency = np.stack([disc.kx, disc.ky]).astype(np.float32) * np.float32(lattice.upsampling)
-        self._frequency = self._tensor(frequency)
-        # "nearest" has no slope of its own (`InterpolationKernel.slope_width`)
-        kernel = lattice.kernel
-        self._slope_kernel = kernel if kernel.width > 1 else KERNELS["trilinear"]
-        self._matrix = torch.as_tensor(lattice.axis_matrix).to(self._device, self._complex)
+        self._kernels = (kernels or BagKernels)(lattice, disc, self.device, dtype)
+        self._matrix = self._tensor(lattice.axis_matrix)
+        self._pieces = Pieces(_PIECE_VALUES_CPU if self.device.type == "cpu" else _PIECE_VALUES)
 
+    @uncut()
     def prepare(self, volumes: Float32) -> torch.Tensor:
         """Lattice of (C, box, box, box) volumes, (points, 2·C) on the device."""
         grid = self.lattice
@@ -69,6 +117,7 @@ class TorchProjector:
             v = torch.movedim(torch.tensordot(v, matrix, dims=([axis], [1])), -1, axis)
         return torch.view_as_real(torch.movedim(v, 0, -1).contiguous()).reshape(self._rows, -1)
 
+    @uncut()
     def collect(self, scattered: torch.Tensor) -> Float32:
         """Volumes (C, box, box, box) of an accumulator: the adjoint of `prepare`."""
         grid = self.lattice
@@ -79,51 +128,56 @@ class TorchProjector:
             (1, 2, 3), (back, back, back[grid.reach - grid.margin :]), strict=True
         ):
             v = torch.movedim(torch.tensordot(v, matrix, dims=([axis], [0])), -1, axis)
-        return np.ascontiguousarray(v.real.cpu().numpy())
+        return np.ascontiguousarray(to_host(v.real))
 
+    @uncut()
     def zeros(self, channels: int) -> torch.Tensor:
         """An empty accumulator for `scatter`, (points, 2·channels) on the device."""
-        return torch.zeros(self._rows, 2 * channels, dtype=self._dtype, device=self._device)
+        return torch.zeros(self._rows, 2 * channels, dtype=self._dtype, device=self.device)
+
+    def empty(self, size: int) -> torch.Tensor:
+        """Flat complex memory on the device; on the host, if the device has no room for it."""
+        try:
+            return torch.empty(size, dtype=self._complex, device=self.device)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        return torch.empty(size, dtype=self._complex)
 
     def channels(self, prepared: torch.Tensor) -> int:
         """Number C of volumes that were prepared."""
         return prepared.shape[1] // 2
 
     def project(
-        self,
-        prepared: torch.Tensor,
-        rotation: Float32,
-        scale: Float32,
-        out: Complex64 | None = None,
-    ) -> Complex64:
+        self, prepared: torch.Tensor, rotation: Float32, scale: Float32, out: Any = None
+    ) -> Any:
         """Slices (B, C, n) times `scale`; see `Projector.project`."""
+        self.lattice.refuse_stretching(rotation)
         channels = self.channels(prepared)
         if out is None:
             kind = np.complex64 if self._dtype == torch.float32 else np.complex128
             out = np.empty((len(rotation), channels, len(self.disc)), dtype=kind)
-        for images in self._chunks(len(rotation), channels):
-            window, sign = self._windows(rotation[images], self.lattice.kernel)
-            weight = window.weight()
-            bags = embedding_bag(window.rows, prepared, per_sample_weights=weight, mode="sum")
-            values = bags.reshape(*sign.shape, channels, 2)
-            values *= self._factor(scale[images], sign)
-            slices = torch.view_as_complex(values).transpose(1, 2)
-            out[images] = slices.cpu().numpy()
+
+        def compute(some: slice) -> torch.Tensor:
+            placing = self._tensor(rotation[some]), self._tensor(scale[some])
+            return self._kernels.project(prepared, *placing)
+
+        values = self._kernels.values(channels)
+        for some, slices in self._pieces.of(len(rotation), values, compute):
+            _write(out, some, slices)
         return out
 
-    def scatter(
-        self, images: Complex64, rotation: Float32, scale: Float32, into: torch.Tensor
-    ) -> None:
+    def scatter(self, images: Any, rotation: Float32, scale: Float32, into: torch.Tensor) -> None:
         """Add the adjoint of `project` at (B, C, n) images to an accumulator."""
-        channels = images.shape[1]
-        for some in self._chunks(len(rotation), channels):
-            window, sign = self._windows(rotation[some], self.lattice.kernel)
-            weight = window.weight()
-            values = torch.as_tensor(np.ascontiguousarray(images[some])).to(self._device)
-            values = torch.view_as_real(values.transpose(1, 2).contiguous()).to(self._dtype)
-            rows = (values * self._factor(scale[some], sign)).reshape(-1, 2 * channels)
-            for corner in range(window.rows.shape[1]):
-                into.index_add_(0, window.rows[:, corner], rows * weight[:, corner, None])
+        self.lattice.refuse_stretching(rotation)
+
+        def compute(some: slice) -> Callable[[torch.Tensor], None]:
+            placing = self._tensor(rotation[some]), self._tensor(scale[some])
+            return self._kernels.spread(self._tensor(images[some]), *placing)
+
+        values = self._kernels.values(images.shape[1])
+        for _, add in self._pieces.of(len(rotation), values, compute):
+            add(into)
 
     def differentiate(
         self,
@@ -131,57 +185,128 @@ class TorchProjector:
         rotation: Float32,
         scale: Float32,
         first_moment: Float64,
-        residual: Complex64,
-    ) -> tuple[Complex64, Float64]:
+        residual: Any,
+    ) -> tuple[Any, Float64]:
         """Rotation derivatives; see `Projector.differentiate`."""
+        self.lattice.refuse_stretching(rotation)
         count, channels, pixels = residual.shape
-        tangent = np.empty((count, 3, pixels), dtype=np.complex64)
+        tangent: Any = np.empty((count, 3, pixels), dtype=np.complex64)
+        if isinstance(residual, torch.Tensor):
+            tangent = self.empty(tangent.size).reshape(tangent.shape)
         torque = np.empty((count, 3))
-        for some in self._chunks(count, 3 * channels):
-            window, sign = self._windows(rotation[some], self._slope_kernel)
-            slopes = [
-                embedding_bag(window.rows, prepared, per_sample_weights=weight, mode="sum")
-                for weight in (window.weight(axis) for axis in (2, 1, 0))
-            ]
-            # ω moves κ by ω × κ
-            gradient = torch.stack(slopes).reshape(3, *sign.shape, channels, 2)
-            place = window.position.flip(0).reshape(3, *sign.shape, 1, 1)
-            turned = torch.linalg.cross(place.expand_as(gradient), gradient, dim=0)
-            turned = turned * self._factor(scale[some], sign)
-            moment = self._tensor(first_moment[some])
-            sums = torch.einsum("dbncr,bc->bdnr", turned, moment).contiguous()
-            tangent[some] = torch.view_as_complex(sums).cpu().numpy()
-            pull = torch.as_tensor(np.ascontiguousarray(residual[some])).to(self._device)
-            pull = torch.view_as_real(pull).to(self._dtype)
-            torque[some] = torch.einsum("dbncr,bcnr->bd", turned, pull).cpu().numpy()
+
+        def compute(some: slice) -> tuple[torch.Tensor, torch.Tensor]:
+            arrays = rotation[some], scale[some], first_moment[some], residual[some]
+            return self._kernels.differentiate(prepared, *(self._tensor(a) for a in arrays))
+
+        values = self._kernels.values(3 * channels)
+        for some, (slopes, pull) in self._pieces.of(count, values, compute):
+            _write(tangent, some, slopes)
+            _write(torque, some, pull)
         return tangent, torque
 
+    def _tensor(self, array: Any) -> torch.Tensor:
+        """Real or complex values on the device, in the projector's precision."""
+        if isinstance(array, np.ndarray):
+            array = np.ascontiguousarray(array)  # torch knows no negative strides
+        tensor = torch.as_tensor(array)
+        dtype = self._complex if tensor.is_complex() else self._dtype
+        return tensor.to(self.device, dtype)
+
+
+def to_host(tensor: torch.Tensor) -> NDArray[Any]:
+    """The tensor as a numpy array; the one place where values leave the device."""
+    return tensor.cpu().numpy()
+
+
+def _write(out: Any, some: slice, values: torch.Tensor) -> None:
+    out[some] = values if isinstance(out, torch.Tensor) else to_host(values)
+
+
+class BagKernels:
+    """`TensorKernels` made of torch's own operations."""
+
+    def __init__(
+        self, lattice: Lattice, disc: HalfDisc, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._lattice, self._dtype = lattice, dtype
+        frequency = np.stack([disc.kx, disc.ky]).astype(np.float32) * np.float32(lattice.upsampling)
+        self._frequency = torch.as_tensor(frequency).to(device, dtype)
+        # "nearest" has no slope of its own (`InterpolationKernel.slope_width`)
+        kernel = lattice.kernel
+        self._slope_kernel = kernel if kernel.width > 1 else KERNELS["trilinear"]
+
+    def values(self, channels: int) -> int:
+        """Values of the temporary arrays per image."""
+        return self._frequency.shape[1] * self._slope_kernel.width**3 * max(4, 2 * channels)
+
+    def project(
+        self, lattice: torch.Tensor, rotation: torch.Tensor, scale: torch.Tensor
+    ) -> torch.Tensor:
+        """Slices (B, C, n) complex."""
+        window, sign = self._windows(rotation, self._lattice.kernel)
+        bags = embedding_bag(window.rows, lattice, per_sample_weights=window.weight(), mode="sum")
+        values = bags.reshape(*sign.shape, -1, 2)
+        values *= _factor(scale, sign)
+        return torch.view_as_complex(values).transpose(1, 2)
+
+    def spread(
+        self, images: torch.Tensor, rotation: torch.Tensor, scale: torch.Tensor
+    ) -> Callable[[torch.Tensor], None]:
+        """What adds images to a lattice."""
+        window, sign = self._windows(rotation, self._lattice.kernel)
+        values = torch.view_as_real(images.transpose(1, 2).contiguous())
+        rows = (values * _factor(scale, sign)).reshape(sign.numel(), -1)
+        index, weight = window.rows.T.contiguous(), window.weight()
+        weighted = torch.empty_like(rows)
+
+        def add(into: torch.Tensor) -> None:
+            for corner, place in enumerate(index):
+                torch.mul(rows, weight[:, corner, None], out=weighted)
+                into.index_add_(0, place, weighted)
+
+        return add
+
+    def differentiate(
+        self,
+        lattice: torch.Tensor,
+        rotation: torch.Tensor,
+        scale: torch.Tensor,
+        moment: torch.Tensor,
+        residual: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tangent (B, 3, n) complex and torque (B, 3)."""
+        window, sign = self._windows(rotation, self._slope_kernel)
+        slopes = [
+            embedding_bag(window.rows, lattice, per_sample_weights=weight, mode="sum")
+            for weight in (window.weight(axis) for axis in (2, 1, 0))
+        ]
+        # ω moves κ by ω × κ
+        gradient = torch.stack(slopes).reshape(3, *sign.shape, -1, 2)
+        place = window.position.flip(0).reshape(3, *sign.shape, 1, 1)
+        turned = torch.linalg.cross(place.expand_as(gradient), gradient, dim=0)
+        turned = turned * _factor(scale, sign)
+        sums = torch.einsum("dbncr,bc->bdnr", turned, moment).contiguous()
+        torque = torch.einsum("dbncr,bcnr->bd", turned, torch.view_as_real(residual))
+        return torch.view_as_complex(sums), torque
+
     def _windows(
-        self, rotation: Float32, kernel: InterpolationKernel
+        self, rotation: torch.Tensor, kernel: InterpolationKernel
     ) -> tuple[_Windows, torch.Tensor]:
         """The window of each pixel, and sign (B, n).
 
         The sign is -1 where the conjugate at the opposite point is read instead, because x < 0.
         """
-        grid = self.lattice
-        position = self._tensor(rotation)[:, :, :2] @ self._frequency
+        position = rotation[:, :, :2] @ self._frequency
         sign = torch.where(position[:, 0] < 0, -1.0, 1.0).to(self._dtype)
         # axes z, y, x from here on, as in the lattice
         position = (position * sign[:, None]).flip(1).transpose(0, 1).reshape(3, -1)
-        return _Windows(grid, kernel, position), sign
+        return _Windows(self._lattice, kernel, position), sign
 
-    def _factor(self, scale: Float32, sign: torch.Tensor) -> torch.Tensor:
-        """What real and imaginary parts are multiplied by, (B, n, 1, 2)."""
-        real = self._tensor(scale)
-        return torch.stack([real, sign * real], dim=-1)[:, :, None]
 
-    def _chunks(self, count: int, channels: int) -> Iterator[slice]:
-        values = len(self.disc) * self._slope_kernel.width**3 * max(4, 2 * channels)
-        step = max(1, _CHUNK_VALUES // values)
-        return (slice(first, first + step) for first in range(0, count, step))
-
-    def _tensor(self, array: NDArray[np.floating]) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(array)).to(self._device, self._dtype)
+def _factor(scale: torch.Tensor, sign: torch.Tensor) -> torch.Tensor:
+    """What real and imaginary parts are multiplied by, (B, n, 1, 2)."""
+    return torch.stack([scale, sign * scale], dim=-1)[:, :, None]
 
 
 class _Windows:
@@ -215,14 +340,6 @@ class _Windows:
         return torch.einsum("pz,py,px->pzyx", tz, ty, tx).reshape(len(self.rows), -1)
 
 
-def _existing_device(name: str) -> torch.device:
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError):
-        cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        mps = ["mps"] if torch.backends.mps.is_available() else []
-        raise InputError(
-            f"torch finds no device {name!r} on this machine",
-            column="device",
-            remedy=f"choose one of {', '.join(['cpu', *cuda, *mps])}",
-        ) from None
+def make(lattice: Lattice, disc: HalfDisc, device: str, team: ThreadTeam) -> TorchProjector:
+    """The projector of `make_projector`; torch has threads of its own."""
+    return TorchProjector(lattice, disc, device)

@@ -19,14 +19,8 @@ from typing import Any
 import numpy as np
 from numba.extending import overload
 
-from solvar.imaging.projector.kernel import KAISER_CENTRE, KAISER_EVEN, KAISER_ODD
+from solvar.imaging.projector import pixel
 from solvar.imaging.projector.simd import load, multiply_add, scale
-
-_f = np.float32
-_u = np.uintp
-_C0, _C1, _C2 = (_f(x) for x in KAISER_CENTRE)
-_E0, _E1, _E2 = (_f(x) for x in KAISER_EVEN)
-_O0, _O1 = (_f(x) for x in KAISER_ODD)
 
 
 def locate(x: Any, window: Any) -> Any:
@@ -61,10 +55,6 @@ def gather_slopes(
     raise NotImplementedError("compiled code only")
 
 
-def _locate1(x, window):  # type: ignore[no-untyped-def]
-    return np.floor(x + _f(0.5)), (_f(1.0),)
-
-
 def _keep1(weights, i, taps):  # type: ignore[no-untyped-def]
     weights[0, i] = taps[0]
 
@@ -75,16 +65,6 @@ def _recall1(weights, i, window):  # type: ignore[no-untyped-def]
 
 def _gather1(lattice, at, row, plane, ty, tz):  # type: ignore[no-untyped-def]
     return load(lattice, at)
-
-
-def _locate2(x, window):  # type: ignore[no-untyped-def]
-    low = np.floor(x)
-    d = x - low
-    return low, (_f(1.0) - d, d)
-
-
-def _slope2(x, window):  # type: ignore[no-untyped-def]
-    return (_f(-1.0), _f(1.0))
 
 
 def _keep2(weights, i, taps):  # type: ignore[no-untyped-def]
@@ -113,23 +93,6 @@ def _gather_slopes2(lattice, at, row, plane, ty, tz, dy, dz):  # type: ignore[no
     slope_y = multiply_add(second, dy[1], scale(first, dy[0]))
     value = multiply_add(part, tz[1], value)
     return value, multiply_add(slope_y, tz[1], along_y), multiply_add(part, dz[1], along_z)
-
-
-def _locate3(x, window):  # type: ignore[no-untyped-def]
-    middle = np.floor(x + _f(0.5))
-    d = x - middle
-    t = d * d
-    even = _E0 + t * (_E1 + t * _E2)
-    odd = d * (_O0 + t * _O1)
-    return middle - _f(1.0), (even - odd, _C0 + t * (_C1 + t * _C2), even + odd)
-
-
-def _slope3(x, window):  # type: ignore[no-untyped-def]
-    d = x - np.floor(x + _f(0.5))
-    t = d * d
-    even = d * (_f(2.0) * _E1 + _f(4.0) * t * _E2)
-    odd = _O0 + _f(3.0) * t * _O1
-    return (even - odd, d * (_f(2.0) * _C1 + _f(4.0) * t * _C2), even + odd)
 
 
 def _keep3(weights, i, taps):  # type: ignore[no-untyped-def]
@@ -186,15 +149,19 @@ def _overload(function: Callable[..., Any]) -> Any:
     return overload(function, jit_options={"fastmath": True}, inline="always")
 
 
+@_overload(pixel.whole)
+def _choose_whole(x):  # type: ignore[no-untyped-def]
+    return lambda x: np.floor(x)
+
+
 @_overload(locate)
 def _choose_locate(x, window):  # type: ignore[no-untyped-def]
-    return _by_width((_locate1, _locate2, _locate3), window)
+    return _by_width(pixel.LOCATE, window)
 
 
 @_overload(slope)
 def _choose_slope(x, window):  # type: ignore[no-untyped-def]
-    # width 1 has no slope: see `differentiate`
-    return _by_width((None, _slope2, _slope3), window)
+    return _by_width(pixel.SLOPE, window)
 
 
 @_overload(keep)

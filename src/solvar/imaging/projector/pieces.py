@@ -1,0 +1,81 @@
+"""Work on a device whose memory may not hold a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+Made = TypeVar("Made")
+
+
+class Pieces:
+    """Cuts batches into pieces, and into smaller ones from then on when the memory runs out.
+
+    Parameters
+    ----------
+    values : int
+        Values of the temporary arrays of one piece, at most.
+    """
+
+    def __init__(self, values: int) -> None:
+        self._values = values
+
+    def of(
+        self, count: int, values_an_image: int, compute: Callable[[slice], Made]
+    ) -> Iterator[tuple[slice, Made]]:
+        """Ranges that cover 0 … count, each with what `compute` makes of it.
+
+        `compute` must leave nothing half done when it fails: a piece that did not fit is computed anew in
+        halves. What changes an accumulator belongs into the loop that consumes this.
+
+        Raises
+        ------
+        MemoryError
+            When not even one image fits.
+        """
+        first = 0
+        while first < count:
+            step = max(1, self._values // values_an_image)
+            some = slice(first, min(first + step, count))
+            try:
+                made = compute(some)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                size = some.stop - first
+                if size == 1:
+                    raise MemoryError(f"one image does not fit: {error}") from None
+                self._values = size // 2 * values_an_image
+            else:
+                yield some, made
+                first = some.stop
+                # else the next piece would have to fit beside this one
+                del made
+                continue
+            # out here the error no longer holds on to the arrays of the frames it came through
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says that a device's memory is full; not all of its parts raise the same type."""
+    text = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in text
+        or "alloc_failed" in text
+    )
+
+
+@contextmanager
+def uncut() -> Iterator[None]:
+    """Work that cannot be cut: torch's error about a full memory becomes MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(f"the lattice does not fit: {error}") from None

@@ -1,0 +1,217 @@
+"""Which backend computes where; batches that do not fit a device's memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from solvar.errors import InputError
+from solvar.estimation import device_kernels
+from solvar.imaging.fourier import HalfDisc
+from solvar.imaging.projector import BACKENDS, make_projector, runs_here, torch_backend
+from solvar.imaging.projector.devices import resolve
+from solvar.imaging.projector.kernel import KERNELS
+from solvar.imaging.projector.lattice import Lattice
+from solvar.imaging.projector.pieces import Pieces
+from solvar.imaging.projector.torch_backend import BagKernels, TorchProjector
+from solvar.imaging.rotations import random as random_rotations
+
+DISC = HalfDisc.of_radius(4)
+# A device that torch knows and does not have: its fake tensors refuse to mix with the host's, as those
+# of a GPU do ("cuda" itself needs torch built for it even then)
+ELSEWHERE = "lazy:1"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (("auto", None), ("numba", "cpu")),
+        (("auto", "cpu"), ("numba", "cpu")),
+        (("auto", "cuda"), ("torch", "cuda")),
+        (("auto", "cuda:1"), ("torch", "cuda:1")),
+        (("torch", None), ("torch", "cpu")),
+        (("torch", "cuda:1"), ("torch", "cuda:1")),
+        (("numba", "auto"), ("numba", "cpu")),
+        (("numba-cuda", None), ("numba-cuda", "cuda")),
+        (("numba-cuda", "cuda:1"), ("numba-cuda", "cuda:1")),
+    ],
+)
+def test_backend_and_device_follow_from_what_was_said(said, meant):
+    assert resolve(*said, BACKENDS) == meant
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert resolve("auto", "auto", BACKENDS) == (("torch", "cuda") if gpu else ("numba", "cpu"))
+    # a GPU does not come without asking
+    assert resolve("auto", None, BACKENDS) == ("numba", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "sentence"),
+    [
+        ("torch", "cuda:77", r"no device 'cuda:77'.*choose one of cpu"),
+        ("auto", "mps", "mps.*float64"),
+        ("auto", "warp", "warp: there is no such device; choose one of cpu, cuda"),
+        ("numba", "cuda", "numba does not run on cuda; choose torch or numba-cuda"),
+        ("numba-cuda", "cpu", "numba-cuda does not run on cpu; choose numba or torch"),
+    ],
+)
+def test_what_cannot_compute_here_is_bad_input(backend, device, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make_projector(8, HalfDisc.of_radius(3), backend=backend, device=device)
+    assert not runs_here(backend, device)
+
+
+def test_nufft_on_a_gpu_is_bad_input():
+    with pytest.raises(InputError, match="nufft does not run on cuda"):
+        make_projector(8, HalfDisc.of_radius(3), interpolation="nufft", device="cuda")
+
+
+def problem(rng, count=12, channels=3):
+    volumes = rng.normal(size=(channels, 12, 12, 12)).astype(np.float32)
+    rotation = random_rotations(count, rng).astype(np.float32)
+    scale = rng.normal(size=(count, len(DISC))).astype(np.float32)
+    shape = count, channels, len(DISC)
+    images = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+    return volumes, rotation, scale, images, rng.normal(size=(count, channels))
+
+
+def everything(projector, volumes, rotation, scale, images, moment):
+    """Results of every operation of a projector, and of the products made from its slices."""
+    prepared = projector.prepare(volumes)
+    slices = projector.empty(images.size).reshape(images.shape)
+    projector.project(prepared, rotation, scale, slices)
+    residuals = projector.empty(images.size).reshape(images.shape)
+    data, second = images[:, 0], moment[:, :, None] * moment[:, None]
+    products = device_kernels.gram(slices, data)
+    device_kernels.residual(slices, data, second, moment, residuals)
+    into = projector.zeros(len(volumes))
+    projector.scatter(residuals, rotation, scale, into)
+    tangent, torque = projector.differentiate(prepared, rotation, scale, moment, residuals)
+    wave = np.stack([DISC.kx, DISC.ky]).astype(np.float32)
+    pose = device_kernels.pose_products(slices, tangent, data, moment, wave)
+    return {
+        "host": [projector.collect(into), torque, products, pose],
+        "device": [prepared, slices, residuals, into, tangent],
+    }
+
+
+class Scarce(BagKernels):
+    """Kernels whose device is full beyond `limit` images."""
+
+    limit, message, calls = 3, "CUDA out of memory. Tried to allocate", 0
+
+    def _windows(self, rotation, kernel):
+        Scarce.calls += 1
+        if len(rotation) > self.limit:
+            raise RuntimeError(self.message)
+        return super()._windows(rotation, kernel)
+
+
+@pytest.mark.parametrize(
+    "message", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling"]
+)
+def test_a_batch_that_does_not_fit_is_halved_with_the_same_result(monkeypatch, message):
+    monkeypatch.setattr(Scarce, "message", message)
+    monkeypatch.setattr(Scarce, "calls", 0)
+    arrays = problem(np.random.default_rng(1))
+    lattice = Lattice(12, DISC.k_c, KERNELS["kaiser"])
+    ample = everything(TorchProjector(lattice, DISC, "cpu"), *arrays)
+    tight = everything(TorchProjector(lattice, DISC, "cpu", kernels=Scarce), *arrays)
+    for kind in ample:
+        for a, b in zip(ample[kind], tight[kind], strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6 * float(abs(a).max()))
+    # slices: 12, 6, then 3 images at a time; the adjoint starts with 3, derivatives need thrice as much
+    assert Scarce.calls == (2 + 4) + 4 + 12
+
+
+def test_a_single_image_that_does_not_fit_is_a_memory_error(monkeypatch):
+    monkeypatch.setattr(Scarce, "limit", 0)
+    lattice = Lattice(12, DISC.k_c, KERNELS["kaiser"])
+    with pytest.raises(MemoryError, match="one image"):
+        everything(
+            TorchProjector(lattice, DISC, "cpu", kernels=Scarce), *problem(np.random.default_rng(2))
+        )
+
+
+def test_a_lattice_that_does_not_fit_is_a_memory_error(monkeypatch):
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    projector = TorchProjector(Lattice(12, DISC.k_c, KERNELS["kaiser"]), DISC, "cpu")
+    monkeypatch.setattr(torch, "zeros", full)
+    with pytest.raises(MemoryError, match="lattice"):
+        projector.zeros(1)
+
+
+def test_other_failures_are_not_taken_for_a_full_memory():
+    def fail(some):
+        raise RuntimeError("an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        list(Pieces(100).of(10, 1, fail))
+
+
+def test_slices_that_do_not_fit_the_device_lie_on_the_host(monkeypatch):
+    projector = TorchProjector(Lattice(12, DISC.k_c, KERNELS["kaiser"]), DISC, "cpu")
+    plain = torch.empty
+
+    def scarce(*arguments, device=None, **options):
+        if device is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(torch, "empty", scarce)
+    assert projector.empty(5).shape == (5,)
+
+
+class Crowded(TorchProjector):
+    """A device without room for some of the arrays of a batch."""
+
+    full: tuple[int, ...] = ()
+    asked = 0
+
+    def empty(self, size):
+        self.asked += 1
+        on_host = self.asked in self.full
+        return torch.empty(size, dtype=torch.complex64) if on_host else super().empty(size)
+
+
+@pytest.mark.parametrize("full", [(1,), (2,), (1, 2), (3,), (1, 2, 3)])
+def test_work_goes_on_with_slices_that_lie_on_the_host(monkeypatch, full):
+    monkeypatch.setattr(torch_backend, "to_host", pretend_to_copy)
+    monkeypatch.setattr(device_kernels, "to_host", pretend_to_copy)
+    monkeypatch.setattr(Crowded, "full", full)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        projector = Crowded(Lattice(12, DISC.k_c, KERNELS["kaiser"]), DISC, ELSEWHERE)
+        found = everything(projector, *problem(np.random.default_rng(3)))
+    _, slices, residuals, _, tangent = found["device"]
+    places = [str(tensor.device) for tensor in (slices, residuals, tangent)]
+    assert places == ["cpu" if number in full else ELSEWHERE for number in (1, 2, 3)]
+
+
+def pretend_to_copy(tensor):
+    """What leaves a fake device: zeros of the shape."""
+    assert tensor.cpu().device.type == "cpu"
+    return np.zeros(tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
+
+
+@pytest.mark.parametrize("interpolation", sorted(KERNELS))
+def test_everything_stays_on_the_device_it_was_put_on(monkeypatch, interpolation):
+    monkeypatch.setattr(torch_backend, "to_host", pretend_to_copy)
+    monkeypatch.setattr(device_kernels, "to_host", pretend_to_copy)
+    arrays = problem(np.random.default_rng(4))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        projector = TorchProjector(Lattice(12, DISC.k_c, KERNELS[interpolation]), DISC, ELSEWHERE)
+        found = everything(projector, *arrays)
+        images = projector.project(found["device"][0], *arrays[1:3])
+    assert isinstance(images, np.ndarray)
+    assert {str(tensor.device) for tensor in found["device"]} == {ELSEWHERE}
+    assert all(isinstance(array, np.ndarray) for array in found["host"])
+    with pytest.raises(Exception, match="device"), FakeTensorMode(allow_non_fake_inputs=True):
+        # the mode does notice
+        torch.ones(2, device=ELSEWHERE) + torch.ones(2)
