@@ -189,9 +189,9 @@ class Recovar(Program):
 
     def volumes(self, points: np.ndarray) -> list[str]:
         """Kernel regression at points (n, r)."""
-        self.points = self.points.with_suffix(".txt")
-        np.savetxt(self.points, points)
-        line = [*self.start(), "compute_state", str(self.out), "--latent-points", str(self.points)]
+        path = self.points.with_suffix(".txt")  # the only suffix that it reads as text
+        np.savetxt(path, points)
+        line = [*self.start(), "compute_state", str(self.out), "--latent-points", str(path)]
         return [*line, *self.given.recovar_state_options, "-o", str(self.volumes_out)]
 
     def z(self) -> np.ndarray:
