@@ -1,90 +1,66 @@
-"""solvar beside RECOVAR and cryoDRGN on one simulated stack: cost of the whole process, and quality.
+"""solvar beside RECOVAR and cryoDRGN on one simulated stack: cost of whole processes, and quality.
 
-FOLDER holds particles.star, particles.mrcs, poses.pkl, ctf.pkl, mask.mrc and the truth, as
-`solvar simulate` writes them. Each peer gets a virtual environment of its own below ENVS, made where it
-is missing. torch is pinned to the release whose CPU build is at hand: unpinned, pip takes gigabytes of CUDA.
+FOLDER holds particles.star, particles.mrcs, mask.mrc and the truth, as `solvar simulate` writes them, and
+poses.pkl and ctf.pkl or not. Each peer gets a virtual environment of its own below ENVS, made where it is
+missing. What was run is recorded in WORK and not run again, so that programs can be run one at a time and
+an interrupted comparison goes on; give a new --work for other particles or options.
 
-    python benchmarks/peers.py FOLDER --envs ENVS [--particles 1000] [--limit 3600]
+    python benchmarks/peers.py FOLDER --envs ENVS --work WORK [--only recovar] [--particles 1000]
 
 Wall time is from start to exit, import and compilation included; CPU time and peak memory are the
-operating system's account of the process and the children it waited for. What is compared:
-
-captured  variance that the span of the eigenvolumes holds, relative to the best of that rank
-Spearman  of the true state coordinate with its mean over each particle's neighbours in the latents
-
-They answer different questions: a program is compared with another only within a column. A run that
-failed, was stopped, or whose mean volume or latents are wrong has a cost and no quality. RECOVAR's
-default mean (on a grid twice as fine) was found wrong on a CPU: --recovar-upsampling 1 calls the same
-program with the factor of that one function changed, and the table says so.
+operating system's account of the process and the children it waited for. All programs get the same cores
+(--cores) and the same priority (--nice). The metrics are told in `peer_scores.py`. They answer different
+questions: a program is compared with another only within a column. A run that failed, was stopped, or
+whose mean volume is wrong has a cost and no quality. RECOVAR's default mean (on a grid twice as fine) was
+found wrong on a CPU: --recovar-upsampling 1 calls the same program with that factor changed, and the table
+says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pickle
 import platform
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
-import venv
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from peer_programs import PROGRAMS, Program
 
-PROGRAMS = ("solvar", "cryodrgn", "recovar")
-PINNED = {"cryodrgn": "cryodrgn==4.3.1", "recovar": "recovar==1.0.5"}
-TORCH = "torch==2.13.0"
-RIGHT_MEAN = 0.9  # least FSC with the truth, averaged over shells 1 to L/8, of a usable mean
+STEPS = ("fit", "volumes")
 TAIL = 400  # characters of a failed program's last words
-
-# `recovar pipeline` has no option for the oversampling of the mean
-RECOVAR_ONE = (
-    "import sys; from functools import partial; from recovar.reconstruction import homogeneous as h; "
-    "h.get_mean_conformation_relion = partial(h.get_mean_conformation_relion, upsampling_factor=1); "
-    "from recovar.command_line import main_commands; sys.exit(main_commands())"
-)
+THREAD_VARIABLES = ("OMP", "OPENBLAS", "MKL", "NUMBA")
 
 
 @dataclass
-class Outcome:
-    """One program's process: what it cost, whether it ended well, what it was worth."""
+class Step:
+    """What one process cost and whether it ended well."""
 
-    program: str
     version: str
     command: list[str] = field(default_factory=list)
-    wall: float = np.nan
-    cpu: float = np.nan
-    memory: float = np.nan
+    wall: float = float("nan")
+    cpu: float = float("nan")
+    memory: float = float("nan")
     verdict: str = "ok"
-    mean_fsc: float | None = None
-    captured: float | None = None
-    spearman: float | None = None
 
 
 def main() -> None:
     given = arguments()
     given.work.mkdir(parents=True, exist_ok=True)
-    chosen = choose(given)
-    outcomes = []
-    for program in given.programs:
-        outcome = Outcome(program, "")
-        try:
-            prepare(program, given)
-        except subprocess.SubprocessError as error:
-            outcome.verdict = f"not installed: {error}"
-        else:
-            outcome.version = version(program, given)
-            outcome.command = command(program, given)
-            run(outcome, given)
-        outcomes.append(outcome)
-    # not before: the memory of this process would count as that of the programs it starts
-    for outcome in outcomes:
-        judge(outcome, given, chosen)
-    report(outcomes, given, len(chosen))
+    share_machine(given)
+    rows = choose(given)
+    programs = [PROGRAMS[name](given) for name in given.only]
+    records = {program.name: run_program(program, given, rows) for program in programs}
+    # not before: a process starts with the memory of the one that started it, and is charged for it
+    report(programs, records, given, rows)
 
 
 def arguments() -> argparse.Namespace:
@@ -93,25 +69,33 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     path = {"type": lambda text: Path(text).absolute()}
+    several = {"type": shlex.split, "default": []}
     parser.add_argument("folder", help="particles and truth", **path)
     parser.add_argument("--envs", required=True, help="where environments are made", **path)
-    parser.add_argument("--work", help="new folder for results, default ENVS/work", **path)
+    parser.add_argument("--work", required=True, help="where results are kept", **path)
     parser.add_argument("--constraints", help="pip constraints of all environments", **path)
-    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=PROGRAMS)
+    parser.add_argument("--only", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
     parser.add_argument("--particles", type=int, help="only the first so many")
+    parser.add_argument("--states", type=int, help="volumes of only so many true states")
     parser.add_argument("--rank", type=int, default=4, help="eigenvolumes or latent dimensions")
-    parser.add_argument("--limit", type=float, default=3600, help="seconds for each program")
+    parser.add_argument("--cores", type=int, default=1, help="that every program may use")
+    parser.add_argument("--nice", type=int, default=19, help="priority of every program")
+    parser.add_argument("--limit", type=float, default=3600, help="seconds for each step")
     parser.add_argument("--install-limit", type=float, default=900, help="seconds for each pip")
-    parser.add_argument("--epochs", type=int, default=10, help="of cryoDRGN")
-    parser.add_argument("--dimension", type=int, default=1024, help="width of cryoDRGN's layers")
+    parser.add_argument("--cryodrgn-options", help="more arguments of train_vae", **several)
+    parser.add_argument("--recovar-options", help="more arguments of pipeline", **several)
+    parser.add_argument("--recovar-state-options", help="more of compute_state", **several)
     parser.add_argument("--recovar-upsampling", type=int, choices=(1, 2), default=2)
-    given = parser.parse_args()
-    given.work = given.work or given.envs / "work"
-    for program in given.programs:
-        # what an earlier run left would be taken for the result of one that failed
-        if (given.work / program).exists():
-            parser.error(f"{given.work / program} is there already: give another --work")
-    return given
+    return parser.parse_args()
+
+
+def share_machine(given: argparse.Namespace) -> None:
+    """Restrict this process, and so all that it starts, to some cores at low priority."""
+    os.nice(given.nice)
+    if hasattr(os, "sched_setaffinity"):  # not on macOS
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-given.cores :])
+    for name in THREAD_VARIABLES:
+        os.environ[f"{name}_NUM_THREADS"] = str(given.cores)
 
 
 def choose(given: argparse.Namespace) -> np.ndarray:
@@ -122,92 +106,91 @@ def choose(given: argparse.Namespace) -> np.ndarray:
     np.savetxt(given.work / "rows.txt", rows, fmt="%d")
     with open(given.work / "rows.pkl", "wb") as file:
         pickle.dump(rows, file)
+    given.pickles = given.folder
+    if not (given.folder / "poses.pkl").exists():
+        given.pickles = given.work
+        write_pickles(given)
     return rows
 
 
-def python_of(program: str, given: argparse.Namespace) -> Path:
-    """The interpreter that a program runs with."""
-    if program == "solvar":
-        return Path(sys.executable)
-    return given.envs / program / "bin" / "python"
+def write_pickles(given: argparse.Namespace) -> None:
+    """Poses and CTFs of the star file for the programs that do not read it."""
+    from solvar.particles import read_particles, write_poses_pickle
+    from solvar.particles.cryodrgn_write import write_ctf_pickle
+
+    particles = read_particles(given.folder / "particles.star")
+    write_poses_pickle(given.work / "poses.pkl", particles)
+    write_ctf_pickle(given.work / "ctf.pkl", particles)
 
 
-def prepare(program: str, given: argparse.Namespace) -> None:
-    """Make a peer's environment, unless it is there and complete; tell the commands."""
-    python = python_of(program, given)
-    if program == "solvar" or (python.exists() and version(program, given) != "missing"):
-        return
-    constraints = ["-c", str(given.constraints)] if given.constraints else []
-    install = [str(python), "-m", "pip", "install", *constraints, TORCH, PINNED[program]]
-    print(f"$ python -m venv {python.parent.parent}\n$ {shlex.join(install)}", flush=True)
-    venv.create(python.parent.parent, with_pip=True)
-    with open(given.work / f"install_{program}.log", "wb") as log:
-        subprocess.run(
-            install, check=True, stdout=log, stderr=subprocess.STDOUT, timeout=given.install_limit
-        )
+def run_program(program: Program, given: argparse.Namespace, rows: np.ndarray) -> dict[str, Step]:
+    """Both steps of a program; the second only after the first ended well."""
+    records: dict[str, Step] = {}
+    for step in STEPS:
+        path = given.work / f"{program.name}_{step}.json"
+        if path.exists():
+            records[step] = Step(**json.loads(path.read_text()))
+        else:
+            records[step] = run_step(program, step, given, rows)
+            path.write_text(json.dumps(asdict(records[step]), indent=1))
+        print(f"$ {shlex.join(records[step].command)}", flush=True)
+        if records[step].verdict != "ok":
+            break
+    return records
 
 
-def version(program: str, given: argparse.Namespace) -> str:
-    """The version of a program in its environment."""
-    code = f"from importlib.metadata import version; print(version({program!r}))"
-    if program == "solvar":  # perhaps a checkout on the path, not installed
-        code = "import solvar; print(solvar.__version__)"
-    ask = [str(python_of(program, given)), "-c", code]
-    done = subprocess.run(ask, capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else "missing"
+def run_step(program: Program, step: str, given: argparse.Namespace, rows: np.ndarray) -> Step:
+    """Install what is missing and run one step."""
+    try:
+        program.install()
+    except subprocess.SubprocessError as error:
+        return Step("missing", verdict=f"not installed: {error}")
+    record = Step(program.version())
+    out = program.out if step == "fit" else program.volumes_out
+    # without a record it is what an interrupted run left
+    shutil.rmtree(out, ignore_errors=True)
+    try:
+        record.command = program.fit() if step == "fit" else volume_command(program, given, rows)
+    except (OSError, ValueError) as error:
+        record.verdict = f"result not usable: {error}"
+        return record
+    run(record, given.work / f"{program.name}_{step}.log", program.name, given.limit)
+    return record
 
 
-def command(program: str, given: argparse.Namespace) -> list[str]:
-    """The command line of a program on the chosen particles."""
-    folder, out = given.folder, str(given.work / program)
-    python, rank = str(python_of(program, given)), str(given.rank)
-    mask, stack = str(folder / "mask.mrc"), str(folder / "particles.mrcs")
-    pickles = ["--poses", str(folder / "poses.pkl"), "--ctf", str(folder / "ctf.pkl")]
-    pickles += ["--ind", str(given.work / "rows.pkl")]
-    if program == "solvar":
-        rows = str(given.work / "rows.txt")
-        star = str(folder / "particles.star")
-        line = [python, "-m", "solvar", "run", star, "--rank", rank, "--mask", mask, "--ind", rows]
-        return [*line, "-o", out]
-    if program == "cryodrgn":
-        width = str(given.dimension)
-        line = [str(Path(python).parent / "cryodrgn"), "train_vae", stack, *pickles]
-        line += ["--zdim", rank, "-n", str(given.epochs), "--enc-dim", width, "--dec-dim", width]
-        return [*line, "--seed", "0", "--no-analysis", "-o", out]
-    start = [str(Path(python).parent / "recovar")]
-    if given.recovar_upsampling == 1:
-        start = [python, "-c", RECOVAR_ONE]
-    line = [*start, "pipeline", stack, *pickles, "--mask", mask, "--zdim", rank]
-    return [*line, "--correct-contrast", "--accept-cpu", "-o", out]
+def volume_command(program: Program, given: argparse.Namespace, rows: np.ndarray) -> list[str]:
+    """The command for volumes at the program's own mean latents of the true states."""
+    from peer_scores import state_latents, states_asked
+
+    from solvar.evaluation import Truth
+
+    truth = Truth.load(given.folder).select(rows)
+    return program.volumes(state_latents(program.z(), truth, states_asked(truth, given.states)))
 
 
-def run(outcome: Outcome, given: argparse.Namespace) -> None:
+def run(record: Step, log_path: Path, name: str, limit: float) -> None:
     """Run a command to its end or to the limit and account for it."""
-    print(f"$ {shlex.join(outcome.command)}", flush=True)
-    path = given.work / f"{outcome.program}.log"
     # a peer must not see the checkout of this one
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    if outcome.program == "solvar":
-        environment = dict(os.environ)
-    with open(path, "wb") as log:
+    environment = {k: v for k, v in os.environ.items() if name == "solvar" or k != "PYTHONPATH"}
+    with open(log_path, "wb") as log:
         start = time.perf_counter()
         process = subprocess.Popen(
-            outcome.command, env=environment, stdout=log, stderr=log, start_new_session=True
+            record.command, env=environment, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            finished, status, usage = wait(process.pid, start + given.limit)
+            finished, status, usage = wait(process.pid, start + limit)
         except KeyboardInterrupt:
             os.killpg(process.pid, signal.SIGKILL)  # in a session of its own it heard nothing
             raise
-        outcome.wall = time.perf_counter() - start
+        record.wall = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
-    outcome.cpu = usage.ru_utime + usage.ru_stime
-    outcome.memory = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    record.cpu = usage.ru_utime + usage.ru_stime
+    record.memory = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     if not finished:
-        outcome.verdict = f"not finished in {given.limit:.0f} s"
+        record.verdict = f"not finished in {limit:.0f} s"
     elif process.returncode != 0:
-        words = path.read_text(errors="replace").strip()[-TAIL:]
-        outcome.verdict = f"failed with exit code {process.returncode}: ...{words}"
+        words = log_path.read_text(errors="replace").strip()[-TAIL:]
+        record.verdict = f"failed with exit code {process.returncode}: ...{words}"
 
 
 def wait(pid: int, deadline: float) -> tuple[bool, int, object]:
@@ -222,124 +205,59 @@ def wait(pid: int, deadline: float) -> tuple[bool, int, object]:
     return False, status, usage
 
 
-def judge(outcome: Outcome, given: argparse.Namespace, rows: np.ndarray) -> None:
-    """Fill in the quality of a run that ended well, or the reason why it has none."""
+def report(
+    programs: list[Program],
+    records: dict[str, dict[str, Step]],
+    given: argparse.Namespace,
+    rows: np.ndarray,
+) -> None:
+    """The tables of cost and of quality; commands were printed as they started."""
+    from peer_scores import area, states_asked
+
     from solvar.evaluation import Truth
 
     truth = Truth.load(given.folder).select(rows)
-    out = given.work / outcome.program
-    ended = outcome.verdict == "ok"
-    try:
-        if outcome.program == "cryodrgn" and ended:
-            judge_latents(outcome, first_pickle(out / "z.pkl"), truth)
-        elif outcome.program == "recovar" and (means := sorted(out.rglob("mean.mrc"))):
-            # it is written long before the end: tell of it even where the end was not reached
-            check_mean(outcome, read(means[0]), truth)
-            if outcome.verdict == "ok":
-                judge_eigenvolumes(outcome, recovar_eigenvolumes(out, given.rank), truth)
-        elif outcome.program == "solvar" and ended:
-            judge_solvar(outcome, out, truth)
-        elif ended:
-            outcome.verdict = "failed: it left no result"
-    except (OSError, ValueError) as error:
-        outcome.verdict = f"result not readable: {error}"
-
-
-def judge_solvar(outcome: Outcome, out: Path, truth) -> None:
-    """Everything that is asked of a peer."""
-    from solvar.results.run import Run
-
-    result = Run(out)
-    check_mean(outcome, result.model.mean, truth)
-    if outcome.verdict == "ok":
-        judge_eigenvolumes(outcome, result.model.eigenvolumes, truth)
-        judge_latents(outcome, result.posterior.z, truth)
-
-
-def first_pickle(path: Path) -> np.ndarray:
-    """The first array of a file of several, which is how cryoDRGN stores means and log variances."""
-    with open(path, "rb") as file:  # written by the run above, so trusted as that program is
-        return np.asarray(pickle.load(file), np.float64)
-
-
-def read(path: Path) -> np.ndarray:
-    """A volume."""
-    from solvar.volume_file import read_volume
-
-    return read_volume(path)[0]
-
-
-def recovar_eigenvolumes(out: Path, rank: int) -> np.ndarray:
-    """The first eigenvolumes of RECOVAR, wherever this version of it puts them."""
-    found = sorted(out.rglob("eigen_pos*.mrc"))[:rank]
-    if len(found) < rank:
-        raise ValueError(f"{len(found)} eigenvolumes of {rank} in {out}")
-    return np.stack([read(path) for path in found])
-
-
-def check_mean(outcome: Outcome, mean: np.ndarray, truth) -> None:
-    """Whether the mean is the true one in the first shells; if not, nothing built on it counts."""
-    from solvar.evaluation import masked_fsc
-
-    if mean.shape != truth.mean.shape:
-        problem = f"a mean of box {mean.shape[-1]}, not {truth.box_size}"
-    else:
-        shells = slice(1, truth.box_size // 8 + 1)
-        fsc = masked_fsc(mean.astype(np.float32), truth.mean, truth.mask)[shells]
-        outcome.mean_fsc = float(np.nan_to_num(fsc).mean())
-        if outcome.mean_fsc >= RIGHT_MEAN:
-            return
-        curve = " ".join(f"{value:.2f}" for value in fsc)
-        problem = f"wrong mean: FSC with the truth in shells 1 to {len(fsc)} is {curve}"
-    outcome.verdict = problem if outcome.verdict == "ok" else f"{outcome.verdict}; {problem}"
-
-
-def judge_eigenvolumes(outcome: Outcome, eigenvolumes: np.ndarray, truth) -> None:
-    """Captured variance, up to half Nyquist in the mask."""
-    from solvar.evaluation import captured_variance
-
-    volumes = eigenvolumes.astype(np.float32)
-    outcome.captured = captured_variance(volumes, truth.eigenvolumes, mask=truth.mask)
-
-
-def judge_latents(outcome: Outcome, z: np.ndarray, truth) -> None:
-    """Spearman with the true coordinate, the mean over coordinates where there are several."""
-    from solvar.evaluation import knn_spearman
-
-    coordinate = truth.state_coordinate if truth.state_coordinate is not None else truth.latent
-    if coordinate is None or len(z) != len(coordinate):
-        expected = "no state coordinate" if coordinate is None else f"not {len(coordinate)}"
-        outcome.verdict = f"not judged: {len(z)} latents, {expected}"
-    elif not np.isfinite(z).all():
-        outcome.verdict = "wrong: latents that are not finite"
-    else:
-        value = float(knn_spearman(z, coordinate).mean())
-        if value > 3 / np.sqrt(len(z)):  # of chance, whose deviation is about 1/√N
-            outcome.spearman = value
-        else:
-            outcome.verdict = f"wrong: latents know nothing of the state (Spearman {value:.2f})"
-
-
-def report(outcomes: list[Outcome], given: argparse.Namespace, count: int) -> None:
-    """The table; commands were printed as they started."""
+    states = states_asked(truth, given.states)
     machine = platform.processor() or platform.machine()
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    print(f"{machine}, {os.cpu_count()} cores{load}; {count} particles of {given.folder}")
-    head = f"{'program':9} {'version':10} {'wall s':>8} {'CPU s':>8} {'peak MiB':>8}"
-    print(f"{head} {'mean FSC':>8} {'captured':>8} {'Spearman':>8}  verdict")
-    for one in outcomes:
-        cost = " ".join(f"{value:8.0f}" for value in (one.wall, one.cpu, one.memory))
-        values = (one.mean_fsc, one.captured, one.spearman)
-        quality = " ".join("       -" if v is None else f"{v:8.3f}" for v in values)
-        name = one.program
-        if name == "recovar" and given.recovar_upsampling == 1:
-            name += "*"
-        print(f"{name:9} {one.version[:10]:10} {cost} {quality}  {one.verdict}")
-    print(f"rank {given.rank}; a run has no quality unless it ended well with a right mean")
-    if "cryodrgn" in given.programs:
-        print(f"cryodrgn: {given.epochs} epochs, layers of {given.dimension} (its default 1024)")
-    if "recovar" in given.programs and given.recovar_upsampling == 1:
-        print("* not its default: the mean on a grid of factor 1 instead of 2")
+    print(f"\n{machine}, {os.cpu_count()} cores, {given.cores} used{load}")
+    print(f"{len(rows)} particles of {given.folder.name}, box {truth.box_size}, rank {given.rank}")
+    report_cost(records)
+    report_quality(programs, records, truth, states)
+    unmoved = np.mean([area(truth.mean, state, truth) for state in states])
+    print(f"AUC-FSC over {len(states)} states; the true mean at all of them: {unmoved:.4f}")
+    print("a program has no quality unless it ended well with a right mean")
+    if "recovar" in records and given.recovar_upsampling == 1:
+        print("recovar: not its default: reconstructions on a grid of factor 1 instead of 2")
+
+
+def report_cost(records: dict[str, dict[str, Step]]) -> None:
+    """One line a step."""
+    head = f"{'program':9} {'version':10} {'step':8}"
+    print(f"{head} {'wall s':>8} {'CPU s':>8} {'peak MiB':>8}  outcome")
+    for name, steps in records.items():
+        for step, one in steps.items():
+            cost = " ".join(f"{value:8.0f}" for value in (one.wall, one.cpu, one.memory))
+            print(f"{name:9} {one.version[:10]:10} {step:8} {cost}  {one.verdict}")
+
+
+def report_quality(
+    programs: list[Program],
+    records: dict[str, dict[str, Step]],
+    truth,
+    states: list[int],
+) -> None:
+    """One line a program."""
+    from peer_scores import score
+
+    names = ("mean FSC", "captured", "Spearman", "ARI", "AUC-FSC", "worst")
+    print(f"{'program':9} " + " ".join(f"{name:>8}" for name in names))
+    for program in programs:
+        ended = {name: one.verdict == "ok" for name, one in records[program.name].items()}
+        one = score(program, truth, states, ended["fit"], ended.get("volumes", False))
+        values = (one.mean_fsc, one.captured, one.spearman, one.ari, one.auc, one.worst)
+        told = " ".join("       -" if value is None else f"{value:8.4f}" for value in values)
+        print(f"{program.name:9} {told}  {one.problem}".rstrip())
 
 
 if __name__ == "__main__":
