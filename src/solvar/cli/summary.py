@@ -11,6 +11,7 @@ from solvar.cli.console import duration, output
 from solvar.cli.tables import plain_table
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
+from solvar.results.words import headline, resolution_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,24 +38,6 @@ def print_summary(run: Run) -> None:
     console.print("\n[bold]Next[/bold]")
     for command, what in _next_steps(run):
         console.print(f"  {escape(command)}  [dim]{what}[/dim]", soft_wrap=True)
-
-
-def headline(run: Run) -> str:
-    """One sentence on whether the molecule varies."""
-    if run.validation is None:
-        return "The components were not validated: the run had no half-sets."
-    passed, rank = int(run.validation.reliable.sum()), run.rank
-    if passed == 0:
-        return (
-            "No heterogeneity was detected: no component explains particles it was not fitted to; "
-            "their eigenvalues are consistent with noise."
-        )
-    if passed == rank:
-        return f"All {rank} components explain particles that they were not fitted to."
-    return (
-        f"{passed} of {rank} components explain particles that they were not fitted to; "
-        "the rest is consistent with noise."
-    )
 
 
 def components_table(run: Run) -> Table:
@@ -98,16 +81,6 @@ def poses_table(run: Run) -> Table:
         keys = ("correction_median", "correction_rms", "spread_median", "spread_rms")
         table.add_row(f"{words} ({unit})", *(f"{part[key]:.3g}" for key in keys))
     return table
-
-
-def resolution_text(run: Run, resolution: float) -> str:
-    """A resolution in Å; marked where the halves still agree at the finest shell that was used."""
-    if not np.isfinite(resolution):
-        return "–"
-    assert run.validation is not None  # who else would know a resolution
-    shells = len(run.validation.mean_fsc)
-    finest = run.model.box_size * run.pixel_size_angstrom / (shells - 1)
-    return f"≤ {resolution:.1f}" if resolution < 1.001 * finest else f"{resolution:.1f}"
 
 
 def costs_table(run: Run) -> Table:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 # Readable on white and on black alike: thresholds, guides, what is consistent with noise.
 MIDDLE = "#8A929E"
+# The same for bars that stand alone.
+SINGLE = style.SKY
 _TRANSPARENT = "rgba(0,0,0,0)"
 _SCALE_STEPS = 16
 
