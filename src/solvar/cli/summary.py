@@ -118,8 +118,11 @@ def _next_steps(run: Run) -> list[tuple[str, str]]:
 def _worth_a_look(run: Run) -> list[tuple[str, str]]:
     folder = run.folder
     refined = "poses" in run.record["result"]
+    report = folder / "report.html"
+    page = [(str(report), "open it in a browser: everything on one page")]
     poses = [(str(folder / "figures" / "7_poses.png"), "how far the poses moved")]
     return [
+        *(page if report.is_file() else []),
         (str(folder / "figures" / "2_motion.png"), "what moves along each component"),
         (str(folder / "figures" / "1_eigenvalues.png"), "how much, and whether it is real"),
         *(poses if refined else []),

@@ -15,6 +15,7 @@ from solvar.report import style
 from solvar.report.html.encoding import base64_of, quantised
 from solvar.report.interactive import theme
 from solvar.report.interactive.latents import (
+    MOST_CELLS,
     MOST_POINTS,
     cells,
     limits,
@@ -50,10 +51,12 @@ def explorer(run: Run, analysis: StoredAnalysis | None, seed: int = 0) -> dict[s
     rows = np.arange(count)
     if count > MOST_POINTS:
         rows = np.sort(np.random.default_rng(seed).choice(count, _SAMPLE, replace=False))
+    # few particles on a fine grid would be seen one by one
+    edge = int(np.clip(np.sqrt(count), 40, MOST_CELLS))
     density = {}
     for i, j in combinations(range(len(axes)), 2):
         points = np.stack([axes[i][1], axes[j][1]], axis=1)
-        shade = shades(cells(points, (limits(points[:, 0]), limits(points[:, 1]))))
+        shade = shades(cells(points, (limits(points[:, 0]), limits(points[:, 1])), edge))
         density[f"{i}-{j}"] = base64_of(shade)
     return {
         "count": count,

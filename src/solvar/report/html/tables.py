@@ -134,8 +134,14 @@ def provenance(run: Run) -> Table:
         ["Particles", f"{run.source} ({record['particles']['source_format']})"],
         *([["Half-sets", " and ".join(f"{size:,}" for size in sizes)]] if any(sizes) else []),
         ["Started, finished", f"{day(record['started'])}, {day(record['finished'])} (UTC)"],
-        ["Machine", ", ".join(str(machine[key]) for key in ("processor", "host") if key in machine)],
-        ["Versions", ", ".join(f"{name} {one}" for name, one in record.get("packages", {}).items())],
+        [
+            "Machine",
+            ", ".join(str(machine[key]) for key in ("processor", "host") if key in machine),
+        ],
+        [
+            "Versions",
+            ", ".join(f"{name} {one}" for name, one in record.get("packages", {}).items()),
+        ],
     ]
     if record["command"]:
         rows.insert(0, ["Command", shlex.join(record["command"])])
@@ -156,6 +162,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("box", f"{model.box_size} px, {model.box_size * run.pixel_size_angstrom:.0f} Å"),
     ]
     if run.validation is not None:
-        reached = resolutions(run.validation.mean_fsc[None], 0.143, model.box_size * run.pixel_size_angstrom)
+        reached = resolutions(
+            run.validation.mean_fsc[None], 0.143, model.box_size * run.pixel_size_angstrom
+        )
         told.append(("mean (half-sets)", f"{resolution_text(run, float(reached[0]))} Å"))
     return told

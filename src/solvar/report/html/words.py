@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.reading import StoredAnalysis
+from solvar.estimation.model import LowRankModel
 from solvar.report import style
 from solvar.results.run import Run
 from solvar.results.words import headline, resolution_text
 
 _TOLD = 3  # components that get a sentence of their own
 _SAMPLE = 20_000
-# A change whose half lies within this part of the molecule's own half radius is in one place.
-_LOCAL = 0.75
+# Relative to the mean's own: a change whose half takes up more space than this has no place.
+_EVERYWHERE = 0.8
+_BLUR_ANGSTROM = 5.0
 
 
 def what_moves(run: Run) -> list[str]:
@@ -52,20 +54,32 @@ def real_components(run: Run) -> NDArray[np.int64]:
 def _place(run: Run, j: int) -> str:
     """Where a component changes density, and how strongly."""
     model = run.model
-    change = model.eigenvolumes[j]
-    centre, reach = half_power(change)
-    middle, size = half_power(model.mean)
+    change, mean = coarse(model.eigenvolumes[j], model), coarse(model.mean, model)
     strength = 2 * np.sqrt(max(model.eigenvalues[j], 0.0)) * style.robust_limit(change)
-    share = strength / style.robust_limit(np.maximum(model.mean, 0))
+    share = strength / style.robust_limit(np.maximum(mean, 0))
+    amount = f"At two standard deviations it reaches {100 * share:.0f} % of the mean's density"
+    if half_size(change) > _EVERYWHERE * half_size(mean):
+        return f"changes density all over the molecule. {amount}"
+    centre, reach = half_power(change)
     apix = model.pixel_size_angstrom
-    amount = f"at two standard deviations by up to {100 * share:.0f} % of the mean's density"
-    if reach > _LOCAL * size:
-        return f"changes density in many places of the molecule, {amount}"
-    distance = float(np.linalg.norm(centre - middle)) * apix
+    distance = float(np.linalg.norm(centre - half_power(mean)[0])) * apix
     return (
-        f"changes density mainly in one region, half of it within {reach * apix:.0f} Å of a point "
-        f"{distance:.0f} Å from the molecule's centre, {amount}"
+        f"changes one region most: half of the change lies within {reach * apix:.0f} Å of a point "
+        f"{distance:.0f} Å from the molecule's centre. {amount}"
     )
+
+
+def half_size(volume: NDArray[np.float32]) -> int:
+    """The smallest number of voxels that hold half of a volume's power."""
+    power = np.sort(np.square(volume, dtype=np.float64), axis=None)[::-1]
+    return int(np.searchsorted(np.cumsum(power), 0.5 * power.sum()))
+
+
+def coarse(volume: NDArray[np.float32], model: LowRankModel) -> NDArray[np.float32]:
+    """The volume without what is finer than about 20 Å: where a change is, not its noise."""
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(volume, _BLUR_ANGSTROM / model.pixel_size_angstrom)
 
 
 def half_power(volume: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
@@ -93,13 +107,7 @@ def how_sure(run: Run, analysis: StoredAnalysis | None) -> list[str]:
     if run.validation is not None and len(shown):
         best = int(shown[0])
         resolution = run.validation.component_resolution[best]
-        told.append(
-            f"On component {best + 1} the two halves of the data agree to "
-            f"{resolution_text(run, resolution)} Å."
-            if np.isfinite(resolution)
-            else f"On component {best + 1} the halves agree at no resolution: trust its presence, "
-            "not its shape."
-        )
+        told.append(_agreement(run, best, float(resolution)))
     if len(shown):
         told.append(_blur(run, int(shown[0])))
     if analysis is None:
@@ -109,6 +117,20 @@ def how_sure(run: Run, analysis: StoredAnalysis | None) -> list[str]:
     else:
         told.append("The latents follow nothing that is known not to be structure.")
     return told
+
+
+def _agreement(run: Run, j: int, resolution: float) -> str:
+    """To what detail the halves see the same component j."""
+    if not np.isfinite(resolution):
+        return (
+            f"On component {j + 1} the halves agree at no resolution: trust its presence, "
+            "not its shape."
+        )
+    reached = resolution_text(run, resolution)
+    words = (
+        f"On component {j + 1} the two halves of the data agree to {reached.removeprefix('≤ ')} Å"
+    )
+    return f"{words}, the finest detail used." if reached.startswith("≤") else f"{words}."
 
 
 def _blur(run: Run, j: int) -> str:
@@ -132,17 +154,24 @@ def what_next(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, str]
         return [
             ("", "Check the mask and the poses, and that the particles are not already one class."),
             (f"solvar check {shlex.quote(str(run.source))}", "what may be wrong with the input"),
-            ("", "Try more particles, or --resolution of 15 to 20 Å: large motions show there first."),
+            (
+                "",
+                "Try more particles, or --resolution of 15 to 20 Å: large motions show there first.",
+            ),
         ]
     told = []
     if run.validation is None:
         told.append(("", "Repeat the run with --halfsets before you believe a component."))
     if analysis is None:
         told.append((f"solvar analyze {folder}", "clusters, populated states, paths, diagnostics"))
-        told.append((f"solvar volume {folder}", "volumes along the first component, with half-maps"))
+        told.append(
+            (f"solvar volume {folder}", "volumes along the first component, with half-maps")
+        )
         return told
     points = shlex.quote(str(run.folder / "analysis" / "clusters.csv"))
-    told.append((f"solvar volume {folder} --at {points}", "a volume of each cluster, with half-maps"))
+    told.append(
+        (f"solvar volume {folder} --at {points}", "a volume of each cluster, with half-maps")
+    )
     told.append(
         (f"solvar export {folder} --to relion --cluster 1 -o cluster1", "its particles, to refine")
     )

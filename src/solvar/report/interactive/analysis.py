@@ -53,7 +53,8 @@ def associations(found: Sequence[Mapping[str, Any]], *, dark: bool = False) -> g
     _threshold(figure, 100 * R_SQUARED_WARNING, vertical=True)
     figure.update_layout(
         xaxis={"title": {"text": "Variance explained (%)"}, "range": [0, top]},
-        yaxis={"autorange": "reversed", "showgrid": False}, bargap=0.3, showlegend=True,
+        yaxis={"autorange": "reversed", "showgrid": False, "ticklabelstandoff": 8},
+        bargap=0.3, showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     )  # fmt: skip
     return figure

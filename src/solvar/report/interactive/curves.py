@@ -38,7 +38,7 @@ def spectrum(
     number = np.arange(1, len(eigenvalues) + 1)
     share = 100 * eigenvalues / max(float(eigenvalues.sum()), _TINY)
     real = np.ones(len(number), bool) if validation is None else validation.reliable
-    name = "components" if validation is None else "explains particles it was not fitted to"
+    name = "components" if validation is None else "reliable"
     figure = go.Figure(layout=_layout(dark))
     for mask, label in ((real, name), (~real, _NOISE)):
         if not mask.any():
@@ -79,7 +79,9 @@ def _agreement(figure: go.Figure, number: NDArray[np.int64], validation: Halfset
     )  # fmt: skip
 
 
-def mean_fsc(validation: HalfsetValidation, box_angstrom: float, *, dark: bool = False) -> go.Figure:
+def mean_fsc(
+    validation: HalfsetValidation, box_angstrom: float, *, dark: bool = False
+) -> go.Figure:
     """Fourier shell correlation of the half-sets' means and covariances.
 
     Parameters
@@ -93,7 +95,8 @@ def mean_fsc(validation: HalfsetValidation, box_angstrom: float, *, dark: bool =
         "mean volume": validation.mean_fsc,
         "variability (covariance)": np.diag(validation.covariance_fsc),
     }
-    return _fsc_figure(curves, None, box_angstrom, dark)
+    shells = len(validation.mean_fsc)
+    return _fsc_figure(curves, np.empty((0, shells)), shells, box_angstrom, dark)
 
 
 def component_fsc(
@@ -107,30 +110,28 @@ def component_fsc(
         words = f"{reach:.1f} Å" if np.isfinite(reach) else "not resolved"
         curves[f"component {j + 1}: {words}"] = validation.component_fsc[j]
     noise = validation.component_fsc[~validation.reliable]
-    return _fsc_figure(curves, noise, box_angstrom, dark)
+    return _fsc_figure(curves, noise, len(validation.mean_fsc), box_angstrom, dark)
 
 
 def _fsc_figure(
-    curves: dict[str, Float64], noise: Float64 | None, box_angstrom: float, dark: bool
+    curves: dict[str, Float64], noise: Float64, shells: int, box_angstrom: float, dark: bool
 ) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure(layout=_layout(dark))
-    for k, values in enumerate([] if noise is None else noise):
-        figure.add_scatter(
-            y=values, mode="lines", name=_NOISE, showlegend=k == 0, hoverinfo="skip",
-            line={"color": theme.MIDDLE, "width": 1.2}, opacity=0.5, legendrank=2000,
-        )  # fmt: skip
-    shells = 0
+    # shell 0 is a single number, whose correlation is but a sign
+    shell = np.arange(1, shells)
     for name, values in curves.items():
-        shells = len(values)
-        with np.errstate(divide="ignore"):
-            resolution = box_angstrom / np.arange(shells)
         figure.add_scatter(
-            y=values, mode="lines", name=name, line={"width": 2.2}, customdata=resolution,
+            x=shell, y=values[1:], mode="lines", name=name, line={"width": 2.2},
+            customdata=box_angstrom / shell,
             hovertemplate="%{y:.2f} at %{customdata:.1f} Å<extra>" + name + "</extra>",
         )  # fmt: skip
-    shells = max([shells, *(len(values) for values in ([] if noise is None else noise))])
+    for k, values in enumerate(noise):
+        figure.add_scatter(
+            x=shell, y=values[1:], mode="lines", name=_NOISE, showlegend=k == 0, hoverinfo="skip",
+            line={"color": theme.MIDDLE, "width": 1.2}, opacity=0.5, zorder=-1,
+        )  # fmt: skip
     positions, labels = style.resolution_ticks(shells, box_angstrom)
     guide = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "layer": "below"}
     line = {"color": theme.MIDDLE, "width": 1, "dash": "dot"}

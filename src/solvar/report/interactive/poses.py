@@ -47,8 +47,8 @@ def pose_corrections(change: PoseChange, *, dark: bool = False) -> go.Figure:
                 y0=0, y1=1, line={"color": theme.MIDDLE, "width": 1.6, "dash": "dot"},
             )  # fmt: skip
         figure.add_annotation(
-            text=f"<b>{words.capitalize()}</b>, {rms} rms", xref="paper", yref="paper", x=left, y=1.14,
-            xanchor="left", showarrow=False,
+            text=f"<b>{words.capitalize()}</b>, {rms} rms", xref="paper", yref="paper", x=left, y=1.05,
+            xanchor="left", yanchor="bottom", showarrow=False,
         )  # fmt: skip
         figure.update_layout(
             {

@@ -101,7 +101,7 @@ def density_scale(dark: bool) -> list[list[Any]]:
     stops = theme(dark).density
     first = _rgb(stops[0])
     scale: list[list[Any]] = [[0.0, "rgba({},{},{},0)".format(*first)]]
-    places = np.linspace(0.02, 1, len(stops))
+    places = np.linspace(0.12, 1, len(stops))
     return scale + [[float(place), stop] for place, stop in zip(places, stops, strict=True)]
 
 

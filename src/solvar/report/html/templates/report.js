@@ -109,7 +109,7 @@
   const night = matchMedia("(prefers-color-scheme: dark)");
   let dark = night.matches;
   const template = () => data.templates[dark ? "dark" : "light"];
-  const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage"]] };
+  const config = { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtons: [["toImage"]] };
   for (const place of find(".chart[data-figure]")) {
     const figure = data.figures[place.dataset.figure];
     const layout = { ...figure.layout, template: template() };
@@ -183,7 +183,7 @@
       uirevision: `${chosen.x.value} ${chosen.y.value}`,
     }, { ...config, modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"], ["toImage"]] });
   };
-  if (content.count < 2000) chosen.colour.value = "points";
+  if (content.count <= 20000) chosen.colour.value = "points";
   for (const one of Object.values(chosen)) one.addEventListener("change", explore);
   explore();
 
