@@ -127,6 +127,12 @@ def test_nothing_is_claimed_when_nothing_is_reliable(tmp_path):
     assert "solvar volume" not in found.text
 
 
+def test_run_without_half_sets_says_that_nothing_was_tested(tmp_path):
+    text = Page(page(make_run(tmp_path / "run", rank=2, halfsets=False))).text
+    assert "more than noise was not tested" in text and "can be told from noise" not in text
+    assert "--halfsets" in text
+
+
 def ball(centre, box=32, width=4.0):
     """exp(-r²/width²) around `centre`: its power has a standard deviation of width/2 per axis."""
     grid = np.indices((box, box, box)) - np.array(centre)[:, None, None, None]

@@ -34,7 +34,12 @@ def what_moves(run: Run) -> list[str]:
             "do not read them as motions.",
         ]
     number = "one way" if len(shown) == 1 else f"{len(shown)} ways"
-    told = [f"The {particles} differ from their mean in {number} that can be told apart."]
+    told = [f"The {particles} differ from their mean in {number} that can be told from noise."]
+    if run.validation is None:
+        told = [
+            f"The differences of the {particles} are described by {run.rank} components; "
+            "whether any of them is more than noise was not tested."
+        ]
     total = float(run.model.eigenvalues.sum())
     for j in shown[:_TOLD]:
         share = style.percent(run.model.eigenvalues[j], total)
