@@ -1,4 +1,4 @@
-"""The main job: estimate, write the run folder, draw the figures."""
+"""The main job: estimate, write the run folder, draw the figures, write the report."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 
 from solvar.estimation.fit import fit
 from solvar.estimation.settings import FitSettings
+from solvar.notebook import Run
 from solvar.parallel import join_processes
 from solvar.particles import ParticleSet
 from solvar.progress import Progress, SilentProgress, silent
 from solvar.report import draw_figures
+from solvar.report.html import write_report
 from solvar.results.checkpoint import Checkpoint
 from solvar.results.log import logged
 from solvar.results.provenance import record
-from solvar.results.run import Run
 from solvar.results.writer import prepare_folder, write_run
 
 
@@ -30,8 +31,8 @@ def run_job(
 ) -> Run:
     """Find the ways the particles differ and leave everything that was found in a run folder.
 
-    The run is finished once `run.json` is there; a figure that cannot be drawn after that is told
-    and does not undo it.
+    The run is finished once `run.json` is there; a figure or report that cannot be made after that
+    is told and does not undo it.
 
     Public as ``solvar.fit``.
 
@@ -75,7 +76,9 @@ def run_job(
         if leads:
             write_run(folder, found, provenance)
             checkpoint.remove()
-            draw_figures(Run(folder), told)
+            run = Run(folder)
+            draw_figures(run, told)
+            write_report(run, told)
         processes.leave()
     return Run(folder)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.estimation.model import (
@@ -270,6 +271,29 @@ class Run:
             names = list(file["history"])
             found = read_arrays(file, {f"history/{name}": (None,) for name in names})
             return dict(zip(names, found.values(), strict=True))
+
+    def volume_at(self, z: ArrayLike) -> NDArray[np.float32]:
+        """The model's volume mean + V z at a point in latent space; reads no image.
+
+        ``solvar.reconstruct`` adds what the images of nearby particles hold beyond the model.
+
+        Parameters
+        ----------
+        z : (r,) array-like
+            Latents in eigenvolume units, as in ``posterior.z``: one standard deviation of component j
+            is ``√model.eigenvalues[j]``.
+
+        Returns
+        -------
+        volume : (L, L, L) float32
+            Axes z, y, x; ``pixel_size_angstrom`` is its pixel size.
+
+        Raises
+        ------
+        ValueError
+            If there is not one finite latent for each component.
+        """
+        return self.model.volume_at(z)
 
     def summary(self) -> dict[str, Any]:
         """The result in few numbers, in JSON's types: what ``solvar run --json`` prints."""

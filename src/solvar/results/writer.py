@@ -35,6 +35,7 @@ _OWN_FILES = (
     "particles.star",
     "poses.pkl",
     "figures/[1-9]_*.png",
+    "report.html",
 )
 
 
