@@ -29,6 +29,7 @@ PATH_TRACE, POINT_TRACE = 0, 1
 DRAG = {"look": "pan", "path": "pan", "lasso": "lasso", "box": "select"}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _MARGIN = 0.06
+_SCENE = 1.65
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,21 +268,22 @@ def molecule(drawn: list[Surface], radius: float, dark: bool, revision: str = "k
                 "type": "mesh3d", **surface.packed(), "color": colour, "opacity": opacity,
                 "hoverinfo": "skip", "flatshading": False,
                 "lighting": {
-                    "ambient": 0.42, "diffuse": 0.78, "specular": 0.22, "roughness": 0.55,
-                    "fresnel": 0.12, "vertexnormalsepsilon": 0, "facenormalsepsilon": 0,
+                    "ambient": 0.38, "diffuse": 0.85, "specular": 0.2, "roughness": 0.6,
+                    "fresnel": 0.15, "vertexnormalsepsilon": 0, "facenormalsepsilon": 0,
                 },
-                "lightposition": {"x": 4000, "y": -6000, "z": 8000},
+                "lightposition": {"x": 10000, "y": 10000, "z": 10000},
             }
             for surface, (colour, opacity) in zip([*drawn, empty][:2], shades, strict=True)
         ],
         "layout": {
             **_frame(theme, {"l": 0, "r": 0, "t": 0, "b": 0}),
             "scene": {
-                "xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube",
+                "xaxis": axis, "yaxis": axis, "zaxis": axis,
+                "aspectmode": "manual", "aspectratio": dict.fromkeys("xyz", _SCENE),
                 "dragmode": "orbit", "uirevision": revision,
                 "camera": {
-                    "eye": {"x": 1.0, "y": -1.0, "z": 0.55},
-                    "projection": {"type": "orthographic"},
+                    # plotly.js lights nothing in an orthographic scene
+                    "eye": {"x": 1.0, "y": -1.0, "z": 0.55}, "projection": {"type": "perspective"},
                 },
             },
             "uirevision": revision,

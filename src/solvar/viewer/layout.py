@@ -84,7 +84,6 @@ def _latents(data: ViewerData) -> html.Section:
                     _choice("x-axis", "Horizontal", axes, keys[0]),
                     _choice("y-axis", "Vertical", axes, second),
                     _choice("colour", "Colour", colours, first_colour, placeholder="Density"),
-                    _segments("mode", "What a drag or a click does", MODES, "look"),
                 ],
                 className="tools",
             ),
@@ -96,6 +95,7 @@ def _latents(data: ViewerData) -> html.Section:
         ],
         "latents-card",
         hint=_KEYS,
+        tools=_segments("mode", "What a drag or a click does", MODES, "look"),
     )  # fmt: skip
 
 
@@ -310,9 +310,12 @@ def job_lines(jobs: list[Any]) -> list[Any]:
     return lines
 
 
-def _card(title: str, content: list[Any], name: str, hint: str = "") -> html.Section:
+def _card(
+    title: str, content: list[Any], name: str, hint: str = "", tools: Any = None
+) -> html.Section:
     head = html.Div(
-        [html.H2(title, id=f"{name}-title"), html.Span(hint, className="hint")], className="head"
+        [html.H2(title, id=f"{name}-title"), html.Span(hint, className="hint", title=hint), tools],
+        className="head",
     )
     return html.Section(
         [head, *content], id=name, className="card", **{"aria-labelledby": f"{name}-title"}

@@ -20,6 +20,7 @@ Float64 = NDArray[np.float64]
 
 # A surface of this box has some ten thousand corners: more are slow to send and show nothing more.
 BOX_SIZE = 64
+_WHOLE = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +104,12 @@ class DisplayModel:
 
     @property
     def level(self) -> float:
-        """A contour around the molecule, in multiples of `sigma`."""
-        return contour_level(self.mean) / self.sigma
+        """A contour around the molecule, in multiples of `sigma`.
+
+        Lower than between the molecule and what surrounds it: a whole molecule is easier to follow
+        than a sharp one in pieces.
+        """
+        return _WHOLE * contour_level(self.mean) / self.sigma
 
 
 def open_model(run: Run, box: int = BOX_SIZE) -> DisplayModel:
