@@ -6,18 +6,20 @@ Dictionaries, not `plotly.graph_objects`: validating every array would take long
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.report import style
+from solvar.report.interactive import theme
+from solvar.report.interactive.latents import color_bar, latent_scatter
 from solvar.viewer import palette, raster
 from solvar.viewer.columns import Column, robust_range
 from solvar.viewer.data import ViewerData
 from solvar.viewer.jobs import Arrived
-from solvar.viewer.meshes import DisplayVolume, Surface, isosurface, packed
-from solvar.viewer.palette import Theme
+from solvar.viewer.meshes import DisplayVolume, Surface, isosurface
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -27,7 +29,6 @@ Figure = dict[str, Any]
 PATH_TRACE, POINT_TRACE = 0, 1
 # "look" and "path" move the plane when dragged, the others draw.
 DRAG = {"look": "pan", "path": "pan", "lasso": "lasso", "box": "select"}
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _MARGIN = 0.06
 _SCENE = 1.65
 
@@ -57,11 +58,6 @@ class Look:
     mode: str = "look"
     window: raster.Window | None = None
 
-    @property
-    def theme(self) -> Theme:
-        """Colours of this appearance."""
-        return palette.DARK if self.dark else palette.LIGHT
-
 
 def latents(data: ViewerData, look: Look, marks: list[dict[str, Any]]) -> Figure:
     """The particles in a plane: points, or a picture of many; `marks` as `marks` gives them."""
@@ -73,7 +69,7 @@ def latents(data: ViewerData, look: Look, marks: list[dict[str, Any]]) -> Figure
     }
     if data.rastered:
         figure["layout"]["images"] = [picture(data, look)]
-        figure["data"] += _legend(column, look.theme)
+        figure["data"] += _legend(column, look.dark)
     else:
         figure["data"] += _points(data, look, column)
     return figure
@@ -106,140 +102,125 @@ def _painted(
     data: ViewerData, look: Look, inside: Int64, pixel: Int64, window: raster.Window
 ) -> raster.Uint8:
     """The picture: selected particles in colour, the others grey behind them."""
-    theme = look.theme
-    everybody = raster.count(pixel, window)
     back = None
     if len(look.chosen):
-        grey = np.tile(np.array(palette.rgb(theme.left_out), np.uint8), (len(everybody), 1))
+        everybody = raster.count(pixel, window)
+        left_out = palette.rgb(palette.marks(look.dark).left_out)
+        grey = np.tile(np.array(left_out, np.uint8), (len(everybody), 1))
         back = np.column_stack([grey, (150 * raster.opacity(everybody)).astype(np.uint8)])
-        is_chosen = np.zeros(len(data), dtype=bool)
-        is_chosen[look.chosen] = True
-        kept = is_chosen[inside]
+        kept = is_chosen(data, look)[inside]
         inside, pixel = inside[kept], pixel[kept]
     if look.colour is None:
-        front = raster.by_density(raster.count(pixel, window), palette.ramp(theme.density))
+        front = raster.by_density(raster.count(pixel, window), palette.density(look.dark))
     else:
-        front = raster.by_colour(pixel, palette.colours(data.column(look.colour))[inside], window)
+        colours = palette.colours(data.column(look.colour), look.dark)
+        front = raster.by_colour(pixel, colours[inside], window)
     return front if back is None else raster.over(front, back)
 
 
+def is_chosen(data: ViewerData, look: Look) -> NDArray[np.bool_]:
+    """(N,) whether each particle is selected."""
+    inside = np.zeros(len(data), dtype=bool)
+    inside[look.chosen] = True
+    return inside
+
+
 def _points(data: ViewerData, look: Look, column: Column | None) -> list[dict[str, Any]]:
-    """Every particle as a point; one trace a label, so that a legend tells them."""
-    size = float(np.clip(60 * (500 / max(len(data), 1)) ** 0.5, 2.5, 7))
-    groups: list[tuple[str, Int64, dict[str, Any]]] = []
-    everybody = np.arange(len(data))
-    if column is None:
-        groups.append(("particles", everybody, {"color": look.theme.density[2]}))
-    elif column.labels is None:
-        low, high = robust_range(column.values)
-        numbers = {"color": packed(column.values), "cmin": low, "cmax": high}
-        groups.append((column.title, everybody, numbers | _bar(column, look.theme)))
-    else:
-        shades = palette.label_colours(len(column.labels))
-        for k, label in enumerate(column.labels):
-            members = np.flatnonzero(column.values == k)
-            groups.append((label, members, {"color": "rgb({},{},{})".format(*shades[k])}))
-    return [_cloud(data, look, *group, size, len(groups) > 1) for group in groups]
+    """Every particle as a point, drawn as in the report."""
+    points = np.stack([data.axis(key) for key in look.axes], axis=1)
+    drawn = latent_scatter(
+        points,
+        axes=look.axes,
+        color=None if column is None else _as_drawn(column),
+        color_name=None if column is None else column.title,
+        categorical=column is not None and column.labels is not None,
+        selected=is_chosen(data, look) if len(look.chosen) else None,
+        dark=look.dark,
+    )
+    traces: list[dict[str, Any]] = drawn.to_dict()["data"]
+    return traces
 
 
-def _cloud(
-    data: ViewerData, look: Look, name: str, members: Int64, marker: dict[str, Any],
-    size: float, in_legend: bool,
-) -> dict[str, Any]:  # fmt: skip
-    x, y = (packed(data.axis(key)[members].astype(np.float32)) for key in look.axes)
-    trace: dict[str, Any] = {
-        "type": "scattergl", "mode": "markers", "name": name, "x": x, "y": y,
-        "marker": {"size": size, "opacity": 0.6, **marker}, "showlegend": in_legend,
-        "hoverinfo": "skip",
-        "unselected": {"marker": {"opacity": 0.12, "color": look.theme.left_out}},
-    }  # fmt: skip
-    if len(look.chosen):
-        trace["selectedpoints"] = np.flatnonzero(np.isin(members, look.chosen)).tolist()
-    return trace
+def _as_drawn(column: Column) -> NDArray[Any]:
+    """Values, or labels that sort as their indices do."""
+    if column.labels is None:
+        return column.values
+    names = np.array(column.labels)
+    if all(name.isdecimal() for name in column.labels):
+        names = names.astype(np.int64)
+    return names[column.values.astype(np.int64)]
 
 
-def _legend(column: Column | None, theme: Theme) -> list[dict[str, Any]]:
+def _legend(column: Column | None, dark: bool) -> list[dict[str, Any]]:
     """Traces without points that bring the scale or the legend of a picture."""
     if column is None:
         return []
     nothing = {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "hoverinfo": "skip"}
     if column.labels is None:
         low, high = robust_range(column.values)
-        marker = {"color": [low], "cmin": low, "cmax": high, **_bar(column, theme)}
+        marker = {
+            "color": [low], "cmin": low, "cmax": high, "showscale": True,
+            "colorscale": theme.number_scale(), "colorbar": color_bar(column.title),
+        }  # fmt: skip
         return [{**nothing, "marker": marker, "showlegend": False}]
-    shades = palette.label_colours(len(column.labels))
+    shades = theme.label_colours(len(column.labels), dark)
     return [
-        {**nothing, "name": label, "marker": {"size": 9, "color": "rgb({},{},{})".format(*shade)}}
+        {**nothing, "name": label, "marker": {"size": 9, "color": shade}, "showlegend": True}
         for label, shade in zip(column.labels, shades, strict=True)
     ]
 
 
-def _bar(column: Column, theme: Theme) -> dict[str, Any]:
-    title = {"text": column.title, "side": "right", "font": {"size": 12, "color": theme.quiet}}
-    return {
-        "colorscale": palette.scale(),
-        "showscale": True,
-        "colorbar": {
-            "title": title, "thickness": 10, "len": 0.7, "outlinewidth": 0, "x": 1.01,
-            "tickfont": {"color": theme.quiet, "size": 11},
-        },
-    }  # fmt: skip
-
-
 def _plane(data: ViewerData, look: Look, window: raster.Window) -> dict[str, Any]:
-    theme = look.theme
-    axis = {
-        "gridcolor": theme.line, "zeroline": False, "linecolor": theme.line,
-        "tickfont": {"color": theme.quiet, "size": 11}, "ticks": "",
-    }  # fmt: skip
-    titles = [
-        data.axes[key] + (", σ" if key.startswith("z") else "") for key in look.axes
-    ]
-    font = {"size": 13, "color": theme.ink}
+    titles = [data.axes[key] + (", σ" if key.startswith("z") else "") for key in look.axes]
+    selected = palette.marks(look.dark).here
     return {
-        **_frame(theme, {"l": 54, "r": 12, "t": 8, "b": 46}),
-        "xaxis": {**axis, "title": {"text": titles[0], "font": font}, "range": list(window.x)},
-        "yaxis": {**axis, "title": {"text": titles[1], "font": font}, "range": list(window.y)},
+        **_frame(look.dark, {"l": 54, "r": 12, "t": 8, "b": 46}),
+        "xaxis": {"title": {"text": titles[0]}, "range": list(window.x)},
+        "yaxis": {"title": {"text": titles[1]}, "range": list(window.y)},
         "dragmode": DRAG[look.mode],
         "hovermode": False,
         "uirevision": "-".join(look.axes),
-        "legend": {"font": {"color": theme.ink}, "itemsizing": "constant", "x": 1.01, "y": 1},
-        "newselection": {"line": {"color": theme.here, "width": 2, "dash": "solid"}},
+        "legend": {"itemsizing": "constant", "x": 1.01, "y": 1},
+        "newselection": {"line": {"color": selected, "width": 2, "dash": "solid"}},
+        # the particles themselves show what is selected
+        "activeselection": {"opacity": 0.0},
     }
 
 
-def _frame(theme: Theme, margin: dict[str, int]) -> dict[str, Any]:
-    return {
-        "margin": margin,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": FONT, "color": theme.ink, "size": 12},
-        "showlegend": True,
-    }
+def _frame(dark: bool, margin: dict[str, int]) -> dict[str, Any]:
+    return {"template": _template(dark), "margin": margin, "showlegend": True}
+
+
+@cache
+def _template(dark: bool) -> dict[str, Any]:
+    template: dict[str, Any] = theme.template(dark).to_plotly_json()
+    return template
 
 
 def marks(
     data: ViewerData, look: Look, point: Float64, path: list[list[float]]
 ) -> list[dict[str, Any]]:
     """The path drawn so far and the point that is shown, in the order of their trace numbers."""
-    theme = look.theme
+    colours = palette.marks(look.dark)
     corners = [data.place_of(np.asarray(corner), look.axes) for corner in path]
     x, y = data.place_of(point, look.axes)
-    common = {"type": "scatter", "hoverinfo": "skip", "showlegend": False, "cliponaxis": False}
-    edge = {"color": "white" if not look.dark else "#12161D", "width": 2}
+    # a lasso around particles must not fade the marks
+    never_faded = {"unselected": {"marker": {"opacity": 1}, "textfont": {"color": colours.edge}}}
+    common = {"type": "scatter", "hoverinfo": "skip", "showlegend": False, **never_faded}
+    edge = {"color": colours.edge, "width": 2}
     return [
         {
             **common, "mode": "lines+markers+text",
             "x": [c[0] for c in corners], "y": [c[1] for c in corners],
             "text": [str(k + 1) for k in range(len(corners))],
-            "textfont": {"color": "white" if not look.dark else "#12161D", "size": 10},
+            "textfont": {"color": colours.edge, "size": 10},
             "textposition": "middle center",
-            "line": {"color": theme.path, "width": 3, "shape": "linear"},
-            "marker": {"size": 17, "color": theme.path, "line": edge},
+            "line": {"color": colours.path, "width": 3, "shape": "linear"},
+            "marker": {"size": 17, "color": colours.path, "line": edge},
         },
         {
             **common, "mode": "markers", "x": [x], "y": [y],
-            "marker": {"size": 15, "color": theme.here, "line": edge, "symbol": "circle"},
+            "marker": {"size": 15, "color": colours.here, "line": edge, "symbol": "circle"},
         },
     ]  # fmt: skip
 
@@ -258,8 +239,8 @@ def molecule(drawn: list[Surface], radius: float, dark: bool, revision: str = "k
     radius : float
         Half the edge of the cube that is shown, Å.
     """
-    theme = palette.DARK if dark else palette.LIGHT
-    shades = [(theme.molecule, 1.0), (theme.outline, 0.22)]
+    colours = palette.marks(dark)
+    shades = [(colours.molecule, 1.0), (colours.outline, 0.22)]
     empty = Surface(np.empty((0, 3), np.float32), np.empty((0, 3), np.uint16))
     axis = {"visible": False, "range": [-radius, radius], "autorange": False}
     return {
@@ -276,7 +257,7 @@ def molecule(drawn: list[Surface], radius: float, dark: bool, revision: str = "k
             for surface, (colour, opacity) in zip([*drawn, empty][:2], shades, strict=True)
         ],
         "layout": {
-            **_frame(theme, {"l": 0, "r": 0, "t": 0, "b": 0}),
+            **_frame(dark, {"l": 0, "r": 0, "t": 0, "b": 0}),
             "scene": {
                 "xaxis": axis, "yaxis": axis, "zaxis": axis,
                 "aspectmode": "manual", "aspectratio": dict.fromkeys("xyz", _SCENE),
@@ -293,27 +274,24 @@ def molecule(drawn: list[Surface], radius: float, dark: bool, revision: str = "k
 
 def half_map_fsc(shown: Arrived | None, dark: bool) -> Figure:
     """The half-map FSC of a reconstruction by resolution; an empty frame where there is none."""
-    theme = palette.DARK if dark else palette.LIGHT
+    colours = palette.marks(dark)
     fsc = np.asarray(shown.fsc if shown is not None and shown.fsc is not None else [1.0, 0.0])
     extent = 2 * len(fsc) * (shown.pixel_size_angstrom if shown is not None else 1.0)
     places, words = style.resolution_ticks(len(fsc), extent)
-    axis = {
-        "zeroline": False, "gridcolor": theme.line, "tickfont": {"color": theme.quiet, "size": 10},
-        "fixedrange": True,
-    }  # fmt: skip
+    axis = {"tickfont": {"size": 10}, "fixedrange": True}
     curve = {
         "type": "scatter", "mode": "lines", "y": fsc.tolist(), "showlegend": False,
-        "line": {"color": theme.molecule, "width": 2.5}, "hoverinfo": "y",
+        "line": {"color": colours.molecule, "width": 2.5}, "hoverinfo": "y",
         "fill": "tozeroy", "fillcolor": "rgba(86,180,233,0.14)",
     }  # fmt: skip
     threshold = {
         "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0.143, "y1": 0.143,
-        "line": {"color": theme.here, "width": 1.2, "dash": "dash"},
+        "line": {"color": colours.here, "width": 1.2, "dash": "dash"},
     }  # fmt: skip
     return {
         "data": [curve] if shown is not None and shown.fsc is not None else [],
         "layout": {
-            **_frame(theme, {"l": 36, "r": 8, "t": 6, "b": 34}),
+            **_frame(dark, {"l": 36, "r": 8, "t": 6, "b": 34}),
             "xaxis": {**axis, "tickvals": places, "ticktext": words, "range": [0, len(fsc) - 1],
                       "title": {"text": "Resolution (Å)", "font": {"size": 11}}},
             "yaxis": {**axis, "range": [-0.08, 1.04], "tickvals": [0, 0.5, 1]},

@@ -57,13 +57,23 @@
     true
   );
 
+  // a lasso that ends where it began is no click
+  document.addEventListener(
+    "pointermove",
+    (event) => {
+      if (!pressed) return;
+      const { x, y } = pressed;
+      if (Math.hypot(event.clientX - x, event.clientY - y) > CLICK_PIXELS) pressed = null;
+    },
+    true
+  );
+
   document.addEventListener(
     "pointerup",
     (event) => {
       if (!pressed) return;
       const { x, y, area } = pressed;
       pressed = null;
-      if (Math.hypot(event.clientX - x, event.clientY - y) > CLICK_PIXELS) return;
       const layout = plot("latents")._fullLayout;
       const box = area.getBoundingClientRect();
       send("clicked", {

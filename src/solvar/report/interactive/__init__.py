@@ -1,0 +1,1 @@
+"""Interactive figures: pure functions from arrays to `plotly` figures, light or dark."""
