@@ -10,7 +10,7 @@ import pytest
 from export.runs import assert_same_particles
 from solvar.export.selection import points_in_polygon
 from solvar.particles import read_particles
-from viewer.browser import Page, artefacts, chromium, served
+from headless import Page, artefacts, chromium, served
 
 pytest.importorskip("dash", reason="solvar[view] is not installed")
 
@@ -65,7 +65,7 @@ def test_page_loads_without_complaints_and_hides_the_token(page):
     assert "400 particles" in page.driver.page_source
 
 
-def test_lasso_selects_and_the_exported_star_holds_exactly_these_rows(page, run):
+def test_lasso_selects_and_the_exported_star_holds_exactly_these_rows(page, run, tiny_stack):
     points = whitened(run)
     centre, reach = np.median(points, axis=0), points.std(axis=0)
     corners = [centre + reach * np.array(c) for c in [(0, -1), (1.1, 0), (0.4, 1), (-0.3, 0.2)]]
@@ -85,7 +85,8 @@ def test_lasso_selects_and_the_exported_star_holds_exactly_these_rows(page, run)
     page.press("Export .star")
     page.until(lambda: "Exported" in page.text("message"))
     page.picture("exported")
-    found = read_particles(run.folder / "selections" / "half-open.star")
+    exported = run.folder / "selections" / "half-open.star"
+    found = read_particles(exported, datadir=tiny_stack)
     rows = run.particles["row"][inside]
     assert_same_particles(found, read_particles(run.source, ind=np.sort(rows)))
     assert page.complaints() == []
@@ -115,7 +116,7 @@ def test_click_anywhere_and_slider_change_the_molecule(page):
     page.until(lambda: page.shape() != before)
     before = page.shape()
     name = json.dumps({"index": 0, "type": "component"}, separators=(",", ":"))
-    thumb = page.driver.find_element(By.ID, name).find_element(By.CSS_SELECTOR, "[role=slider]")
+    thumb = page.driver.find_element(By.CSS_SELECTOR, f"[id='{name}'] [role=slider]")
     value = float(thumb.get_attribute("aria-valuenow"))
     assert value == pytest.approx(1.3, abs=0.1)
     thumb.send_keys(Keys.ARROW_LEFT * 10)

@@ -54,7 +54,6 @@ def make_viewer(run: str | Path, guard: Guard | None = None) -> Viewer:
         update_title="",
         assets_folder=str(Path(__file__).parent / "assets"),
         serve_locally=True,
-        eager_loading=True,
         add_log_handler=False,
         on_error=explain,
         show_undo_redo=False,
@@ -68,4 +67,3 @@ def make_viewer(run: str | Path, guard: Guard | None = None) -> Viewer:
     callbacks_selection.register(app, data, chosen)
     callbacks_volume.register(app, data, queue)
     return Viewer(app, data, queue, guard)
-

@@ -39,6 +39,12 @@ def _in_browser(app: dash.Dash) -> None:
         Input("appearance-button", "n_clicks"),
         State("appearance", "data"),
     )
+    there(
+        "painted",
+        Output("painted", "data"),
+        Input("latents", "figure"),
+        State("painted", "data"),
+    )
     there("drawn", Output("drawn", "data"), Input("latents", "selectedData"))
     there(
         "shownWindow",
@@ -120,7 +126,7 @@ def _point(app: dash.Dash, data: ViewerData) -> None:
             # in a UMAP a step of a standard deviation has no direction
             shown = data.place_of(np.array(now), (x, y))
             place = shown[0] + place[0], shown[1] + place[1]
-        point = [round(float(value), 3) for value in data.point_at((x, y), place, np.array(now))]
+        point = [round(float(value), 2) for value in data.point_at((x, y), place, np.array(now))]
         adds = mode == "path" and not clicked.get("by_key")
         return point, [*path, point] if adds else no_update
 
@@ -141,9 +147,7 @@ def _point(app: dash.Dash, data: ViewerData) -> None:
         State("appearance", "data"),
         prevent_initial_call=True,
     )
-    def follow(
-        point: list[float], path: list[list[float]], x: str, y: str, appearance: str
-    ) -> Any:
+    def follow(point: list[float], path: list[list[float]], x: str, y: str, appearance: str) -> Any:
         look = Look((x, y), dark=appearance == "dark")
         moved = Patch()
         drawn = figures.marks(data, look, np.array(point), path)

@@ -41,10 +41,15 @@ def _molecule(app: dash.Dash, data: ViewerData) -> None:
         Input("outer", "value"),
         Input("shown", "value"),
         Input("appearance", "data"),
+        Input("painted", "data"),
     )
     def draw(
-        point: list[float], level: float, looks: list[str], outer: float, shown: str, theme: str
-    ) -> Any:
+        point: list[float], level: float, looks: list[str], outer: float, shown: str, theme: str,
+        painted: bool | None,
+    ) -> Any:  # fmt: skip
+        if not painted:
+            # the plane comes first: a browser takes a second to begin with surfaces
+            return no_update, no_update, no_update
         cut = contour(level, looks, outer)
         moved = isinstance(ctx.triggered_id, dict)
         if shown == LIVE or moved:
@@ -61,9 +66,7 @@ def _molecule(app: dash.Dash, data: ViewerData) -> None:
         level = data.model.level
         return round(level, 1), round(max(10.0, 2.2 * level))
 
-    @app.callback(
-        Output("shown", "value"), Input(SLIDERS, "value"), prevent_initial_call=True
-    )
+    @app.callback(Output("shown", "value"), Input(SLIDERS, "value"), prevent_initial_call=True)
     def come_back(_: list[float]) -> str:
         return LIVE
 
@@ -122,9 +125,7 @@ def _orders(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:
         tell(f"{name} is queued.")
         return False
 
-    @app.callback(
-        Input({"type": "stop", "name": ALL}, "n_clicks"), prevent_initial_call=True
-    )
+    @app.callback(Input({"type": "stop", "name": ALL}, "n_clicks"), prevent_initial_call=True)
     def stop(clicks: list[int | None]) -> None:
         # a button that appears counts as an input, too
         if any(clicks):
@@ -132,6 +133,8 @@ def _orders(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:
 
 
 def _arrivals(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:
+    told: set[str] = set()
+
     @app.callback(
         Output("jobs", "children"),
         Output("shown", "options"),
@@ -144,6 +147,10 @@ def _arrivals(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:
     def look(*_: int) -> Any:
         idle = not queue.busy  # asked first: what ends afterwards is seen by the next look
         options = volume_options(jobs.arrived(data.run.folder))
+        for job in queue.jobs:
+            if job.state == "done" and job.name not in told:
+                told.add(job.name)
+                tell(f"{job.name} is there: choose it in the list of reconstructions.")
         asked_now = ctx.triggered_id in ("here", "along")
         return job_lines(queue.jobs), options, idle and not asked_now
 

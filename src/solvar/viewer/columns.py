@@ -126,4 +126,3 @@ def robust_range(values: NDArray, share: float = 0.01) -> tuple[float, float]:
         return low, high
     low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low - 0.5, high + 0.5)
-

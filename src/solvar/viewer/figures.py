@@ -30,7 +30,7 @@ PATH_TRACE, POINT_TRACE = 0, 1
 # "look" and "path" move the plane when dragged, the others draw.
 DRAG = {"look": "pan", "path": "pan", "lasso": "lasso", "box": "select"}
 _MARGIN = 0.06
-_SCENE = 1.65
+_SCENE = 1.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +220,7 @@ def marks(
         },
         {
             **common, "mode": "markers", "x": [x], "y": [y],
-            "marker": {"size": 15, "color": colours.here, "line": edge, "symbol": "circle"},
+            "marker": {"size": 16, "color": colours.here, "line": edge, "symbol": "circle"},
         },
     ]  # fmt: skip
 
@@ -286,7 +286,7 @@ def half_map_fsc(shown: Arrived | None, dark: bool) -> Figure:
     }  # fmt: skip
     threshold = {
         "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0.143, "y1": 0.143,
-        "line": {"color": colours.here, "width": 1.2, "dash": "dash"},
+        "line": {"color": theme.MIDDLE, "width": 1.2, "dash": "dash"},
     }  # fmt: skip
     return {
         "data": [curve] if shown is not None and shown.fsc is not None else [],

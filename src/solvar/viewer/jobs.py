@@ -282,7 +282,7 @@ def arrived(run: Path) -> list[Arrived]:
         try:
             record = json.loads(table.read_text(encoding="utf-8"))
             found += [_arrived(table.parent, record, volume) for volume in record["volumes"]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue
     return found
 

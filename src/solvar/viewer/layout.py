@@ -33,8 +33,10 @@ def page(data: ViewerData) -> html.Div:
                     html.Div([_components(data), _selection(data), _jobs()], className="shelf"),
                 ]
             ),
-            html.Div(id="message", role="status", **{"aria-live": "polite"}),
-            *(dcc.Store(id=name) for name in ("clicked", "drawn", "asked", "window", "frames")),
+            *(
+                dcc.Store(id=name)
+                for name in ("clicked", "drawn", "asked", "window", "frames", "painted")
+            ),
             dcc.Store(id="path", data=[]),
             dcc.Store(id="ready", data=0),
             dcc.Store(id="saved-count", data=0),
@@ -57,6 +59,7 @@ def _header(data: ViewerData) -> html.Header:
                 f"{data.run.pixel_size_angstrom:.3g} Å/voxel",
                 className="facts",
             ),
+            html.Div(id="message", role="status", **{"aria-live": "polite"}),
             html.Button("Dark", id="appearance-button", className="quiet", title="Light or dark"),
         ]
     )
@@ -148,7 +151,9 @@ def _volume(data: ViewerData) -> html.Section:
                 [
                     html.Span(id="molecule-words", className="hint"),
                     html.Div(
-                        _slider("outer", "Second contour, share of the first", 0.2, 0.95, 0.05, 0.5),
+                        _slider(
+                            "outer", "Second contour, share of the first", 0.2, 0.95, 0.05, 0.5
+                        ),
                         id="outer-row",
                         className="row grow",
                     ),

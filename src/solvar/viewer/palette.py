@@ -39,8 +39,9 @@ class Marks:
     edge: str
 
 
-_LIGHT = Marks("#B4B9C2", "#6FA8D6", "#7C8798", style.VERMILION, "#8A3F78", "#FFFFFF")
-_DARK = Marks("#4B5362", "#7DB9E8", "#98A4B5", "#FF8A3D", "#E79AC4", "#12161D")
+# The point wears no colour that a label could have.
+_LIGHT = Marks("#B4B9C2", "#74ACD9", "#7C8798", style.INK, "#8A3F78", "#FFFFFF")
+_DARK = Marks("#4B5362", "#5E9BC9", "#98A4B5", "#FFFFFF", "#E79AC4", "#12161D")
 
 
 def marks(dark: bool) -> Marks:

@@ -157,7 +157,9 @@ def save(data: ViewerData, name: str, chosen: Int64) -> Path:
     if not len(chosen):
         raise InputError("nothing is selected", remedy="draw around some particles first")
     if path.exists():
-        raise InputError(f"a selection '{path.stem}' is there already", remedy="choose another name")
+        raise InputError(
+            f"a selection '{path.stem}' is there already", remedy="choose another name"
+        )
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
         np.save(temporary, np.sort(data.rows[chosen]))

@@ -44,6 +44,17 @@
     return wear(next);
   }
 
+  function painted(figure, before) {
+    if (before || !figure) return nothing();
+    return new Promise((resolve) => {
+      const look = () => {
+        if (document.querySelector("#latents .nsewdrag")) setTimeout(() => resolve(true), 0);
+        else requestAnimationFrame(look);
+      };
+      requestAnimationFrame(look);
+    });
+  }
+
   /* ---- the plane: plotly tells of clicks on points only, but every place has a molecule ---- */
 
   let pressed = null;
@@ -153,7 +164,7 @@
     const point = player.points[player.frame];
     player = null;
     point.forEach((value, index) => {
-      send({ type: "component", index }, { value: Math.round(1000 * value) / 1000 });
+      send({ type: "component", index }, { value: Math.round(100 * value) / 100 });
     });
   }
 
@@ -175,6 +186,6 @@
   }
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
-    solvar: { appearance, drawn, shownWindow, play },
+    solvar: { appearance, painted, drawn, shownWindow, play },
   });
 })();
