@@ -211,8 +211,10 @@ def time_page(address: str, picture: Path | None) -> None:
 
 def tell(name: str, value: float, limit: float | None = None, unit: str = "s") -> None:
     """One line; the limit where there is one."""
-    verdict = "" if limit is None else f"   limit {limit:g} {unit}: " + (
-        "kept" if value <= limit else "NOT KEPT"
+    verdict = (
+        ""
+        if limit is None
+        else f"   limit {limit:g} {unit}: " + ("kept" if value <= limit else "NOT KEPT")
     )
     print(f"{name:<36} {value:8.3f} {unit}{verdict}", flush=True)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from export.runs import assert_same_particles
+from headless import Page, artefacts, chromium, served
 from solvar.export.selection import points_in_polygon
 from solvar.particles import read_particles
-from headless import Page, artefacts, chromium, served
 
 pytest.importorskip("dash", reason="solvar[view] is not installed")
 

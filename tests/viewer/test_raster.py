@@ -27,8 +27,8 @@ def test_points_are_counted_where_they_are():
     assert counts.tolist() == [[2, 0, 0, 0], [0, 0, 0, 1]]  # the first row is the top
 
 
-def test_count_of_a_picture_agrees_with_numpy(rng=np.random.default_rng(0)):
-    x, y = rng.normal(size=(2, 10_000))
+def test_count_of_a_picture_agrees_with_numpy():
+    x, y = np.random.default_rng(0).normal(size=(2, 10_000))
     window = Window((-2.0, 2.0), (-1.0, 3.0), width=37, height=23)
     _, pixel = window.place(x, y)
     expected, _, _ = np.histogram2d(y, x, bins=(23, 37), range=((-1, 3), (-2, 2)))
@@ -44,7 +44,9 @@ def test_lone_particle_is_seen_beside_thousands():
 def test_colours_are_the_mean_of_the_points():
     window = Window((0.0, 2.0), (0.0, 1.0), width=2, height=1)
     pixel = np.array([0, 0, 1])
-    rgba = raster.by_colour(pixel, np.array([[200, 0, 0], [0, 100, 0], [1, 2, 3]], np.uint8), window)
+    rgba = raster.by_colour(
+        pixel, np.array([[200, 0, 0], [0, 100, 0], [1, 2, 3]], np.uint8), window
+    )
     assert rgba[0, :3].tolist() == [100, 50, 0] and rgba[1, :3].tolist() == [1, 2, 3]
 
 

@@ -79,7 +79,8 @@ def test_token_of_another_viewer_is_refused(run, viewer, stranger):
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:5005", "127.0.0.1.evil.example", "", "127.0.0.2", "a@localhost"]
+    "host",
+    ["evil.example", "evil.example:5005", "127.0.0.1.evil.example", "", "127.0.0.2", "a@localhost"],
 )
 def test_foreign_host_is_refused_even_with_the_cookie(friend, host):
     assert friend.get("/", headers={"Host": host}).status_code in (400, 403)
@@ -110,7 +111,6 @@ def test_own_origin_is_welcome(friend):
         "/assets/..\\app.py",
         "/assets/%5c..%5capp.py",
         "/assets/viewer.js%00.css",
-        "//etc/passwd",
     ],
 )
 def test_path_that_climbs_is_refused_even_with_the_cookie(friend, path):
@@ -172,7 +172,8 @@ def test_real_server_listens_on_this_machine_alone_and_checks_every_request(serv
     assert server._server.socket.getsockname()[0] == "127.0.0.1"
     host = f"Host: 127.0.0.1:{server.port}\r\n".encode()
     assert b"403" in raw(server, b"GET / HTTP/1.1\r\n" + host + b"\r\n")
-    assert b"400" in raw(server, b"GET /../../etc/passwd HTTP/1.1\r\n" + host + b"\r\n")
+    for path in (b"/../../etc/passwd", b"//etc/passwd", b"/assets/%2e%2e/app.py"):
+        assert b"400" in raw(server, b"GET " + path + b" HTTP/1.1\r\n" + host + b"\r\n")
     assert b"403" in raw(server, b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request("GET", "/" + server.address.split("/")[-1])

@@ -180,7 +180,7 @@ class ViewerData:
             return self._from_star(key.removeprefix("star:"))
         if key == "defocus":
             mean = (self._from_star("rlnDefocusU").values + self._defocus_v()) / 2
-            return Column(title, mean / np.float32(1e4))
+            return Column(title, (mean / 1e4).astype(np.float32))
         if key in ("contrast", "log_likelihood"):
             return Column(title, self._stored(key).astype(np.float32))
         if key == "halfset":

@@ -59,7 +59,7 @@ def _header(data: ViewerData) -> html.Header:
                 f"{data.run.pixel_size_angstrom:.3g} Å/voxel",
                 className="facts",
             ),
-            html.Div(id="message", role="status", **{"aria-live": "polite"}),
+            html.Div(id="message", role="status", **_aria(live="polite")),
             html.Button("Dark", id="appearance-button", className="quiet", title="Light or dark"),
         ]
     )
@@ -92,7 +92,7 @@ def _latents(data: ViewerData) -> html.Section:
             ),
             html.Div(
                 graph, id="plane", className="figure", tabIndex="0", role="application",
-                **{"aria-label": f"Latent space. {_KEYS}"},
+                **_aria(label=f"Latent space. {_KEYS}"),
             ),
             _path(data),
         ],
@@ -146,7 +146,7 @@ def _volume(data: ViewerData) -> html.Section:
                 ],
                 className="tools",
             ),
-            html.Div(graph, className="figure", **{"aria-label": "Molecule, drag to turn"}),
+            html.Div(graph, className="figure", **_aria(label="Molecule, drag to turn")),
             html.Div(
                 [
                     html.Span(id="molecule-words", className="hint"),
@@ -257,7 +257,7 @@ def _jobs() -> html.Section:
                 ],
                 className="row",
             ),
-            html.Div(id="jobs", role="status", **{"aria-live": "polite"}),
+            html.Div(id="jobs", role="status", **_aria(live="polite")),
             html.Div(
                 [
                     dcc.RadioItems(
@@ -300,7 +300,9 @@ def job_lines(jobs: list[Any]) -> list[Any]:
     for job in jobs:
         if job.state in ("done", "stopped"):
             continue
-        bar = {} if job.share is None else {"value": str(round(job.share, 3))}
+        bar = _aria(label=job.name)
+        if job.share is not None:
+            bar["value"] = str(round(job.share, 3))
         parts: list[Any] = [
             html.Span(f"{job.name} · {job.count} volume{'s' if job.count > 1 else ''}"),
             html.Span(job.step or job.state, className="hint"),
@@ -308,7 +310,7 @@ def job_lines(jobs: list[Any]) -> list[Any]:
         if not job.is_over:
             stop = {"type": "stop", "name": job.name}
             parts += [
-                html.Progress(max="1", **bar, **{"aria-label": job.name}),
+                html.Progress(max="1", **bar),
                 html.Button("Stop", id=stop, className="quiet"),
             ]
         lines.append(html.Div(parts, className=f"job {job.state}"))
@@ -323,8 +325,13 @@ def _card(
         className="head",
     )
     return html.Section(
-        [head, *content], id=name, className="card", **{"aria-labelledby": f"{name}-title"}
+        [head, *content], id=name, className="card", **_aria(labelledby=f"{name}-title")
     )
+
+
+def _aria(**words: str) -> dict[str, Any]:
+    """Attributes for those who listen."""
+    return {f"aria-{name}": text for name, text in words.items()}
 
 
 def _choice(
@@ -353,7 +360,7 @@ def _segments(name: str, title: str, options: dict[str, str], value: str) -> htm
     return html.Div(
         dcc.RadioItems(id=name, options=items, value=value, inline=True, className="segments"),
         role="group",
-        **{"aria-label": title},
+        **_aria(label=title),
     )
 
 

@@ -46,9 +46,9 @@ class Window:
         column = (x[inside] - self.x[0]) * (self.width / (self.x[1] - self.x[0]))
         row = (self.y[1] - y[inside]) * (self.height / (self.y[1] - self.y[0]))
         # rounding at the very edge must not leave the picture
-        column = np.minimum(column.astype(np.int64), self.width - 1)
-        row = np.minimum(row.astype(np.int64), self.height - 1)
-        return inside, row * self.width + column
+        across = np.minimum(column.astype(np.int64), self.width - 1)
+        down = np.minimum(row.astype(np.int64), self.height - 1)
+        return inside.astype(np.int64), down * self.width + across
 
 
 def count(pixel: NDArray[np.int64], window: Window) -> Float64:
