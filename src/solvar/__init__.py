@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from solvar.estimation.settings import FitSettings
     from solvar.evaluation import evaluate
     from solvar.job import run_job as fit
+    from solvar.notebook import Run
     from solvar.particles import ParticleSet, read_particles
-    from solvar.results.run import Run
     from solvar.simulation import SimulationSettings, simulate
     from solvar.volumes.reconstruct import reconstruct
     from solvar.volumes.settings import VolumeSettings
@@ -53,7 +53,7 @@ _HOME = {
     "LowRankModel": "solvar.estimation.model",
     "ParticleSet": "solvar.particles",
     "Posterior": "solvar.estimation.model",
-    "Run": "solvar.results.run",
+    "Run": "solvar.notebook",
     "SimulationSettings": "solvar.simulation",
     "Targets": "solvar.volumes",
     "VolumeSettings": "solvar.volumes",

@@ -1,4 +1,4 @@
-"""The main job: estimate, write the run folder, draw the figures."""
+"""The main job: estimate, write the run folder, draw the figures, write the report."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 
 from solvar.estimation.fit import fit
 from solvar.estimation.settings import FitSettings
+from solvar.notebook import Run
 from solvar.particles import ParticleSet
 from solvar.progress import Progress, SilentProgress
 from solvar.report import draw_figures
+from solvar.report.html import write_report
 from solvar.results.log import logged
 from solvar.results.provenance import record
-from solvar.results.run import Run
 from solvar.results.writer import prepare_folder, write_run
 
 
@@ -27,8 +28,8 @@ def run_job(
 ) -> Run:
     """Find the ways the particles differ and leave everything that was found in a run folder.
 
-    The run is finished once `run.json` is there; a figure that cannot be drawn after that is told
-    and does not undo it.
+    The run is finished once `run.json` is there; a figure or report that cannot be made after that
+    is told and does not undo it.
 
     Public as ``solvar.fit``.
 
@@ -58,4 +59,5 @@ def run_job(
         write_run(folder, found, provenance)
         run = Run(folder)
         draw_figures(run, told)
+        write_report(run, told)
     return run

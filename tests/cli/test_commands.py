@@ -180,7 +180,7 @@ def test_run_prints_json_alone_on_stdout(tmp_path, particles_file, estimator):
 def test_summary_says_when_nothing_moves(tmp_path):
     from dataclasses import replace
 
-    from solvar.cli.summary import headline
+    from solvar.results.words import headline
 
     fit = make_fit(tmp_path)
     nothing = replace(fit.validation, reliable=fit.validation.reliable & False)

@@ -9,7 +9,7 @@ import pytest
 from solvar.evaluation import Truth
 from solvar.report import draw_figures, style
 from solvar.report.recovery import draw_recovery
-from solvar.report.volumes import _window
+from solvar.report.volumes import window
 from solvar.results.provenance import record
 from solvar.results.run import Run
 from solvar.results.writer import prepare_folder, write_run
@@ -58,7 +58,7 @@ def test_resolution_ticks_lie_at_box_over_resolution():
 
 def test_window_holds_the_molecule_and_little_else(tmp_path):
     model = make_fit(tmp_path, box=32).model
-    crop, edge_angstrom = _window(model)
+    crop, edge_angstrom = window(model)
     assert (model.mean[crop] ** 2).sum() > 0.98 * (model.mean**2).sum()
     assert edge_angstrom == model.mask[crop].shape[0] * model.pixel_size_angstrom
     assert edge_angstrom < 32 * model.pixel_size_angstrom

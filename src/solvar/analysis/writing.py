@@ -80,6 +80,7 @@ def summary(run: Run, analysis: Analysis) -> dict[str, Any]:
     centres = analysis.space.to_latents(clusters.centre)
     return {
         "run": str(run.folder),
+        "run_finished": run.record["finished"],
         "folder": str(run.folder / FOLDER),
         "settings": analysis.settings.model_dump(mode="json"),
         "components": analysis.space.active + 1,

@@ -32,19 +32,21 @@ def analyze(run: RunFolder, settings: AnalysisSettings, as_json: AsJson = False)
     from solvar.analysis.writing import summary
     from solvar.cli.console import make_progress, print_json
     from solvar.report.analysis import draw_analysis
+    from solvar.report.html import write_report
 
     progress = make_progress()
     analysis = study(found, settings, progress)
     folder = write_analysis(found, analysis)
     with progress.step("Figures", 0):
         figures = draw_analysis(analysis, folder)
+    report = write_report(found, progress)
     if as_json:
         print_json(summary(found, analysis))
     else:
-        _print(analysis, folder, figures)
+        _print(analysis, folder, figures if report is None else [report, *figures])
 
 
-def _print(analysis: Analysis, folder: Path, figures: list[Path]) -> None:
+def _print(analysis: Analysis, folder: Path, drawn: list[Path]) -> None:
     from rich.markup import escape
 
     from solvar.cli.console import output
@@ -70,7 +72,7 @@ def _print(analysis: Analysis, folder: Path, figures: list[Path]) -> None:
             "[green]✓[/green] The latents follow nothing that is known not to be structure."
         )
     console.print("\n[bold]Look at[/bold]")
-    for path in figures:
+    for path in drawn:
         console.print(f"  {escape(str(path))}  [dim]{_WORDS[path.name]}[/dim]", soft_wrap=True)
     console.print("\n[bold]Next[/bold]")
     for name in ("clusters", *(f"trajectory_{path.name}" for path in analysis.trajectories)):
@@ -83,6 +85,7 @@ def _print(analysis: Analysis, folder: Path, figures: list[Path]) -> None:
 
 
 _WORDS = {
+    "report.html": "open it in a browser: everything about the run on one page",
     "clusters.png": "which particles belong together",
     "density.png": "which states are populated, and paths between them",
     "umap.png": "neighbourhoods of the particles",

@@ -11,6 +11,7 @@ from solvar.cli.console import duration, output
 from solvar.cli.tables import plain_table
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
+from solvar.results.words import headline, resolution_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,24 +38,6 @@ def print_summary(run: Run) -> None:
     console.print("\n[bold]Next[/bold]")
     for command, what in _next_steps(run):
         console.print(f"  {escape(command)}  [dim]{what}[/dim]", soft_wrap=True)
-
-
-def headline(run: Run) -> str:
-    """One sentence on whether the molecule varies."""
-    if run.validation is None:
-        return "The components were not validated: the run had no half-sets."
-    passed, rank = int(run.validation.reliable.sum()), run.rank
-    if passed == 0:
-        return (
-            "No heterogeneity was detected: no component explains particles it was not fitted to; "
-            "their eigenvalues are consistent with noise."
-        )
-    if passed == rank:
-        return f"All {rank} components explain particles that they were not fitted to."
-    return (
-        f"{passed} of {rank} components explain particles that they were not fitted to; "
-        "the rest is consistent with noise."
-    )
 
 
 def components_table(run: Run) -> Table:
@@ -100,16 +83,6 @@ def poses_table(run: Run) -> Table:
     return table
 
 
-def resolution_text(run: Run, resolution: float) -> str:
-    """A resolution in Å; marked where the halves still agree at the finest shell that was used."""
-    if not np.isfinite(resolution):
-        return "–"
-    assert run.validation is not None  # who else would know a resolution
-    shells = len(run.validation.mean_fsc)
-    finest = run.model.box_size * run.pixel_size_angstrom / (shells - 1)
-    return f"≤ {resolution:.1f}" if resolution < 1.001 * finest else f"{resolution:.1f}"
-
-
 def costs_table(run: Run) -> Table:
     """One row a stage: wall and CPU time, peak memory."""
     table = plain_table("Time and memory")
@@ -145,8 +118,11 @@ def _next_steps(run: Run) -> list[tuple[str, str]]:
 def _worth_a_look(run: Run) -> list[tuple[str, str]]:
     folder = run.folder
     refined = "poses" in run.record["result"]
+    report = folder / "report.html"
+    page = [(str(report), "open it in a browser: everything on one page")]
     poses = [(str(folder / "figures" / "7_poses.png"), "how far the poses moved")]
     return [
+        *(page if report.is_file() else []),
         (str(folder / "figures" / "2_motion.png"), "what moves along each component"),
         (str(folder / "figures" / "1_eigenvalues.png"), "how much, and whether it is real"),
         *(poses if refined else []),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from solvar.estimation.settings import FitSettings
 from solvar.particles import ParticleSet, Poses
@@ -46,6 +46,29 @@ class LowRankModel:
     def box_size(self) -> int:
         """Edge L of the volumes in voxels."""
         return self.mean.shape[-1]
+
+    def volume_at(self, z: ArrayLike) -> Float32:
+        """The model's volume mean + Σ_j z_j eigenvolume_j.
+
+        Parameters
+        ----------
+        z : (r,) array-like
+            Latents in eigenvolume units: √eigenvalue_j is one standard deviation.
+
+        Returns
+        -------
+        volume : (L, L, L) float32
+            Axes z, y, x.
+
+        Raises
+        ------
+        ValueError
+            If there is not one finite latent for each eigenvolume.
+        """
+        latents = np.asarray(z, np.float32)
+        if latents.shape != (self.rank,) or not np.isfinite(latents).all():
+            raise ValueError(f"z must hold {self.rank} finite latents, one for each eigenvolume")
+        return self.mean + np.tensordot(latents, self.eigenvolumes, axes=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,14 +22,14 @@ _VIEWS = (("along z", 0), ("along y", 1), ("along x", 2))
 
 def draw_slices(run: Run, path: Path) -> None:
     """Slices of the mean and of the first eigenvolumes, each where it is strongest."""
-    crop, edge_angstrom = _window(run.model)
+    crop, edge_angstrom = window(run.model)
     shown = min(run.rank, _SHOWN)
     volumes = [run.model.mean[crop], *(v[crop] for v in run.model.eigenvolumes[:shown])]
     titles = ["Mean", *(_title(run, j) for j in range(shown))]
     with style.figure(path, 1.25 * len(volumes) + 0.7, 4.3) as figure:
         grid = Grid(figure, rows=3, columns=len(volumes), left=0.7, top=0.42)
         for column, (volume, title) in enumerate(zip(volumes, titles, strict=True)):
-            slices = _strongest_slices(volume)
+            slices = strongest_slices(volume)
             limit = float(max(np.abs(plane).max() for plane in slices)) or 1.0
             for row, (view, _) in enumerate(_VIEWS):
                 axes = grid.axes(row, column)
@@ -58,7 +58,7 @@ def draw_motion(run: Run, path: Path) -> None:
 
 def motion_rows(run: Run, grid: Grid) -> None:
     """Fill a grid of four columns with one component a row: -2σ, mean, +2σ, what changes."""
-    crop, edge_angstrom = _window(run.model)
+    crop, edge_angstrom = window(run.model)
     sigma = np.sqrt(np.maximum(run.model.eigenvalues[: grid.rows], 0))
     mean = run.model.mean[crop]
     for row in range(grid.rows):
@@ -143,7 +143,7 @@ def _clearest_view(shift: np.ndarray) -> int:
     return int(np.argmax([np.sum(shift.sum(axis=axis) ** 2) for axis in range(3)]))
 
 
-def _strongest_slices(volume: np.ndarray) -> list[np.ndarray]:
+def strongest_slices(volume: np.ndarray) -> list[np.ndarray]:
     """The plane across z, y and x in which `volume` has most power: what it shows lies there."""
     power = volume**2
     slices = []
@@ -153,7 +153,7 @@ def _strongest_slices(volume: np.ndarray) -> list[np.ndarray]:
     return slices
 
 
-def _window(model: LowRankModel) -> tuple[tuple[slice, slice, slice], float]:
+def window(model: LowRankModel) -> tuple[tuple[slice, slice, slice], float]:
     """A cube around the molecule, with its edge in Å: pictures without wide empty margins.
 
     Its half edge is 1.15 times the radius that holds 98 % of the power of mean and eigenvolumes, so

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.estimation.model import (
@@ -178,6 +179,29 @@ class Run:
         """One array per quantity followed during the fit, one entry a sweep."""
         with self._open("model.h5") as file:
             return {name: values[()] for name, values in file["history"].items()}
+
+    def volume_at(self, z: ArrayLike) -> NDArray[np.float32]:
+        """The model's volume mean + V z at a point in latent space; reads no image.
+
+        ``solvar.reconstruct`` adds what the images of nearby particles hold beyond the model.
+
+        Parameters
+        ----------
+        z : (r,) array-like
+            Latents in eigenvolume units, as in ``posterior.z``: one standard deviation of component j
+            is ``√model.eigenvalues[j]``.
+
+        Returns
+        -------
+        volume : (L, L, L) float32
+            Axes z, y, x; ``pixel_size_angstrom`` is its pixel size.
+
+        Raises
+        ------
+        ValueError
+            If there is not one finite latent for each component.
+        """
+        return self.model.volume_at(z)
 
     def summary(self) -> dict[str, Any]:
         """The result in few numbers, in JSON's types: what ``solvar run --json`` prints."""

@@ -31,6 +31,7 @@ _OWN_FILES = (
     "particles.star",
     "poses.pkl",
     "figures/*.png",
+    "report.html",
 )
 
 

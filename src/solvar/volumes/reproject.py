@@ -19,5 +19,4 @@ class Reprojection:
 
     def volume(self, target: Float64) -> Reconstruction:
         """The volume at a point z* (r,)."""
-        moved = np.tensordot(target.astype(np.float32), self._model.eigenvolumes, axes=1)
-        return Reconstruction(self._model.mean + moved, None, None, 0)
+        return Reconstruction(self._model.volume_at(target), None, None, 0)

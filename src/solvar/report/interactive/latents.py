@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Float64 = NDArray[np.float64]
+# Limits of x, limits of y.
+Window = tuple[tuple[float, float], tuple[float, float]]
 
 # Beyond this a browser is slow to draw points, and they cover each other anyway.
 MOST_POINTS = 100_000
-_BINS = 160
+MOST_CELLS = 160  # an edge of a picture
 _EXTREME = 0.002  # share of the particles at either end that may lie outside
 _MARGIN = 0.08
 
@@ -87,10 +89,10 @@ def limits(values: Float64) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def cells(points: Float64, window: tuple[tuple[float, float], tuple[float, float]]) -> Float64:
-    """Particles in each cell of a grid (G, G), axes y, x, over the `window` (x limits, y limits)."""
+def cells(points: Float64, window: Window, edge: int = MOST_CELLS) -> Float64:
+    """Particles in each cell of a grid (edge, edge), axes y, x, over the `window`."""
     counts, _, _ = np.histogram2d(
-        points[:, 1], points[:, 0], bins=_BINS, range=(window[1], window[0])
+        points[:, 1], points[:, 0], bins=edge, range=(window[1], window[0])
     )
     return counts
 
@@ -102,7 +104,7 @@ def shades(counts: Float64) -> NDArray[np.uint8]:
     """
     from scipy.ndimage import gaussian_filter
 
-    smooth = np.sqrt(gaussian_filter(counts, 1.0, truncate=3.0))
+    smooth = np.sqrt(gaussian_filter(counts, len(counts) / 60, truncate=3.0))
     top = float(np.quantile(smooth[smooth > 0], 0.998)) if smooth.any() else 1.0
     return np.round(255 * np.minimum(smooth / top, 1)).astype(np.uint8)
 
@@ -211,7 +213,7 @@ def _pictures(
     return pictures + legend
 
 
-def _picture(z: NDArray[Any], window: Any, **look: Any) -> go.Heatmap:
+def _picture(z: NDArray[Any], window: Window, **look: Any) -> go.Heatmap:
     import plotly.graph_objects as go
 
     (left, right), (bottom, top) = window
@@ -224,23 +226,23 @@ def _picture(z: NDArray[Any], window: Any, **look: Any) -> go.Heatmap:
     )
 
 
-def _mean(place: Float64, color: Float64, window: Any) -> NDArray[np.float32]:
+def _mean(place: Float64, color: Float64, window: Window) -> NDArray[np.float32]:
     """Mean colour of the particles in each cell, NaN where there is none."""
     known = np.isfinite(color)
     place, color = place[known], color[known]
-    total, _, _ = np.histogram2d(
-        place[:, 1], place[:, 0], bins=_BINS, range=(window[1], window[0]), weights=color
-    )
     counts = cells(place, window)
+    total, _, _ = np.histogram2d(
+        place[:, 1], place[:, 0], bins=MOST_CELLS, range=(window[1], window[0]), weights=color
+    )
     return np.where(counts > 0, total / np.maximum(counts, 1), np.nan).astype(np.float32)
 
 
 def _most_frequent(
-    place: Float64, number: NDArray[np.int64], count: int, window: Any
+    place: Float64, number: NDArray[np.int64], count: int, window: Window
 ) -> NDArray[np.float32]:
     """The most frequent of `count` labels in each cell, NaN where there is no particle."""
-    found = np.full((_BINS, _BINS), np.nan, np.float32)
-    most = np.zeros((_BINS, _BINS))
+    found = np.full((MOST_CELLS, MOST_CELLS), np.nan, np.float32)
+    most = np.zeros((MOST_CELLS, MOST_CELLS))
     for label in range(count):
         here = cells(place[number == label], window)
         found[here > most] = label

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 # Readable on white and on black alike: thresholds, guides, what is consistent with noise.
 MIDDLE = "#8A929E"
+# The same for bars that stand alone.
+SINGLE = style.SKY
 _TRANSPARENT = "rgba(0,0,0,0)"
 _SCALE_STEPS = 16
 
@@ -99,7 +101,7 @@ def density_scale(dark: bool) -> list[list[Any]]:
     stops = theme(dark).density
     first = _rgb(stops[0])
     scale: list[list[Any]] = [[0.0, "rgba({},{},{},0)".format(*first)]]
-    places = np.linspace(0.02, 1, len(stops))
+    places = np.linspace(0.12, 1, len(stops))
     return scale + [[float(place), stop] for place, stop in zip(places, stops, strict=True)]
 
 

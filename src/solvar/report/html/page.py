@@ -1,0 +1,173 @@
+"""Gather what the page shows, and write it: one file, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import solvar
+from solvar.analysis.reading import StoredAnalysis, read_analysis
+from solvar.files import replacing, strict_json
+from solvar.progress import Progress, SilentProgress
+from solvar.report import style
+from solvar.report.html import tables, words
+from solvar.report.html.encoding import packed
+from solvar.report.html.explorer import explorer
+from solvar.report.html.pictures import VIEWS, component_pictures
+from solvar.report.interactive import analysis as analysis_figures
+from solvar.report.interactive import curves, theme
+from solvar.report.interactive.poses import pose_corrections
+from solvar.results.run import Run
+from solvar.results.words import resolution_text
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+FILE = "report.html"
+_TEMPLATES = Path(__file__).parent / "templates"
+# More components make a long page of what is mostly noise; all are in the run folder.
+_SHOWN = 8
+
+
+def write_report(run: Run, progress: Progress | None = None) -> Path | None:
+    """Write ``report.html`` to the folder of `run`, with its analysis if there is one.
+
+    A report that cannot be made is told through `progress` and leaves no file: the numbers of the run
+    are safe on disk by then.
+
+    Returns
+    -------
+    path : Path or None
+        None if it could not be made.
+    """
+    progress = progress or SilentProgress()
+    path = run.folder / FILE
+    try:
+        with progress.step("Report", 0):
+            text = page(run)
+            with replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    except Exception as error:
+        path.unlink(missing_ok=True)  # an earlier report would tell of something else
+        reason = f"{type(error).__name__}: {error}"
+        progress.message(f"{FILE} was not written ({reason}); all numbers are in {run.folder}")
+        return None
+    return path
+
+
+def page(run: Run) -> str:
+    """The report of `run` as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    analysis = read_analysis(run)
+    shown = min(run.rank, _SHOWN)
+    pictures = component_pictures(run, shown)
+    figures = _figures(run, analysis)
+    drawn = {
+        "templates": {name: theme.template(name == "dark").to_plotly_json() for name in ("light", "dark")},
+        "figures": {name: _untemplated(figure) for name, figure in figures.items()},
+        "explorer": explorer(run, analysis),
+        "motion": pictures.pop("motion"),
+    }  # fmt: skip
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        name=run.folder.resolve().name,
+        version=run.record["version"],
+        written_by=solvar.__version__,
+        analysis=analysis,
+        tables=tables,
+        words=words,
+        components=_components(run, pictures["slices"]),
+        more_components=run.rank - shown,
+        mean_slices=list(zip(VIEWS, pictures["mean"], strict=True)),
+        edge_angstrom=pictures["edge_angstrom"],
+        figures=set(figures),
+        sections=_sections(run, analysis),
+        explorer=drawn["explorer"],
+        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup((_TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        plotly=plotly_code(),
+        data=packed(json.dumps(json.loads(strict_json(drawn)), separators=(",", ":")).encode()),
+    )
+
+
+@cache
+def plotly_code() -> str:
+    """plotly.js, packed: 4.8 MB of source are 2.0 MB in the page."""
+    from plotly.offline import get_plotlyjs
+
+    return packed(get_plotlyjs().encode())
+
+
+def _untemplated(figure: go.Figure) -> dict[str, Any]:
+    """A figure in JSON's types, without its template: the page has one for light and one for dark."""
+    content = json.loads(figure.to_json())
+    content["layout"].pop("template", None)
+    return content
+
+
+def _figures(run: Run, analysis: StoredAnalysis | None) -> dict[str, go.Figure]:
+    """Every figure that the run has something for, by the name of its place in the page."""
+    model, validation = run.model, run.validation
+    figures = {"spectrum": curves.spectrum(model.eigenvalues, validation)}
+    if validation is not None:
+        box = model.box_size * run.pixel_size_angstrom
+        figures["mean_fsc"] = curves.mean_fsc(validation, box)
+        figures["component_fsc"] = curves.component_fsc(validation, box)
+    if run.pose_change is not None:
+        figures["poses"] = pose_corrections(run.pose_change)
+    if analysis is not None:
+        summary = analysis.summary
+        if analysis.density is not None:
+            spread = np.sqrt(np.maximum(model.eigenvalues, np.finfo(np.float32).tiny))
+            figures["landscape"] = analysis_figures.landscape(
+                analysis.density, analysis.paths, spread
+            )
+        figures["associations"] = analysis_figures.associations(summary["associations"])
+        figures["coverage"] = analysis_figures.coverage(summary["clusters"]["angular_coverage"])
+    return figures
+
+
+def _components(run: Run, slices: list[list[str]]) -> list[dict[str, Any]]:
+    """What the card of each component says and shows."""
+    validation, eigenvalues = run.validation, run.model.eigenvalues
+    cards = []
+    for j, addresses in enumerate(slices):
+        card: dict[str, Any] = {
+            "number": j + 1,
+            "share": style.percent(eigenvalues[j], eigenvalues.sum()),
+            "slices": list(zip(VIEWS, addresses, strict=True)),
+            "verdict": None,
+            "resolution": None,
+        }
+        if validation is not None:
+            card["verdict"] = "reliable" if validation.reliable[j] else "noise?"
+            reached = validation.component_resolution[j]
+            if np.isfinite(reached):
+                card["resolution"] = f"{resolution_text(run, reached)} Å"
+        cards.append(card)
+    return cards
+
+
+def _sections(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, str]]:
+    """Anchors and titles, in the order of the page."""
+    return [
+        ("summary", "Summary"),
+        ("motion", "Motion"),
+        ("particles", "Particles"),
+        ("components", "Components"),
+        *([("resolution", "Resolution")] if run.validation is not None else []),
+        *([("poses", "Poses")] if run.pose_change is not None else []),
+        *([("analysis", "Analysis")] if analysis is not None else []),
+        ("record", "Record"),
+        ("cite", "How to cite"),
+    ]

@@ -1,0 +1,169 @@
+"""The tables of the page as rows of text; the template escapes them."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from solvar.analysis.reading import StoredAnalysis
+from solvar.estimation.settings import FitSettings
+from solvar.estimation.validation import resolutions
+from solvar.report import style
+from solvar.report.interactive.analysis import PATH_WORDS
+from solvar.results.poses import PARTS
+from solvar.results.run import Run
+from solvar.results.words import resolution_text
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes
+    ----------
+    head : list of str
+    rows : list of list of str
+    numeric : int
+        From this column on, cells are set flush right.
+    """
+
+    head: list[str]
+    rows: list[list[str]]
+    numeric: int = 1
+
+
+def components(run: Run) -> Table:
+    """One row a component: share, eigenvalue and what the half-sets say."""
+    head = ["Component", "Share of variance", "Eigenvalue"]
+    validation, eigenvalues = run.validation, run.model.eigenvalues
+    if validation is not None:
+        head += ["Half-map similarity", "Resolution (Å)", "Verdict"]
+    rows = []
+    for j, eigenvalue in enumerate(eigenvalues):
+        row = [str(j + 1), style.percent(eigenvalue, eigenvalues.sum()), f"{eigenvalue:.4g}"]
+        if validation is not None:
+            row += [
+                f"{validation.reliability[j]:.2f}",
+                resolution_text(run, validation.component_resolution[j]),
+                "reliable" if validation.reliable[j] else "noise?",
+            ]
+        rows.append(row)
+    return Table(head, rows)
+
+
+def poses(run: Run) -> Table | None:
+    """One row a part of the pose: its correction and what is still unknown; None if they were kept."""
+    told = run.record["result"].get("poses")
+    if told is None:
+        return None
+    rows = []
+    for name, words, unit in PARTS:
+        part = told[f"{name}_{'angstrom' if unit == 'Å' else 'degree'}"]
+        keys = ("correction_median", "correction_rms", "spread_median", "spread_rms")
+        rows.append([f"{words} ({unit})", *(f"{part[key]:.3g}" for key in keys)])
+    head = ["", "Correction, median", "rms", "Still unknown, median", "rms"]
+    return Table(head, rows)
+
+
+def clusters(analysis: StoredAnalysis) -> Table:
+    """One row a cluster: particles, share, evenness of its views."""
+    told = analysis.summary["clusters"]
+    total = sum(told["size"])
+    rows = [
+        [str(k), f"{size:,}", style.percent(size, total), f"{100 * views:.0f} %", str(nearest)]
+        for k, (size, views, nearest) in enumerate(
+            zip(told["size"], told["angular_coverage"], told["nearest_particle"], strict=True), 1
+        )
+    ]
+    return Table(["Cluster", "Particles", "Share", "Views", "Nearest particle (row)"], rows)
+
+
+def paths(analysis: StoredAnalysis) -> Table | None:
+    """One row a path; None if there is none."""
+    found = analysis.summary["trajectories"]
+    rows = [
+        [PATH_WORDS.get(one["name"], one["name"]), str(one["points"]), f"{one['length']:.2f}"]
+        for one in found
+    ]
+    return Table(["Path", "Points", "Length (σ)"], rows) if rows else None
+
+
+def costs(run: Run) -> Table:
+    """One row a stage: wall and CPU time, peak memory; the sum at the end."""
+    stages = [
+        (one.name, one.wall_seconds, one.cpu_seconds, one.peak_memory_mib) for one in run.costs
+    ]
+    if len(stages) > 1:
+        _, wall, cpu, memory = zip(*stages, strict=True)
+        stages.append(("all", sum(wall), sum(cpu), max(memory)))
+    rows = [
+        [name, f"{wall:,.1f} s", f"{cpu:,.1f} s", f"{memory:,.0f} MiB"]
+        for name, wall, cpu, memory in stages
+    ]
+    return Table(["Stage", "Wall time", "CPU time", "Peak memory"], rows)
+
+
+def settings(run: Run, *, changed: bool) -> Table:
+    """The settings that differ from their defaults, or those that do not."""
+    given = run.record["settings"]
+    rows = []
+    for name, field in FitSettings.model_fields.items():
+        value = given.get(name)
+        if (value != field.default) == changed:
+            option = f"--{name.replace('_', '-')}"
+            rows.append([option, _value(value), field.description or ""])
+    return Table(["Setting", "Value", "Meaning"], rows, numeric=3)
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "default"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def provenance(run: Run) -> Table:
+    """Where the result came from."""
+    record = run.record
+    machine = record.get("machine", {})
+    sizes = record["particles"].get("halfset_sizes") or []
+    rows = [
+        ["Particles", f"{run.source} ({record['particles']['source_format']})"],
+        *([["Half-sets", " and ".join(f"{size:,}" for size in sizes)]] if any(sizes) else []),
+        ["Started, finished", f"{day(record['started'])}, {day(record['finished'])} (UTC)"],
+        [
+            "Machine",
+            ", ".join(str(machine[key]) for key in ("processor", "host") if key in machine),
+        ],
+        [
+            "Versions",
+            ", ".join(f"{name} {one}" for name, one in record.get("packages", {}).items()),
+        ],
+    ]
+    if record["command"]:
+        rows.insert(0, ["Command", shlex.join(record["command"])])
+    return Table([], rows, numeric=2)
+
+
+def day(stamp: str) -> str:
+    """An ISO 8601 time without seconds and zone."""
+    return datetime.fromisoformat(stamp).strftime("%Y-%m-%d %H:%M")
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """The run in four numbers."""
+    model = run.model
+    told = [
+        ("particles", f"{run.particle_count:,}"),
+        ("components", str(run.rank)),
+        ("box", f"{model.box_size} px, {model.box_size * run.pixel_size_angstrom:.0f} Å"),
+    ]
+    if run.validation is not None:
+        reached = resolutions(
+            run.validation.mean_fsc[None], 0.143, model.box_size * run.pixel_size_angstrom
+        )
+        told.append(("mean (half-sets)", f"{resolution_text(run, float(reached[0]))} Å"))
+    return told
