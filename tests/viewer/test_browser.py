@@ -188,5 +188,5 @@ def test_dark_page(page):
 def test_page_without_the_cookie_is_refused(page):
     page.driver.delete_all_cookies()
     page.driver.get(page.server.address.split("?")[0])
-    assert "printed" in page.driver.page_source
+    page.until(lambda: "printed" in page.driver.page_source)
     page.complaints()

@@ -80,8 +80,10 @@ def test_plane_of_few_and_of_many_particles(run, monkeypatch, most, colour):
     data = ViewerData(run)
     look = Look(("z1", "umap2"), colour, chosen=np.arange(20))
     figure = figures.latents(data, look, figures.marks(data, look, np.zeros(3), [[0.0] * 3] * 2))
-    assert len(figure["data"][figures.PATH_TRACE]["x"]) == 2
-    assert len(figure["data"][figures.POINT_TRACE]["x"]) == 1
+    *_, first, second, point = figure["layout"]["shapes"]
+    assert (point["xanchor"], point["yanchor"]) == data.place_of(np.zeros(3), look.axes)
+    assert [a["text"] for a in figure["layout"]["annotations"]] == ["1", "2"]
+    assert first["xanchor"] == second["xanchor"] == point["xanchor"]
     clouds = [t for t in figure["data"] if t["type"] == "scattergl"]
     assert bool(clouds) == (most > 500)
     assert ("images" in figure["layout"]) == (most < 500)

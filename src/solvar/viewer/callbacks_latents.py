@@ -150,9 +150,8 @@ def _point(app: dash.Dash, data: ViewerData) -> None:
     def follow(point: list[float], path: list[list[float]], x: str, y: str, appearance: str) -> Any:
         look = Look((x, y), dark=appearance == "dark")
         moved = Patch()
-        drawn = figures.marks(data, look, np.array(point), path)
-        for number, trace in zip((figures.PATH_TRACE, figures.POINT_TRACE), drawn, strict=True):
-            moved["data"][number] = trace
+        for name, drawn in figures.marks(data, look, np.array(point), path).items():
+            moved["layout"][name] = drawn
         return moved
 
 

@@ -25,8 +25,6 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Figure = dict[str, Any]
 
-# Traces of the latent figure that follow every click; they are replaced one by one.
-PATH_TRACE, POINT_TRACE = 0, 1
 # "look" and "path" move the plane when dragged, the others draw.
 DRAG = {"look": "pan", "path": "pan", "lasso": "lasso", "box": "select"}
 _MARGIN = 0.06
@@ -59,20 +57,16 @@ class Look:
     window: raster.Window | None = None
 
 
-def latents(data: ViewerData, look: Look, marks: list[dict[str, Any]]) -> Figure:
-    """The particles in a plane: points, or a picture of many; `marks` as `marks` gives them."""
+def latents(data: ViewerData, look: Look, marked: dict[str, Any]) -> Figure:
+    """The particles in a plane: points, or a picture of many; `marked` is what `marks` gives."""
     column = None if look.colour is None else data.column(look.colour)
-    whole = full_window(data, look.axes)
-    figure: Figure = {
-        "data": list(marks),
-        "layout": _plane(data, look, whole),
-    }
-    if data.rastered:
-        figure["layout"]["images"] = [picture(data, look)]
-        figure["data"] += _legend(column, look.dark)
-    else:
-        figure["data"] += _points(data, look, column)
-    return figure
+    layout = {**_plane(data, look, full_window(data, look.axes)), **marked}
+    if not data.rastered:
+        return {"data": _points(data, look, column), "layout": layout}
+    # a trace without points: a plane of pictures alone would take no lasso
+    empty = {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "showlegend": False}
+    layout["images"] = [picture(data, look)]
+    return {"data": [empty, *_legend(column, look.dark)], "layout": layout}
 
 
 def full_window(data: ViewerData, axes: tuple[str, str]) -> raster.Window:
@@ -197,32 +191,37 @@ def _template(dark: bool) -> dict[str, Any]:
     return template
 
 
-def marks(
-    data: ViewerData, look: Look, point: Float64, path: list[list[float]]
-) -> list[dict[str, Any]]:
-    """The path drawn so far and the point that is shown, in the order of their trace numbers."""
+def marks(data: ViewerData, look: Look, point: Float64, path: list[list[float]]) -> dict[str, Any]:
+    """The path drawn so far and, as the last shape, the point that is shown: parts of a layout.
+
+    Shapes lie above all particles, and moving them draws no particle again.
+    """
     colours = palette.marks(look.dark)
     corners = [data.place_of(np.asarray(corner), look.axes) for corner in path]
-    x, y = data.place_of(point, look.axes)
-    # a lasso around particles must not fade the marks
-    never_faded = {"unselected": {"marker": {"opacity": 1}, "textfont": {"color": colours.edge}}}
-    common = {"type": "scatter", "hoverinfo": "skip", "showlegend": False, **never_faded}
-    edge = {"color": colours.edge, "width": 2}
-    return [
+    shapes = [_disc(place, 10, colours.path, colours.edge) for place in corners]
+    if len(corners) > 1:
+        way = "M" + "L".join(f"{x:.6g},{y:.6g}" for x, y in corners)
+        line = {"color": colours.path, "width": 3}
+        shapes.insert(0, {"type": "path", "path": way, "line": line})
+    shapes.append(_disc(data.place_of(point, look.axes), 8, colours.here, colours.edge))
+    numbers = [
         {
-            **common, "mode": "lines+markers+text",
-            "x": [c[0] for c in corners], "y": [c[1] for c in corners],
-            "text": [str(k + 1) for k in range(len(corners))],
-            "textfont": {"color": colours.edge, "size": 10},
-            "textposition": "middle center",
-            "line": {"color": colours.path, "width": 3, "shape": "linear"},
-            "marker": {"size": 17, "color": colours.path, "line": edge},
-        },
-        {
-            **common, "mode": "markers", "x": [x], "y": [y],
-            "marker": {"size": 16, "color": colours.here, "line": edge, "symbol": "circle"},
-        },
+            "x": x, "y": y, "text": str(k), "showarrow": False,
+            "font": {"color": colours.edge, "size": 11},
+        }
+        for k, (x, y) in enumerate(corners, 1)
     ]  # fmt: skip
+    return {"shapes": shapes, "annotations": numbers}
+
+
+def _disc(place: tuple[float, float], radius: float, fill: str, edge: str) -> dict[str, Any]:
+    """A disc of so many pixels at a place in the plane."""
+    return {
+        "type": "circle", "xsizemode": "pixel", "ysizemode": "pixel",
+        "xanchor": place[0], "yanchor": place[1],
+        "x0": -radius, "x1": radius, "y0": -radius, "y1": radius,
+        "fillcolor": fill, "line": {"color": edge, "width": 2},
+    }  # fmt: skip
 
 
 def surfaces(volume: DisplayVolume, levels: list[float]) -> list[Surface]:

@@ -155,7 +155,11 @@
   function follow(point, x, y) {
     if (!x.startsWith("z") || !y.startsWith("z")) return;
     const at = [x, y].map((key) => point[Number(key.slice(1)) - 1]);
-    window.Plotly.restyle(plot("latents"), { x: [[at[0]]], y: [[at[1]]] }, [1]);
+    const disc = plot("latents").layout.shapes.length - 1;
+    window.Plotly.relayout(plot("latents"), {
+      [`shapes[${disc}].xanchor`]: at[0],
+      [`shapes[${disc}].yanchor`]: at[1],
+    });
   }
 
   function stop() {
