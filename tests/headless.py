@@ -146,6 +146,18 @@ class Page:
         self.js("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
 
+    def pick(self, name: str, label: str) -> None:
+        """Open a list and take the entry with this label."""
+        from selenium.webdriver.common.by import By
+
+        self.click(name)
+        path = f"//*[contains(@class, 'dash-dropdown-option')][contains(., '{label}')]"
+        option = self.until(lambda: self.driver.find_elements(By.XPATH, path))[0]
+        places = [None]
+        # the list moves while it opens: a click would meet its neighbour
+        self.until(lambda: places.append(option.rect) or time.sleep(0.2) or places[-1] == places[-2])
+        option.click()
+
     def type(self, name: str, text: str) -> None:
         """Type into a field."""
         from selenium.webdriver.common.by import By

@@ -92,6 +92,36 @@ def test_lasso_selects_and_the_exported_star_holds_exactly_these_rows(page, run,
     assert page.complaints() == []
 
 
+def test_name_that_is_a_path_is_refused_on_the_page(page, run):
+    before = sorted((run.folder / "selections").iterdir())
+    page.type("name", "/../../x")
+    page.click("save")
+    page.until(lambda: "is not a name" in page.text("message"))
+    assert sorted((run.folder / "selections").iterdir()) == before
+    assert page.complaints() == []
+
+
+def test_colours_and_axes_come_from_lists(page):
+    page.pick("colour", "Contrast")
+    page.until(
+        lambda: page.js(
+            "return document.querySelector('#latents .js-plotly-plot')._fullData"
+            ".some(t => t.marker.colorbar && t.marker.colorbar.title.text === 'Contrast')"
+        )
+    )
+    page.pick("y-axis", "Component 1")
+    page.until(
+        lambda: page.js(
+            "const l = document.querySelector('#latents .js-plotly-plot')._fullLayout;"
+            "return l.yaxis.title.text === l.xaxis.title.text"
+        )
+    )
+    page.pick("y-axis", "Component 2")
+    page.pick("colour", "Cluster")
+    page.settle()
+    assert page.complaints() == []
+
+
 def test_box_selects_the_particles_between_its_edges(page, run):
     page.click("unselect")
     page.until(lambda: page.text("selected") == "Nothing is selected")

@@ -336,23 +336,30 @@ def _aria(**words: str) -> dict[str, Any]:
 
 def _choice(
     name: str, title: str, options: list[Any], value: Any, placeholder: str = ""
-) -> html.Label:
+) -> html.Div:
     chooser = dcc.Dropdown(
         id=name, options=options, value=value, placeholder=placeholder or title,
         clearable=name not in ("x-axis", "y-axis"), searchable=len(options) > 8,
+        maxHeight=340,
     )  # fmt: skip
     return _labelled(title, chooser, "choice")
 
 
-def _number(name: str, title: str, low: int, high: int, value: int) -> html.Label:
+def _number(name: str, title: str, low: int, high: int, value: int) -> html.Div:
     return _labelled(
         title, dcc.Input(id=name, type="number", min=low, max=high, step=1, value=value), "number"
     )
 
 
-def _labelled(title: str, control: Any, kind: str) -> html.Label:
-    """A control with its name, which in a narrow row only a screen reader tells."""
-    return html.Label([html.Span(title, className="name"), control], className=kind)
+def _labelled(title: str, control: Any, kind: str) -> html.Div:
+    """A control with its name, which in a narrow row only a screen reader tells.
+
+    No <label>: a click in one is passed on to the control, and a list would open and close again.
+    """
+    named = _aria(label=title)
+    return html.Div(
+        [html.Span(title, className="name"), control], className=kind, role="group", **named
+    )
 
 
 def _segments(name: str, title: str, options: dict[str, str], value: str) -> html.Div:
@@ -364,9 +371,7 @@ def _segments(name: str, title: str, options: dict[str, str], value: str) -> htm
     )
 
 
-def _slider(
-    name: Any, title: str, low: float, high: float, step: float, value: float
-) -> html.Label:
+def _slider(name: Any, title: str, low: float, high: float, step: float, value: float) -> html.Div:
     slider = dcc.Slider(
         id=name, min=low, max=high, step=step, value=value, marks=None, updatemode="drag",
         allow_direct_input=True,
