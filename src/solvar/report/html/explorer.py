@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from solvar.analysis.reading import StoredAnalysis
 from solvar.errors import InputError
-from solvar.particles import read_particles
+from solvar.particles.star_blocks import particle_block, read_blocks
 from solvar.report import style
 from solvar.report.html.encoding import base64_of, quantised
 from solvar.report.interactive import theme
@@ -106,14 +106,15 @@ def _colours(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, NDArr
 
 
 def read_defocus(run: Run) -> Float64 | None:
-    """Mean defocus (N,) of each particle in µm; None if the run's particle table cannot be read."""
+    """Mean defocus (N,) of each particle in µm; None if the run's particle table does not tell it."""
+    path = run.folder / "particles.star"
     try:
-        particles = read_particles(run.folder / "particles.star")
-    except (InputError, OSError):
+        blocks = read_blocks(path)
+        table = blocks[particle_block(blocks, path)]
+        pair = table[["rlnDefocusU", "rlnDefocusV"]].to_numpy(np.float64)
+    except (InputError, OSError, KeyError, ValueError):
         return None
-    if len(particles) != run.particle_count:
-        return None
-    return (particles.ctf.defocus_u_angstrom + particles.ctf.defocus_v_angstrom) / 2e4
+    return pair.mean(axis=1) / 1e4 if len(pair) == run.particle_count else None
 
 
 def _coloured(title: str, values: NDArray[Any]) -> dict[str, Any]:
