@@ -153,10 +153,11 @@ class Page:
         self.click(name)
         path = f"//*[contains(@class, 'dash-dropdown-option')][contains(., '{label}')]"
         option = self.until(lambda: self.driver.find_elements(By.XPATH, path))[0]
-        places = [None]
-        # the list moves while it opens: a click would meet its neighbour
-        self.until(lambda: places.append(option.rect) or time.sleep(0.2) or places[-1] == places[-2])
-        option.click()
+        time.sleep(0.5)  # the list grows while it opens
+        # WebDriver's own click would scroll the list and meet a neighbour
+        box = self.js("const b = arguments[0].getBoundingClientRect();"
+                      "return [b.left + b.width / 2, b.top + b.height / 2]", option)  # fmt: skip
+        self.press_at([(round(box[0]), round(box[1]))])
 
     def type(self, name: str, text: str) -> None:
         """Type into a field."""
@@ -194,19 +195,21 @@ class Page:
 
         Returns where the pixels of the mouse are in the plane.
         """
-        from selenium.webdriver.common.action_chains import ActionChains
-        from selenium.webdriver.common.actions.action_builder import ActionBuilder
-
         pixels = [tuple(map(round, self.pixel(*place))) for place in places]
-        actions = ActionChains(self.driver, duration=20)
-        builder: ActionBuilder = actions.w3c_actions
+        self.press_at(pixels)
+        return [self.place(*pixel) for pixel in pixels]
+
+    def press_at(self, pixels: list[tuple[int, int]]) -> None:
+        """Press at the first place of the screen, move over the others, let go at the last."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        builder = ActionChains(self.driver, duration=20).w3c_actions
         pointer = builder.pointer_action
         pointer.move_to_location(*pixels[0]).pointer_down()
         for x, y in pixels[1:]:
             pointer.move_to_location(x, y)
         pointer.pointer_up()
         builder.perform()
-        return [self.place(*pixel) for pixel in pixels]
 
     def tap(self, x: float, y: float) -> None:
         """Click a place of the plane."""

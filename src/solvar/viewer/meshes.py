@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.measure import marching_cubes
 
 from solvar.export.chimerax import contour_level
 from solvar.imaging.fourier import crop_volume
@@ -143,8 +144,6 @@ def isosurface(volume: DisplayVolume, level: float) -> Surface:
     level : float
         In grey values.
     """
-    from skimage.measure import marching_cubes
-
     data = volume.data
     if not data.min() < level < data.max():
         return Surface(np.empty((0, 3), np.float32), np.empty((0, 3), np.uint16))
