@@ -31,14 +31,14 @@ test: $(VENV)/.installed-dev  ## the fast tests
 	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
 
 # A system with apt-get and root gets the browser; elsewhere its tests are skipped and say so.
-browser-tests: $(VENV)/.installed-dev  ## the viewer in a headless Chromium
+browser-tests: $(VENV)/.installed-dev  ## pages and reports in a headless Chromium
 	@if ! { command -v chromium && command -v chromedriver; } >/dev/null 2>&1; then \
 	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	        apt-get update -qq && timeout 600 apt-get install -y -qq --no-install-recommends \
+	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends \
 	            chromium chromium-driver >/dev/null || echo "chromium could not be installed"; \
 	    else echo "chromium and chromium-driver are missing: the browser tests are skipped"; fi; \
 	fi
-	timeout 1200 $(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
+	timeout 1200 $(BIN)/python -m pytest -m browser --timeout 300 $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: no test is marked slow

@@ -151,13 +151,10 @@ class Page:
         from selenium.webdriver.common.by import By
 
         self.click(name)
-        path = f"//*[contains(@class, 'dash-dropdown-option')][contains(., '{label}')]"
-        option = self.until(lambda: self.driver.find_elements(By.XPATH, path))[0]
+        path = f"//label[@role='option'][contains(., '{label}')]"
+        self.until(lambda: self.driver.find_elements(By.XPATH, path))
         time.sleep(0.5)  # the list grows while it opens
-        # WebDriver's own click would scroll the list and meet a neighbour
-        box = self.js("const b = arguments[0].getBoundingClientRect();"
-                      "return [b.left + b.width / 2, b.top + b.height / 2]", option)  # fmt: skip
-        self.press_at([(round(box[0]), round(box[1]))])
+        self.driver.find_element(By.XPATH, path).click()
 
     def type(self, name: str, text: str) -> None:
         """Type into a field."""

@@ -172,9 +172,10 @@ def test_real_server_listens_on_this_machine_alone_and_checks_every_request(serv
     assert server._server.socket.getsockname()[0] == "127.0.0.1"
     host = f"Host: 127.0.0.1:{server.port}\r\n".encode()
     assert b"403" in raw(server, b"GET / HTTP/1.1\r\n" + host + b"\r\n")
-    for path in (b"/../../etc/passwd", b"//etc/passwd", b"/assets/%2e%2e/app.py"):
+    for path in (b"/../../etc/passwd", b"/assets/%2e%2e/app.py"):
         assert b"400" in raw(server, b"GET " + path + b" HTTP/1.1\r\n" + host + b"\r\n")
     assert b"403" in raw(server, b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    assert b"403" in raw(server, b"GET http://evil.example/ HTTP/1.1\r\n" + host + b"\r\n")
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request("GET", "/" + server.address.split("/")[-1])
     answer = connection.getresponse()
