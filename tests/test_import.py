@@ -7,7 +7,9 @@ import pytest
 
 import solvar
 
-HEAVY = ("torch", "numba", "scipy", "matplotlib", "pandas", "h5py", "sklearn", "starfile")
+HEAVY = (
+    "torch", "numba", "scipy", "matplotlib", "pandas", "h5py", "sklearn", "starfile", "plotly", "jinja2",
+)  # fmt: skip
 
 
 def loaded_after(code: str) -> set[str]:
@@ -21,6 +23,10 @@ def loaded_after(code: str) -> set[str]:
 
 def test_importing_solvar_loads_nothing_heavy():
     assert loaded_after("import solvar") == set()
+
+
+def test_opening_a_run_loads_nothing_that_draws_or_computes():
+    assert loaded_after("import solvar; solvar.Run") == set()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])

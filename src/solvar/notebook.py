@@ -1,6 +1,7 @@
 """`Run` as it is met in Python and Jupyter: a run folder that shows itself and draws its latents.
 
-`solvar.results` reads run folders and knows nothing of figures; what draws stands here, above it.
+`solvar.results` reads run folders and knows nothing of figures; what draws stands here, above it. To open
+a run is quick: what draws is loaded when something is drawn.
 """
 
 from __future__ import annotations
@@ -11,11 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvar.analysis.reading import read_analysis
 from solvar.errors import InputError
 from solvar.report import style
-from solvar.report.html.explorer import axis_title, read_defocus
-from solvar.report.interactive.latents import latent_scatter
 from solvar.results import run as results
 from solvar.results.words import headline, resolution_text
 
@@ -83,6 +81,9 @@ class Run(results.Run):
         ValueError
             If an array does not have one entry a particle.
         """
+        from solvar.report.html.explorer import axis_title
+        from solvar.report.interactive.latents import latent_scatter
+
         for component in (x, y):
             if not 1 <= component <= self.rank:
                 raise InputError(
@@ -105,6 +106,9 @@ class Run(results.Run):
 
     def _property(self, name: str) -> NDArray[Any]:
         """A property (N,) of the particles, by its key in `_NAMES`."""
+        from solvar.analysis.reading import read_analysis
+        from solvar.report.html.explorer import read_defocus
+
         if name in ("contrast", "log_likelihood"):
             return getattr(self.posterior, name)
         if name == "cluster":

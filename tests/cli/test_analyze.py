@@ -64,6 +64,8 @@ def test_analysis_is_written_and_told(run):
     assert result.exit_code == 0, result.output
     for words in ("3 clusters", "do not fit the model", "density.png", "trajectory_extremes.csv"):
         assert words in result.stdout
+    report = run / "report.html"
+    assert str(report) in result.stdout and 'id="analysis"' in report.read_text(encoding="utf-8")
     folder = run / "analysis"
     assert {path.name for path in folder.iterdir()} == {
         "analysis.json", "particles.h5", "clusters.csv", "trajectory_extremes.csv",

@@ -46,7 +46,8 @@ def finished(tiny_stack, tmp_path_factory):
 
 def test_run_tells_what_it_found_and_where(finished):
     folder, result = finished
-    for words in ("component", "eigenvalue", "peak memory", str(folder / "mean.mrc")):
+    mentioned = (str(folder / "mean.mrc"), str(folder / "report.html"))
+    for words in ("component", "eigenvalue", "peak memory", *mentioned):
         assert words in result.stdout
     assert "Reading and whitening images: 400 particles in" in result.stderr
 
@@ -77,6 +78,7 @@ def test_run_folder_is_as_documented(finished):
         with mrcfile.open(folder / name) as volume:
             assert volume.voxel_size.x == pytest.approx(APIX)
     assert len(list((folder / "figures").glob("*.png"))) == 6
+    assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_star_file_keeps_the_input_rows_and_adds_latents(finished, tiny_stack):

@@ -76,7 +76,7 @@ def half_size(volume: NDArray[np.float32]) -> int:
 
 
 def coarse(volume: NDArray[np.float32], model: LowRankModel) -> NDArray[np.float32]:
-    """The volume without what is finer than about 20 Å: where a change is, not its noise."""
+    """The volume blurred to about 12 Å (full width): where a change is, not its noise."""
     from scipy.ndimage import gaussian_filter
 
     return gaussian_filter(volume, _BLUR_ANGSTROM / model.pixel_size_angstrom)
