@@ -7,7 +7,7 @@ DEMO ?= solvar-demo
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow fmt lint type imports bench clean distclean
+.PHONY: help demo test browser-tests test-slow fmt lint type imports bench clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' 
@@ -28,7 +28,17 @@ demo: $(VENV)/.installed  ## install into .venv and run the demonstration (two m
 	$(BIN)/solvar demo --output $(DEMO) --overwrite
 
 test: $(VENV)/.installed-dev  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
+
+# A system with apt-get and root gets the browser; elsewhere its tests are skipped and say so.
+browser-tests: $(VENV)/.installed-dev  ## pages and reports in a headless Chromium
+	@if ! { command -v chromium && command -v chromedriver; } >/dev/null 2>&1; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends \
+	            chromium chromium-driver >/dev/null || echo "chromium could not be installed"; \
+	    else echo "chromium and chromium-driver are missing: the browser tests are skipped"; fi; \
+	fi
+	timeout 1200 $(BIN)/python -m pytest -m browser --timeout 300 $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: no test is marked slow

@@ -36,6 +36,23 @@ def test_what_was_not_selected_is_grey():
     assert left_out.marker.color == theme.MIDDLE
 
 
+def test_selection_changes_no_colour():
+    points = cloud(500)
+    label, number = np.arange(500) % 3, np.linspace(0, 1, 500)
+    whole = latent_scatter(points, axes=AXES, color=label, categorical=True).data
+    _, *part = latent_scatter(
+        points, axes=AXES, color=label, categorical=True, selected=label == 2
+    ).data
+    assert [t.marker.color for t in part] == [t.marker.color for t in whole]
+    assert [len(t.x) for t in part] == [0, 0, len(whole[2].x)]
+    (everybody,) = latent_scatter(points, axes=AXES, color=number).data
+    _, chosen = latent_scatter(points, axes=AXES, color=number, selected=number > 0.9).data
+    assert (chosen.marker.cmin, chosen.marker.cmax) == (
+        everybody.marker.cmin,
+        everybody.marker.cmax,
+    )
+
+
 def test_very_many_particles_become_a_picture_where_they_are():
     points = np.concatenate([cloud(MOST_POINTS) * 0.1 + 3, cloud(10) * 0.1 - 3])
     (picture,) = latent_scatter(points, axes=AXES).data

@@ -30,7 +30,9 @@ def doctor(as_json: AsJson = False) -> None:
     from solvar.cli.tables import findings_table
 
     rows: list[Row] = []
-    for examine in (_versions, _machine, _numba, _torch, _devices, _finufft, _figures, _disk):
+    for examine in (
+        _versions, _machine, _numba, _torch, _devices, _finufft, _figures, _viewer, _disk
+    ):
         rows += _safely(examine)
     if as_json:
         keys = ("level", "topic", "text")
@@ -152,6 +154,19 @@ def _figures() -> list[Row]:
             figure.add_axes((0.2, 0.2, 0.7, 0.7))
         drawn = path.stat().st_size > 0
     return [("ok" if drawn else "error", "figures", f"matplotlib {matplotlib.__version__}")]
+
+
+def _viewer() -> list[Row]:
+    from importlib.metadata import version
+
+    try:
+        import dash
+        import skimage.measure  # noqa: F401 - the viewer draws surfaces with it
+    except ImportError as error:
+        return [
+            ("ok", "viewer", f"{error.name} is not installed; `solvar view` needs solvar[view]")
+        ]
+    return [("ok", "viewer", f"dash {dash.__version__}, scikit-image {version('scikit-image')}")]
 
 
 def _disk() -> list[Row]:

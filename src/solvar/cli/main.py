@@ -16,6 +16,7 @@ COMMANDS = {
     "check": "Look for trouble in a particle file before anything long.",
     "run": "Find how the molecule varies: mean, eigenvolumes, latents, report.",
     "analyze": "Find clusters, densities, paths and outliers among the particles of a run.",
+    "view": "Explore a run in the browser: latents, the molecule at any point, selections.",
     "volume": "Volumes at points, cluster centres or along a component, with half-maps and resolution.",
     "export": "Write a run, or a part of its particles, for another program.",
     "evaluate": "Compare a run with the known truth of a simulated data set.",

@@ -38,7 +38,7 @@ def files(job: Job) -> Mapping[str, Writer]:
     """
     if job.options.volumes is not None:
         maps = _series(job.options.volumes)
-        level = _level(read_volume(maps[len(maps) // 2])[0])
+        level = contour_level(read_volume(maps[len(maps) // 2])[0])
         return {"morph.cxc": lambda path: _write_script(path, _relative(maps, path), level)}
     series = along_component(job.run, job.options.component)
     pixel_size = job.run.pixel_size_angstrom
@@ -46,7 +46,7 @@ def files(job: Job) -> Mapping[str, Writer]:
         name: lambda path, volume=volume: write_volume(path, volume, pixel_size)  # type: ignore[misc]
         for name, volume in series.items()
     }
-    level = _level(np.asarray(job.run.model.mean))
+    level = contour_level(np.asarray(job.run.model.mean))
     return {**writers, "morph.cxc": lambda path: _write_script(path, list(series), level)}
 
 
@@ -114,7 +114,7 @@ def _relative(maps: list[Path], script: Path) -> list[str]:
     return [os.path.relpath(path.absolute(), script.absolute().parent) for path in maps]
 
 
-def _level(volume: NDArray[np.float32]) -> float:
+def contour_level(volume: NDArray[np.float32]) -> float:
     """Contour between the molecule and what surrounds it: Otsu's threshold above 2 σ of the box.
 
     Solvent is left out first, as it is most of the box and would decide alone.

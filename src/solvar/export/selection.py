@@ -98,6 +98,9 @@ def select(run: Run, selection: Selection) -> NDArray[np.int64]:
 def points_in_polygon(points: ArrayLike, vertices: ArrayLike) -> NDArray[np.bool_]:
     """Even-odd rule: whether a ray from the point along +x crosses the outline an odd number of times.
 
+    Points are sorted by y once, so that each edge looks only at those beside it: a lasso of hundreds of
+    corners around a million points takes a fraction of a second.
+
     Parameters
     ----------
     points : (N, 2) array-like
@@ -110,12 +113,18 @@ def points_in_polygon(points: ArrayLike, vertices: ArrayLike) -> NDArray[np.bool
     """
     x, y = np.asarray(points, np.float64).T
     corners = np.asarray(vertices, np.float64)
+    (left, low), (right, high) = corners.min(axis=0), corners.max(axis=0)
+    near = np.flatnonzero((x >= left) & (x <= right) & (y >= low) & (y <= high))
+    near = near[np.argsort(y[near])]
     inside = np.zeros(len(x), dtype=bool)
+    x, y, odd = x[near], y[near], np.zeros(len(near), dtype=bool)
     for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         if y1 == y2:
             continue
-        spans = (y1 > y) != (y2 > y)
-        inside ^= spans & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+        first, last = np.searchsorted(y, sorted((y1, y2)))
+        beside = slice(first, last)  # (y1 > y) != (y2 > y)
+        odd[beside] ^= x[beside] < x1 + (y[beside] - y1) * (x2 - x1) / (y2 - y1)
+    inside[near] = odd
     return inside
 
 

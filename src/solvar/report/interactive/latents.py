@@ -75,8 +75,8 @@ def latent_scatter(
     if selected is not None:
         rest = np.asarray(selected, bool)
         traces.append(_left_out(points, ~rest, rastered))
-    chosen = None if color is None else np.asarray(color)[rest]
-    traces += draw(points, rest, chosen, color_name, categorical, dark)
+    every = None if color is None else np.asarray(color)
+    traces += draw(points, rest, every, color_name, categorical, dark)
     return go.Figure(traces, _layout(points, axes, color_name if categorical else None, dark))
 
 
@@ -140,17 +140,19 @@ def _points(
     size = marker_size(len(points))
     if color is None:
         return [_cloud(place, "particles", size, {})]
+    # scale and colours are those of everybody, so that a selection changes no particle's colour
+    chosen = color[rest]
     if not categorical:
         low, high = number_limits(color)
         marker = {
-            "color": color, "cmin": low, "cmax": high, "colorscale": theme.number_scale(),
+            "color": chosen, "cmin": low, "cmax": high, "colorscale": theme.number_scale(),
             "colorbar": color_bar(name),
         }  # fmt: skip
         return [_cloud(place, name or "particles", size, marker)]
     labels = np.unique(color)
     colours = theme.label_colours(len(labels), dark)
     return [
-        _cloud(place[color == label], str(label), size, {"color": colour}, legend=True)
+        _cloud(place[chosen == label], str(label), size, {"color": colour}, legend=True)
         for label, colour in zip(labels, colours, strict=True)
     ]
 
@@ -192,7 +194,7 @@ def _pictures(
         low, high = number_limits(color)
         return [
             _picture(
-                _mean(place, np.asarray(color, np.float64), window), window,
+                _mean(place, np.asarray(color[rest], np.float64), window), window,
                 colorscale=theme.number_scale(), zmin=low, zmax=high, showscale=True,
                 colorbar=color_bar(name),
             )
@@ -201,7 +203,7 @@ def _pictures(
     colours = theme.label_colours(len(labels), dark)
     pictures: list[Any] = [
         _picture(
-            _most_frequent(place, number.reshape(-1), len(labels), window), window,
+            _most_frequent(place, number.reshape(-1)[rest], len(labels), window), window,
             colorscale=_steps(colours), zmin=-0.5, zmax=len(labels) - 0.5,
         )
     ]  # fmt: skip

@@ -1,0 +1,69 @@
+"""The application: a page over a run, guarded, with everything served from this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import dash
+
+from solvar.viewer import callbacks_latents, callbacks_selection, callbacks_volume
+from solvar.viewer.data import ViewerData
+from solvar.viewer.jobs import JobQueue
+from solvar.viewer.layout import page
+from solvar.viewer.messages import explain
+from solvar.viewer.security import Guard
+from solvar.viewer.selections import Selector
+
+
+@dataclass(frozen=True, eq=False)
+class Viewer:
+    """A page and what is behind it.
+
+    Attributes
+    ----------
+    app : dash.Dash
+    data : ViewerData
+    queue : JobQueue
+    guard : Guard
+    """
+
+    app: dash.Dash
+    data: ViewerData
+    queue: JobQueue
+    guard: Guard
+
+    def close(self) -> None:
+        """Stop reconstructions that wait or run."""
+        self.queue.close()
+
+
+def make_viewer(run: str | Path, guard: Guard | None = None) -> Viewer:
+    """Put a page over a run; nothing listens yet.
+
+    Raises
+    ------
+    InputError
+        If the run cannot be read.
+    """
+    data = ViewerData(run)
+    guard = guard or Guard()
+    app = dash.Dash(
+        "solvar.viewer",
+        title=f"{data.run.folder.resolve().name} · solvar",
+        update_title="",
+        assets_folder=str(Path(__file__).parent / "assets"),
+        serve_locally=True,
+        add_log_handler=False,
+        on_error=explain,
+        show_undo_redo=False,
+        suppress_callback_exceptions=True,
+    )
+    guard.protect(app.server)
+    queue = JobQueue(data.run.folder)
+    app.layout = page(data)
+    chosen = Selector(data)
+    callbacks_latents.register(app, data, chosen)
+    callbacks_selection.register(app, data, chosen)
+    callbacks_volume.register(app, data, queue)
+    return Viewer(app, data, queue, guard)

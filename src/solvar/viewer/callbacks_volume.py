@@ -1,0 +1,166 @@
+"""Callbacks of the molecule and of reconstructions; the work is done in `viewing` and `jobs`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash
+import numpy as np
+from dash import ALL, ClientsideFunction, Input, Output, State, ctx, no_update
+
+from solvar.viewer import figures, jobs, viewing
+from solvar.viewer.callbacks_latents import SLIDERS
+from solvar.viewer.data import ViewerData
+from solvar.viewer.jobs import JobQueue
+from solvar.viewer.layout import FRAMES, LIVE, MOST_ALONG, job_lines, volume_options
+from solvar.viewer.messages import tell
+from solvar.viewer.viewing import Contour
+
+
+def register(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:
+    """Connect the molecule, the player and the reconstructions."""
+    _molecule(app, data)
+    _player(app, data)
+    _orders(app, data, queue)
+    _arrivals(app, data, queue)
+
+
+def contour(level: float, looks: list[str], outer: float) -> Contour:
+    """From the controls of the page."""
+    return Contour(float(level), float(outer) if "outer" in looks else None, "masked" in looks)
+
+
+def _molecule(app: dash.Dash, data: ViewerData) -> None:
+    @app.callback(
+        Output("molecule", "figure"),
+        Output("molecule-words", "children"),
+        Output("outer-row", "hidden"),
+        Input(SLIDERS, "value"),
+        Input("level", "value"),
+        Input("looks", "value"),
+        Input("outer", "value"),
+        Input("shown", "value"),
+        Input("appearance", "data"),
+        Input("painted", "data"),
+    )
+    def draw(
+        point: list[float], level: float, looks: list[str], outer: float, shown: str, theme: str,
+        painted: bool | None,
+    ) -> Any:  # fmt: skip
+        if not painted:
+            # the plane comes first: a browser takes a second to begin with surfaces
+            return no_update, no_update, no_update
+        cut = contour(level, looks, outer)
+        moved = isinstance(ctx.triggered_id, dict)
+        if shown == LIVE or moved:
+            drawn, words = viewing.model_at(data, point, cut), "Mean and eigenvolumes at the point"
+        else:
+            drawn, words = viewing.reconstruction(data, shown, cut), f"Reconstruction {shown}"
+        if not len(drawn[0].faces):
+            words = "Nothing is above this contour: lower it."
+        figure = figures.molecule(drawn, data.model.radius, theme == "dark")
+        return figure, words, "outer" not in looks
+
+    @app.callback(Output("level", "value"), Output("level", "max"), Input("page", "id"))
+    def begin(_: str) -> tuple[float, float]:
+        level = data.model.level
+        return round(level, 1), round(max(10.0, 2.2 * level))
+
+    @app.callback(Output("shown", "value"), Input(SLIDERS, "value"), prevent_initial_call=True)
+    def come_back(_: list[float]) -> str:
+        return LIVE
+
+
+def _player(app: dash.Dash, data: ViewerData) -> None:
+    @app.callback(
+        Output("frames", "data"),
+        Output("ready", "data"),
+        Input("play", "n_clicks"),
+        State("frames", "data"),
+        State("path", "data"),
+        State("level", "value"),
+        State("looks", "value"),
+        State("outer", "value"),
+        prevent_initial_call=True,
+    )
+    def prepare(
+        clicks: int, known: Any, path: list[list[float]], level: float, looks: list[str],
+        outer: float,
+    ) -> Any:  # fmt: skip
+        asked = [path, level, looks, outer]
+        if known and known["asked"] == asked:
+            return no_update, clicks
+        made = viewing.frames(data, path, FRAMES, contour(level, looks, outer))
+        return {**made, "asked": asked}, clicks
+
+    app.clientside_callback(
+        ClientsideFunction("solvar", "play"),
+        Output("play", "children"),
+        Input("ready", "data"),
+        State("frames", "data"),
+        State("x-axis", "value"),
+        State("y-axis", "value"),
+        prevent_initial_call=True,
+    )
+
+
+def _orders(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:
+    @app.callback(
+        Output("tick", "disabled"),
+        Input("here", "n_clicks"),
+        Input("along", "n_clicks"),
+        State(SLIDERS, "value"),
+        State("path", "data"),
+        State("along-count", "value"),
+        prevent_initial_call=True,
+    )
+    def order(
+        _: int, __: int, point: list[float], path: list[list[float]], count: int | None
+    ) -> bool:
+        if ctx.triggered_id == "here":
+            name = queue.submit("point", np.array([point]) * data.spread)
+        else:
+            points = viewing.along(path, min(max(int(count or 0), 2), MOST_ALONG))
+            name = queue.submit("path", points * data.spread)
+        tell(f"{name} is queued.")
+        return False
+
+    @app.callback(Input({"type": "stop", "name": ALL}, "n_clicks"), prevent_initial_call=True)
+    def stop(clicks: list[int | None]) -> None:
+        # a button that appears counts as an input, too
+        if any(clicks):
+            queue.stop(ctx.triggered_id["name"])
+
+
+def _arrivals(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:
+    told: set[str] = set()
+
+    @app.callback(
+        Output("jobs", "children"),
+        Output("shown", "options"),
+        Output("tick", "disabled", allow_duplicate=True),
+        Input("tick", "n_intervals"),
+        Input("here", "n_clicks"),
+        Input("along", "n_clicks"),
+        prevent_initial_call="initial_duplicate",
+    )
+    def look(*_: int) -> Any:
+        idle = not queue.busy  # asked first: what ends afterwards is seen by the next look
+        options = volume_options(jobs.arrived(data.run.folder))
+        for job in queue.jobs:
+            if job.state == "done" and job.name not in told:
+                told.add(job.name)
+                tell(f"{job.name} is there: choose it in the list of reconstructions.")
+        asked_now = ctx.triggered_id in ("here", "along")
+        return job_lines(queue.jobs), options, idle and not asked_now
+
+    @app.callback(
+        Output("fsc", "figure"),
+        Output("fsc", "style"),
+        Input("shown", "value"),
+        Input("appearance", "data"),
+    )
+    def resolve(shown: str, theme: str) -> Any:
+        found = None if shown == LIVE else jobs.find(data.run.folder, shown)
+        hidden = {"display": "none"} if found is None or found.fsc is None else {}
+        return figures.half_map_fsc(found, theme == "dark"), hidden

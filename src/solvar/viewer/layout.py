@@ -1,0 +1,379 @@
+"""The page: its cards and controls, each with a name for those who listen instead of look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import dcc, html
+
+from solvar.viewer.data import ViewerData
+from solvar.viewer.meshes import BOX_SIZE
+from solvar.viewer.selections import TARGETS
+
+MODES = {"look": "Look", "lasso": "Lasso", "box": "Box", "path": "Path"}
+LIVE = "live"
+FRAMES = 24
+MOST_ALONG = 50
+_MOST_LEVEL = 15.0
+_KEYS = (
+    "Click anywhere to see the molecule there. Drag to move, wheel to zoom. With the plane in focus, "
+    "arrow keys move the point."
+)
+_TARGET_WORDS = {"relion": "Export .star", "cryosparc": "Export .cs"}
+
+
+def page(data: ViewerData) -> html.Div:
+    """Everything that is on the page when it opens."""
+    return html.Div(
+        [
+            _header(data),
+            html.Main(
+                [
+                    html.Div([_latents(data), _volume(data)], className="stage"),
+                    html.Div([_components(data), _selection(data), _jobs()], className="shelf"),
+                ]
+            ),
+            *(
+                dcc.Store(id=name)
+                for name in ("clicked", "drawn", "asked", "window", "frames", "painted")
+            ),
+            dcc.Store(id="path", data=[]),
+            dcc.Store(id="ready", data=0),
+            dcc.Store(id="saved-count", data=0),
+            dcc.Store(id="appearance"),
+            dcc.Interval(id="tick", interval=600, disabled=False),
+        ],
+        id="page",
+    )
+
+
+def _header(data: ViewerData) -> html.Header:
+    run = data.run.folder.resolve()
+    return html.Header(
+        [
+            html.Span("solvar", className="brand"),
+            html.Span(run.name, className="run", title=str(run)),
+            html.Span(
+                f"{len(data):,} particles · {data.rank} components · "
+                f"box {data.run.record['result']['box_size']} · "
+                f"{data.run.pixel_size_angstrom:.3g} Å/voxel",
+                className="facts",
+            ),
+            html.Div(id="message", role="status", **_aria(live="polite")),
+            html.Button("Dark", id="appearance-button", className="quiet", title="Light or dark"),
+        ]
+    )
+
+
+def _latents(data: ViewerData) -> html.Section:
+    axes = [{"label": title, "value": key} for key, title in data.axes.items()]
+    keys = list(data.axes)
+    second = keys[1] if len(keys) > 1 else keys[0]
+    colours = [{"label": title, "value": key} for key, title in data.colourings.items()]
+    first_colour = "cluster" if "cluster" in data.colourings else None
+    graph = dcc.Graph(
+        id="latents",
+        config={
+            "displayModeBar": False, "scrollZoom": True, "doubleClick": "reset",
+            "responsive": True, "displaylogo": False,
+        },
+        responsive=True,
+    )  # fmt: skip
+    return _card(
+        "Latent space",
+        [
+            html.Div(
+                [
+                    _choice("x-axis", "Horizontal", axes, keys[0]),
+                    _choice("y-axis", "Vertical", axes, second),
+                    _choice("colour", "Colour", colours, first_colour, placeholder="Density"),
+                ],
+                className="tools",
+            ),
+            html.Div(
+                graph, id="plane", className="figure", tabIndex="0", role="application",
+                **_aria(label=f"Latent space. {_KEYS}"),
+            ),
+            _path(data),
+        ],
+        "latents-card",
+        hint=_KEYS,
+        tools=_segments("mode", "What a drag or a click does", MODES, "look"),
+    )  # fmt: skip
+
+
+def _path(data: ViewerData) -> html.Div:
+    found = sorted((data.run.folder / "analysis").glob("trajectory_*.csv"))
+    known = [{"label": p.stem.removeprefix("trajectory_"), "value": p.name} for p in found]
+    parts: list[Any] = [
+        html.Span("Path", className="name"),
+        html.Button("▶ Play", id="play", className="main", disabled=True),
+        html.Button("Undo", id="path-undo", className="quiet"),
+        html.Button("Clear", id="path-clear", className="quiet"),
+        html.Span("Choose “Path” and click two or more places.", id="path-words", className="hint"),
+    ]
+    if known:
+        parts.insert(
+            -1, _choice("path-known", "Path of solvar analyze", known, None, "From the analysis")
+        )
+    return html.Div(parts, className="row path")
+
+
+def _volume(data: ViewerData) -> html.Section:
+    graph = dcc.Graph(
+        id="molecule",
+        config={"displayModeBar": False, "scrollZoom": True, "responsive": True},
+        responsive=True,
+    )
+    note = ""
+    if int(data.run.record["result"]["box_size"]) > BOX_SIZE:
+        note = f"drawn at box {BOX_SIZE}"
+    return _card(
+        "Molecule",
+        [
+            html.Div(
+                [
+                    _slider("level", "Contour (σ)", 0.5, _MOST_LEVEL, 0.1, 5.0),
+                    dcc.Checklist(
+                        id="looks",
+                        options=[
+                            {"label": "second contour", "value": "outer"},
+                            {"label": "inside the mask", "value": "masked"},
+                        ],
+                        value=["masked"],
+                        className="checks",
+                    ),
+                ],
+                className="tools",
+            ),
+            html.Div(graph, className="figure", **_aria(label="Molecule, drag to turn")),
+            html.Div(
+                [
+                    html.Span(id="molecule-words", className="hint"),
+                    html.Div(
+                        _slider(
+                            "outer", "Second contour, share of the first", 0.2, 0.95, 0.05, 0.5
+                        ),
+                        id="outer-row",
+                        className="row grow",
+                    ),
+                ],
+                className="row path",
+            ),
+        ],
+        "molecule-card",
+        hint=note,
+    )
+
+
+def _components(data: ViewerData) -> html.Section:
+    reach = data.reach
+    sliders = [
+        html.Div(
+            _slider({"type": "component", "index": j}, title, -reach, reach, 0.05, 0.0),
+            className="component" + (" noise" if "noise" in title else ""),
+        )
+        for j, title in enumerate(data.axes[f"z{k + 1}"] for k in range(data.rank))
+    ]
+    return _card(
+        "Components",
+        [
+            html.Div(sliders, className="sliders"),
+            html.Div(
+                [
+                    html.Button("Back to the mean", id="centre", className="quiet"),
+                    html.Span("in standard deviations", className="hint"),
+                ],
+                className="row",
+            ),
+        ],
+        "components-card",
+    )
+
+
+def _selection(data: ViewerData) -> html.Section:
+    exports = [
+        html.Button(_TARGET_WORDS[to], id={"type": "export", "to": to}, className="quiet")
+        for to in TARGETS
+    ]
+    clusters = []
+    if "cluster" in data.colourings:
+        labels = data.column("cluster").labels or ()
+        options = [{"label": f"Cluster {label}", "value": label} for label in labels]
+        clusters = [_choice("by-cluster", "Select a cluster", options, None, "A cluster")]
+    return _card(
+        "Selection",
+        [
+            html.Div("Nothing is selected", id="selected", className="big"),
+            html.Div(
+                [
+                    html.Button("Nearest to the point", id="by-distance", className="quiet"),
+                    _number(
+                        "many", "How many particles nearest to the point", 1, len(data),
+                        min(1000, max(1, len(data) // 10)),
+                    ),
+                    *clusters,
+                ],
+                className="row",
+            ),
+            html.Div(
+                [
+                    html.Button("Invert", id="invert", className="quiet"),
+                    html.Button("Clear", id="unselect", className="quiet"),
+                ],
+                className="row",
+            ),
+            html.Div(
+                [
+                    _labelled(
+                        "Name of the selection",
+                        dcc.Input(
+                            id="name", type="text", placeholder="name of the selection", maxLength=64
+                        ),
+                        "grow",
+                    ),
+                    html.Button("Save", id="save", className="main"),
+                ],
+                className="row",
+            ),
+            html.Div(
+                [_choice("saved", "Saved selections", [], None, "Saved selections"), *exports],
+                className="row",
+            ),
+        ],
+        "selection-card",
+    )  # fmt: skip
+
+
+def _jobs() -> html.Section:
+    return _card(
+        "Reconstructions",
+        [
+            html.Div(
+                [
+                    html.Button("Reconstruct at the point", id="here", className="main"),
+                    html.Button("Along the path", id="along", className="quiet"),
+                    _number("along-count", "Volumes along the path", 2, MOST_ALONG, 8),
+                ],
+                className="row",
+            ),
+            html.Div(id="jobs", role="status", **_aria(live="polite")),
+            html.Div(
+                [
+                    dcc.RadioItems(
+                        id="shown", options=[_live()], value=LIVE, className="volumes",
+                        persistence=False,
+                    ),
+                    dcc.Graph(
+                        id="fsc", config={"displayModeBar": False, "responsive": True},
+                        responsive=True, className="fsc",
+                    ),
+                ],
+                className="arrived",
+            ),
+        ],
+        "jobs-card",
+        hint="Kernel regression on the images of particles nearby",
+    )  # fmt: skip
+
+
+def _live() -> dict[str, Any]:
+    return {"label": "Model at the point", "value": LIVE}
+
+
+def volume_options(arrived: list[Any]) -> list[dict[str, Any]]:
+    """The list of volumes: the live model first, then each reconstruction with its resolution."""
+    options = [_live()]
+    for volume in arrived:
+        found = volume.resolution_angstrom
+        words = f"{volume.key.rsplit('/', 1)[-1]}"
+        about = [f"{found:.1f} Å"] if found else []
+        about += [f"{volume.particles:,} particles"] if volume.particles else []
+        label = html.Span([words, html.Small(" · ".join(about))])
+        options.append({"label": label, "value": volume.key})
+    return options
+
+
+def job_lines(jobs: list[Any]) -> list[Any]:
+    """A line a job that is not done: name, step, bar, and a way to stop it."""
+    lines = []
+    for job in jobs:
+        if job.state in ("done", "stopped"):
+            continue
+        bar = _aria(label=job.name)
+        if job.share is not None:
+            bar["value"] = str(round(job.share, 3))
+        parts: list[Any] = [
+            html.Span(f"{job.name} · {job.count} volume{'s' if job.count > 1 else ''}"),
+            html.Span(job.step or job.state, className="hint"),
+        ]
+        if not job.is_over:
+            stop = {"type": "stop", "name": job.name}
+            parts += [
+                html.Progress(max="1", **bar),
+                html.Button("Stop", id=stop, className="quiet"),
+            ]
+        lines.append(html.Div(parts, className=f"job {job.state}"))
+    return lines
+
+
+def _card(
+    title: str, content: list[Any], name: str, hint: str = "", tools: Any = None
+) -> html.Section:
+    head = html.Div(
+        [html.H2(title, id=f"{name}-title"), html.Span(hint, className="hint", title=hint), tools],
+        className="head",
+    )
+    return html.Section(
+        [head, *content], id=name, className="card", **_aria(labelledby=f"{name}-title")
+    )
+
+
+def _aria(**words: str) -> dict[str, Any]:
+    """Attributes for those who listen."""
+    return {f"aria-{name}": text for name, text in words.items()}
+
+
+def _choice(
+    name: str, title: str, options: list[Any], value: Any, placeholder: str = ""
+) -> html.Div:
+    chooser = dcc.Dropdown(
+        id=name, options=options, value=value, placeholder=placeholder or title,
+        clearable=name not in ("x-axis", "y-axis"), searchable=len(options) > 8,
+        maxHeight=340,
+    )  # fmt: skip
+    return _labelled(title, chooser, "choice")
+
+
+def _number(name: str, title: str, low: int, high: int, value: int) -> html.Div:
+    return _labelled(
+        title, dcc.Input(id=name, type="number", min=low, max=high, step=1, value=value), "number"
+    )
+
+
+def _labelled(title: str, control: Any, kind: str) -> html.Div:
+    """A control with its name, which in a narrow row only a screen reader tells.
+
+    No <label>: a click in one is passed on to the control, and a list would open and close again.
+    """
+    named = _aria(label=title)
+    return html.Div(
+        [html.Span(title, className="name"), control], className=kind, role="group", **named
+    )
+
+
+def _segments(name: str, title: str, options: dict[str, str], value: str) -> html.Div:
+    items = [{"label": label, "value": key} for key, label in options.items()]
+    return html.Div(
+        dcc.RadioItems(id=name, options=items, value=value, inline=True, className="segments"),
+        role="group",
+        **_aria(label=title),
+    )
+
+
+def _slider(name: Any, title: str, low: float, high: float, step: float, value: float) -> html.Div:
+    slider = dcc.Slider(
+        id=name, min=low, max=high, step=step, value=value, marks=None, updatemode="drag",
+        allow_direct_input=True,
+    )  # fmt: skip
+    return _labelled(title, slider, "slider")

@@ -1,0 +1,222 @@
+"""The viewer in a real browser: it loads, selects, exports, moves and reconstructs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from export.runs import assert_same_particles
+from headless import Page, artefacts, chromium, served
+from solvar.export.selection import points_in_polygon
+from solvar.particles import read_particles
+
+pytest.importorskip("dash", reason="solvar[view] is not installed")
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_stack, tmp_path_factory):
+    """A small finished run with an analysis."""
+    from solvar.analysis.analyze import analyze
+    from solvar.analysis.settings import AnalysisSettings
+    from solvar.analysis.writing import write_analysis
+    from solvar.estimation.settings import FitSettings
+    from solvar.job import run_job
+
+    folder = tmp_path_factory.mktemp("viewed") / "run"
+    settings = FitSettings(rank=2, mask=str(tiny_stack / "mask.mrc"))
+    found = run_job(read_particles(tiny_stack / "particles.star"), settings, folder)
+    write_analysis(found, analyze(found, AnalysisSettings(clusters=3)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def driver():
+    opened = chromium()
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture(scope="module")
+def page(run, driver, tmp_path_factory):
+    """The page of the run, opened once with the printed address."""
+    with served(run.folder) as server:
+        opened = Page(driver, artefacts(tmp_path_factory.mktemp("pictures")))
+        opened.server = server
+        opened.open(server.address)
+        yield opened
+
+
+def whitened(run):
+    return run.posterior.z / np.sqrt(run.model.eigenvalues)
+
+
+def wait_for_selection(page, before):
+    return page.until(lambda: (t := page.text("selected")) != before and "particles" in t and t)
+
+
+def test_page_loads_without_complaints_and_hides_the_token(page):
+    page.picture("loaded")
+    assert page.complaints() == []
+    assert "token" not in page.driver.current_url
+    assert "400 particles" in page.driver.page_source
+
+
+def test_lasso_selects_and_the_exported_star_holds_exactly_these_rows(page, run, tiny_stack):
+    points = whitened(run)
+    centre, reach = np.median(points, axis=0), points.std(axis=0)
+    corners = [centre + reach * np.array(c) for c in [(0, -1), (1.1, 0), (0.4, 1), (-0.3, 0.2)]]
+    page.choose("mode", "Lasso")
+    page.settle()
+    before = page.text("selected")
+    outline = page.drag([(float(x), float(y)) for x, y in [*corners, corners[0]]])
+    wait_for_selection(page, before)
+    page.settle()
+    page.picture("lasso")
+    inside = np.flatnonzero(points_in_polygon(points, outline))
+    assert 10 < len(inside) < 200
+    assert page.text("selected").startswith(f"{len(inside)} particles")
+    page.type("name", "half-open")
+    page.click("save")
+    page.until(lambda: "Saved" in page.text("message"))
+    page.press("Export .star")
+    page.until(lambda: "Exported" in page.text("message"))
+    page.picture("exported")
+    exported = run.folder / "selections" / "half-open.star"
+    found = read_particles(exported, datadir=tiny_stack)
+    rows = run.particles["row"][inside]
+    assert_same_particles(found, read_particles(run.source, ind=np.sort(rows)))
+    assert page.complaints() == []
+
+
+def test_name_that_is_a_path_is_refused_on_the_page(page, run):
+    before = sorted((run.folder / "selections").iterdir())
+    page.type("name", "/../../x")
+    page.click("save")
+    page.until(lambda: "is not a name" in page.text("message"))
+    assert sorted((run.folder / "selections").iterdir()) == before
+    assert page.complaints() == []
+
+
+def test_colours_and_axes_come_from_lists(page):
+    page.pick("colour", "Contrast")
+    page.until(
+        lambda: page.js(
+            "return document.querySelector('#latents .js-plotly-plot')._fullData"
+            ".some(t => t.marker.colorbar && t.marker.colorbar.title.text === 'Contrast')"
+        )
+    )
+    page.pick("y-axis", "Component 1")
+    page.until(
+        lambda: page.js(
+            "const l = document.querySelector('#latents .js-plotly-plot')._fullLayout;"
+            "return l.yaxis.title.text === l.xaxis.title.text"
+        )
+    )
+    page.pick("y-axis", "Component 2")
+    page.pick("colour", "Cluster")
+    page.settle()
+    assert page.complaints() == []
+
+
+def test_box_selects_the_particles_between_its_edges(page, run):
+    page.click("unselect")
+    page.until(lambda: page.text("selected") == "Nothing is selected")
+    page.choose("mode", "Box")
+    page.settle()
+    corners = page.drag([(0.0, -0.5), (0.3, 0.1), (1.0, 1.0)])
+    told = wait_for_selection(page, "Nothing is selected")
+    (x0, y0), (x1, y1) = corners[0], corners[-1]
+    x, y = whitened(run).T
+    inside = (x >= min(x0, x1)) & (x <= max(x0, x1)) & (y >= min(y0, y1)) & (y <= max(y0, y1))
+    assert told.startswith(f"{inside.sum()} particles")
+
+
+def test_click_anywhere_and_slider_change_the_molecule(page):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    page.choose("mode", "Look")
+    page.settle()
+    before = page.shape()
+    page.tap(1.3, 0.9)
+    page.until(lambda: page.shape() != before)
+    before = page.shape()
+    name = json.dumps({"index": 0, "type": "component"}, separators=(",", ":"))
+    thumb = page.driver.find_element(By.CSS_SELECTOR, f"[id='{name}'] [role=slider]")
+    value = float(thumb.get_attribute("aria-valuenow"))
+    assert value == pytest.approx(1.3, abs=0.1)
+    thumb.send_keys(Keys.ARROW_LEFT * 10)
+    page.until(lambda: page.shape() != before)
+    assert float(thumb.get_attribute("aria-valuenow")) == pytest.approx(value - 0.5, abs=0.06)
+    assert page.complaints() == []
+
+
+def test_arrow_keys_move_the_point(page):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    plane = page.driver.find_element(By.ID, "plane")
+    before = page.shape()
+    plane.send_keys(Keys.ARROW_RIGHT)
+    page.until(lambda: page.shape() != before)
+
+
+def test_molecule_moves_along_a_path_that_was_drawn(page):
+    page.choose("mode", "Path")
+    page.settle()
+    for x, y in ((-1.0, 0.0), (0.0, 0.8), (1.0, 0.0)):
+        page.tap(x, y)
+        page.settle()
+    page.until(lambda: "3 places" in page.text("path-words"))
+    page.click("play")
+    page.until(lambda: "Pause" in page.text("play"))
+    shapes = set()
+    page.until(lambda: shapes.add(page.shape()) or len(shapes) >= 4)
+    page.picture("path")
+    page.click("play")
+    page.until(lambda: "Play" in page.text("play"))
+    page.choose("mode", "Look")
+    assert page.complaints() == []
+
+
+@pytest.mark.timeout(300)
+def test_queued_reconstruction_appears_with_its_fsc(page, run):
+    page.click("here")
+    page.until(lambda: "point-001" in page.text("jobs"))
+    page.picture("queued")
+    page.until(lambda: "point-001_001" in page.text("shown"), seconds=150)
+    assert (run.folder / "volumes" / "point-001" / "point-001_001.mrc").is_file()
+    page.settle()
+    before = page.shape()
+    page.choose("shown", "point-001_001")
+    page.until(lambda: page.shape() != before)
+    curve = page.until(
+        lambda: page.js(
+            "const f = document.querySelector('#fsc .js-plotly-plot');"
+            "return f && f._fullData.length ? Array.from(f._fullData[0].y) : null"
+        )
+    )
+    record = json.loads((run.folder / "volumes" / "point-001" / "volumes.json").read_text())
+    np.testing.assert_allclose(curve, record["volumes"][0]["fsc"], atol=1e-6)
+    page.picture("reconstruction")
+    assert page.complaints() == []
+
+
+def test_dark_page(page):
+    page.click("appearance-button")
+    page.until(lambda: page.js("return document.documentElement.dataset.appearance") == "dark")
+    page.settle()
+    page.picture("dark")
+    page.click("appearance-button")
+    assert page.complaints() == []
+
+
+def test_page_without_the_cookie_is_refused(page):
+    page.driver.delete_all_cookies()
+    page.driver.get(page.server.address.split("?")[0])
+    page.until(lambda: "printed" in page.driver.page_source)
+    page.complaints()

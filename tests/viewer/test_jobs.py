@@ -1,0 +1,87 @@
+"""The queue of reconstructions: one at a time, whole or absent."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("dash", reason="solvar[view] is not installed")
+
+from solvar.viewer import jobs
+from solvar.viewer.jobs import JobQueue
+from solvar.viewer.layout import job_lines, volume_options
+from solvar.volumes import VolumeSettings
+
+MODEL = VolumeSettings(method="reproject")  # needs no images
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def queue(run):
+    opened = JobQueue(run.folder)
+    yield opened
+    opened.close()
+
+
+def finish(queue, seconds=90):
+    deadline = time.monotonic() + seconds
+    most_running = 0
+    while queue.busy:
+        assert time.monotonic() < deadline, queue.jobs
+        most_running = max(most_running, sum(job.state == "running" for job in queue.jobs))
+        time.sleep(0.02)
+    return most_running
+
+
+def test_volumes_arrive_in_order_one_job_at_a_time(run, queue):
+    z = np.array([[1.0, 0.0, 0.0], [2.0, 0.0, 0.0]])
+    first, second = queue.submit("path", z, MODEL), queue.submit("path", z[:1], MODEL)
+    assert (first, second) == ("path-001", "path-002")
+    assert finish(queue) == 1
+    assert [job.state for job in queue.jobs] == ["done", "done"]
+    found = jobs.arrived(run.folder)
+    assert [volume.key for volume in found] == [
+        "path-001/path-001_001", "path-001/path-001_002", "path-002/path-002_001",
+    ]  # fmt: skip
+    assert found[1].z == (2.0, 0.0, 0.0) and found[1].path.is_file()
+    assert {path.name for path in (run.folder / "volumes").iterdir()} == {"path-001", "path-002"}
+    assert [o["value"] for o in volume_options(found)] == ["live", *(v.key for v in found)]
+    assert job_lines(queue.jobs) == []
+
+
+def test_failure_is_told_and_leaves_nothing(run, queue):
+    # the made-up run has a source that is no particle file
+    queue.submit("point", np.zeros((1, 3)))
+    finish(queue)
+    (job,) = queue.jobs
+    assert job.state == "failed" and "cannot be read again" in job.step
+    assert list((run.folder / "volumes").glob("*")) == []
+    assert jobs.arrived(run.folder) == []
+    assert len(job_lines(queue.jobs)) == 1
+
+
+def test_stopped_jobs_leave_nothing(run, queue):
+    names = [queue.submit("point", np.zeros((1, 3)), MODEL) for _ in range(2)]
+    for name in names:
+        queue.stop(name)
+    queue.stop("nothing of this name")
+    finish(queue)
+    assert [job.state for job in queue.jobs] == ["stopped", "stopped"]
+    assert jobs.arrived(run.folder) == []
+
+
+def test_names_of_earlier_sessions_are_not_taken_again(run, queue):
+    (run.folder / "volumes" / "point-001").mkdir(parents=True)
+    assert queue.submit("point", np.zeros((1, 3)), MODEL) == "point-002"
+    finish(queue)
+
+
+def test_damaged_or_foreign_tables_are_passed_over(run):
+    for name, text in (("a", "{"), ("b", "{}"), ("c", '{"volumes": [{"files": []}]}')):
+        (run.folder / "volumes" / name).mkdir(parents=True)
+        (run.folder / "volumes" / name / "volumes.json").write_text(text)
+    assert jobs.arrived(run.folder) == []
+    assert jobs.find(run.folder, "a/x") is None
