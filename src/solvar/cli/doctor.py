@@ -31,7 +31,15 @@ def doctor(as_json: AsJson = False) -> None:
 
     rows: list[Row] = []
     for examine in (
-        _versions, _machine, _numba, _torch, _devices, _finufft, _figures, _viewer, _disk
+        _versions,
+        _machine,
+        _numba,
+        _torch,
+        _devices,
+        _finufft,
+        _figures,
+        _viewer,
+        _disk,
     ):
         rows += _safely(examine)
     if as_json:

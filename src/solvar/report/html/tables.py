@@ -9,7 +9,7 @@ from typing import Any
 
 from solvar.analysis.reading import StoredAnalysis
 from solvar.estimation.settings import FitSettings
-from solvar.estimation.validation import resolutions
+from solvar.estimation.prior import resolution
 from solvar.report import style
 from solvar.report.interactive.analysis import PATH_WORDS
 from solvar.results.poses import PARTS
@@ -162,8 +162,6 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("box", f"{model.box_size} px, {model.box_size * run.pixel_size_angstrom:.0f} Å"),
     ]
     if run.validation is not None:
-        reached = resolutions(
-            run.validation.mean_fsc[None], 0.143, model.box_size * run.pixel_size_angstrom
-        )
-        told.append(("mean (half-sets)", f"{resolution_text(run, float(reached[0]))} Å"))
+        reached = resolution(run.validation.mean_fsc, model.box_size * run.pixel_size_angstrom)
+        told.append(("mean (half-sets)", f"{resolution_text(run, reached)} Å"))
     return told
