@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from solvar.estimation.check import check_particles
-from solvar.estimation.plan import plan_run
+from solvar.estimation.plan import Speed, plan_run
 from solvar.estimation.settings import FitSettings
 from solvar.particles import CtfParameters, Poses, read_particles
 
@@ -135,10 +135,17 @@ def test_settings_that_cannot_work_are_errors(particles, tmp_path):
 
 
 def test_plan_grows_with_particles_pixels_and_rank():
-    def plan(count=3000, box=64, rank=4):
-        return plan_run(count, box, box // 2 - 1, FitSettings(rank=rank), cores=2)
+    def plan(count=3000, box=64, rank=4, **more):
+        settings = FitSettings(rank=rank, **more)
+        return plan_run(count, box, box // 2 - 1, settings, Speed(3e-4, 1e-4, 2e-2))
 
     base = plan()
-    assert 5 < base.seconds < 20 and 400 < base.memory_mib < 900  # measured: 12 s, 600 MiB
     for larger in (plan(count=30_000), plan(box=128), plan(rank=10)):
-        assert larger.seconds > base.seconds and larger.memory_mib > base.memory_mib
+        assert larger.seconds >= base.seconds and larger.memory > base.memory
+    assert plan(count=30_000).seconds > 3 * base.seconds
+    assert plan(refine_pose=True).seconds > 2 * base.seconds
+    pixels = 3000 * 1529 * 12
+    assert base.disk == 0 and plan(lazy=True).disk == pixels
+    assert base.memory - plan(lazy=True).memory == pixels
+    assert plan(lazy=True, cache_precision="float16").disk == pixels // 2
+    assert "GiB of disk" in str(plan(lazy=True)) and "disk" not in str(base)

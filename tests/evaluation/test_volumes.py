@@ -8,7 +8,7 @@ import torch
 
 from solvar.errors import InputError
 from solvar.estimation.model import LowRankModel
-from solvar.estimation.validation import resolutions
+from solvar.estimation.prior import resolution
 from solvar.evaluation import (
     StateProducts,
     Truth,
@@ -67,7 +67,7 @@ def test_masked_fsc_agrees_with_teamtomo():
     ours = masked_fsc(first, second, mask)
     assert ours[3] > 0.95 and ours[-1] < 0.3  # the whole range is compared
     np.testing.assert_allclose(ours[2:-1], theirs[2:-1], atol=0.03)
-    crossing = resolutions(np.stack([ours, theirs]), 0.5, box)
+    crossing = [resolution(curve, box, 0.5) for curve in (ours, theirs)]
     assert crossing[0] == pytest.approx(crossing[1], rel=0.02)
 
 

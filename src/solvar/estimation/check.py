@@ -8,9 +8,9 @@ most often get wrong.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from solvar.estimation.kernels import gram
 from solvar.estimation.level import Level
 from solvar.estimation.noise import estimate_noise
 from solvar.estimation.pixels import in_memory
-from solvar.estimation.plan import plan_run
+from solvar.estimation.plan import expected
 from solvar.estimation.prior import mean_fsc, resolution
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.start import (
@@ -33,9 +33,10 @@ from solvar.estimation.start import (
     mask_diameter,
     should_invert,
 )
+from solvar.estimation.warm import compile_kernels
 from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.masks import resample_mask
-from solvar.machine import available_cores
+from solvar.machine import available_memory, free_disk
 from solvar.particles import ImageStack, ParticleSet, Poses, assign_halfsets
 from solvar.progress import Progress, SilentProgress
 from solvar.threads import ThreadTeam
@@ -97,7 +98,7 @@ def check_particles(
     if mask is not None and k_c is not None:
         if all(finding.level != "error" for finding in images):
             findings += _mean_findings(particles, stack, mask, k_c, settings, progress)
-        findings.append(_plan(particles, stack, k_c, settings))
+        findings.append(_plan(stack, settings, progress))
     return CheckReport(findings)
 
 
@@ -313,31 +314,17 @@ def _beyond_chance(gain: Float64) -> bool:
     return bool(gain.mean() > _STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)))
 
 
-def _plan(particles: ParticleSet, stack: ImageStack, k_c: int, settings: FitSettings) -> Finding:
+def _plan(stack: ImageStack, settings: FitSettings, progress: Progress) -> Finding:
     """What `solvar run` with these settings will need."""
-    cores = settings.threads or available_cores()
-    plan = plan_run(len(particles), stack.box_size, k_c, settings, cores)
-    text = (
-        f"`solvar run --rank {settings.rank}` takes about {_duration(plan.seconds)} on {cores} "
-        f"core{'s' * (cores > 1)} and {plan.memory_mib / 1024:.1f} GiB of memory"
-    )
-    installed = _installed_memory_mib()
-    if plan.memory_mib < _MEMORY_SHARE * installed:
-        return Finding("ok", "plan", text)
-    text += f", but this machine has {installed / 1024:.1f} GiB: use --downsample or a lower --rank"
-    return Finding("warning", "plan", text)
-
-
-def _installed_memory_mib() -> float:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
-    except (ValueError, OSError, AttributeError):
-        return float("inf")
-
-
-def _duration(seconds: float) -> str:
-    """A round figure: an estimate has no decimals."""
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds > 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    with ThreadTeam(settings.threads) as team:
+        compile_kernels(settings, team, progress)
+        plan = expected(stack, settings, team)
+    text = f"`solvar run --rank {settings.rank}` takes {plan}"
+    free, disk = available_memory(), free_disk(settings.scratch or Path.cwd())
+    if plan.memory > _MEMORY_SHARE * free:
+        text += f", but {free / 2**30:.1f} GiB are free: use --downsample or a lower --rank"
+        return Finding("warning", "plan", text)
+    if plan.disk > disk:
+        text += f", but {disk / 2**30:.1f} GiB are free: name another folder with --scratch"
+        return Finding("warning", "plan", text)
+    return Finding("ok", "plan", text)

@@ -24,6 +24,7 @@ from solvar.estimation.finite import require_finite
 from solvar.estimation.level import Prior
 from solvar.estimation.march import climb, first_means, new_models
 from solvar.estimation.model import Fit
+from solvar.estimation.plan import expected
 from solvar.estimation.poses import make_solver, start_poses
 from solvar.estimation.schedule import plan_work
 from solvar.estimation.settings import FitSettings
@@ -84,6 +85,7 @@ def _fit(
     stack = ImageStack(particles, settings.downsample)
     mask = load_mask(settings, stack)
     compile_kernels(settings, team, progress)
+    progress.message(f"This run takes {expected(stack, settings, team, processes.size)}")
 
     with clock.stage("images"):
         images, noise = read_images(

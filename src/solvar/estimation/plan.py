@@ -1,38 +1,102 @@
-"""What a run will cost: a model of few terms, calibrated on adk_64 with two cores.
+"""What a run will cost, from a measurement of this machine and a count of the work.
 
-Work is the pixels of all particles and columns, plus the Fourier transforms of the columns at every
-step. Memory is the whitened images, the slices of one batch, and the targets of all batches.
+The time of one image and of one step between batches is measured on made-up images, in less than a second;
+the passes over the particles are counted from the schedule. How many sweeps a level takes is known only
+afterwards: the counts below are those of usual data.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from solvar.estimation.schedule import split_batches
+from solvar.estimation.cache import WhitenedImages
+from solvar.estimation.level import Level, Prior, level_box
+from solvar.estimation.pixels import BYTES_PER_PIXEL, MemoryPixels
+from solvar.estimation.schedule import LevelPlan, plan_work, split_batches
 from solvar.estimation.settings import FitSettings
-from solvar.imaging.fourier import HalfDisc
+from solvar.estimation.solvers import make_column_solver
+from solvar.estimation.start import finest_frequency, goes_to_disk
+from solvar.imaging import rotations
+from solvar.imaging.fourier import HalfDisc, images_to_disc
+from solvar.imaging.masks import soft_sphere
+from solvar.particles import ImageStack
+from solvar.progress import SilentProgress
+from solvar.threads import ThreadTeam
 
-# CPU seconds, summed over all sweeps: a pixel of a column of a particle; a voxel of a column at a step
-_PIXEL_SECONDS, _VOXEL_SECONDS = 0.31e-6, 0.095e-6
-_START_SECONDS = 2.5
-_STEPS_PER_BATCH = 4
-# on two cores the work takes two thirds of its time on one
-_PARALLEL_SHARE = 2 / 3
-_START_MIB, _CACHE_BYTES, _SLICE_BYTES, _VOXEL_BYTES = 370.0, 12, 29, 4
-_WORK_VOLUMES = 5
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_IMAGES, _TURNS, _READ = 96, 3, 64
+# passes over all particles with one column: back-projection, information, products of two solutions
+_MEAN_PASSES = 7
+# sweeps of usual data before held-out particles gain no more: first level, others
+_FIRST_SWEEPS, _SWEEPS = 3, 2
+# an E-step alone, such as that of held-out particles, relative to a visit of a sweep
+_E_STEP = 0.55
+# with poses, relative to sweeps alone: turns, rigid motions as further columns, passes of the solver
+_POSE_FACTOR = 4.0
+# import, figures, report
+_FIXED_SECONDS = 5.0
+_FIXED_BYTES, _TABLE_BYTES, _SLICE_BYTES, _VOXEL_BYTES = 400 * 2**20, 600, 16, 4
+_CHUNK, _WORK_VOLUMES = 1000, 6
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds on this machine.
+
+    Attributes
+    ----------
+    reading : float
+        Of reading and whitening an image.
+    image : float
+        Of an image in a sweep over all columns at the finest level.
+    step : float
+        Of the step between two batches there.
+    """
+
+    reading: float
+    image: float
+    step: float
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Wall seconds after compilation and peak memory in MiB, good to a factor of about 1.5."""
+    """Expected cost of a run.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time after compilation.
+    memory : int
+        Peak resident memory, bytes.
+    disk : int
+        Whitened images on disk, bytes; 0 if they stay in memory.
+    """
 
     seconds: float
-    memory_mib: float
+    memory: int
+    disk: int
+
+    def __str__(self) -> str:
+        disk = f" and {self.disk / 2**30:.1f} GiB of disk" if self.disk else ""
+        return f"about {_rounded(self.seconds)}, {self.memory / 2**30:.1f} GiB of memory{disk}"
 
 
-def plan_run(count: int, box_size: int, k_c: int, settings: FitSettings, cores: int) -> Plan:
+def expected(
+    stack: ImageStack, settings: FitSettings, team: ThreadTeam, processes: int = 1
+) -> Plan:
+    """The plan of a run on this machine, shared by some processes; kernels must be compiled."""
+    k_c = finest_frequency(stack, settings.resolution)
+    speed = measure_speed(stack, k_c, settings, team)
+    return plan_run(len(stack) // processes, stack.box_size, k_c, settings, speed)
+
+
+def plan_run(count: int, box_size: int, k_c: int, settings: FitSettings, speed: Speed) -> Plan:
     """What `solvar run` is expected to cost.
 
     Parameters
@@ -44,23 +108,103 @@ def plan_run(count: int, box_size: int, k_c: int, settings: FitSettings, cores: 
     k_c : int
         Finest frequency.
     settings : FitSettings
-    cores : int
-        Cores that the run may use.
+    speed : Speed
     """
-    pixels, voxels = float(len(HalfDisc.of_radius(k_c))), float(box_size) ** 3
-    columns = 1 + settings.columns
-    everybody = _batches(count, settings)
-    halves = 2 * _batches(count // 2, settings) if settings.halfsets else everybody
-    steps = _STEPS_PER_BATCH * (halves + everybody)
-    work = columns * (count * pixels * _PIXEL_SECONDS + steps * voxels * _VOXEL_SECONDS)
-    speed = 1 / (1 - _PARALLEL_SHARE + _PARALLEL_SHARE / cores)
-    batch = count / min(everybody, halves)
-    held = columns * (
-        batch * pixels * _SLICE_BYTES + (halves + _WORK_VOLUMES) * voxels * _VOXEL_BYTES
-    )
-    memory = _START_MIB + (count * pixels * _CACHE_BYTES + held) / 2**20
-    return Plan(_START_SECONDS + work / speed, memory)
+    plans = plan_work(k_c, settings)
+    seconds = _FIXED_SECONDS + count * speed.reading
+    seconds += _MEAN_PASSES * count * speed.image / (1 + settings.columns)
+    for number, plan in enumerate(plans):
+        size = _Size.of(plan, box_size, k_c)
+        sweeps = _march_sweeps(number, plan, settings)
+        final = plan.final_sweeps if number >= len(plans) - 2 else 0
+        passes = sweeps + final + 2 * _E_STEP
+        steps = sweeps * _batches(count, settings, halves=True) + final * _batches(count, settings)
+        seconds += passes * count * speed.image * size.pixels + steps * speed.step * size.voxels
+    cache = count * len(HalfDisc.of_radius(k_c)) * BYTES_PER_PIXEL
+    on_disk = goes_to_disk(cache, settings)
+    memory = _held(count, box_size, k_c, settings) + (0 if on_disk else cache)
+    disk = cache // (2 if settings.cache_precision == "float16" else 1) if on_disk else 0
+    return Plan(seconds, memory, disk)
 
 
-def _batches(count: int, settings: FitSettings) -> int:
-    return len(split_batches(np.arange(count), settings.batch_size, np.random.default_rng(0)))
+def measure_speed(stack: ImageStack, k_c: int, settings: FitSettings, team: ThreadTeam) -> Speed:
+    """Time a few images of the stack and some made-up ones."""
+    box = stack.box_size
+    disc = HalfDisc.of_radius(k_c)
+    some = np.arange(min(_READ, len(stack)))
+    begun = time.perf_counter()
+    images_to_disc(stack.read(some), disc, team.size)
+    reading = 2 * (time.perf_counter() - begun) / len(some)  # CTF and phases cost as much again
+    many = _sweep_seconds(_IMAGES, box, disc, settings, team)
+    one = _sweep_seconds(1, box, disc, settings, team)
+    return Speed(reading, max(many - one, 0.0) / (_IMAGES - 1), one)
+
+
+def _sweep_seconds(
+    count: int, box: int, disc: HalfDisc, settings: FitSettings, team: ThreadTeam
+) -> float:
+    """Seconds of a sweep over one batch of made-up images."""
+    rng = np.random.default_rng(0)
+    pixels = MemoryPixels.empty(count, len(disc))
+    pixels.data[:], pixels.ctf[:] = 1, 1
+    power = np.ones((count, disc.k_c + 1), np.float32)
+    rotation = rotations.random(count, rng).astype(np.float32)
+    images = WhitenedImages(disc, box, 1.0, pixels, power, rotation)
+    mask = soft_sphere(box, 0.85 * box)
+    level = Level(images, np.arange(count), disc.k_c, mask, settings, team)
+    columns = np.ones((1 + settings.columns, *[level.box] * 3), np.float32) * level.mask
+    flat = np.ones(disc.k_c + 1)
+    fit = make_column_solver(settings, level, columns, Prior(flat, flat), 0.1, [level.index], None)
+    seconds = []
+    for _ in range(_TURNS):
+        begun = time.perf_counter()
+        with SilentProgress().step("", 1) as step:
+            fit.sweep(np.zeros(1, np.int64), step)
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds[1:])
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Pixels and voxels of a level relative to the finest one."""
+
+    pixels: float
+    voxels: float
+
+    @classmethod
+    def of(cls, plan: LevelPlan, box_size: int, k_c: int) -> _Size:
+        pixels = len(HalfDisc.of_radius(plan.k_c)) / len(HalfDisc.of_radius(k_c))
+        return cls(pixels, (level_box(plan.k_c, box_size) / level_box(k_c, box_size)) ** 3)
+
+
+def _march_sweeps(number: int, plan: LevelPlan, settings: FitSettings) -> float:
+    """Sweeps of the half models at a level."""
+    if settings.solver == "adam":
+        return plan.most_sweeps
+    usual = min(plan.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS)
+    return usual * (_POSE_FACTOR if settings.refine_pose else 1.0)
+
+
+def _held(count: int, box_size: int, k_c: int, settings: FitSettings) -> int:
+    """Bytes of everything but the whitened images."""
+    columns, voxels = 1 + settings.columns, float(box_size) ** 3
+    chunk = min(count, _CHUNK)
+    slices = chunk * columns * len(HalfDisc.of_radius(k_c)) * _SLICE_BYTES
+    volumes = (_batches(count, settings, halves=True) + _WORK_VOLUMES) * columns * voxels
+    particles = count * (_TABLE_BYTES + 24 * settings.columns**2 + 8 * (columns + 1) ** 2)
+    return int(_FIXED_BYTES + slices + volumes * _VOXEL_BYTES + particles)
+
+
+def _batches(count: int, settings: FitSettings, halves: bool = False) -> int:
+    """Batches of a sweep over all particles, in one model or in those of the half-sets."""
+    models = 2 if halves and settings.halfsets else 1
+    index = np.arange(max(count // models, 1))
+    return models * len(split_batches(index, settings.batch_size, np.random.default_rng(0)))
+
+
+def _rounded(seconds: float) -> str:
+    """A round figure: an estimate has no decimals."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds > 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
