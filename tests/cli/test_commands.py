@@ -37,7 +37,7 @@ def estimator(monkeypatch, tmp_path):
     """Stands in for the estimator; returns the list of settings that it was called with."""
     calls = []
 
-    def fit(particles, settings, progress):
+    def fit(particles, settings, progress, workspace, processes):
         calls.append(settings)
         with progress.step("levels", 40) as step:
             step.advance(40)

@@ -98,7 +98,7 @@ def check_particles(
     if mask is not None and k_c is not None:
         if all(finding.level != "error" for finding in images):
             findings += _mean_findings(particles, stack, mask, k_c, settings, progress)
-        findings.append(_plan(stack, settings, progress))
+            findings.append(_plan(stack, settings, progress))
     return CheckReport(findings)
 
 

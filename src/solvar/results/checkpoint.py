@@ -47,6 +47,7 @@ class Checkpoint:
     def __init__(self, folder: Path, writes: bool = True) -> None:
         self.scratch = Path(folder)
         self._folder, self._writes = Path(folder) / "checkpoint", writes
+        self._job: dict[str, Any] = {}
         self._partial: set[Path] = set()
         self._next = 0.0
 
@@ -59,7 +60,7 @@ class Checkpoint:
         """See `Workspace`."""
         if not self._writes:
             return
-        write_tree(self._path(name), content)
+        self._write(name, content)
         # what led up to this step is no longer needed
         for path in self._partial:
             path.unlink(missing_ok=True)
@@ -70,7 +71,7 @@ class Checkpoint:
         started = time.monotonic()
         if not self._writes or not (always or started >= self._next):
             return
-        write_tree(self._path(name), content())
+        self._write(name, content())
         self._partial.add(self._path(name))
         ended = time.monotonic()
         self._next = ended + (ended - started) / _SHARE
@@ -89,16 +90,21 @@ class Checkpoint:
             If it belongs to others; the first difference is named.
         """
         path = self._folder / "job.json"
-        job = _job(settings, provenance)
+        self._job = _job(settings, provenance)
         if resume and path.is_file():
-            _refuse_difference(path, json.loads(path.read_text(encoding="utf-8")), job)
-        elif self._writes:
+            _refuse_difference(path, _read_job(path), self._job)
+        else:
             self.remove()
-            self._folder.mkdir(parents=True)
-            write_json(path, job)
         if self._writes:
             for orphan in self._folder.glob(".*.partial*"):
                 orphan.unlink()
+
+    def _write(self, name: str, content: Any) -> None:
+        # a run that fails before it has reached anything leaves no folder
+        if not (self._folder / "job.json").is_file():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_json(self._folder / "job.json", self._job)
+        write_tree(self._path(name), content)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name.replace(' ', '_')}.npz"
@@ -113,6 +119,14 @@ def _job(settings: FitSettings, provenance: Provenance) -> dict[str, Any]:
     kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in _FREE}
     inputs = {each.path: [each.size, each.digest] for each in provenance.inputs}
     return {"version": provenance.version, "settings": kept, "inputs": inputs}
+
+
+def _read_job(path: Path) -> dict[str, Any]:
+    try:
+        job = json.loads(path.read_text(encoding="utf-8"))
+        return {name: job[name] for name in ("version", "settings", "inputs")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError("is damaged", file=path, remedy="start again with --overwrite") from error
 
 
 def _refuse_difference(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
