@@ -95,10 +95,10 @@ def check_particles(
     findings += images
     mask = _attempt(findings, "mask", lambda: load_mask(settings, stack))
     k_c = _attempt(findings, "resolution", lambda: finest_frequency(stack, settings.resolution))
-    if mask is not None and k_c is not None:
-        if all(finding.level != "error" for finding in images):
-            findings += _mean_findings(particles, stack, mask, k_c, settings, progress)
-            findings.append(_plan(stack, settings, progress))
+    whole = all(finding.level != "error" for finding in images)
+    if mask is not None and k_c is not None and whole:
+        findings += _mean_findings(particles, stack, mask, k_c, settings, progress)
+        findings.append(_plan(stack, settings, progress))
     return CheckReport(findings)
 
 
