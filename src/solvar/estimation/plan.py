@@ -38,10 +38,10 @@ _FIRST_SWEEPS, _SWEEPS = 3, 2
 # an E-step alone, such as that of held-out particles, relative to a visit of a sweep
 _E_STEP = 0.55
 # with poses, relative to sweeps alone: turns, rigid motions as further columns, passes of the solver
-_POSE_FACTOR = 4.0
+_POSE_FACTOR = 5.5
 # import, figures, report
-_FIXED_SECONDS = 5.0
-_FIXED_BYTES, _TABLE_BYTES, _SLICE_BYTES, _VOXEL_BYTES = 400 * 2**20, 600, 16, 4
+_FIXED_SECONDS = 9.0
+_FIXED_BYTES, _TABLE_BYTES, _SLICE_BYTES, _VOXEL_BYTES = 450 * 2**20, 600, 16, 4
 _CHUNK, _WORK_VOLUMES = 1000, 6
 
 
