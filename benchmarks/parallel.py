@@ -3,7 +3,7 @@
     python benchmarks/parallel.py FOLDER [--processes 1 2 4] [--particles 50000]
 
 FOLDER is what `solvar simulate` wrote, box 64. For each number of processes a sweep of all particles at the
-finest level is timed. Before every sum the processes wait for each other, so that the time in the sum is that of
+finest level is timed. Before every sum the processes wait for each other, so that the time in it is that of
 the transfer alone. `difference` is the largest difference of the columns after the sweep from those of one
 process, relative to their largest value.
 """
