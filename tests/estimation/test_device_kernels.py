@@ -72,9 +72,11 @@ def test_a_step_of_the_fit_is_the_same_on_either_side():
     for backend in ("numba", "torch"):
         level.projector = make_projector(level.box, level.disc, backend=backend, team=level.team)
         level._rooms.clear()
-        gradient, posterior, _ = MaximumLikelihood().gradient(level, columns, index, 0.1, None)
-        slopes = derivatives_of(level, level.projector.prepare(columns), index, 0.1)
-        found.append((gradient, posterior.z, slopes.gradient, slopes.curvature))
+        gradient = MaximumLikelihood().gradient(level, columns, index, 0.1, None)
+        images = level.images.batch(index, level.disc)
+        slopes = derivatives_of(level, level.projector.prepare(columns), images, 0.1)
+        second = gradient.tally.second
+        found.append((gradient.columns, second, slopes.gradient, slopes.curvature))
         kinds = {type(room) for room in level._rooms.values()}
         assert kinds == {np.ndarray if backend == "numba" else torch.Tensor}
     for host, device in zip(*found, strict=True):
