@@ -143,7 +143,8 @@ def test_plan_grows_with_particles_pixels_and_rank():
     for larger in (plan(count=30_000), plan(box=128), plan(rank=10)):
         assert larger.seconds > 0.9 * base.seconds and larger.memory > base.memory
     assert plan(count=300_000).seconds > 10 * base.seconds
-    assert plan(refine_pose=True).seconds > 2 * base.seconds
+    poses = plan(refine_pose=True)
+    assert poses.seconds > 1.3 * base.seconds and poses.memory > base.memory
     pixels = 3000 * 1529 * 12
     assert base.disk == 0 and plan(lazy=True).disk == pixels
     assert base.memory - plan(lazy=True).memory == pixels

@@ -18,6 +18,7 @@ from solvar.estimation.level import Level, Prior, level_box
 from solvar.estimation.pixels import BYTES_PER_PIXEL, MemoryPixels
 from solvar.estimation.schedule import LevelPlan, plan_work, split_batches
 from solvar.estimation.settings import FitSettings
+from solvar.estimation.slack import MOTIONS
 from solvar.estimation.solvers import make_column_solver
 from solvar.estimation.start import finest_frequency, goes_to_disk
 from solvar.imaging import rotations
@@ -188,8 +189,10 @@ def _march_sweeps(number: int, plan: LevelPlan, settings: FitSettings) -> float:
 def _held(count: int, box_size: int, k_c: int, settings: FitSettings) -> int:
     """Bytes of everything but the whitened images."""
     columns, voxels = 1 + settings.columns, float(box_size) ** 3
+    # rigid motions ride along, and slices have derivatives
+    carried = columns + (2 * MOTIONS if settings.refine_pose else 0)
     chunk = min(count, _CHUNK)
-    slices = chunk * columns * len(HalfDisc.of_radius(k_c)) * _SLICE_BYTES
+    slices = chunk * carried * len(HalfDisc.of_radius(k_c)) * _SLICE_BYTES
     volumes = (_batches(count, settings, halves=True) + _WORK_VOLUMES) * columns * voxels
     particles = count * (_TABLE_BYTES + 24 * settings.columns**2 + 8 * (columns + 1) ** 2)
     return int(_FIXED_BYTES + slices + volumes * _VOXEL_BYTES + particles)
