@@ -145,7 +145,7 @@ def test_plan_grows_with_particles_pixels_and_rank():
     assert plan(count=300_000).seconds > 10 * base.seconds
     poses = plan(refine_pose=True)
     assert poses.seconds > 1.3 * base.seconds and poses.memory > base.memory
-    pixels = 3000 * 1529 * 12
+    pixels = 3000 * 1501 * 12
     assert base.disk == 0 and plan(lazy=True).disk == pixels
     assert base.memory - plan(lazy=True).memory == pixels
     assert plan(lazy=True, cache_precision="float16").disk == pixels // 2
