@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from other_formats import write_cryosparc
 
+from other_formats import write_cryosparc
 from solvar.particles import read_particles
 from solvar.simulation import SimulationSettings, simulate
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from solvar.analysis.reading import StoredAnalysis
-from solvar.estimation.settings import FitSettings
 from solvar.estimation.prior import resolution
+from solvar.estimation.settings import FitSettings
 from solvar.report import style
 from solvar.report.interactive.analysis import PATH_WORDS
 from solvar.results.poses import PARTS
