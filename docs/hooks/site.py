@@ -74,19 +74,20 @@ def commands_page() -> str:
     from solvar.cli.main import COMMANDS, app
 
     program = typer.main.get_command(app)
+    context = program.make_context("solvar", [], resilient_parsing=True)
     parts = [
         "# Commands",
         "Made from the program when this site is built: what `solvar COMMAND --help` prints.",
         "Exit codes: 0 done, 2 bad input (one sentence says what to change), 1 failed, 130 and 143 stopped.",
     ]
     for name in COMMANDS:
-        parts += _command(name, program.get_command(None, name))  # type: ignore[attr-defined]
+        command = program.get_command(context, name)  # type: ignore[attr-defined]
+        parts += _command(command, command.make_context(name, [], context, resilient_parsing=True))
     return "\n\n".join(parts) + "\n"
 
 
-def _command(name: str, command: Any) -> Iterator[str]:
-    context = command.make_context(f"solvar {name}", [], resilient_parsing=True)
-    yield f"## solvar {name}"
+def _command(command: Any, context: Any) -> Iterator[str]:
+    yield f"## solvar {command.name}"
     yield _prose(command.help)
     yield f"```text\n{' '.join(command.get_usage(context).split())}\n```"
     panels: dict[str, list[str]] = {}
