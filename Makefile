@@ -61,8 +61,9 @@ type: $(VENV)/.installed-dev  ## mypy
 imports: $(VENV)/.installed-dev  ## import-linter: the layers of docs/architecture.md
 	$(BIN)/lint-imports
 
+# without --quiet, which would hide warnings from --strict
 docs: $(VENV)/.installed-docs  ## the documentation site, in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html; its search needs a server: $(BIN)/python -m http.server -d site -b 127.0.0.1"
 
 bench: $(VENV)/.installed-dev  ## the benchmarks, printed with the machine's name
