@@ -7,7 +7,7 @@ DEMO ?= solvar-demo
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser-tests test-slow fmt lint type imports bench clean distclean
+.PHONY: help demo test browser-tests test-slow fmt lint type imports docs bench clean distclean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' 
@@ -23,6 +23,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs]'
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed
 
 demo: $(VENV)/.installed  ## install into .venv and run the demonstration (two minutes)
 	$(BIN)/solvar demo --output $(DEMO) --overwrite
@@ -57,12 +61,17 @@ type: $(VENV)/.installed-dev  ## mypy
 imports: $(VENV)/.installed-dev  ## import-linter: the layers of docs/architecture.md
 	$(BIN)/lint-imports
 
+# without --quiet, which would hide warnings from --strict
+docs: $(VENV)/.installed-docs  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html; its search needs a server: $(BIN)/python -m http.server -d site -b 127.0.0.1"
+
 bench: $(VENV)/.installed-dev  ## the benchmarks, printed with the machine's name
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:  ## remove caches and the demo
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov \
-	    build dist $(DEMO)
+	    build dist site $(DEMO)
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## also remove .venv

@@ -132,7 +132,7 @@ def _component_curves(axes: Axes, run: Run, box_angstrom: float) -> None:
     for j, curve in enumerate(validation.component_fsc):
         reliable = bool(validation.reliable[j]) and j < len(style.CYCLE)
         resolution = validation.component_resolution[j]
-        reach = f"{resolution:.0f} Å" if np.isfinite(resolution) else "not resolved"
+        reach = f"{resolution:.0f} Å" if np.isfinite(resolution) else "–"
         axes.plot(
             curve,
             color=style.CYCLE[j] if reliable else style.PALE,

@@ -18,15 +18,11 @@ from typing import Any
 import numpy as np
 
 from solvar.errors import InputError
-from solvar.estimation.level import Prior
-from solvar.estimation.march import Model
 from solvar.estimation.settings import FitSettings
-from solvar.estimation.sweep import SweepStatistics
 from solvar.files import replacing, write_json
 from solvar.results.provenance import Provenance
 
 _HEADER = "header"
-_CLASSES = {each.__name__: each for each in (Model, Prior, SweepStatistics)}
 # what a run may change when it goes on: these do not change its result
 _FREE = ("threads", "lazy", "scratch")
 # at most this share of the time is spent on writing down how far a step has come
@@ -172,6 +168,16 @@ def read_tree(path: Path) -> Any:
         ) from error
 
 
+def _classes() -> dict[str, type]:
+    """The dataclasses that a step of the fit may return, by name."""
+    # late: who looks at a finished run needs no estimator
+    from solvar.estimation.level import Prior
+    from solvar.estimation.march import Model
+    from solvar.estimation.sweep import SweepStatistics
+
+    return {each.__name__: each for each in (Model, Prior, SweepStatistics)}
+
+
 def _packed(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     """JSON that describes `value`; its arrays go to `arrays`."""
     if isinstance(value, np.ndarray):
@@ -198,7 +204,7 @@ def _unpacked(value: Any, arrays: Any) -> Any:
         return arrays[value["array"]]
     if "class" in value:
         content = {key: _unpacked(item, arrays) for key, item in value["fields"].items()}
-        return _CLASSES[value["class"]](**content)
+        return _classes()[value["class"]](**content)
     if "dict" in value:
         return {key: _unpacked(item, arrays) for key, item in value["dict"].items()}
     if "tuple" in value:
