@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,6 +45,34 @@ for interpolation in ("nearest", "trilinear", "kaiser"):
 np.savez(sys.argv[1], **found)
 """
 
+COMPILED = """
+import json, sys
+from types import SimpleNamespace
+from numba import cuda, types
+from numba.cuda import dispatcher
+from numba.cuda.cudadrv import nvvm
+
+try:
+    nvvm.NVVM()
+except Exception as error:
+    print(type(error).__name__)
+    sys.exit(3)
+from solvar.imaging.projector.numba_cuda_backend import kernels_of_width
+
+# device functions ask which GPU they are for
+dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(8, 0))
+one, two, three, four = (types.Array(types.float32, d, "C") for d in (1, 2, 3, 4))
+shape = types.UniTuple(types.int64, 4)
+last = {"forward": (four,), "scatter": (four,), "differentiate": (two, four, four, three)}
+found = {}
+for width in (1, 2, 3):
+    body = {f.__name__: f for f in kernels_of_width(width).body}
+    for kernel, more in last.items():
+        signature = (two, shape, types.float32, three, one, one, two, *more)
+        found[f"{kernel} {width}"] = cuda.compile_ptx(body[kernel], signature, cc=(8, 0))[0]
+print(json.dumps(found))
+"""
+
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
@@ -80,33 +108,21 @@ def test_a_numba_without_its_cuda_target_says_so(monkeypatch):
         make_projector(8, HalfDisc.of_radius(3), backend="numba-cuda")
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    """PTX of every kernel, from a process of its own: numba's CPU target must not have been used before."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    if done.returncode == 3:
+        pytest.skip(f"no NVVM here: {done.stdout.strip()}")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.mark.parametrize("width", [1, 2, 3])
 @pytest.mark.parametrize("kernel", ["forward", "scatter", "differentiate"])
-def test_kernels_compile_for_a_gpu(monkeypatch, width, kernel):
+def test_kernels_compile_for_a_gpu(compiled, width, kernel):
     """To PTX, which needs NVIDIA's compiler library and no GPU; in registers and in float32 alone."""
-    from numba import cuda, types
-    from numba.cuda import dispatcher
-    from numba.cuda.cudadrv import nvvm
-
-    try:
-        nvvm.NVVM()
-    except Exception as error:
-        pytest.skip(f"no NVVM here: {type(error).__name__}")
-    from solvar.imaging.projector.numba_cuda_backend import kernels_of_width
-
-    # device functions ask which GPU they are for
-    ampere = SimpleNamespace(compute_capability=(8, 0))
-    monkeypatch.setattr(dispatcher, "get_current_device", lambda: ampere)
-    one, two, three, four = (types.Array(types.float32, d, "C") for d in (1, 2, 3, 4))
-    shape = types.UniTuple(types.int64, 4)
-    last = {
-        "forward": (four,),
-        "scatter": (four,),
-        "differentiate": (two, four, four, three),
-    }[kernel]
-    signature = (two, shape, types.float32, three, one, one, two, *last)
-    body = {f.__name__: f for f in kernels_of_width(width).body}[kernel]
-    text, _ = cuda.compile_ptx(body, signature, cc=(8, 0))
+    text = compiled[f"{kernel} {width}"]
     assert ".visible .entry" in text
     assert ".local" not in text and ".f64" not in text
     assert ("atom." in text or "red." in text) == (kernel == "scatter")
