@@ -83,7 +83,7 @@ def main() -> None:
         kills, finished, equal = 0, 0, 0
         while kills < options.kills:
             shutil.rmtree(folder, ignore_errors=True)
-            while kill_once(command(star, folder), chance.uniform(0.2, 1.0) * usual):
+            while kill_once(command(star, folder), chance.uniform(0.3, 0.9) * usual):
                 kills += 1
                 look(folder)
             found = Run(folder)

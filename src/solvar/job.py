@@ -13,7 +13,7 @@ from solvar.particles import ParticleSet
 from solvar.progress import Progress, SilentProgress, silent
 from solvar.report import draw_figures
 from solvar.report.html import write_report
-from solvar.results.checkpoint import Checkpoint
+from solvar.results.checkpoint import Checkpoint, is_finished
 from solvar.results.log import logged
 from solvar.results.provenance import record
 from solvar.results.writer import prepare_folder, write_run
@@ -47,7 +47,8 @@ def run_job(
     overwrite : bool
         Replace a finished or an interrupted run in `output`.
     resume : bool
-        Go on with an interrupted run in `output`, if there is one.
+        Go on with an interrupted run in `output`, if there is one; of a finished one draw the figures
+        and the report again, in case it was stopped at these.
     command : sequence of str
         The command line, kept with the result.
 
@@ -70,11 +71,15 @@ def run_job(
     with logged(folder / "run.log", progress, command) if leads else silent() as told:
         provenance = record(particles, settings, tuple(command))
         checkpoint = Checkpoint(folder, writes=leads)
-        checkpoint.begin(settings, provenance, resume)
+        finished = resume and is_finished(folder, settings, provenance)
         processes.wait()
-        found = fit(particles, settings, told, checkpoint, processes)
+        if not finished:
+            checkpoint.begin(settings, provenance, resume)
+            processes.wait()
+            found = fit(particles, settings, told, checkpoint, processes)
+            if leads:
+                write_run(folder, found, provenance)
         if leads:
-            write_run(folder, found, provenance)
             checkpoint.remove()
             run = Run(folder)
             draw_figures(run, told)

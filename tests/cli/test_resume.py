@@ -78,6 +78,10 @@ def test_a_run_that_is_cut_again_and_again_ends_the_same(
     assert cuts >= 4
     _same(whole, again)
     assert not (tmp_path / "cut" / "checkpoint").exists()
+    _same(whole, run_job(particles, settings, tmp_path / "cut", resume=True))
+    with pytest.raises(InputError, match="--seed was 0, now it is 5"):
+        changed = settings.model_copy(update={"seed": 5})
+        run_job(particles, changed, tmp_path / "cut", resume=True)
 
 
 def test_an_interrupted_run_is_neither_lost_nor_taken_for_another(tiny_stack, tmp_path) -> None:

@@ -11,7 +11,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import numpy as np
 from solvar.errors import InputError
 from solvar.estimation.settings import FitSettings
 from solvar.files import replacing, write_json
-from solvar.results.provenance import Provenance
+from solvar.results.provenance import InputFile, Provenance
+from solvar.results.record import read_record, settings_of
 
 _HEADER = "header"
 # what a run may change when it goes on: these do not change its result
@@ -109,6 +110,25 @@ class Checkpoint:
 def is_interrupted(folder: Path) -> bool:
     """Whether a run folder holds an unfinished run that could be resumed."""
     return any((Path(folder) / "checkpoint").glob("*.npz"))
+
+
+def is_finished(folder: Path, settings: FitSettings, provenance: Provenance) -> bool:
+    """Whether a run folder holds the finished run of this job.
+
+    Raises
+    ------
+    InputError
+        If it holds a finished run of other settings or inputs; the first difference is named.
+    """
+    path = Path(folder) / "run.json"
+    if not path.is_file():
+        return False
+    record = read_record(Path(folder))
+    inputs = tuple(InputFile(**each) for each in record["inputs"])
+    before = replace(provenance, version=record["version"], inputs=inputs)
+    settings_then = settings_of(record, path)
+    _refuse_difference(path, _job(settings_then, before), _job(settings, provenance))
+    return True
 
 
 def _job(settings: FitSettings, provenance: Provenance) -> dict[str, Any]:

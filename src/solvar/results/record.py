@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from solvar.errors import InputError
 from solvar.estimation.settings import FitSettings
 from solvar.results.hdf5 import REPEAT
-from solvar.results.writer import FORMAT, FORMAT_VERSION
+
+FORMAT = "solvar-run"
+FORMAT_VERSION = 1
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Count = Annotated[int, Field(ge=0, lt=2**53)]

@@ -18,13 +18,12 @@ from solvar.results.checkpoint import is_interrupted
 from solvar.results.log import is_run_log
 from solvar.results.poses import PoseChange
 from solvar.results.provenance import Provenance
+from solvar.results.record import FORMAT, FORMAT_VERSION
 from solvar.volume_file import write_volume
 
 if TYPE_CHECKING:
     import h5py
 
-FORMAT = "solvar-run"
-FORMAT_VERSION = 1
 _OWN_FILES = (
     "mean.mrc",
     "mean_half[12].mrc",
@@ -83,7 +82,7 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError("is not a folder", file=folder, remedy="choose another --output")
-    if (folder / "run.json").exists() and not overwrite:
+    if (folder / "run.json").exists() and not (overwrite or resume):
         raise InputError(
             "already holds a finished run",
             file=folder,
