@@ -8,11 +8,11 @@ import dash
 import numpy as np
 from dash import ALL, ClientsideFunction, Input, Output, Patch, State, ctx, no_update
 
+from solvar.report.interactive.raster import Window
 from solvar.viewer import figures
 from solvar.viewer.data import ViewerData
 from solvar.viewer.figures import Look
 from solvar.viewer.messages import tell
-from solvar.viewer.raster import Window
 from solvar.viewer.selections import Selector
 from solvar.volumes.targets import from_file
 

@@ -7,10 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import solvar
 from solvar.analysis.reading import StoredAnalysis, read_analysis
+from solvar.estimation.model import prior_spread
 from solvar.files import replacing, strict_json
 from solvar.progress import Progress, SilentProgress
 from solvar.report import style
@@ -22,7 +21,7 @@ from solvar.report.interactive import analysis as analysis_figures
 from solvar.report.interactive import curves, theme
 from solvar.report.interactive.poses import pose_corrections
 from solvar.results.run import Run
-from solvar.results.words import resolution_text
+from solvar.results.words import NO_OTHER_CAUSE, agreement
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -62,7 +61,7 @@ def write_report(run: Run, progress: Progress | None = None) -> Path | None:
 def page(run: Run) -> str:
     """The report of `run` as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     analysis = read_analysis(run)
     shown = min(run.rank, _SHOWN)
@@ -78,6 +77,8 @@ def page(run: Run) -> str:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    # commands hold long paths: they may be broken after each folder, and nowhere else
+    environment.filters["breakable"] = lambda text: escape(text).replace("/", Markup("/<wbr>"))
     return environment.get_template("report.html.j2").render(
         run=run,
         name=run.folder.resolve().name,
@@ -86,6 +87,7 @@ def page(run: Run) -> str:
         analysis=analysis,
         tables=tables,
         words=words,
+        no_other_cause=NO_OTHER_CAUSE,
         components=_components(run, pictures["slices"]),
         more_components=run.rank - shown,
         mean_slices=list(zip(VIEWS, pictures["mean"], strict=True)),
@@ -128,7 +130,7 @@ def _figures(run: Run, analysis: StoredAnalysis | None) -> dict[str, go.Figure]:
     if analysis is not None:
         summary = analysis.summary
         if analysis.density is not None:
-            spread = np.sqrt(np.maximum(model.eigenvalues, np.finfo(np.float32).tiny))
+            spread = prior_spread(model.eigenvalues)
             figures["landscape"] = analysis_figures.landscape(
                 analysis.density, analysis.paths, spread
             )
@@ -147,13 +149,11 @@ def _components(run: Run, slices: list[list[str]]) -> list[dict[str, Any]]:
             "share": style.percent(eigenvalues[j], eigenvalues.sum()),
             "slices": list(zip(VIEWS, addresses, strict=True)),
             "verdict": None,
-            "resolution": None,
+            "agreement": None,
         }
         if validation is not None:
-            card["verdict"] = "reliable" if validation.reliable[j] else "noise?"
-            reached = validation.component_resolution[j]
-            if np.isfinite(reached):
-                card["resolution"] = f"{resolution_text(run, reached)} Å"
+            card["verdict"] = style.verdict(validation.reliable[j])
+            card["agreement"] = agreement(run, j) if validation.reliable[j] else None
         cards.append(card)
     return cards
 
