@@ -38,9 +38,12 @@ class Column:
     @classmethod
     def of_labels(cls, title: str, labels: NDArray) -> Column:
         """Labels (N,) of any type in their order; numbers take the place of too many of them."""
-        known, index = np.unique(labels, return_inverse=True)
+        import pandas as pd
+
+        # a table of what is known: to sort a million names would take seconds
+        index, known = pd.factorize(labels, sort=True)
         names = tuple(str(name) for name in known) if len(known) <= MOST_LABELS else None
-        return cls(title, index.reshape(-1).astype(np.float32), names)
+        return cls(title, index.astype(np.float32), names)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class StarTable:
         values = table[name]
         if values.dtype.kind in "iuf":
             return Column(name, values.to_numpy(dtype=np.float32))
-        return Column.of_labels(name, values.astype(str).to_numpy(dtype=str))
+        return Column.of_labels(name, values.astype(str).to_numpy())
 
 
 def open_star(path: Path) -> StarTable | None:

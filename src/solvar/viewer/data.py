@@ -73,6 +73,8 @@ class ViewerData:
         titles = {
             f"z{j + 1}": component_title(j, self.eigenvalues, reliable[j]) for j in range(self.rank)
         }
+        if self.rank == 1:  # a plane needs a second axis
+            titles["contrast"] = "Contrast"
         if self._umap is not None:
             titles |= {"umap1": "UMAP 1", "umap2": "UMAP 2"}
         return titles
@@ -90,6 +92,8 @@ class ViewerData:
         if key.startswith("umap"):
             assert self._umap is not None
             return self._umap[int(key[-1]) - 1]
+        if key == "contrast":
+            return self.column(key).values.astype(np.float64)
         return self.latents[int(key[1:]) - 1]
 
     @cached_property
@@ -118,7 +122,8 @@ class ViewerData:
             return self.latents[:, nearby].mean(axis=1)
         point = np.array(now, np.float64)
         for key, value in zip(axes, place, strict=True):
-            point[int(key[1:]) - 1] = value
+            if key != "contrast":  # which is no part of the structure
+                point[int(key[1:]) - 1] = value
         return np.clip(point, -self.reach, self.reach)
 
     def place_of(self, point: Float64, axes: tuple[str, str]) -> tuple[float, float]:
@@ -129,7 +134,12 @@ class ViewerData:
                 distance += (row - value) ** 2
             closest = int(np.argmin(distance))
             return float(self.axis(axes[0])[closest]), float(self.axis(axes[1])[closest])
-        first, second = (float(point[int(key[1:]) - 1]) for key in axes)
+        first, second = (
+            float(np.median(self.axis(key)))
+            if key == "contrast"
+            else float(point[int(key[1:]) - 1])
+            for key in axes
+        )
         return first, second
 
     def near(self, point: Float64, many: int) -> Int64:
@@ -172,7 +182,7 @@ class ViewerData:
 
     def _read_column(self, key: str) -> Column:
         title = self.colourings[key]
-        if key in self.axes:
+        if key in self.axes and key != "contrast":
             return Column(f"{title}, σ", self.axis(key).astype(np.float32))
         if key.startswith("star:"):
             return self._from_star(key.removeprefix("star:"))
