@@ -201,7 +201,7 @@ def test_queued_reconstruction_appears_with_its_fsc(page, run):
         )
     )
     record = json.loads((run.folder / "volumes" / "point-001" / "volumes.json").read_text())
-    np.testing.assert_allclose(curve, record["volumes"][0]["fsc"], atol=1e-6)
+    np.testing.assert_allclose(curve, record["volumes"][0]["fsc"]["corrected"], atol=1e-6)
     page.picture("reconstruction")
     assert page.complaints() == []
 

@@ -297,7 +297,8 @@ def find(run: Path, key: str) -> Arrived | None:
 
 def _arrived(folder: Path, record: dict[str, Any], volume: dict[str, Any]) -> Arrived:
     name = Path(volume["files"][0]).name
-    fsc = volume["fsc"]
+    # the curve that the resolution is read from
+    fsc = None if volume["fsc"] is None else volume["fsc"]["corrected"]
     return Arrived(
         key=f"{folder.name}/{name.removesuffix('.mrc')}",
         path=folder / name,

@@ -25,6 +25,7 @@ from solvar.results.words import NO_OTHER_CAUSE, agreement
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from markupsafe import Markup
 
 FILE = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -61,7 +62,7 @@ def write_report(run: Run, progress: Progress | None = None) -> Path | None:
 def page(run: Run) -> str:
     """The report of `run` as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
     analysis = read_analysis(run)
     shown = min(run.rank, _SHOWN)
@@ -77,8 +78,7 @@ def page(run: Run) -> str:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    # commands hold long paths: they may be broken after each folder, and nowhere else
-    environment.filters["breakable"] = lambda text: escape(text).replace("/", Markup("/<wbr>"))
+    environment.filters["breakable"] = _breakable
     return environment.get_template("report.html.j2").render(
         run=run,
         name=run.folder.resolve().name,
@@ -100,6 +100,19 @@ def page(run: Run) -> str:
         plotly=plotly_code(),
         data=packed(json.dumps(json.loads(strict_json(drawn)), separators=(",", ":")).encode()),
     )
+
+
+def _breakable(command: str) -> Markup:
+    """A command that a narrow column may break after a folder, and never within an option."""
+    from markupsafe import Markup, escape
+
+    words = [
+        Markup('<span class="option">{}</span>').format(word)
+        if word.startswith("-")
+        else escape(word).replace("/", Markup("/<wbr>"))
+        for word in command.split(" ")
+    ]
+    return Markup(" ").join(words)
 
 
 @cache
