@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from report.reports import make_run
 from solvar.errors import InputError
 from solvar.particles import read_particles
 
-pytest.importorskip("dash", reason="solvar[view] is not installed")
+dash = pytest.importorskip("dash", reason="solvar[view] is not installed")
 
 from solvar.viewer import figures, selections, viewing
 from solvar.viewer.app import make_viewer
@@ -24,6 +25,7 @@ from solvar.viewer.data import ViewerData
 from solvar.viewer.figures import Look
 from solvar.viewer.jobs import JobQueue
 from solvar.viewer.messages import in_words
+from solvar.viewer.security import HOST
 from solvar.viewer.viewing import Contour
 
 KINDS = {
@@ -147,3 +149,24 @@ def test_text_of_thousands_of_values_becomes_numbers_in_time():
     assert time.perf_counter() - begun < 1.5
     assert column.labels is None
     np.testing.assert_array_equal(column.values, np.arange(400_000) % 5000)
+
+
+def test_pages_asked_for_at_once_all_have_their_style(tmp_path, monkeypatch):
+    find = dash.Dash._walk_assets_directory
+
+    def slowly(app):
+        time.sleep(0.5)
+        find(app)
+
+    monkeypatch.setattr(dash.Dash, "_walk_assets_directory", slowly)
+    viewer = make_viewer(make_run(tmp_path / "run", rank=2).folder)
+
+    def ask(_):
+        client = viewer.app.server.test_client()
+        client.set_cookie(viewer.guard.cookie_name, viewer.guard.token, domain=HOST)
+        return client.get("/", base_url=f"http://{HOST}").text
+
+    with ThreadPoolExecutor(3) as pool:
+        pages = list(pool.map(ask, range(3)))
+    viewer.close()
+    assert all("viewer.css" in page and "viewer.js" in page for page in pages)
