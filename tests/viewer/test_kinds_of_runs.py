@@ -16,7 +16,7 @@ from report.reports import make_run
 from solvar.errors import InputError
 from solvar.particles import read_particles
 
-dash = pytest.importorskip("dash", reason="solvar[view] is not installed")
+pytest.importorskip("dash", reason="solvar[view] is not installed")
 
 from solvar.viewer import figures, selections, viewing
 from solvar.viewer.app import make_viewer
@@ -152,6 +152,8 @@ def test_text_of_thousands_of_values_becomes_numbers_in_time():
 
 
 def test_pages_asked_for_at_once_all_have_their_style(tmp_path, monkeypatch):
+    import dash
+
     find = dash.Dash._walk_assets_directory
 
     def slowly(app):
