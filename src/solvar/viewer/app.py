@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dash
 
-from solvar.viewer import callbacks_latents, callbacks_selection, callbacks_volume
+from solvar.viewer import callbacks_latents, callbacks_selection, callbacks_volume, figures
 from solvar.viewer.data import ViewerData
 from solvar.viewer.jobs import JobQueue
 from solvar.viewer.layout import page
@@ -80,3 +80,5 @@ def _begin(viewer: Viewer) -> None:
     client = viewer.app.server.test_client()
     client.set_cookie(viewer.guard.cookie_name, viewer.guard.token, domain=HOST)
     client.get("/", base_url=f"http://{HOST}")
+    for dark in (False, True):
+        figures.template(dark)  # while nobody waits for it

@@ -182,13 +182,14 @@ def _plane(data: ViewerData, look: Look, window: raster.Window) -> dict[str, Any
 
 
 def _frame(dark: bool, margin: dict[str, int]) -> dict[str, Any]:
-    return {"template": _template(dark), "margin": margin, "showlegend": True}
+    return {"template": template(dark), "margin": margin, "showlegend": True}
 
 
 @cache
-def _template(dark: bool) -> dict[str, Any]:
-    template: dict[str, Any] = theme.template(dark).to_plotly_json()
-    return template
+def template(dark: bool) -> dict[str, Any]:
+    """What a figure takes from the appearance; the first call imports plotly, which takes a while."""
+    made: dict[str, Any] = theme.template(dark).to_plotly_json()
+    return made
 
 
 def marks(data: ViewerData, look: Look, point: Float64, path: list[list[float]]) -> dict[str, Any]:
