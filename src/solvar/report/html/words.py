@@ -58,7 +58,9 @@ def real_components(run: Run) -> NDArray[np.int64]:
 
 def _place(run: Run, j: int) -> str:
     """Where a component changes density, and how strongly."""
-    model = run.model
+    model, validation = run.model, run.validation
+    if validation is not None and not has_shape(validation.component_resolution[j]):
+        return "is there, but the two halves of the data do not agree on where it changes density"
     change, mean = coarse(model.eigenvolumes[j], model), coarse(model.mean, model)
     strength = 2 * np.sqrt(max(model.eigenvalues[j], 0.0)) * style.robust_limit(change)
     share = strength / style.robust_limit(np.maximum(mean, 0))
