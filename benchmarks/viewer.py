@@ -121,7 +121,8 @@ def serve(folder: Path, pipe) -> None:
 
 def time_functions(folder: Path) -> None:
     """Seconds of what a callback computes, with nothing but the answer's JSON around it."""
-    from solvar.viewer import figures, raster, selections, viewing
+    from solvar.report.interactive import raster
+    from solvar.viewer import figures, selections, viewing
     from solvar.viewer.data import ViewerData
     from solvar.viewer.figures import Look
 

@@ -1,4 +1,4 @@
-"""A headless Chromium on a served viewer, and what a user does in it."""
+"""A headless Chromium, a served viewer, and what a user does in it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 WAIT_SECONDS = 30.0
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def chromium() -> Any:
     """A headless Chromium of the system; the test is skipped where there is none."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
     driver = shutil.which("chromedriver")
     if browser is None or driver is None:
         pytest.skip("chromium and chromium-driver are not installed (make browser-tests)")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
+from solvar.estimation.model import prior_spread
 from solvar.report import style
 from solvar.results import run as results
 from solvar.results.words import headline, resolution_text
@@ -90,7 +91,7 @@ class Run(results.Run):
                     f"there is no component {component}", remedy=f"choose from 1 to {self.rank}"
                 )
         pair = [x - 1, y - 1]
-        spread = np.sqrt(np.maximum(self.model.eigenvalues[pair], np.finfo(np.float32).tiny))
+        spread = prior_spread(self.model.eigenvalues[pair])
         name = _NAMES[color] if isinstance(color, str) and color in _NAMES else None
         values = self._property(color) if isinstance(color, str) else color
         column = None if values is None else np.asarray(values)
@@ -145,7 +146,7 @@ class Run(results.Run):
         told = [str(j + 1), style.percent(eigenvalues[j], eigenvalues.sum())]
         if validation is not None:
             told.append(resolution_text(self, validation.component_resolution[j]))
-            told.append("reliable" if validation.reliable[j] else "noise?")
+            told.append(style.verdict(validation.reliable[j]))
         return told
 
 

@@ -1,40 +1,23 @@
 """The report in a real browser: it draws everything, complains of nothing, and answers to mouse and keys."""
 
-import shutil
 import time
 
 import pytest
 
+from headless import chromium
 from report.reports import make_run
 from solvar.report.html import write_report
 
 pytestmark = pytest.mark.browser
 
 _SECONDS = 60
-_PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    """A headless Chromium; tests that need one are skipped where there is none."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    program = next((found for name in _PROGRAMS if (found := shutil.which(name))), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("no Chromium with its driver (apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1366,900",
-        "--enable-unsafe-swiftshader",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(executable_path=driver)
-    chromium = webdriver.Chrome(options=options, service=service)
-    chromium.set_script_timeout(_SECONDS)
-    yield chromium
-    chromium.quit()
+    chrome = chromium()
+    yield chrome
+    chrome.quit()
 
 
 def opened(browser, path):

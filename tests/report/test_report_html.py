@@ -14,7 +14,7 @@ from solvar.report.html.words import half_power, half_size, what_moves
 from solvar.report.volumes import window
 from solvar.results.provenance import record
 from solvar.results.run import Run
-from solvar.results.writer import write_run
+from solvar.results.writer import prepare_folder, write_run
 from synthetic import make_fit
 
 ALWAYS = {"summary", "motion", "particles", "components", "record", "cite"}
@@ -210,3 +210,16 @@ def test_report_of_many_particles_is_smaller_than_15_mb(tmp_path, count):
     assert path.stat().st_size < 15e6
     text = Page(path.read_text(encoding="utf-8")).text
     assert ("drawn at random" in text) == (count > 100_000)
+
+
+def test_a_component_without_a_shape_is_told_nowhere(tmp_path):
+    fit = make_fit(tmp_path, rank=3)
+    coarse = replace(fit.validation, component_resolution=np.array([9.0, 127.6, np.inf]))
+    fit = replace(fit, validation=replace(coarse, reliable=np.array([True, True, True])))
+    run_folder = prepare_folder(tmp_path / "run")
+    write_run(run_folder, fit, record(fit.particles, fit.settings))
+    text = page(Run(run_folder))
+    assert "127.6" not in text.split('id="plotly"')[0]
+    assert text.count("the halves do not agree on its shape") == 2
+    told = what_moves(Run(run_folder))
+    assert [("do not agree" in sentence) for sentence in told[1:]] == [False, True, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -201,7 +202,7 @@ def test_queued_reconstruction_appears_with_its_fsc(page, run):
         )
     )
     record = json.loads((run.folder / "volumes" / "point-001" / "volumes.json").read_text())
-    np.testing.assert_allclose(curve, record["volumes"][0]["fsc"], atol=1e-6)
+    np.testing.assert_allclose(curve, record["volumes"][0]["fsc"]["corrected"], atol=1e-6)
     page.picture("reconstruction")
     assert page.complaints() == []
 
@@ -219,4 +220,23 @@ def test_page_without_the_cookie_is_refused(page):
     page.driver.delete_all_cookies()
     page.driver.get(page.server.address.split("?")[0])
     page.until(lambda: "printed" in page.driver.page_source)
+    page.complaints()
+
+
+def test_long_names_moved_particles_and_a_viewer_that_ended(run, driver, tmp_path):
+    folder = tmp_path / ("a-run-with-a-long-name-" * 5)
+    shutil.copytree(run.folder, folder)
+    record = folder / "run.json"
+    record.write_text(record.read_text().replace("particles.star", "moved-elsewhere.star"))
+    width = "return document.querySelector(arguments[0]).getBoundingClientRect().width"
+    with served(folder) as server:
+        page = Page(driver, artefacts(tmp_path))
+        page.open(server.address)
+        assert page.js(width, "#message") >= 300 and page.js(width, ".run") < 500
+        page.click("here")
+        page.until(lambda: "moved-elsewhere.star" in page.text("jobs"))
+        assert page.js(width, ".job.failed .hint") <= page.js(width, "#jobs")
+        page.picture("failed")
+    page.tap(0.2, 0.1)
+    page.until(lambda: "The viewer has ended" in page.text("message"))
     page.complaints()

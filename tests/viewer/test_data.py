@@ -9,7 +9,9 @@ from solvar.errors import InputError
 
 pytest.importorskip("dash", reason="solvar[view] is not installed")
 
-from solvar.viewer.columns import MOST_LABELS, Column, open_star, robust_range
+from solvar.report.interactive.latents import number_limits
+from solvar.report.interactive.theme import MOST_LABELS
+from solvar.viewer.columns import Column, open_star
 from solvar.viewer.data import ViewerData
 
 
@@ -74,9 +76,9 @@ def test_too_many_labels_become_numbers():
 
 
 def test_range_is_never_empty():
-    assert robust_range(np.array([np.nan, np.inf])) == (0.0, 1.0)
-    assert robust_range(np.full(9, 3.0)) == (2.5, 3.5)
-    assert robust_range(np.array([0.0] * 999 + [1.0])) == (0.0, 1.0)
+    assert number_limits(np.array([np.nan, np.inf])) == (0.0, 1.0)
+    assert number_limits(np.full(9, 3.0)) == (2.5, 3.5)
+    assert number_limits(np.array([0.0] * 999 + [1.0])) == (0.0, 1.0)
 
 
 def test_click_in_a_plane_of_components_moves_these_two_alone(data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import numpy as np
@@ -13,6 +14,9 @@ from solvar.viewer import jobs
 from solvar.viewer.jobs import JobQueue
 from solvar.viewer.layout import job_lines, volume_options
 from solvar.volumes import VolumeSettings
+from solvar.volumes.fsc import half_map_fsc
+from solvar.volumes.volume import Halves, Reconstruction
+from solvar.volumes.writing import Placement, write_reconstruction
 
 MODEL = VolumeSettings(method="reproject")  # needs no images
 
@@ -85,3 +89,21 @@ def test_damaged_or_foreign_tables_are_passed_over(run):
         (run.folder / "volumes" / name / "volumes.json").write_text(text)
     assert jobs.arrived(run.folder) == []
     assert jobs.find(run.folder, "a/x") is None
+
+
+def test_volume_with_half_maps_has_the_curve_of_its_resolution(run):
+    rng = np.random.default_rng(0)
+    volume = run.model.mean
+    pair = np.stack([volume + 0.02 * rng.normal(size=volume.shape) for _ in range(2)])
+    pair = pair.astype(np.float32)
+    curves = half_map_fsc(pair, run.model.mask, 9)
+    made = Reconstruction(volume, Halves(pair, pair, curves.corrected, curves), 150)
+    folder = run.folder / "volumes" / "point-001"
+    folder.mkdir(parents=True)
+    place = Placement(run.pixel_size_angstrom, 0.0)
+    told = write_reconstruction(folder, "point-001_001", made, place, VolumeSettings())
+    table = {"pixel_size_angstrom": 2.0, "volumes": [{"z": [0, 0, 0], **told}]}
+    (folder / "volumes.json").write_text(json.dumps(table))
+    (found,) = jobs.arrived(run.folder)
+    np.testing.assert_allclose(found.fsc, curves.corrected, atol=1e-6)
+    assert found.particles == 150 and found.resolution_angstrom == told["resolution_angstrom"]

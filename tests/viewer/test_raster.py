@@ -10,11 +10,12 @@ import pytest
 
 pytest.importorskip("dash", reason="solvar[view] is not installed")
 
-from solvar.viewer import figures, palette, raster
+from solvar.report.interactive import raster, theme
+from solvar.report.interactive.raster import Window
+from solvar.viewer import figures, palette
 from solvar.viewer.columns import Column
 from solvar.viewer.data import ViewerData
 from solvar.viewer.figures import Look
-from solvar.viewer.raster import Window
 
 
 def test_points_are_counted_where_they_are():
@@ -96,7 +97,7 @@ def test_selected_particles_stand_out_of_a_picture(run, monkeypatch):
     inside, pixel = window.place(data.axis("z1"), data.axis("z2"))
     look = Look(("z1", "z2"), "cluster", chosen=inside[:1])
     rgba = figures._painted(data, look, inside, pixel, window)
-    grey = np.array(palette.rgb(palette.marks(False).left_out))
+    grey = np.array(theme.rgb(palette.marks(False).left_out))
     shown = rgba[:, 3] > 0
     coloured = shown & (np.abs(rgba[:, :3].astype(int) - grey).max(axis=1) > 8)
     assert coloured.sum() == 1 and coloured[pixel[0]]

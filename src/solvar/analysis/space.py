@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.estimation.model import prior_spread
 from solvar.results.run import Run, check_component
 
 Float64 = NDArray[np.float64]
@@ -51,7 +52,7 @@ class LatentSpace:
     @cached_property
     def spread(self) -> Float64:
         """(r,) prior standard deviations, never 0."""
-        return np.sqrt(np.maximum(self.eigenvalues, np.finfo(np.float32).tiny))
+        return prior_spread(self.eigenvalues)
 
     @cached_property
     def whitened(self) -> Float64:

@@ -10,6 +10,7 @@ import typer
 from solvar.analysis.settings import AnalysisSettings
 from solvar.cli.arguments import AsJson, RunFolder
 from solvar.cli.options import command
+from solvar.results.words import NO_OTHER_CAUSE, VIEWER
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,13 +69,14 @@ def _print(analysis: Analysis, folder: Path, drawn: list[Path]) -> None:
     for warning in analysis.warnings:
         console.print(f"[yellow]![/yellow] {escape(warning)}")
     if not analysis.warnings:
-        console.print(
-            "[green]✓[/green] The latents follow nothing that is known not to be structure."
-        )
+        console.print(f"[green]✓[/green] {NO_OTHER_CAUSE}")
     console.print("\n[bold]Look at[/bold]")
     for path in drawn:
         console.print(f"  {escape(str(path))}  [dim]{_WORDS[path.name]}[/dim]", soft_wrap=True)
     console.print("\n[bold]Next[/bold]")
+    console.print(
+        f"  solvar view {escape(str(folder.parent))}  [dim]{escape(VIEWER)}[/dim]", soft_wrap=True
+    )
     for name in ("clusters", *(f"trajectory_{path.name}" for path in analysis.trajectories)):
         points = escape(str(folder / f"{name}.csv"))
         what = "of each cluster" if name == "clusters" else f"along the path {name[11:]}"

@@ -11,7 +11,7 @@ from solvar.cli.console import duration, output
 from solvar.cli.tables import plain_table
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
-from solvar.results.words import headline, resolution_text
+from solvar.results.words import VIEWER, headline, resolution_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,10 +34,10 @@ def print_summary(run: Run) -> None:
         console.print(f"[yellow]![/yellow] {escape(warning)}")
     console.print("\n[bold]Look at[/bold]")
     for path, what in _worth_a_look(run):
-        console.print(f"  {escape(path)}  [dim]{what}[/dim]", soft_wrap=True)
+        console.print(f"  {escape(path)}  [dim]{escape(what)}[/dim]", soft_wrap=True)
     console.print("\n[bold]Next[/bold]")
     for command, what in _next_steps(run):
-        console.print(f"  {escape(command)}  [dim]{what}[/dim]", soft_wrap=True)
+        console.print(f"  {escape(command)}  [dim]{escape(what)}[/dim]", soft_wrap=True)
 
 
 def components_table(run: Run) -> Table:
@@ -112,6 +112,7 @@ def _next_steps(run: Run) -> list[tuple[str, str]]:
     return [
         (f"solvar analyze {folder}", "clusters, density, paths between states"),
         (f"solvar volume {folder}", "volumes along the first component, with half-maps"),
+        (f"solvar view {folder}", VIEWER),
     ]
 
 

@@ -71,6 +71,11 @@ class LowRankModel:
         return self.mean + np.tensordot(latents, self.eigenvolumes, axes=1)
 
 
+def prior_spread(eigenvalues: Float64) -> Float64:
+    """Standard deviations (r,) of the latents by their prior, never 0."""
+    return np.sqrt(np.maximum(eigenvalues, np.finfo(np.float32).tiny))
+
+
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """What is known of each particle given the model (N particles in input row order).

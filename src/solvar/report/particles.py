@@ -22,8 +22,6 @@ def draw_latents(run: Run, path: Path) -> None:
     spread = np.sqrt(np.maximum(run.model.eigenvalues[:shown], np.finfo(float).tiny))
     z = run.posterior.z[:, :shown] / spread
     limits = [_limits(z[:, j]) for j in range(shown)]
-    share = run.model.eigenvalues[:shown]
-    total = run.model.eigenvalues.sum()
     real = np.ones(shown, bool) if run.validation is None else run.validation.reliable[:shown]
     size = 1.2 + 1.9 * max(shown, 2)
     with style.figure(path, size, size) as figure:
@@ -35,9 +33,8 @@ def draw_latents(run: Run, path: Path) -> None:
                 axes = figure.add_axes((*box, cell, cell))
                 if row == column:
                     marginal(axes, z[:, row], limits[row], noise=not real[row])
-                    about = style.percent(share[row], total) + ("" if real[row] else ", noise?")
                     axes.set_title(
-                        f"Component {row + 1} ({about})", fontsize=8,
+                        style.component_title(row, run.model.eigenvalues, real[row]), fontsize=8,
                         color=style.INK if real[row] else style.GREY,
                     )  # fmt: skip
                 else:

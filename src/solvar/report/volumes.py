@@ -10,6 +10,7 @@ import numpy as np
 from solvar.estimation.model import LowRankModel
 from solvar.report import style
 from solvar.results.run import Run
+from solvar.results.words import has_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +120,7 @@ def _title(run: Run, j: int) -> str:
     if not validation.reliable[j]:
         return f"{title}, noise?"
     resolution = validation.component_resolution[j]
-    return f"{title}, {resolution:.1f} Å" if np.isfinite(resolution) else title
+    return f"{title}, {resolution:.1f} Å" if has_shape(resolution) else title
 
 
 def _ink(run: Run, j: int) -> str:

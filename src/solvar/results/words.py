@@ -28,6 +28,30 @@ def headline(run: Run) -> str:
     )
 
 
+# What `solvar view` is for.
+VIEWER = "look around in the browser (first: pip install 'solvar[view]')"
+NO_OTHER_CAUSE = "There is no sign that anything but structure drives the latents."
+# A component that the halves share to no finer than this is there, but has no shape to speak of.
+_SHAPELESS_ANGSTROM = 40.0
+
+
+def agreement(run: Run, j: int) -> str:
+    """What the halves say of the shape of component j, which passed."""
+    assert run.validation is not None  # who else would know
+    reached = float(run.validation.component_resolution[j])
+    if not has_shape(reached):
+        return "it is there, but the halves do not agree on its shape"
+    text = resolution_text(run, reached)
+    if text.startswith("≤"):
+        return f"halves agree to {text[2:]} Å, the finest detail used"
+    return f"halves agree to {text} Å"
+
+
+def has_shape(resolution: float) -> bool:
+    """Whether halves that agree to `resolution` (Å) tell where a component changes density."""
+    return resolution <= _SHAPELESS_ANGSTROM
+
+
 def resolution_text(run: Run, resolution: float) -> str:
     """A resolution in Å; marked where the halves still agree at the finest shell that was used."""
     if not np.isfinite(resolution):
@@ -35,4 +59,5 @@ def resolution_text(run: Run, resolution: float) -> str:
     assert run.validation is not None  # who else would know a resolution
     shells = len(run.validation.mean_fsc)
     finest = run.model.box_size * run.pixel_size_angstrom / (shells - 1)
-    return f"≤ {resolution:.1f}" if resolution < 1.001 * finest else f"{resolution:.1f}"
+    number = f"{resolution:.1f}" if resolution < 30 else f"{resolution:.0f}"
+    return f"≤ {number}" if resolution < 1.001 * finest else number

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import dash
 
-from solvar.viewer import callbacks_latents, callbacks_selection, callbacks_volume
+from solvar.viewer import callbacks_latents, callbacks_selection, callbacks_volume, figures
 from solvar.viewer.data import ViewerData
 from solvar.viewer.jobs import JobQueue
 from solvar.viewer.layout import page
 from solvar.viewer.messages import explain
-from solvar.viewer.security import Guard
+from solvar.viewer.security import HOST, Guard
 from solvar.viewer.selections import Selector
 
 
@@ -66,4 +66,19 @@ def make_viewer(run: str | Path, guard: Guard | None = None) -> Viewer:
     callbacks_latents.register(app, data, chosen)
     callbacks_selection.register(app, data, chosen)
     callbacks_volume.register(app, data, queue)
-    return Viewer(app, data, queue, guard)
+    viewer = Viewer(app, data, queue, guard)
+    _begin(viewer)
+    return viewer
+
+
+def _begin(viewer: Viewer) -> None:
+    """Ask for the page once, before anybody listens.
+
+    Dash finds its style and scripts during the first request, and a second one at the same time, such as
+    for the icon, would be answered without them.
+    """
+    client = viewer.app.server.test_client()
+    client.set_cookie(viewer.guard.cookie_name, viewer.guard.token, domain=HOST)
+    client.get("/", base_url=f"http://{HOST}")
+    for dark in (False, True):
+        figures.template(dark)  # while nobody waits for it

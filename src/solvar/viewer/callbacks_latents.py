@@ -8,11 +8,12 @@ import dash
 import numpy as np
 from dash import ALL, ClientsideFunction, Input, Output, Patch, State, ctx, no_update
 
+from solvar.report.interactive.raster import Window
 from solvar.viewer import figures
 from solvar.viewer.data import ViewerData
 from solvar.viewer.figures import Look
+from solvar.viewer.layout import HINTS
 from solvar.viewer.messages import tell
-from solvar.viewer.raster import Window
 from solvar.viewer.selections import Selector
 from solvar.volumes.targets import from_file
 
@@ -86,13 +87,14 @@ def _plane(app: dash.Dash, data: ViewerData, chosen: Selector) -> None:
 
     @app.callback(
         Output("latents", "figure", allow_duplicate=True),
+        Output("latents-card-hint", "children"),
         Input("mode", "value"),
         prevent_initial_call=True,
     )
     def take_up(mode: str) -> Any:
         tool = Patch()
         tool["layout"]["dragmode"] = figures.DRAG[mode]
-        return tool
+        return tool, HINTS[mode]
 
 
 def _window(shown: Any, axes: tuple[str, str]) -> Window | None:

@@ -72,32 +72,32 @@ def _molecule(app: dash.Dash, data: ViewerData) -> None:
 
 
 def _player(app: dash.Dash, data: ViewerData) -> None:
-    @app.callback(
-        Output("frames", "data"),
-        Output("ready", "data"),
+    # only what is asked goes to the server: the frames themselves are megabytes
+    app.clientside_callback(
+        ClientsideFunction("solvar", "press"),
+        Output("play", "children"),
+        Output("wanted", "data"),
         Input("play", "n_clicks"),
         State("frames", "data"),
         State("path", "data"),
         State("level", "value"),
         State("looks", "value"),
         State("outer", "value"),
+        State("x-axis", "value"),
+        State("y-axis", "value"),
         prevent_initial_call=True,
     )
-    def prepare(
-        clicks: int, known: Any, path: list[list[float]], level: float, looks: list[str],
-        outer: float,
-    ) -> Any:  # fmt: skip
-        asked = [path, level, looks, outer]
-        if known and known["asked"] == asked:
-            return no_update, clicks
+
+    @app.callback(Output("frames", "data"), Input("wanted", "data"), prevent_initial_call=True)
+    def prepare(wanted: dict[str, Any]) -> dict[str, Any]:
+        path, level, looks, outer = wanted["asked"]
         made = viewing.frames(data, path, FRAMES, contour(level, looks, outer))
-        return {**made, "asked": asked}, clicks
+        return {**made, "asked": wanted["asked"]}
 
     app.clientside_callback(
         ClientsideFunction("solvar", "play"),
-        Output("play", "children"),
-        Input("ready", "data"),
-        State("frames", "data"),
+        Output("play", "children", allow_duplicate=True),
+        Input("frames", "data"),
         State("x-axis", "value"),
         State("y-axis", "value"),
         prevent_initial_call=True,

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.report.interactive.theme import MOST_LABELS
 
 Float32 = NDArray[np.float32]
 
-# More labels than this cannot be told apart by colour; they are shown as numbers in their order.
-MOST_LABELS = 24
 _IMAGE_NAME = "rlnImageName"
 
 
@@ -39,9 +38,12 @@ class Column:
     @classmethod
     def of_labels(cls, title: str, labels: NDArray) -> Column:
         """Labels (N,) of any type in their order; numbers take the place of too many of them."""
-        known, index = np.unique(labels, return_inverse=True)
+        import pandas as pd
+
+        # a table of what is known: to sort a million names would take seconds
+        index, known = pd.factorize(labels, sort=True)
         names = tuple(str(name) for name in known) if len(known) <= MOST_LABELS else None
-        return cls(title, index.reshape(-1).astype(np.float32), names)
+        return cls(title, index.astype(np.float32), names)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class StarTable:
         values = table[name]
         if values.dtype.kind in "iuf":
             return Column(name, values.to_numpy(dtype=np.float32))
-        return Column.of_labels(name, values.astype(str).to_numpy(dtype=str))
+        return Column.of_labels(name, values.astype(str).to_numpy())
 
 
 def open_star(path: Path) -> StarTable | None:
@@ -110,19 +112,3 @@ def open_star(path: Path) -> StarTable | None:
 def shown_columns(table: StarTable) -> Iterator[str]:
     """Columns worth a colour: not the names of single images, nor what the run itself added."""
     return (c for c in table.columns if c != _IMAGE_NAME and not c.startswith("solvar"))
-
-
-def robust_range(values: NDArray, share: float = 0.01) -> tuple[float, float]:
-    """Limits that hold all but `share` of the finite values at either end, never empty.
-
-    At a million values a thousandth part of them tells it as well.
-    """
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return 0.0, 1.0
-    step = max(1, len(finite) // 100_000)
-    low, high = (float(v) for v in np.quantile(finite[::step], [share, 1 - share]))
-    if high > low:
-        return low, high
-    low, high = float(finite.min()), float(finite.max())
-    return (low, high) if high > low else (low - 0.5, high + 0.5)

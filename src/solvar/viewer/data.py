@@ -7,12 +7,14 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.report.style import percent
+from solvar.estimation.model import prior_spread
+from solvar.report.interactive.latents import MOST_POINTS
+from solvar.report.style import component_title
+from solvar.results.hdf5 import opened, read_arrays
 from solvar.results.run import Run
 from solvar.viewer.columns import Column, open_star, shown_columns
 from solvar.viewer.meshes import DisplayModel, DisplayVolume, open_model, open_volume
@@ -20,8 +22,6 @@ from solvar.viewer.meshes import DisplayModel, DisplayVolume, open_model, open_v
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-# Above this a browser is slow to draw points, and they cover each other anyway.
-MOST_POINTS = 100_000
 # Clicks in a UMAP have no latents of their own: they get the mean of this many particles nearby.
 _NEIGHBOURS = 50
 _KEPT_COLUMNS = 6
@@ -47,8 +47,8 @@ class ViewerData:
         self._column_lock, self._model_lock = threading.Lock(), threading.Lock()
         eigenvalues = np.asarray(self.run.record["result"]["eigenvalues"], np.float64)
         self.eigenvalues = eigenvalues
-        self.spread = np.sqrt(np.maximum(eigenvalues, np.finfo(np.float32).tiny))
-        self.latents = np.ascontiguousarray((self._stored("z") / self.spread).T)
+        self.spread = prior_spread(eigenvalues)
+        self.latents = np.ascontiguousarray((self._stored("z", len(eigenvalues)) / self.spread).T)
         self._kept = lru_cache(_KEPT_COLUMNS)(self._read_column)
 
     def __len__(self) -> int:
@@ -69,12 +69,12 @@ class ViewerData:
     @cached_property
     def axes(self) -> dict[str, str]:
         """Titles of what can be an axis, by key."""
-        total = self.eigenvalues.sum()
         reliable = self.run.record["result"].get("reliable", [True] * self.rank)
-        titles = {}
-        for j, value in enumerate(self.eigenvalues):
-            noise = "" if reliable[j] else ", noise?"
-            titles[f"z{j + 1}"] = f"Component {j + 1} ({percent(value, total)}{noise})"
+        titles = {
+            f"z{j + 1}": component_title(j, self.eigenvalues, reliable[j]) for j in range(self.rank)
+        }
+        if self.rank == 1:  # a plane needs a second axis
+            titles["contrast"] = "Contrast"
         if self._umap is not None:
             titles |= {"umap1": "UMAP 1", "umap2": "UMAP 2"}
         return titles
@@ -92,6 +92,8 @@ class ViewerData:
         if key.startswith("umap"):
             assert self._umap is not None
             return self._umap[int(key[-1]) - 1]
+        if key == "contrast":
+            return self.column(key).values.astype(np.float64)
         return self.latents[int(key[1:]) - 1]
 
     @cached_property
@@ -120,7 +122,8 @@ class ViewerData:
             return self.latents[:, nearby].mean(axis=1)
         point = np.array(now, np.float64)
         for key, value in zip(axes, place, strict=True):
-            point[int(key[1:]) - 1] = value
+            if key != "contrast":  # which is no part of the structure
+                point[int(key[1:]) - 1] = value
         return np.clip(point, -self.reach, self.reach)
 
     def place_of(self, point: Float64, axes: tuple[str, str]) -> tuple[float, float]:
@@ -131,7 +134,12 @@ class ViewerData:
                 distance += (row - value) ** 2
             closest = int(np.argmin(distance))
             return float(self.axis(axes[0])[closest]), float(self.axis(axes[1])[closest])
-        first, second = (float(point[int(key[1:]) - 1]) for key in axes)
+        first, second = (
+            float(np.median(self.axis(key)))
+            if key == "contrast"
+            else float(point[int(key[1:]) - 1])
+            for key in axes
+        )
         return first, second
 
     def near(self, point: Float64, many: int) -> Int64:
@@ -174,7 +182,7 @@ class ViewerData:
 
     def _read_column(self, key: str) -> Column:
         title = self.colourings[key]
-        if key in self.axes:
+        if key in self.axes and key != "contrast":
             return Column(f"{title}, σ", self.axis(key).astype(np.float32))
         if key.startswith("star:"):
             return self._from_star(key.removeprefix("star:"))
@@ -215,22 +223,22 @@ class ViewerData:
 
     def _analysed(self, name: str) -> NDArray | None:
         """A column of the analysis; None if the run was not analysed, or not with this."""
-        values = read_dataset(self.run.folder / "analysis" / "particles.h5", name)
-        return values if values is not None and len(values) == len(self) else None
+        path = self.run.folder / "analysis" / "particles.h5"
+        shape = (len(self), 2) if name == "umap" else (len(self),)
+        try:
+            with opened(path) as file:
+                return read_arrays(file, {name: shape})[name]
+        except InputError:
+            return None  # the page shows the run without an analysis that is cut short or another's
 
-    def _stored(self, name: str) -> NDArray:
-        """One dataset of the run, an entry a particle.
+    def _stored(self, name: str, *shape: int) -> NDArray:
+        """One dataset of the run, an entry of `shape` a particle.
 
         `Run.posterior` and `Run.particles` would read the precision and the poses with it, which are
         most of the file and are not shown.
         """
-        path = self.run.folder / "particles.h5"
-        values = read_dataset(path, name)
-        if values is None or len(values) != self.run.particle_count:
-            raise InputError(
-                "is missing or damaged", file=path, column=name, remedy="repeat the run"
-            )
-        return values
+        with opened(self.run.folder / "particles.h5") as file:
+            return read_arrays(file, {name: (self.run.particle_count, *shape)})[name]
 
     # -- volumes ------------------------------------------------------------------------------
 
@@ -252,15 +260,6 @@ class ViewerData:
     def rows(self) -> Int64:
         """(N,) row of each particle in the file that the run was made from."""
         return self._stored("row").astype(np.int64)
-
-
-def read_dataset(path: Path, name: str) -> NDArray | None:
-    """One dataset of an HDF5 file; None if there is no such file or dataset."""
-    try:
-        with h5py.File(path, "r") as file:
-            return np.asarray(file[name][()]) if name in file else None
-    except OSError:
-        return None
 
 
 def nearest(distance: Float64, many: int) -> Int64:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.report import style
-from solvar.report.interactive import theme
-from solvar.report.interactive.latents import color_bar, latent_scatter
-from solvar.viewer import palette, raster
-from solvar.viewer.columns import Column, robust_range
+from solvar.report.interactive import raster, theme
+from solvar.report.interactive.latents import color_bar, latent_scatter, number_limits
+from solvar.viewer import palette
+from solvar.viewer.columns import Column
 from solvar.viewer.data import ViewerData
 from solvar.viewer.jobs import Arrived
 from solvar.viewer.meshes import DisplayVolume, Surface, isosurface
@@ -73,7 +73,7 @@ def full_window(data: ViewerData, axes: tuple[str, str]) -> raster.Window:
     """All of a plane but its most remote particles, with a margin."""
     limits = []
     for key in axes:
-        low, high = robust_range(data.axis(key), 0.0005)
+        low, high = number_limits(data.axis(key), 0.0005)
         margin = _MARGIN * (high - low)
         limits.append((low - margin, high + margin))
     return raster.Window(limits[0], limits[1])
@@ -99,7 +99,7 @@ def _painted(
     back = None
     if len(look.chosen):
         everybody = raster.count(pixel, window)
-        left_out = palette.rgb(palette.marks(look.dark).left_out)
+        left_out = theme.rgb(palette.marks(look.dark).left_out)
         grey = np.tile(np.array(left_out, np.uint8), (len(everybody), 1))
         back = np.column_stack([grey, (150 * raster.opacity(everybody)).astype(np.uint8)])
         kept = is_chosen(data, look)[inside]
@@ -151,7 +151,7 @@ def _legend(column: Column | None, dark: bool) -> list[dict[str, Any]]:
         return []
     nothing = {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "hoverinfo": "skip"}
     if column.labels is None:
-        low, high = robust_range(column.values)
+        low, high = number_limits(column.values)
         marker = {
             "color": [low], "cmin": low, "cmax": high, "showscale": True,
             "colorscale": theme.number_scale(), "colorbar": color_bar(column.title),
@@ -182,13 +182,14 @@ def _plane(data: ViewerData, look: Look, window: raster.Window) -> dict[str, Any
 
 
 def _frame(dark: bool, margin: dict[str, int]) -> dict[str, Any]:
-    return {"template": _template(dark), "margin": margin, "showlegend": True}
+    return {"template": template(dark), "margin": margin, "showlegend": True}
 
 
 @cache
-def _template(dark: bool) -> dict[str, Any]:
-    template: dict[str, Any] = theme.template(dark).to_plotly_json()
-    return template
+def template(dark: bool) -> dict[str, Any]:
+    """What a figure takes from the appearance; the first call imports plotly, which takes a while."""
+    made: dict[str, Any] = theme.template(dark).to_plotly_json()
+    return made
 
 
 def marks(data: ViewerData, look: Look, point: Float64, path: list[list[float]]) -> dict[str, Any]:

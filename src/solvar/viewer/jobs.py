@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import SolvarError
+from solvar.viewer.messages import in_words
 from solvar.volumes.settings import VolumeSettings
 from solvar.volumes.targets import Targets
 
@@ -145,8 +146,10 @@ class JobQueue:
                 continue
             try:
                 self._carry_out(order)
-            except OSError as error:
-                self._tell(order.name, state="failed", step=str(error))
+            # whatever it was: the queue must live on, and the page must say so
+            except Exception as error:
+                reason = in_words(error) or f"The reconstruction cannot begin ({error})."
+                self._tell(order.name, state="failed", step=reason)
 
     def _carry_out(self, order: _Order) -> None:
         """Run one job and put its folder in place, whole or not at all."""
@@ -206,8 +209,8 @@ def _reconstruct(
 
     try:
         reconstruct(run, targets, output, settings, progress=_Teller(sender))
-    except SolvarError as error:
-        sender.send({"state": "failed", "step": str(error)})
+    except (SolvarError, OSError) as error:
+        sender.send({"state": "failed", "step": in_words(error) or str(error)})
     except MemoryError:
         sender.send({"state": "failed", "step": "There is not enough memory."})
     finally:
@@ -294,7 +297,8 @@ def find(run: Path, key: str) -> Arrived | None:
 
 def _arrived(folder: Path, record: dict[str, Any], volume: dict[str, Any]) -> Arrived:
     name = Path(volume["files"][0]).name
-    fsc = volume["fsc"]
+    # the curve that the resolution is read from
+    fsc = None if volume["fsc"] is None else volume["fsc"]["corrected"]
     return Arrived(
         key=f"{folder.name}/{name.removesuffix('.mrc')}",
         path=folder / name,

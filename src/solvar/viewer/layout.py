@@ -19,6 +19,13 @@ _KEYS = (
     "Click anywhere to see the molecule there. Drag to move, wheel to zoom. With the plane in focus, "
     "arrow keys move the point."
 )
+# What the plane does in each mode, short enough to stand beside the modes.
+HINTS = {
+    "look": "Click to see the molecule there",
+    "lasso": "Draw around particles",
+    "box": "Drag a box over particles",
+    "path": "Click the places of a path",
+}
 _TARGET_WORDS = {"relion": "Export .star", "cryosparc": "Export .cs"}
 
 
@@ -35,10 +42,9 @@ def page(data: ViewerData) -> html.Div:
             ),
             *(
                 dcc.Store(id=name)
-                for name in ("clicked", "drawn", "asked", "window", "frames", "painted")
+                for name in ("clicked", "drawn", "asked", "window", "wanted", "frames", "painted")
             ),
             dcc.Store(id="path", data=[]),
-            dcc.Store(id="ready", data=0),
             dcc.Store(id="saved-count", data=0),
             dcc.Store(id="appearance"),
             dcc.Interval(id="tick", interval=600, disabled=False),
@@ -97,7 +103,7 @@ def _latents(data: ViewerData) -> html.Section:
             _path(data),
         ],
         "latents-card",
-        hint=_KEYS,
+        hint=HINTS["look"],
         tools=_segments("mode", "What a drag or a click does", MODES, "look"),
     )  # fmt: skip
 
@@ -207,10 +213,15 @@ def _selection(data: ViewerData) -> html.Section:
             html.Div("Nothing is selected", id="selected", className="big"),
             html.Div(
                 [
-                    html.Button("Nearest to the point", id="by-distance", className="quiet"),
-                    _number(
-                        "many", "How many particles nearest to the point", 1, len(data),
-                        min(1000, max(1, len(data) // 10)),
+                    html.Div(
+                        [
+                            html.Button("Nearest to the point", id="by-distance", className="quiet"),
+                            _number(
+                                "many", "How many particles nearest to the point", 1, len(data),
+                                min(1000, max(1, len(data) // 10)),
+                            ),
+                        ],
+                        className="pair",
                     ),
                     *clusters,
                 ],
@@ -237,7 +248,10 @@ def _selection(data: ViewerData) -> html.Section:
                 className="row",
             ),
             html.Div(
-                [_choice("saved", "Saved selections", [], None, "Saved selections"), *exports],
+                [
+                    _choice("saved", "Saved selections", [], None, "Saved selections"),
+                    html.Div(exports, className="pair"),
+                ],
                 className="row",
             ),
         ],
@@ -252,8 +266,13 @@ def _jobs() -> html.Section:
             html.Div(
                 [
                     html.Button("Reconstruct at the point", id="here", className="main"),
-                    html.Button("Along the path", id="along", className="quiet"),
-                    _number("along-count", "Volumes along the path", 2, MOST_ALONG, 8),
+                    html.Div(
+                        [
+                            html.Button("Along the path", id="along", className="quiet"),
+                            _number("along-count", "Volumes along the path", 2, MOST_ALONG, 8),
+                        ],
+                        className="pair",
+                    ),
                 ],
                 className="row",
             ),
@@ -273,7 +292,7 @@ def _jobs() -> html.Section:
             ),
         ],
         "jobs-card",
-        hint="Kernel regression on the images of particles nearby",
+        hint="from the images of particles nearby",
     )  # fmt: skip
 
 
@@ -321,7 +340,11 @@ def _card(
     title: str, content: list[Any], name: str, hint: str = "", tools: Any = None
 ) -> html.Section:
     head = html.Div(
-        [html.H2(title, id=f"{name}-title"), html.Span(hint, className="hint", title=hint), tools],
+        [
+            html.H2(title, id=f"{name}-title"),
+            html.Span(hint, id=f"{name}-hint", className="hint", title=hint),
+            tools,
+        ],
         className="head",
     )
     return html.Section(

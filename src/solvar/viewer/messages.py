@@ -6,7 +6,7 @@ from typing import Any
 
 import dash
 
-from solvar.errors import SolvarError
+from solvar.errors import InputError, SolvarError
 
 
 def tell(text: str, bad: bool = False) -> None:
@@ -16,8 +16,18 @@ def tell(text: str, bad: bool = False) -> None:
 
 def explain(error: Exception) -> Any:
     """Say what the user can do about a failure of a callback; one of ours stays a failure."""
-    if not isinstance(error, SolvarError):
-        tell("Something went wrong; the terminal of the viewer tells more.", bad=True)
+    sentence = in_words(error)
+    tell(sentence or "Something went wrong; the terminal of the viewer tells more.", bad=True)
+    if sentence is None:
         raise error
-    tell(str(error), bad=True)
     return None
+
+
+def in_words(error: Exception) -> str | None:
+    """A sentence about bad input, or a folder or disk that takes nothing; None for other failures."""
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{error.strerror}. Is the run folder writable, and is the disk full?"
+    if isinstance(error, InputError) and (error.file, error.row, error.column) == (None,) * 3:
+        return str(error)[:1].upper() + str(error)[1:]
+    return str(error) if isinstance(error, SolvarError) else None

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from solvar.report import style
 from solvar.report.interactive import theme
-from solvar.viewer.columns import Column, robust_range
+from solvar.report.interactive.latents import number_limits
+from solvar.viewer.columns import Column
 
 Uint8 = NDArray[np.uint8]
 
@@ -49,14 +50,9 @@ def marks(dark: bool) -> Marks:
     return _DARK if dark else _LIGHT
 
 
-def rgb(colour: str) -> tuple[int, int, int]:
-    """Of "#RRGGBB"."""
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
-
-
 def ramp(stops: Sequence[str]) -> Uint8:
     """(256, 3) colours between stops at equal distances."""
-    channels = np.array([rgb(stop) for stop in stops], np.float64).T
+    channels = np.array([theme.rgb(stop) for stop in stops], np.float64).T
     at, place = np.linspace(0, 1, len(stops)), np.linspace(0, 1, _STEPS)
     return np.stack([np.interp(place, at, c) for c in channels], axis=1).round().astype(np.uint8)
 
@@ -69,9 +65,11 @@ def density(dark: bool) -> Uint8:
 def colours(column: Column, dark: bool) -> Uint8:
     """(N, 3) colour of each particle; unknown values are drawn as the lowest."""
     if column.labels is not None:
-        table = np.array([rgb(c) for c in theme.label_colours(len(column.labels), dark)], np.uint8)
+        table = np.array(
+            [theme.rgb(c) for c in theme.label_colours(len(column.labels), dark)], np.uint8
+        )
         return table[column.values.astype(np.int64)]
-    low, high = robust_range(column.values)
+    low, high = number_limits(column.values)
     share = np.nan_to_num((column.values - low) / (high - low), nan=0.0)
     scale = ramp([colour for _, colour in theme.number_scale()])
     return scale[(np.clip(share, 0, 1) * (_STEPS - 1)).astype(np.int64)]

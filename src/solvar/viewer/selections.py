@@ -124,6 +124,10 @@ def check_name(name: str) -> str:
         If it could not be the name of a file of ours.
     """
     name = (name or "").strip()
+    if not name:
+        raise InputError(
+            "the selection has no name", remedy="type one, or choose a saved selection"
+        )
     if not _NAME.fullmatch(name):
         raise InputError(f"'{name}' is not a name for a selection", remedy=_NO_NAME)
     return name

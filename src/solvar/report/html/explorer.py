@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from solvar.analysis.reading import StoredAnalysis
 from solvar.errors import InputError
+from solvar.estimation.model import prior_spread
 from solvar.particles.star_blocks import particle_block, read_blocks
 from solvar.report import style
 from solvar.report.html.encoding import base64_of, quantised
@@ -31,8 +32,6 @@ Float64 = NDArray[np.float64]
 MOST_AXES = 8
 # Of a run too large to draw, this many particles stand for all when they are coloured.
 _SAMPLE = 50_000
-# More labels than this cannot be told apart by colour; they are shown as numbers.
-_MOST_LABELS = 24
 
 
 def explorer(run: Run, analysis: StoredAnalysis | None, seed: int = 0) -> dict[str, Any]:
@@ -74,14 +73,12 @@ def explorer(run: Run, analysis: StoredAnalysis | None, seed: int = 0) -> dict[s
 
 def axis_title(run: Run, j: int) -> str:
     """The name of a component's axis, with its share of the variance and a doubt where there is one."""
-    eigenvalues = run.model.eigenvalues
-    noise = run.validation is not None and not run.validation.reliable[j]
-    share = style.percent(eigenvalues[j], eigenvalues.sum())
-    return f"Component {j + 1} ({share}{', noise?' if noise else ''}), σ"
+    real = run.validation is None or bool(run.validation.reliable[j])
+    return f"{style.component_title(j, run.model.eigenvalues, real)}, σ"
 
 
 def _axes(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, Float64]]:
-    spread = np.sqrt(np.maximum(run.model.eigenvalues, np.finfo(np.float32).tiny))
+    spread = prior_spread(run.model.eigenvalues)
     z = run.posterior.z / spread
     axes = [(axis_title(run, j), z[:, j]) for j in range(min(run.rank, MOST_AXES))]
     if analysis is not None and analysis.umap is not None:
@@ -119,7 +116,7 @@ def read_defocus(run: Run) -> Float64 | None:
 
 def _coloured(title: str, values: NDArray[Any]) -> dict[str, Any]:
     labels = np.unique(values) if np.issubdtype(values.dtype, np.integer) else None
-    if labels is None or len(labels) > _MOST_LABELS:
+    if labels is None or len(labels) > theme.MOST_LABELS:
         return {"title": title, "range": number_limits(values), **quantised(values)}
     names = {0: "no", 1: "yes"} if title == "Outlier" else {}
     return {

@@ -7,10 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import solvar
 from solvar.analysis.reading import StoredAnalysis, read_analysis
+from solvar.estimation.model import prior_spread
 from solvar.files import replacing, strict_json
 from solvar.progress import Progress, SilentProgress
 from solvar.report import style
@@ -22,10 +21,11 @@ from solvar.report.interactive import analysis as analysis_figures
 from solvar.report.interactive import curves, theme
 from solvar.report.interactive.poses import pose_corrections
 from solvar.results.run import Run
-from solvar.results.words import resolution_text
+from solvar.results.words import NO_OTHER_CAUSE, agreement
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from markupsafe import Markup
 
 FILE = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -78,6 +78,7 @@ def page(run: Run) -> str:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["breakable"] = _breakable
     return environment.get_template("report.html.j2").render(
         run=run,
         name=run.folder.resolve().name,
@@ -86,6 +87,7 @@ def page(run: Run) -> str:
         analysis=analysis,
         tables=tables,
         words=words,
+        no_other_cause=NO_OTHER_CAUSE,
         components=_components(run, pictures["slices"]),
         more_components=run.rank - shown,
         mean_slices=list(zip(VIEWS, pictures["mean"], strict=True)),
@@ -98,6 +100,19 @@ def page(run: Run) -> str:
         plotly=plotly_code(),
         data=packed(json.dumps(json.loads(strict_json(drawn)), separators=(",", ":")).encode()),
     )
+
+
+def _breakable(command: str) -> Markup:
+    """A command that a narrow column may break after a folder, and never within an option."""
+    from markupsafe import Markup, escape
+
+    words = [
+        Markup('<span class="option">{}</span>').format(word)
+        if word.startswith("-")
+        else escape(word).replace("/", Markup("/<wbr>"))
+        for word in command.split(" ")
+    ]
+    return Markup(" ").join(words)
 
 
 @cache
@@ -128,7 +143,7 @@ def _figures(run: Run, analysis: StoredAnalysis | None) -> dict[str, go.Figure]:
     if analysis is not None:
         summary = analysis.summary
         if analysis.density is not None:
-            spread = np.sqrt(np.maximum(model.eigenvalues, np.finfo(np.float32).tiny))
+            spread = prior_spread(model.eigenvalues)
             figures["landscape"] = analysis_figures.landscape(
                 analysis.density, analysis.paths, spread
             )
@@ -147,13 +162,11 @@ def _components(run: Run, slices: list[list[str]]) -> list[dict[str, Any]]:
             "share": style.percent(eigenvalues[j], eigenvalues.sum()),
             "slices": list(zip(VIEWS, addresses, strict=True)),
             "verdict": None,
-            "resolution": None,
+            "agreement": None,
         }
         if validation is not None:
-            card["verdict"] = "reliable" if validation.reliable[j] else "noise?"
-            reached = validation.component_resolution[j]
-            if np.isfinite(reached):
-                card["resolution"] = f"{resolution_text(run, reached)} Å"
+            card["verdict"] = style.verdict(validation.reliable[j])
+            card["agreement"] = agreement(run, j) if validation.reliable[j] else None
         cards.append(card)
     return cards
 

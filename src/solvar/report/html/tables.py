@@ -47,7 +47,7 @@ def components(run: Run) -> Table:
             row += [
                 f"{validation.reliability[j]:.2f}",
                 resolution_text(run, validation.component_resolution[j]),
-                "reliable" if validation.reliable[j] else "noise?",
+                style.verdict(validation.reliable[j]),
             ]
         rows.append(row)
     return Table(head, rows)
@@ -144,7 +144,8 @@ def provenance(run: Run) -> Table:
         ],
     ]
     if record["command"]:
-        rows.insert(0, ["Command", shlex.join(record["command"])])
+        # not the place of the program on that machine
+        rows.insert(0, ["Command", shlex.join(["solvar", *record["command"][1:]])])
     return Table([], rows, numeric=2)
 
 

@@ -14,7 +14,7 @@ from solvar.analysis.reading import StoredAnalysis
 from solvar.estimation.model import LowRankModel
 from solvar.report import style
 from solvar.results.run import Run
-from solvar.results.words import headline, resolution_text
+from solvar.results.words import NO_OTHER_CAUSE, VIEWER, agreement, has_shape, headline
 
 _TOLD = 3  # components that get a sentence of their own
 _SAMPLE = 20_000
@@ -58,7 +58,9 @@ def real_components(run: Run) -> NDArray[np.int64]:
 
 def _place(run: Run, j: int) -> str:
     """Where a component changes density, and how strongly."""
-    model = run.model
+    model, validation = run.model, run.validation
+    if validation is not None and not has_shape(validation.component_resolution[j]):
+        return "is there, but the two halves of the data do not agree on where it changes density"
     change, mean = coarse(model.eigenvolumes[j], model), coarse(model.mean, model)
     strength = 2 * np.sqrt(max(model.eigenvalues[j], 0.0)) * style.robust_limit(change)
     share = strength / style.robust_limit(np.maximum(mean, 0))
@@ -120,22 +122,18 @@ def how_sure(run: Run, analysis: StoredAnalysis | None) -> list[str]:
     elif analysis.summary["warnings"]:
         told.append("The analysis has warnings: read them before you trust clusters and paths.")
     else:
-        told.append("The latents follow nothing that is known not to be structure.")
+        told.append(NO_OTHER_CAUSE)
     return told
 
 
 def _agreement(run: Run, j: int, resolution: float) -> str:
     """To what detail the halves see the same component j."""
-    if not np.isfinite(resolution):
+    if not has_shape(resolution):
         return (
-            f"On component {j + 1} the halves agree at no resolution: trust its presence, "
-            "not its shape."
+            f"Component {j + 1} explains particles that it was not fitted to, but the two halves of "
+            "the data do not agree on its shape: trust that something changes, not where."
         )
-    reached = resolution_text(run, resolution)
-    words = (
-        f"On component {j + 1} the two halves of the data agree to {reached.removeprefix('≤ ')} Å"
-    )
-    return f"{words}, the finest detail used." if reached.startswith("≤") else f"{words}."
+    return f"On component {j + 1}, the {agreement(run, j)}."
 
 
 def _blur(run: Run, j: int) -> str:
@@ -165,6 +163,7 @@ def what_next(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, str]
             ),
         ]
     told = []
+    view = (f"solvar view {folder}", VIEWER)
     if run.validation is None:
         told.append(("", "Repeat the run with --halfsets before you believe a component."))
     if analysis is None:
@@ -172,7 +171,8 @@ def what_next(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, str]
         told.append(
             (f"solvar volume {folder}", "volumes along the first component, with half-maps")
         )
-        return told
+        return [*told, view]
+    told.append(view)
     points = shlex.quote(str(run.folder / "analysis" / "clusters.csv"))
     told.append(
         (f"solvar volume {folder} --at {points}", "a volume of each cluster, with half-maps")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from solvar.report import style
 from solvar.report.interactive import theme
+from solvar.results.words import has_shape
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -107,7 +108,7 @@ def component_fsc(
     curves = {}
     for j in shown:
         reach = validation.component_resolution[j]
-        words = f"{reach:.1f} Å" if np.isfinite(reach) else "not resolved"
+        words = f"{reach:.1f} Å" if has_shape(reach) else "shape unknown"
         curves[f"component {j + 1}: {words}"] = validation.component_fsc[j]
     noise = validation.component_fsc[~validation.reliable]
     return _fsc_figure(curves, noise, len(validation.mean_fsc), box_angstrom, dark)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.report.interactive import theme
+from solvar.report.interactive import raster, theme
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -91,10 +91,14 @@ def limits(values: Float64) -> tuple[float, float]:
 
 def cells(points: Float64, window: Window, edge: int = MOST_CELLS) -> Float64:
     """Particles in each cell of a grid (edge, edge), axes y, x, over the `window`."""
-    counts, _, _ = np.histogram2d(
-        points[:, 1], points[:, 0], bins=edge, range=(window[1], window[0])
-    )
-    return counts
+    grid = raster.Window(*window, edge, edge)
+    _, pixel = grid.place(points[:, 0], points[:, 1])
+    return _from_below(raster.count(pixel, grid), grid)
+
+
+def _from_below(pixels: Float64, grid: raster.Window) -> Float64:
+    """Rows from bottom to top, as plotly counts them: a picture counts from the top."""
+    return pixels.reshape(grid.height, grid.width)[::-1]
 
 
 def shades(counts: Float64) -> NDArray[np.uint8]:
@@ -114,13 +118,20 @@ def marker_size(count: int) -> float:
     return float(np.clip(60 * (500 / max(count, 1)) ** 0.5, 2.5, 7))
 
 
-def number_limits(values: NDArray[Any]) -> tuple[float, float]:
-    """The range of a colour scale: all but the extreme 1 % at either end, never empty."""
-    finite = np.asarray(values, np.float64)
+def number_limits(values: NDArray[Any], share: float = 0.01) -> tuple[float, float]:
+    """Limits that hold all but `share` of the finite values at either end, never empty.
+
+    Of a million values a tenth tells it as well.
+    """
+    finite = np.asarray(values)
     finite = finite[np.isfinite(finite)]
     if len(finite) == 0:
         return 0.0, 1.0
-    low, high = (float(value) for value in np.quantile(finite, [0.01, 0.99]))
+    step = max(1, len(finite) // MOST_POINTS)
+    low, high = (float(v) for v in np.quantile(finite[::step], [share, 1 - share]))
+    if high > low:
+        return low, high
+    low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
@@ -232,11 +243,10 @@ def _mean(place: Float64, color: Float64, window: Window) -> NDArray[np.float32]
     """Mean colour of the particles in each cell, NaN where there is none."""
     known = np.isfinite(color)
     place, color = place[known], color[known]
-    counts = cells(place, window)
-    total, _, _ = np.histogram2d(
-        place[:, 1], place[:, 0], bins=MOST_CELLS, range=(window[1], window[0]), weights=color
-    )
-    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan).astype(np.float32)
+    grid = raster.Window(*window, MOST_CELLS, MOST_CELLS)
+    inside, pixel = grid.place(place[:, 0], place[:, 1])
+    mean = raster.mean(pixel, color[inside], grid)
+    return _from_below(mean, grid).astype(np.float32)
 
 
 def _most_frequent(

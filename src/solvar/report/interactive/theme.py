@@ -24,6 +24,8 @@ MIDDLE = "#8A929E"
 SINGLE = style.SKY
 _TRANSPARENT = "rgba(0,0,0,0)"
 _SCALE_STEPS = 16
+# More labels than this cannot be told apart by colour; they are shown as numbers in their order.
+MOST_LABELS = 24
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def template(dark: bool) -> go.layout.Template:
 def density_scale(dark: bool) -> list[list[Any]]:
     """A plotly colour scale for densities: nothing is transparent, much is strong."""
     stops = theme(dark).density
-    first = _rgb(stops[0])
+    first = rgb(stops[0])
     scale: list[list[Any]] = [[0.0, "rgba({},{},{},0)".format(*first)]]
     places = np.linspace(0.12, 1, len(stops))
     return scale + [[float(place), stop] for place, stop in zip(places, stops, strict=True)]
@@ -126,5 +128,6 @@ def _viridis(places: NDArray[np.float64]) -> list[str]:
     return [to_hex(colour) for colour in colormaps["viridis"](0.08 + 0.84 * places)]
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Of "#RRGGBB"."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

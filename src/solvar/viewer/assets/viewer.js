@@ -3,12 +3,39 @@
 (function () {
   const CLICK_PIXELS = 5;
   const FRAME_MS = 70;
+  const PLAY = "▶ Play";
   const STEP = 0.1;
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
   const plot = (id) => document.querySelector(`#${id} .js-plotly-plot`);
   const send = (id, props) => window.dash_clientside.set_props(id, props);
   const nothing = () => window.dash_clientside.no_update;
+
+  /* ---- the connection: what the server cannot tell any more, the page must ---- */
+
+  const LOST = "The viewer has ended. Start it again (solvar view) and open the address that it prints.";
+  const REFUSED = {
+    401: LOST,
+    403: LOST,
+    413: "That is more than one request may hold: draw a simpler outline.",
+  };
+  const ask = window.fetch.bind(window);
+
+  function complain(text) {
+    send("message", { children: text, className: "bad" });
+  }
+
+  window.fetch = async (...request) => {
+    let answer;
+    try {
+      answer = await ask(...request);
+    } catch (error) {
+      complain(LOST);
+      throw error;
+    }
+    if (answer.status in REFUSED) complain(REFUSED[answer.status]);
+    return answer;
+  };
 
   /* ---- the appearance ---- */
 
@@ -164,7 +191,6 @@
 
   function stop() {
     if (!player) return;
-    clearInterval(player.timer);
     const point = player.points[player.frame];
     player = null;
     point.forEach((value, index) => {
@@ -172,24 +198,39 @@
     });
   }
 
-  function play(_, frames, x, y) {
-    if (player || !frames) {
+  // pressed: stop, or begin with the frames that are here, or ask the server for others
+  function press(clicks, frames, path, level, looks, outer, x, y) {
+    if (player) {
       stop();
-      return "▶ Play";
+      return [PLAY, nothing()];
     }
+    const asked = [path, level, looks, outer];
+    if (frames && JSON.stringify(frames.asked) === JSON.stringify(asked)) {
+      return [play(frames, x, y), nothing()];
+    }
+    return [nothing(), { asked, at: clicks }];
+  }
+
+  function play(frames, x, y) {
+    if (!frames) return PLAY;
     const surfaces = decoded(frames);
-    player = { points: frames.points, frame: 0, step: 1 };
-    player.timer = setInterval(() => {
-      show(surfaces[player.frame]);
-      follow(player.points[player.frame], x, y);
-      const next = player.frame + player.step;
-      if (next < 0 || next >= surfaces.length) player.step = -player.step;
-      player.frame += player.step;
-    }, FRAME_MS);
+    const mine = { points: frames.points, frame: 0, step: 1 };
+    player = mine;
+    // the next frame waits until this one is drawn: a slow machine plays slowly, but still answers
+    const advance = () => {
+      if (player !== mine) return;
+      show(surfaces[mine.frame]);
+      follow(mine.points[mine.frame], x, y);
+      const next = mine.frame + mine.step;
+      if (next < 0 || next >= surfaces.length) mine.step = -mine.step;
+      mine.frame += mine.step;
+      requestAnimationFrame(() => setTimeout(advance, FRAME_MS));
+    };
+    advance();
     return "❚❚ Pause";
   }
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
-    solvar: { appearance, painted, drawn, shownWindow, play },
+    solvar: { appearance, painted, drawn, shownWindow, press, play },
   });
 })();

@@ -1,10 +1,11 @@
-"""A million points as one picture: counted on a grid on the server, so the browser draws an image."""
+"""A million points on a grid: counts, means, and the picture of them that a browser draws at once."""
 
 from __future__ import annotations
 
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,19 @@ def count(pixel: NDArray[np.int64], window: Window) -> Float64:
     return np.bincount(pixel, minlength=window.pixels).astype(np.float64)
 
 
+def mean(pixel: NDArray[np.int64], values: NDArray[Any], window: Window) -> Float64:
+    """Mean value of the points in each pixel, (pixels,), NaN where there is none.
+
+    Parameters
+    ----------
+    pixel, values : (M,)
+        As `Window.place` gives it, and what each of these points has.
+    """
+    counts = count(pixel, window)
+    total = np.bincount(pixel, weights=values, minlength=window.pixels)
+    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+
+
 def opacity(counts: Float64, top: float | None = None) -> Float64:
     """How strongly each pixel is drawn, (pixels,) from 0 where nothing is to 1.
 
@@ -86,13 +100,8 @@ def by_colour(pixel: NDArray[np.int64], colours: Uint8, window: Window) -> Uint8
         As `Window.place` gives it.
     colours : (M, 3) uint8
     """
-    counts = count(pixel, window)
-    total = np.maximum(counts, 1)
-    mean = [
-        np.bincount(pixel, weights=colours[:, channel], minlength=window.pixels) / total
-        for channel in range(3)
-    ]
-    return _rgba(np.stack(mean, axis=1), opacity(counts))
+    channels = [np.nan_to_num(mean(pixel, channel, window)) for channel in colours.T]
+    return _rgba(np.stack(channels, axis=1), opacity(count(pixel, window)))
 
 
 def over(front: Uint8, back: Uint8) -> Uint8:
