@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# names that `replacing` gives
+_TEMPORARY = re.compile(r"\..+\.\d+\.partial(\.\w+)?")
 
 
 def read_at(handle: int, array: NDArray[Any], offset: int) -> None:
@@ -56,6 +60,13 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove what killed writers left in a folder and below: temporary files of `replacing`."""
+    for path in folder.rglob(".*.partial*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

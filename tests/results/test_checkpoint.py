@@ -14,6 +14,7 @@ from solvar.estimation.level import Prior
 from solvar.estimation.settings import FitSettings
 from solvar.results.checkpoint import Checkpoint, is_interrupted, read_tree, write_tree
 from solvar.results.provenance import InputFile, Provenance
+from solvar.results.writer import prepare_folder
 
 PROVENANCE = Provenance(
     "1.0", (), "now", (InputFile("/a.star", 5, "x"), InputFile("/m.mrc", 7, "y"))
@@ -107,12 +108,20 @@ def test_writing_takes_a_small_share_of_the_time(tmp_path, monkeypatch) -> None:
     assert kept == [0, 0, 2]
 
 
-def test_leftovers_of_a_killed_writer_are_removed(tmp_path) -> None:
+def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path) -> None:
     _begun(tmp_path)
-    orphan = tmp_path / "checkpoint" / ".mean.123.partial.npz"
-    orphan.write_bytes(b"half")
-    Checkpoint(tmp_path).begin(SETTINGS, PROVENANCE, resume=True)
-    assert not orphan.exists()
+    orphans = [
+        "checkpoint/.mean.123.partial.npz",
+        ".run.7.partial.json",
+        "figures/.a.12.partial.png",
+    ]
+    kept = [".mine.partial", "notes.7.partial.txt", ".hidden"]
+    (tmp_path / "figures").mkdir()
+    for name in (*orphans, *kept):
+        (tmp_path / name).write_bytes(b"half")
+    prepare_folder(tmp_path, resume=True)
+    assert not any((tmp_path / name).exists() for name in orphans)
+    assert all((tmp_path / name).exists() for name in kept)
 
 
 def test_one_process_alone_writes(tmp_path) -> None:

@@ -92,9 +92,6 @@ class Checkpoint:
             _refuse_difference(path, _read_job(path), self._job)
         else:
             self.remove()
-        if self._writes:
-            for orphan in self._folder.glob(".*.partial*"):
-                orphan.unlink()
 
     def _write(self, name: str, content: Any) -> None:
         # a run that fails before it has reached anything leaves no folder

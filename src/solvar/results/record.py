@@ -114,7 +114,7 @@ def _read_json(folder: Path, path: Path) -> Any:
         raise InputError(
             "holds no finished run (there is no run.json)",
             file=folder,
-            remedy="wait until the run has ended, or repeat it",
+            remedy="wait until the run has ended, or go on with it by --resume",
         )
     try:
         return json.loads(path.read_text(encoding="utf-8"))

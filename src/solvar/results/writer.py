@@ -12,7 +12,7 @@ import numpy as np
 
 from solvar.errors import InputError
 from solvar.estimation.model import Fit, HalfsetValidation, PoseRefinement, Posterior
-from solvar.files import replacing, write_json
+from solvar.files import remove_orphans, replacing, write_json
 from solvar.particles import Picks, write_poses_pickle, write_star
 from solvar.results.checkpoint import is_interrupted
 from solvar.results.log import is_run_log
@@ -66,6 +66,7 @@ def prepare_folder(
                 remedy="choose another --output",
             )
     folder.mkdir(parents=True, exist_ok=True)
+    remove_orphans(folder)
     return folder
 
 
