@@ -88,6 +88,8 @@ def main() -> None:
                 look(folder)
             found = Run(folder)
             left = [*folder.rglob("*.partial*"), *folder.glob("checkpoint")]
+            if left or not same(whole, found):
+                print("left behind:", left) if left else print("other numbers")
             finished, equal = finished + 1, equal + (same(whole, found) and not left)
             captured = evaluate(found, truth)["covariance"]["captured_variance"]
             print(

@@ -79,9 +79,11 @@ def _density(group: Any) -> DensityMap:
 
 
 def _paths(folder: Path, rank: int) -> dict[str, Float64]:
+    import pandas as pd
+
     found = {}
     for path in sorted(folder.glob("trajectory_*.csv")):
-        points = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+        points = pd.read_csv(path).to_numpy(np.float64)
         if points.shape[1] == rank:
             found[path.stem.removeprefix("trajectory_")] = points
     return found

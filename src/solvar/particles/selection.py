@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from solvar.errors import InputError
 from solvar.particles.npy import NPY_MAGIC, read_npy
 from solvar.particles.unpickle import read_pickled_arrays
 
+# numpy.savetxt writes 17 as 1.700000000000000000e+01
+_NUMBER = re.compile(r"[-+]?[0-9]{1,16}(\.[0-9]{0,20})?([eE][-+]?[0-9]{1,2})?")
+_LARGEST = 2**53
 _REMEDY = "give distinct zero-based row numbers"
 
 
@@ -78,12 +81,29 @@ def _read_file(file: Path) -> NDArray[Any]:
         return read_pickled_arrays(file)[0]
     if start == NPY_MAGIC:
         return read_npy(file, "a list of row numbers", _REMEDY)
+    return _read_text(file)
+
+
+def _read_text(file: Path) -> NDArray[np.int64]:
+    """Whole numbers separated by white space; what follows # in a line is a comment.
+
+    Not by numpy's reader of text: some bytes end the whole program in it.
+    """
+    rows: list[int] = []
     try:
-        with warnings.catch_warnings():
-            # an empty list selects nothing, which is told where particles are missing
-            warnings.filterwarnings("ignore", message="loadtxt: input contained no data")
-            return np.loadtxt(file, dtype=np.int64, ndmin=1)
-    except (ValueError, OSError, UnicodeDecodeError) as error:
+        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n")):
+            for word in line.split("#")[0].split():
+                value = float(word) if _NUMBER.fullmatch(word) else 0.5
+                if not value.is_integer() or abs(value) > _LARGEST:
+                    raise InputError(
+                        f"is not a list of row numbers ({word[:40]!r})",
+                        file=file,
+                        row=number,
+                        remedy=_REMEDY,
+                    )
+                rows.append(int(value))
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"is not a list of row numbers ({error})", file=file, remedy=_REMEDY
         ) from error
+    return np.array(rows, dtype=np.int64)
