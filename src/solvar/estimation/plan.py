@@ -31,17 +31,17 @@ from solvar.threads import ThreadTeam
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_IMAGES, _TURNS, _READ = 96, 3, 64
+_IMAGES, _TURNS, _READ = 256, 4, 64
 # passes over all particles with one column: back-projection, information, products of two solutions
-_MEAN_PASSES = 7
+_MEAN_PASSES = 12
 # sweeps of usual data before held-out particles gain no more: first level, others
 _FIRST_SWEEPS, _SWEEPS = 3, 2
 # an E-step alone, such as that of held-out particles, relative to a visit of a sweep
 _E_STEP = 0.55
-# with poses, relative to sweeps alone: turns, rigid motions as further columns, passes of the solver
-_POSE_FACTOR = 5.5
+# with poses: turns of a level, sweeps with rigid motions as further columns, passes of the solver and new means
+_POSE_TURNS, _WITH_MOTIONS, _POSE_PASSES = 7, 1.6, 2.0
 # import, figures, report
-_FIXED_SECONDS = 9.0
+_FIXED_SECONDS = 6.0
 _FIXED_BYTES, _TABLE_BYTES, _SLICE_BYTES, _VOXEL_BYTES = 450 * 2**20, 600, 16, 4
 _CHUNK, _WORK_VOLUMES = 1000, 6
 
@@ -133,6 +133,7 @@ def measure_speed(stack: ImageStack, k_c: int, settings: FitSettings, team: Thre
     box = stack.box_size
     disc = HalfDisc.of_radius(k_c)
     some = np.arange(min(_READ, len(stack)))
+    images_to_disc(stack.read(some[:1]), disc, team.size)  # opens the file, plans the transform
     begun = time.perf_counter()
     images_to_disc(stack.read(some), disc, team.size)
     reading = 2 * (time.perf_counter() - begun) / len(some)  # CTF and phases cost as much again
@@ -183,7 +184,9 @@ def _march_sweeps(number: int, plan: LevelPlan, settings: FitSettings) -> float:
     if settings.solver == "adam":
         return plan.most_sweeps
     usual = min(plan.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS)
-    return usual * (_POSE_FACTOR if settings.refine_pose else 1.0)
+    if not settings.refine_pose:
+        return usual
+    return min(plan.pose_turns, _POSE_TURNS) * (usual * _WITH_MOTIONS + _POSE_PASSES)
 
 
 def _held(count: int, box_size: int, k_c: int, settings: FitSettings) -> int:
