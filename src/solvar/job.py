@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from solvar.estimation.fit import fit
@@ -10,7 +11,7 @@ from solvar.estimation.settings import FitSettings
 from solvar.notebook import Run
 from solvar.parallel import join_processes
 from solvar.particles import ParticleSet
-from solvar.progress import Progress, SilentProgress, silent
+from solvar.progress import Progress, SilentProgress
 from solvar.report import draw_figures
 from solvar.report.html import write_report
 from solvar.results.checkpoint import Checkpoint, is_finished
@@ -68,7 +69,11 @@ def run_job(
         prepare_folder(Path(output), overwrite, resume, _inputs(particles, settings))
     processes.wait()
     folder = Path(output)
-    with logged(folder / "run.log", progress, command) if leads else silent() as told:
+    with (
+        logged(folder / "run.log", progress, command)
+        if leads
+        else nullcontext(SilentProgress()) as told
+    ):
         provenance = record(particles, settings, tuple(command))
         checkpoint = Checkpoint(folder, writes=leads)
         finished = resume and is_finished(folder, settings, provenance)

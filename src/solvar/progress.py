@@ -41,9 +41,3 @@ class SilentProgress:
         yield _SilentStep()
 
     def message(self, text: str) -> None: ...
-
-
-@contextmanager
-def silent() -> Iterator[Progress]:
-    """A context of nobody's being told."""
-    yield SilentProgress()

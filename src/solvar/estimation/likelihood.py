@@ -13,7 +13,7 @@ around its mode are exact to the fourth digit (docs/decisions/0005).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,12 +70,6 @@ def image_posterior(gram: Float64, contrast_sd: float) -> ImagePosterior:
         node = np.ones((len(gram), 1))
         weight, evidence = np.ones_like(node), problem.log_likelihood(node)[:, 0]
     return _moments(problem, node, weight, evidence)
-
-
-def joined(parts: list[ImagePosterior]) -> ImagePosterior:
-    """The posteriors of several sets of images, one after the other."""
-    names = [field.name for field in fields(ImagePosterior)]
-    return ImagePosterior(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
 
 
 class _Eigenproblem:

@@ -118,11 +118,13 @@ class DiskPixels:
 
     def write(self, row: Int64, data: Complex64, ctf: Float32) -> None:
         """See `Pixels`."""
+        place = self._place[row]
+        runs = neighbours(place)
         for (low, high), file in zip(self._bands, self._files, strict=True):
             real = np.ascontiguousarray(data[:, low:high]).view(np.float32)
             record = np.concatenate([real, ctf[:, low:high]], axis=1).astype(self._dtype)
-            for first, last in neighbours(self._place[row]):
-                _write(file.fileno(), record[first:last], self._place[row[first]])
+            for first, last in runs:
+                _write(file.fileno(), record[first:last], place[first])
 
     def read(self, row: Int64, pixels: int) -> tuple[Complex64, Float32]:
         """See `Pixels`."""

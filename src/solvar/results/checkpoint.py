@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -147,16 +147,19 @@ def _refuse_difference(path: Path, before: dict[str, Any], now: dict[str, Any]) 
     if before["version"] != now["version"]:
         problem = f"was written by solvar {before['version']}, this is {now['version']}"
         raise InputError(problem, file=path, remedy="start again with --overwrite")
-    for kind, name in (("settings", "--"), ("inputs", "")):
-        for key in {**before[kind], **now[kind]}:
-            old, new = before[kind].get(key), now[kind].get(key)
-            if old == new:
-                continue
-            if kind == "inputs":
-                what = "is new" if old is None else "is gone" if new is None else "has changed"
-                raise InputError(f"{key} {what} since the run began", file=path, remedy=remedy)
-            option = name + key.replace("_", "-")
-            raise InputError(f"{option} was {old}, now it is {new}", file=path, remedy=remedy)
+    for name, old, new in _differences(before["settings"], now["settings"]):
+        option = f"--{name.replace('_', '-')}"
+        raise InputError(f"{option} was {old}, now it is {new}", file=path, remedy=remedy)
+    for name, old, new in _differences(before["inputs"], now["inputs"]):
+        what = "is new" if old is None else "is gone" if new is None else "has changed"
+        raise InputError(f"{name} {what} since the run began", file=path, remedy=remedy)
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Keys whose values differ, with both values; None where there is none."""
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key):
+            yield key, before.get(key), now.get(key)
 
 
 def write_tree(path: Path, content: Any) -> None:

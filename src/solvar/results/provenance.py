@@ -12,6 +12,7 @@ from pathlib import Path
 
 import solvar
 from solvar.estimation.settings import FitSettings
+from solvar.machine import available_cores
 from solvar.particles import ParticleSet
 
 # A stack of 100 GB is told by its size and two ends; to read it whole may outlast the fit.
@@ -91,12 +92,11 @@ def describe_file(path: Path) -> InputFile:
 
 def machine() -> dict[str, str | int | float]:
     """The computer in words: host, processor, cores that this process may use, memory in GiB."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "host": platform.node(),
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": cores or 1,
+        "cores": available_cores(),
         "memory_gib": _memory_gib(),
     }
 
