@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
+import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,20 +14,9 @@ import solvar
 from solvar.estimation.settings import FitSettings
 from solvar.machine import available_cores
 from solvar.particles import ParticleSet
+from solvar.results.inputs import InputFile, describe_files
 
-# A stack of 100 GB is told by its size and two ends; to read it whole may outlast the fit.
-_WHOLE_UP_TO = 4 << 20
-_END = 64 << 10
 _PACKAGES = ("numpy", "scipy", "torch", "numba", "h5py", "mrcfile", "starfile", "pydantic")
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """One file that was read: `digest` is blake2b over the content, or over size, head and tail."""
-
-    path: str
-    size: int
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -36,6 +25,8 @@ class Provenance:
 
     Attributes
     ----------
+    run_id : str
+        32 hexadecimal digits that stand in every file of the run, so that files of two runs are told apart.
     command : tuple of str
         The command line; empty for a call from Python.
     started : str
@@ -48,6 +39,7 @@ class Provenance:
         Versions of Python and of the packages that compute.
     """
 
+    run_id: str
     version: str
     command: tuple[str, ...]
     started: str
@@ -56,38 +48,28 @@ class Provenance:
     packages: dict[str, str] = field(default_factory=dict)
 
 
+def input_paths(particles: ParticleSet, settings: FitSettings) -> list[Path]:
+    """Every file that a job reads."""
+    mask = [] if settings.mask is None else [settings.mask]
+    return [particles.source, *particles.reading.files, *particles.stacks, *mask]
+
+
 def record(
-    particles: ParticleSet, settings: FitSettings, command: tuple[str, ...] = ()
+    particles: ParticleSet,
+    settings: FitSettings,
+    command: tuple[str, ...] = (),
+    run_id: str | None = None,
 ) -> Provenance:
-    """Describe a job that is about to start."""
-    paths = [particles.source, *particles.reading.files, *particles.stacks]
-    paths += [settings.mask] if settings.mask else []
+    """Describe a job that is about to start; its identity is a new one unless `run_id` says it."""
     return Provenance(
+        run_id=run_id or secrets.token_hex(16),
         version=solvar.__version__,
         command=tuple(command),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        inputs=tuple(describe_file(path) for path in dict.fromkeys(paths)),
+        inputs=describe_files(input_paths(particles, settings)),
         machine=machine(),
         packages=packages(),
     )
-
-
-def describe_file(path: Path) -> InputFile:
-    """Size and digest of a file; a folder or a missing file has size -1 and no digest."""
-    path = Path(path)
-    if not path.is_file():
-        return InputFile(str(path.absolute()), -1, "")
-    size = path.stat().st_size
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as stream:
-        if size <= _WHOLE_UP_TO:
-            digest.update(stream.read())
-        else:
-            digest.update(str(size).encode())
-            digest.update(stream.read(_END))
-            stream.seek(-_END, os.SEEK_END)
-            digest.update(stream.read(_END))
-    return InputFile(str(path.absolute()), size, digest.hexdigest())
 
 
 def machine() -> dict[str, str | int | float]:

@@ -1,0 +1,43 @@
+"""Files: what is read is a plain file of a size that can be believed; what is written is whole or absent.
+
+`reading` opens what is read and `writing` what is written, `lock` keeps a folder to one writer, `ledger` knows
+what solvar wrote in it, and `owned` joins the last two: a folder in which one process writes and removes
+nothing that solvar did not write.
+"""
+
+from solvar.files.digest import digest_of, sampled_digest
+from solvar.files.lock import refuse_locked
+from solvar.files.owned import OwnedFolder, Writer, owned
+from solvar.files.reading import (
+    believed_size,
+    neighbours,
+    open_inside,
+    open_regular,
+    read_at,
+    read_bytes,
+    read_json,
+    read_text,
+)
+from solvar.files.writing import open_log, remove_orphans, replacing, strict_json, write_json
+
+__all__ = [
+    "OwnedFolder",
+    "Writer",
+    "believed_size",
+    "digest_of",
+    "neighbours",
+    "open_inside",
+    "open_log",
+    "open_regular",
+    "owned",
+    "read_at",
+    "read_bytes",
+    "read_json",
+    "read_text",
+    "refuse_locked",
+    "remove_orphans",
+    "replacing",
+    "sampled_digest",
+    "strict_json",
+    "write_json",
+]
