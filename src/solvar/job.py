@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from solvar.estimation.fit import fit
 from solvar.estimation.settings import FitSettings
+from solvar.files import OwnedFolder
 from solvar.notebook import Run
-from solvar.parallel import join_processes
+from solvar.parallel import Processes, broadcast, join_processes, refuse_disagreement
 from solvar.particles import ParticleSet
 from solvar.progress import Progress, SilentProgress
 from solvar.report import draw_figures
 from solvar.report.html import write_report
-from solvar.results.checkpoint import Checkpoint, is_finished
+from solvar.results.checkpoint import Checkpoint, is_finished, job_of
 from solvar.results.log import logged
-from solvar.results.provenance import record
-from solvar.results.writer import prepare_folder, write_run
+from solvar.results.provenance import Provenance, input_paths, record
+from solvar.results.writer import LOG, run_folder, write_run
 
 
 def run_job(
@@ -62,37 +64,62 @@ def run_job(
     -----
     Started several times by ``torchrun``, all processes share the work; the first one writes.
     """
-    progress = progress or SilentProgress()
+    progress, folder = progress or SilentProgress(), Path(output)
     processes = join_processes(settings.device or "cpu")
-    leads = processes.rank == 0
-    if leads:
-        prepare_folder(Path(output), overwrite, resume, _inputs(particles, settings))
-    processes.wait()
-    folder = Path(output)
     with (
-        logged(folder / "run.log", progress, command)
-        if leads
-        else nullcontext(SilentProgress()) as told
+        _written(folder, overwrite, resume, input_paths(particles, settings), processes) as own,
+        logged(own.file(LOG, "run.log"), progress, command)
+        if own is not None
+        else nullcontext(SilentProgress()) as told,
     ):
         provenance = record(particles, settings, tuple(command))
-        checkpoint = Checkpoint(folder, writes=leads)
+        _agree(particles, settings, provenance, (overwrite, resume), processes)
+        checkpoint = Checkpoint(folder, own)
         finished = resume and is_finished(folder, settings, provenance)
         processes.wait()
         if not finished:
-            checkpoint.begin(settings, provenance, resume)
-            processes.wait()
+            provenance = checkpoint.begin(settings, provenance, resume)
+            # the others write nothing, and read what belongs to the first one's run
+            checkpoint.run_id = broadcast(provenance.run_id.encode(), processes).decode()
             found = fit(particles, settings, told, checkpoint, processes)
-            if leads:
-                write_run(folder, found, provenance)
-        if leads:
+            if own is not None:
+                write_run(own, found, provenance)
+        if own is not None:
             checkpoint.remove()
             run = Run(folder)
-            draw_figures(run, told)
-            write_report(run, told)
+            draw_figures(run, own, told)
+            write_report(run, own, told)
         processes.leave()
     return Run(folder)
 
 
-def _inputs(particles: ParticleSet, settings: FitSettings) -> list[Path]:
-    mask = [] if settings.mask is None else [settings.mask]
-    return [particles.source, *particles.stacks, *mask]
+@contextmanager
+def _written(
+    folder: Path, overwrite: bool, resume: bool, inputs: list[Path], processes: Processes
+) -> Iterator[OwnedFolder | None]:
+    """The right to write to the run folder, at the first process; None at the others."""
+    if processes.rank == 0:
+        with run_folder(folder, overwrite, resume, inputs) as own:
+            processes.wait()
+            yield own
+    else:
+        processes.wait()
+        yield None
+
+
+def _agree(
+    particles: ParticleSet,
+    settings: FitSettings,
+    provenance: Provenance,
+    wishes: tuple[bool, bool],
+    processes: Processes,
+) -> None:
+    """Raise SolvarError unless all processes are about to do the same."""
+    if processes.size == 1:
+        return
+    job = job_of(settings, provenance)
+    # files may lie elsewhere on another machine, and copies have other times
+    same = [(each.size, each.digest) for each in provenance.inputs]
+    text = repr((job["version"], sorted(job["settings"].items()), same, wishes))
+    digest = hashlib.blake2b(text.encode() + particles.digest(), digest_size=16)
+    refuse_disagreement(digest.digest(), processes)

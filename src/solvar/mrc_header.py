@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from solvar.errors import InputError
+from solvar.files import believed_size, open_regular
 
 HEADER_BYTES = 1024
 _PIXEL_TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -27,11 +28,14 @@ class MrcHeader:
         Of the pixels, byte order included.
     offset : int
         Byte at which the pixels begin.
+    labels : tuple of str
+        What programs said of it.
     """
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     offset: int
+    labels: tuple[str, ...] = ()
 
 
 def read_mrc_header(path: Path) -> MrcHeader:
@@ -66,7 +70,7 @@ def read_mrc_header(path: Path) -> MrcHeader:
             file=path,
             remedy="copy or extract it again",
         )
-    return MrcHeader(shape, dtype, offset)
+    return MrcHeader(shape, dtype, offset, _labels(raw))
 
 
 def looks_like_mrc(path: Path) -> bool:
@@ -77,11 +81,16 @@ def looks_like_mrc(path: Path) -> bool:
         return False
 
 
+def _labels(raw: bytes) -> tuple[str, ...]:
+    """The ten labels of 80 characters that end a header, without those that are empty."""
+    texts = (raw[at : at + 80].split(b"\0")[0] for at in range(224, HEADER_BYTES, 80))
+    return tuple(text.decode("ascii", "replace").strip() for text in texts if text.strip())
+
+
 def _first_bytes(path: Path) -> tuple[bytes, int]:
     try:
-        with path.open("rb") as file:
-            raw = file.read(HEADER_BYTES)
-        size = path.stat().st_size
+        with open_regular(path) as file:
+            raw, size = file.read(HEADER_BYTES), believed_size(file)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", file=path) from error
     if raw[:2] == b"\x1f\x8b" or raw[:3] == b"BZh":

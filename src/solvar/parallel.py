@@ -158,3 +158,22 @@ def own_range(count: int, processes: Processes) -> tuple[int, int]:
     """First and one past the last of the `count` particles that this process owns."""
     rank, size = processes.rank, processes.size
     return rank * count // size, (rank + 1) * count // size
+
+
+def broadcast(data: bytes, processes: Processes) -> bytes:
+    """What the first process holds, at every process; `data` is of the same length everywhere."""
+    mine = np.frombuffer(data, np.uint8).astype(np.int64)
+    said = processes.sum(mine if processes.rank == 0 else np.zeros_like(mine))
+    return said.astype(np.uint8).tobytes()
+
+
+def refuse_disagreement(digest: bytes, processes: Processes) -> None:
+    """Raise SolvarError at every process unless all of them hold the same digest of their job."""
+    differs = np.zeros(processes.size, np.int64)
+    differs[processes.rank] = broadcast(digest, processes) != digest
+    others = np.flatnonzero(processes.sum(differs))
+    if len(others):
+        raise SolvarError(
+            f"process {others[0]} of {processes.size} read other particles, settings or files than the "
+            "first one. Give all processes the same options, and the same files where each machine has its own"
+        )

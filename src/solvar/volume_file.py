@@ -13,6 +13,8 @@ from solvar.mrc_header import read_mrc_header
 
 Float32 = NDArray[np.float32]
 
+_LABEL = "solvar run "
+
 
 def read_volume(path: str | Path) -> tuple[Float32, float]:
     """Read a cubic volume.
@@ -61,6 +63,7 @@ def write_volume(
     volume: ArrayLike,
     pixel_size_angstrom: float,
     origin_angstrom: float = 0.0,
+    run_id: str | None = None,
 ) -> None:
     """Write a cubic volume; the file appears complete or not at all.
 
@@ -72,6 +75,8 @@ def write_volume(
     pixel_size_angstrom : float
     origin_angstrom : float
         Where voxel 0 lies on each axis; viewers place maps by it.
+    run_id : str, optional
+        Of the run that it belongs to; it becomes a label of the file.
 
     Raises
     ------
@@ -92,3 +97,18 @@ def write_volume(
         file.set_volume()
         file.voxel_size = pixel_size_angstrom
         file.header.origin = (origin_angstrom,) * 3
+        if run_id is not None:
+            file.add_label(f"{_LABEL}{run_id}")
+
+
+def run_id_of(path: str | Path) -> str | None:
+    """Identity of the run that a volume says it belongs to; None if it says nothing.
+
+    Raises
+    ------
+    InputError
+        If it is no MRC file.
+    """
+    labels = read_mrc_header(Path(path)).labels
+    said = (label.removeprefix(_LABEL) for label in labels if label.startswith(_LABEL))
+    return next(said, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,9 @@ from numpy.typing import NDArray
 
 from solvar.analysis.density import DensityMap
 from solvar.analysis.writing import FOLDER
+from solvar.errors import InputError
+from solvar.files import read_json
+from solvar.results.hdf5 import Hdf5File, Shape
 from solvar.results.run import Run
 
 Float64 = NDArray[np.float64]
@@ -44,38 +46,38 @@ class StoredAnalysis:
 
 
 def read_analysis(run: Run) -> StoredAnalysis | None:
-    """The analysis of `run`; None if there is none, or it is of an earlier run in the same folder."""
-    import h5py
-
-    folder = run.folder / FOLDER
+    """The analysis of `run`; None if there is none, or it is damaged or of an earlier run."""
+    count = run.particle_count
+    shapes: dict[str, Shape] = {"uid": (count,), "cluster": (count,), "outlier": (count,)}
     try:
-        summary = json.loads((folder / "analysis.json").read_text(encoding="utf-8"))
-        with h5py.File(folder / "particles.h5", "r") as file:
-            if not _belongs(summary, file["uid"][()], run):
-                return None
-            umap = file["umap"][()] if "umap" in file else None
-            return StoredAnalysis(
-                summary=summary,
-                cluster=file["cluster"][()].astype(np.int64),
-                outlier=file["outlier"][()],
-                umap=umap,
-                density=_density(file["density"]) if "density" in file else None,
-                paths=_paths(folder, run.rank),
-            )
-    except (OSError, ValueError, KeyError):
+        summary = read_json(run.folder, f"{FOLDER}/analysis.json")
+        with run.hdf5(f"{FOLDER}/particles.h5") as file:
+            found = file.arrays(shapes)
+            umap = file.arrays({"umap": (count, 2)})["umap"] if "umap" in file else None
+            density = _density(file, run.rank) if "density" in file else None
+        if summary["run_id"] != run.run_id or not np.array_equal(
+            found["uid"], run.particles["uid"]
+        ):
+            return None
+        paths = _paths(run.folder / FOLDER, run.rank)
+    except (InputError, OSError, ValueError, LookupError, TypeError):
         return None  # an analysis that was cut short is none
-
-
-def _belongs(summary: dict[str, Any], uid: NDArray[np.uint64], run: Run) -> bool:
-    return summary["run_finished"] == run.record["finished"] and np.array_equal(
-        uid, run.particles["uid"]
+    return StoredAnalysis(
+        summary, found["cluster"].astype(np.int64), found["outlier"] != 0, umap, density, paths
     )
 
 
-def _density(group: Any) -> DensityMap:
-    first, second = (int(number) - 1 for number in group.attrs["components"])
-    arrays = {name: group[name][()] for name in ("x", "y", "raw", "deconvolved")}
-    return DensityMap((first, second), **arrays, iterations=0, held_out=np.empty(0))
+def _density(file: Hdf5File, rank: int) -> DensityMap:
+    components = file.attribute("components", "density")
+    first, second = (int(number) - 1 for number in components)
+    if not (0 <= first < rank and 0 <= second < rank):
+        raise ValueError
+    sides = file.arrays({"density/x": (None,), "density/y": (None,)})
+    x, y = sides["density/x"], sides["density/y"]
+    shape = len(y), len(x)
+    maps = file.arrays({"density/raw": shape, "density/deconvolved": shape})
+    raw, deconvolved = maps.values()
+    return DensityMap((first, second), x, y, raw, deconvolved, 0, np.empty(0))
 
 
 def _paths(folder: Path, rank: int) -> dict[str, Float64]:

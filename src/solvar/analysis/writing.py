@@ -11,16 +11,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.analyze import Analysis
-from solvar.files import replacing, write_json
+from solvar.files import OwnedFolder, Writer, replacing, write_json
 from solvar.results.run import Run
 
 FOLDER = "analysis"
-# What `solvar.report.analysis` draws there.
-_FIGURES = ("clusters.png", "density.png", "umap.png", "diagnostics.png")
+_TABLE = f"{FOLDER}/analysis.json"
+ANALYSIS = Writer(
+    "analysis",
+    (
+        _TABLE,
+        f"{FOLDER}/particles.h5",
+        f"{FOLDER}/clusters.csv",
+        f"{FOLDER}/trajectory_*.csv",
+        # what `solvar.report.analysis` draws there
+        *(f"{FOLDER}/{name}.png" for name in ("clusters", "density", "umap", "diagnostics")),
+    ),
+)
 
 
-def write_analysis(run: Run, analysis: Analysis) -> Path:
+def write_analysis(run: Run, own: OwnedFolder, analysis: Analysis) -> Path:
     """Write numbers, paths and summary; an earlier analysis is replaced.
+
+    Parameters
+    ----------
+    run : Run
+    own : OwnedFolder
+        The right to write in its folder.
+    analysis : Analysis
 
     Returns
     -------
@@ -28,19 +45,17 @@ def write_analysis(run: Run, analysis: Analysis) -> Path:
         ``analysis.json``, ``particles.h5``, ``clusters.csv`` and ``trajectory_*.csv``; the last two
         hold latents in eigenvolume units, columns z1 … zr, one row a point.
     """
-    folder = run.folder / FOLDER
-    folder.mkdir(exist_ok=True)
-    (folder / "analysis.json").unlink(missing_ok=True)
-    for pattern in ("trajectory_*.csv", "clusters.csv", "particles.h5", *_FIGURES):
-        for stale in folder.glob(pattern):
-            stale.unlink()
-    _write_particles(folder / "particles.h5", run, analysis)
+    own.refuse_foreign(ANALYSIS)
+    own.remove(ANALYSIS, first=_TABLE)
     to_latents = analysis.space.to_latents
-    write_points(folder / "clusters.csv", to_latents(analysis.clusters.centre))
-    for path in analysis.trajectories:
-        write_points(folder / f"trajectory_{path.name}.csv", to_latents(path.points))
-    write_json(folder / "analysis.json", summary(run, analysis))
-    return folder
+    points = {"clusters": analysis.clusters.centre}
+    points |= {f"trajectory_{path.name}": path.points for path in analysis.trajectories}
+    tables = own.claim(ANALYSIS, [f"{FOLDER}/{name}.csv" for name in points])
+    _write_particles(own.file(ANALYSIS, f"{FOLDER}/particles.h5"), run, analysis)
+    for path, centres in zip(tables, points.values(), strict=True):
+        write_points(path, to_latents(centres))
+    write_json(own.file(ANALYSIS, _TABLE), summary(run, analysis))
+    return own.root / FOLDER
 
 
 def write_points(path: Path, latents: NDArray[np.float64]) -> None:
@@ -67,6 +82,7 @@ def _write_particles(path: Path, run: Run, analysis: Analysis) -> None:
     if analysis.umap is not None:
         columns["umap"] = analysis.umap
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["run_id"] = run.run_id
         for name, values in columns.items():
             file[name] = values
         if analysis.density is not None:
@@ -82,7 +98,7 @@ def summary(run: Run, analysis: Analysis) -> dict[str, Any]:
     centres = analysis.space.to_latents(clusters.centre)
     return {
         "run": str(run.folder),
-        "run_finished": run.record["finished"],
+        "run_id": run.run_id,
         "folder": str(run.folder / FOLDER),
         "settings": analysis.settings.model_dump(mode="json"),
         "components": analysis.space.active + 1,

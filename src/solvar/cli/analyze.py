@@ -32,15 +32,17 @@ def analyze(run: RunFolder, settings: AnalysisSettings, as_json: AsJson = False)
     from solvar.analysis import write_analysis
     from solvar.analysis.writing import summary
     from solvar.cli.console import make_progress, print_json
+    from solvar.files import owned
     from solvar.report.analysis import draw_analysis
     from solvar.report.html import write_report
 
     progress = make_progress()
-    analysis = study(found, settings, progress)
-    folder = write_analysis(found, analysis)
-    with progress.step("Figures", 0):
-        figures = draw_analysis(analysis, folder)
-    report = write_report(found, progress)
+    with owned(found.folder, "solvar analyze") as own:
+        analysis = study(found, settings, progress)
+        folder = write_analysis(found, own, analysis)
+        with progress.step("Figures", 0):
+            figures = draw_analysis(analysis, own)
+        report = write_report(found, own, progress)
     if as_json:
         print_json(summary(found, analysis))
     else:

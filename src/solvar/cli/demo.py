@@ -13,6 +13,7 @@ import typer
 from solvar.cli.arguments import AsJson, Overwrite
 from solvar.cli.options import command
 from solvar.errors import InputError
+from solvar.files import Writer, owned
 
 if TYPE_CHECKING:
     from solvar.results.run import Run
@@ -24,6 +25,7 @@ app = typer.Typer(add_completion=False)
 _SIMULATION = {"particles": 3000, "box_size": 48, "pixel_size": 4.0, "snr": 0.1}
 _RANK = 4
 _MOTIONS = ("hinge", "loop")
+_DEMO = Writer("demo", ("recovered.png",))
 
 
 @app.command()
@@ -54,26 +56,34 @@ def demo(
 
     started = time.perf_counter()
     truth, folder = output / "particles", output / "run"
-    _make_room(output, overwrite)
-    progress = make_progress()
-    simulation = SimulationSettings(**_SIMULATION, heterogeneity="hinge-loop", seed=seed)
-    star = simulate(simulation, progress).write(truth, progress)
-    settings = FitSettings(rank=_RANK, mask=truth / "mask.mrc", seed=seed, threads=threads)
-    run = run_job(
-        read_particles(star), settings, folder, progress=progress, overwrite=True, command=sys.argv
-    )
-    metrics = evaluate(folder, truth)
-    draw_recovery(run, Truth.load(truth), output / "recovered.png", _MOTIONS)
+    with owned(output, "solvar demo") as own:
+        picture = own.file(_DEMO, "recovered.png")
+        _make_room(output, overwrite)
+        progress = make_progress()
+        simulation = SimulationSettings(**_SIMULATION, heterogeneity="hinge-loop", seed=seed)
+        star = simulate(simulation, progress).write(truth, progress, overwrite=True)
+        settings = FitSettings(rank=_RANK, mask=truth / "mask.mrc", seed=seed, threads=threads)
+        run = run_job(
+            read_particles(star),
+            settings,
+            folder,
+            progress=progress,
+            overwrite=True,
+            command=sys.argv,
+        )
+        metrics = evaluate(folder, truth)
+        draw_recovery(run, Truth.load(truth), picture, _MOTIONS)
     seconds = time.perf_counter() - started
     if as_json:
         print_json({**run.summary(), "truth": metrics, "seconds": seconds})
         return
-    _print_result(run, truth, metrics, output / "recovered.png", seconds)
+    _print_result(run, truth, metrics, picture, seconds)
 
 
 def _make_room(output: Path, overwrite: bool) -> None:
-    from solvar.results.writer import check_folder as check_run
-    from solvar.simulation.writing import check_folder as check_particles
+    """Raise InputError unless both folders may be written to; no earlier run looks finished after it."""
+    from solvar.results.writer import RUN, run_folder
+    from solvar.simulation.writing import simulation_folder
 
     if (output / "run" / "run.json").exists() and not overwrite:
         raise InputError(
@@ -82,10 +92,12 @@ def _make_room(output: Path, overwrite: bool) -> None:
             remedy="choose another --output or pass --overwrite",
         )
     # Neither folder is removed: whatever else they hold may be the user's own.
-    check_particles(output / "particles", overwrite)
-    check_run(output / "run", overwrite)
-    # the run that is there has lost its particles as soon as others are simulated
-    (output / "run" / "run.json").unlink(missing_ok=True)
+    with (
+        simulation_folder(output / "particles", overwrite),
+        run_folder(output / "run", overwrite, purpose="solvar demo") as own,
+    ):
+        # the run that is there has lost its particles as soon as others are simulated
+        own.remove(RUN, first="run.json")
 
 
 def _print_result(

@@ -9,7 +9,7 @@ import typer
 
 from solvar.cli.arguments import AsJson, RunFolder
 from solvar.cli.options import command
-from solvar.errors import InputError
+from solvar.files import owned, write_json
 
 app = typer.Typer(add_completion=False)
 
@@ -58,15 +58,11 @@ def evaluate(
 
 def _write(metrics: dict[str, Any], folder: Path) -> list[Path]:
     """metrics.json and the figures, in a folder that is made if need be."""
-    from solvar.files import write_json
-    from solvar.report.evaluation import draw_evaluation
+    from solvar.report.evaluation import EVALUATION, draw_evaluation
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot be made ({error.strerror})", file=folder, remedy="choose another --output"
-        ) from error
-    # numbers first: no picture is worth losing them
-    write_json(folder / "metrics.json", metrics)
-    return draw_evaluation(metrics, folder)
+    with owned(folder, "solvar evaluate") as own:
+        own.refuse_foreign(EVALUATION)
+        own.remove(EVALUATION, first="metrics.json")
+        # numbers first: no picture is worth losing them
+        write_json(own.file(EVALUATION, "metrics.json"), metrics)
+        return draw_evaluation(metrics, own)

@@ -31,9 +31,9 @@ def simulate(
     from solvar.cli.console import make_progress
     from solvar.cli.console import output as console
     from solvar.simulation import simulate as draw
-    from solvar.simulation.writing import check_folder
+    from solvar.simulation.writing import simulation_folder, write_simulated_set
 
-    check_folder(output, overwrite)
     progress = make_progress()
-    star = draw(settings, progress).write(output, progress)
+    with simulation_folder(output, overwrite) as own:
+        star = write_simulated_set(draw(settings, progress), own, progress)
     console().print(f"Wrote {settings.particles:,} particles to {star}", soft_wrap=True)

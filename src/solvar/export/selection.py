@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.particles.selection import read_selection
-from solvar.results.hdf5 import opened, read_arrays
 from solvar.results.run import Run, check_component
 
 _VERTICES = "write one vertex a line, as x,y in the units of the latents"
@@ -152,8 +151,8 @@ def _cluster_labels(run: Run) -> NDArray[np.int64]:
     remedy = f"run `solvar analyze {run.folder}`"
     if not path.is_file():
         raise InputError("is missing, so there are no clusters", file=path, remedy=remedy)
-    with opened(path, remedy) as file:
-        labels = read_arrays(file, {"cluster": (run.particle_count,)}, remedy)["cluster"]
+    with run.hdf5("analysis/particles.h5", remedy) as file:
+        labels = file.arrays({"cluster": (run.particle_count,)})["cluster"]
     if labels.dtype.kind not in "iu":
         raise InputError(f"holds {labels.dtype}", file=path, column="cluster", remedy=remedy)
     return np.asarray(labels, np.int64)

@@ -1,8 +1,8 @@
 """Files: what is read is a plain file of a size that can be believed; what is written is whole or absent.
 
-`reading` opens what is read and `writing` what is written, `lock` keeps a folder to one writer, `ledger` knows
-what solvar wrote in it, and `owned` joins the last two: a folder in which one process writes and removes
-nothing that solvar did not write.
+`reading` opens what is read and `writing` what is written, `lock` keeps a folder to one writer, `ledger`
+knows what solvar wrote in it, and `owned` joins the last two: a folder in which one process writes and
+removes nothing that solvar did not write.
 """
 
 from solvar.files.digest import digest_of, sampled_digest

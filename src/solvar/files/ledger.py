@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,17 +83,18 @@ class Ledger:
         content = {"format": FORMAT, "format_version": FORMAT_VERSION, "files": files}
         write_json(self.folder / FILE, content)
 
-    def seal(self) -> None:
-        """Enter size and digest of the files that have none yet; forget those that were not written."""
-        for name in [name for name, entry in self.files.items() if entry.digest is None]:
+    def seal(self, names: Iterable[str]) -> None:
+        """Enter size and digest of files that are written; forget those that are not there."""
+        names = [name for name in names if name in self.files]
+        for name in names:
             try:
                 size = os.stat(self.folder / name, follow_symlinks=False).st_size
                 self.files[name] = Entry(self.files[name].by, size, digest_of(self.folder, name))
             except (FileNotFoundError, NotADirectoryError):
                 del self.files[name]
-        if self.files:
+        if self.files and names:
             self.save()
-        else:
+        elif not self.files:
             (self.folder / FILE).unlink(missing_ok=True)
 
     def problem_of(self, name: str) -> str | None:

@@ -47,6 +47,7 @@ class OwnedFolder:
 
     def __init__(self, root: Path, ledger: Ledger) -> None:
         self.root, self._ledger = root, ledger
+        self._written: set[str] = set()
 
     def file(self, writer: Writer, name: str) -> Path:
         """Where `writer` may write its file `name`, whose folder is made if need be.
@@ -67,6 +68,7 @@ class OwnedFolder:
         for name in names:
             self._make_folders(name)
             self._ledger.files[name] = Entry(writer.name)
+        self._written.update(names)
         if names:
             self._ledger.save()
         return [self.root / name for name in names]
@@ -74,7 +76,9 @@ class OwnedFolder:
     def written_by(self, writer: Writer) -> list[str]:
         """Names in the manifest that `writer` entered and that look like its files."""
         files = self._ledger.files
-        return [name for name, each in files.items() if each.by == writer.name and writer.owns(name)]
+        return [
+            name for name, each in files.items() if each.by == writer.name and writer.owns(name)
+        ]
 
     def remove(self, writer: Writer, first: str | None = None) -> None:
         """Remove the files of `writer`, the one that marks the result as finished `first`.
@@ -96,8 +100,13 @@ class OwnedFolder:
     def refuse_foreign(self, writer: Writer) -> None:
         """Raise InputError if a file that has the name of one of `writer`'s was not written by solvar."""
         for pattern in writer.patterns:
+            refuse_links(self.root, pattern)
             for path in sorted(self.root.glob(pattern)):
                 self._refuse_foreign(path.relative_to(self.root).as_posix())
+
+    def seal(self) -> None:
+        """Enter size and digest of what was written since the folder is owned."""
+        self._ledger.seal(self._written)
 
     def _refuse_foreign(self, name: str) -> None:
         refuse_links(self.root, name)
@@ -118,8 +127,8 @@ class OwnedFolder:
 def refuse_links(root: Path, name: str) -> None:
     """Raise InputError if a folder on the way from `root` to `name` is a link, or no folder.
 
-    The folder itself may be reached through links: who named it knows where it is. A link in place of the file
-    is left to `replacing`, which takes its place.
+    The folder itself may be reached through links: who named it knows where it is. A link in place of the
+    file is left to `replacing`, which takes its place.
     """
     place = root
     for part in name.split("/")[:-1]:
@@ -158,9 +167,9 @@ def owned(folder: Path, purpose: str) -> Iterator[OwnedFolder]:
     try:
         with _locked(folder, purpose):
             remove_orphans(folder)
-            ledger = Ledger.read(folder)
-            yield OwnedFolder(folder, ledger)
-            ledger.seal()
+            own = OwnedFolder(folder, Ledger.read(folder))
+            yield own
+            own.seal()
     finally:
         for place in made:
             with suppress(OSError):

@@ -11,6 +11,8 @@ import numpy as np
 from solvar.analysis.analyze import Analysis
 from solvar.analysis.diagnostics import COVERAGE_WARNING, KS_WARNING, R_SQUARED_WARNING
 from solvar.analysis.neighbours import sample
+from solvar.analysis.writing import ANALYSIS, FOLDER
+from solvar.files import OwnedFolder
 from solvar.report import style
 
 if TYPE_CHECKING:
@@ -27,25 +29,24 @@ _PATH_WORDS = {
 }
 
 
-def draw_analysis(analysis: Analysis, folder: Path) -> list[Path]:
-    """Draw every figure of `analysis` to `folder`.
+def draw_analysis(analysis: Analysis, own: OwnedFolder) -> list[Path]:
+    """Draw every figure of `analysis` to the folder ``analysis`` of its run, of which `own` is the owner.
 
     Returns
     -------
     paths : list of Path
         clusters.png and diagnostics.png; density.png if there is a plane, umap.png if it was asked for.
     """
-    drawn = [folder / "clusters.png"]
-    draw_clusters(analysis, drawn[0])
+    figures = {"clusters": draw_clusters}
     if analysis.density is not None:
-        drawn.append(folder / "density.png")
-        draw_density(analysis, drawn[-1])
+        figures["density"] = draw_density
     if analysis.umap is not None:
-        drawn.append(folder / "umap.png")
-        draw_umap(analysis, drawn[-1])
-    drawn.append(folder / "diagnostics.png")
-    draw_diagnostics(analysis, drawn[-1])
-    return drawn
+        figures["umap"] = draw_umap
+    figures["diagnostics"] = draw_diagnostics
+    paths = own.claim(ANALYSIS, [f"{FOLDER}/{name}.png" for name in figures])
+    for path, draw in zip(paths, figures.values(), strict=True):
+        draw(analysis, path)
+    return paths
 
 
 def cluster_colours(analysis: Analysis) -> list[Any]:

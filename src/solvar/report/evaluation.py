@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from solvar.files import OwnedFolder, Writer
 from solvar.report import style
 
 if TYPE_CHECKING:
@@ -15,23 +16,25 @@ if TYPE_CHECKING:
 
 Metrics = Mapping[str, Any]
 
+EVALUATION = Writer("evaluation", ("metrics.json", "[1-4]_*.png"))
+
 _MOST_NAMED = 20  # more states have no room for a name each
 
 
-def draw_evaluation(metrics: Metrics, folder: Path) -> list[Path]:
+def draw_evaluation(metrics: Metrics, own: OwnedFolder) -> list[Path]:
     """Draw what the truth allowed to measure as PNG files.
 
     Parameters
     ----------
     metrics : mapping
         As `solvar.evaluation.evaluate` returns it, or read back from JSON.
-    folder : Path
-        Exists.
+    own : OwnedFolder
+        Where they go.
 
     Returns
     -------
     paths : list of Path
-        In reading order; a figure whose metrics are missing is left out, and removed if it was there.
+        In reading order; a figure whose metrics are missing is left out.
     """
     figures: dict[str, tuple[str, Callable[[Metrics, Path], None]]] = {
         "1_volumes.png": ("volumes", draw_volume_fsc),
@@ -39,15 +42,11 @@ def draw_evaluation(metrics: Metrics, folder: Path) -> list[Path]:
         "3_embedding.png": ("embedding", draw_neighbourhoods),
         "4_clustering.png": ("clustering", draw_confusion),
     }
-    drawn = []
-    for name, (part, draw) in figures.items():
-        if part in metrics:
-            draw(metrics, folder / name)
-            drawn.append(folder / name)
-        else:
-            # what an earlier comparison left would seem to belong to this one
-            (folder / name).unlink(missing_ok=True)
-    return drawn
+    drawn = {name: draw for name, (part, draw) in figures.items() if part in metrics}
+    paths = own.claim(EVALUATION, drawn)
+    for path, draw in zip(paths, drawn.values(), strict=True):
+        draw(metrics, path)
+    return paths
 
 
 def draw_volume_fsc(metrics: Metrics, path: Path) -> None:

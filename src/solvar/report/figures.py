@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from solvar.files import OwnedFolder
 from solvar.progress import Progress, SilentProgress
 from solvar.report.curves import draw_eigenvalues, draw_resolution
 from solvar.report.particles import draw_contrast, draw_latents
 from solvar.report.poses import draw_poses
 from solvar.report.volumes import draw_motion, draw_slices
 from solvar.results.run import Run
+from solvar.results.writer import FIGURES
 
 _FIGURES: dict[str, Callable[[Run, Path], bool | None]] = {
     "1_eigenvalues.png": draw_eigenvalues,
@@ -23,11 +25,18 @@ _FIGURES: dict[str, Callable[[Run, Path], bool | None]] = {
 }
 
 
-def draw_figures(run: Run, progress: Progress | None = None) -> list[Path]:
+def draw_figures(run: Run, own: OwnedFolder, progress: Progress | None = None) -> list[Path]:
     """Draw every figure of `run` to its folder ``figures/``.
 
     A figure that cannot be drawn is told through `progress`: the numbers of the run are safe on
     disk by then, and no picture is worth repeating hours.
+
+    Parameters
+    ----------
+    run : Run
+    own : OwnedFolder
+        The right to write in its folder.
+    progress : Progress, optional
 
     Returns
     -------
@@ -35,15 +44,14 @@ def draw_figures(run: Run, progress: Progress | None = None) -> list[Path]:
         The PNG files in the order of the story; those that need half-sets or
         refined poses only if there are any.
     """
-    folder = run.folder / "figures"
-    folder.mkdir(exist_ok=True)
     drawn = []
     progress = progress or SilentProgress()
     with progress.step("Figures", len(_FIGURES), "figures") as step:
         for name, draw in _FIGURES.items():
             try:
-                if draw(run, folder / name) is not False:
-                    drawn.append(folder / name)
+                path = own.file(FIGURES, f"figures/{name}")
+                if draw(run, path) is not False:
+                    drawn.append(path)
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
                 progress.message(

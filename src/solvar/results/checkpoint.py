@@ -1,17 +1,16 @@
 """checkpoint/ in a run folder: how far an unfinished run has come, written so that it is whole or absent.
 
 Each step of the fit has one file, numbers as they are in memory and a header in JSON that says how they
-belong together; no pickle. `job.json` says which settings and inputs they belong to.
+belong together and to which run; no pickle. `job.json` says which settings and inputs they belong to.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,15 @@ import numpy as np
 
 from solvar.errors import InputError
 from solvar.estimation.settings import FitSettings
-from solvar.files import replacing, write_json
-from solvar.results.provenance import InputFile, Provenance
+from solvar.files import OwnedFolder, Writer, open_inside, read_json, replacing, write_json
+from solvar.results.inputs import InputFile, difference
+from solvar.results.provenance import Provenance
 from solvar.results.record import read_record, settings_of
 
+CHECKPOINT = Writer("checkpoint", ("checkpoint/job.json", "checkpoint/*.npz"))
+_JOB = "checkpoint/job.json"
 _HEADER = "header"
+_AGAIN = "start again with --overwrite"
 # what a run may change when it goes on: these do not change its result
 _FREE = ("threads", "lazy", "scratch")
 # at most this share of the time is spent on writing down how far a step has come
@@ -37,25 +40,28 @@ class Checkpoint:
     ----------
     folder : path
         The run folder.
-    writes : bool
-        False for all but one of the processes that share a job.
+    own : OwnedFolder or None
+        The right to write there; None for all but one of the processes that share a job.
+    run_id : str
+        Of the run whose checkpoints are read and written; see `begin`.
     """
 
-    def __init__(self, folder: Path, writes: bool = True) -> None:
+    def __init__(self, folder: Path, own: OwnedFolder | None, run_id: str = "") -> None:
         self.scratch = Path(folder)
-        self._folder, self._writes = Path(folder) / "checkpoint", writes
+        self.run_id = run_id
+        self._folder, self._own = Path(folder), own
         self._job: dict[str, Any] = {}
         self._partial: set[Path] = set()
         self._next = 0.0
 
     def load(self, name: str) -> Any | None:
         """See `Workspace`."""
-        path = self._path(name)
-        return read_tree(path) if path.is_file() else None
+        path = self._folder / _file_of(name)
+        return read_tree(path, self.run_id) if path.exists() else None
 
     def save(self, name: str, content: Any) -> None:
         """See `Workspace`."""
-        if not self._writes:
+        if self._own is None:
             return
         self._write(name, content)
         # what led up to this step is no longer needed
@@ -66,42 +72,51 @@ class Checkpoint:
     def keep(self, name: str, content: Callable[[], Any], *, always: bool = False) -> None:
         """See `Workspace`."""
         started = time.monotonic()
-        if not self._writes or not (always or started >= self._next):
+        if self._own is None or not (always or started >= self._next):
             return
         self._write(name, content())
-        self._partial.add(self._path(name))
+        self._partial.add(self._folder / _file_of(name))
         ended = time.monotonic()
         self._next = ended + (ended - started) / _SHARE
 
     def remove(self) -> None:
         """Forget everything: the run is finished, or starts anew."""
-        if self._writes and self._folder.is_dir():
-            shutil.rmtree(self._folder)
+        if self._own is not None:
+            self._own.remove(CHECKPOINT, first=_JOB)
 
-    def begin(self, settings: FitSettings, provenance: Provenance, resume: bool) -> None:
+    def begin(self, settings: FitSettings, provenance: Provenance, resume: bool) -> Provenance:
         """Start anew, or make sure that what is there belongs to the same settings and inputs.
+
+        Returns
+        -------
+        Provenance
+            With the identity of the run that goes on, if one does.
 
         Raises
         ------
         InputError
             If it belongs to others; the first difference is named.
         """
-        path = self._folder / "job.json"
-        self._job = _job(settings, provenance)
-        if resume and path.is_file():
-            _refuse_difference(path, _read_job(path), self._job)
-        else:
+        before = _read_job(self._folder) if resume else None
+        if before is None:
             self.remove()
+        else:
+            now = job_of(settings, provenance)
+            _refuse_difference(self._folder / _JOB, before, now)
+            provenance = replace(provenance, run_id=before["run_id"])
+        self.run_id, self._job = provenance.run_id, job_of(settings, provenance)
+        return provenance
 
     def _write(self, name: str, content: Any) -> None:
+        assert self._own is not None
         # a run that fails before it has reached anything leaves no folder
-        if not (self._folder / "job.json").is_file():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_json(self._folder / "job.json", self._job)
-        write_tree(self._path(name), content)
+        if not (self._folder / _JOB).exists():
+            write_json(self._own.file(CHECKPOINT, _JOB), self._job)
+        write_tree(self._own.file(CHECKPOINT, _file_of(name)), content, self.run_id)
 
-    def _path(self, name: str) -> Path:
-        return self._folder / f"{name.replace(' ', '_')}.npz"
+
+def _file_of(step: str) -> str:
+    return f"checkpoint/{step.replace(' ', '_')}.npz"
 
 
 def is_interrupted(folder: Path) -> bool:
@@ -118,40 +133,54 @@ def is_finished(folder: Path, settings: FitSettings, provenance: Provenance) -> 
         If it holds a finished run of other settings or inputs; the first difference is named.
     """
     path = Path(folder) / "run.json"
-    if not path.is_file():
+    if not path.exists():
         return False
     record = read_record(Path(folder))
     inputs = tuple(InputFile(**each) for each in record["inputs"])
     before = replace(provenance, version=record["version"], inputs=inputs)
     settings_then = settings_of(record, path)
-    _refuse_difference(path, _job(settings_then, before), _job(settings, provenance))
+    _refuse_difference(path, job_of(settings_then, before), job_of(settings, provenance))
     return True
 
 
-def _job(settings: FitSettings, provenance: Provenance) -> dict[str, Any]:
+def job_of(settings: FitSettings, provenance: Provenance) -> dict[str, Any]:
+    """What must be the same for two jobs to be one, in JSON's types."""
     kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in _FREE}
-    inputs = {each.path: [each.size, each.digest] for each in provenance.inputs}
-    return {"version": provenance.version, "settings": kept, "inputs": inputs}
+    inputs = {each.path: asdict(each) for each in provenance.inputs}
+    who = {"run_id": provenance.run_id, "version": provenance.version}
+    return {**who, "settings": kept, "inputs": inputs}
 
 
-def _read_job(path: Path) -> dict[str, Any]:
+def _read_job(folder: Path) -> dict[str, Any] | None:
+    """What job.json says; None if there is none."""
     try:
-        job = json.loads(path.read_text(encoding="utf-8"))
-        return {name: job[name] for name in ("version", "settings", "inputs")}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError("is damaged", file=path, remedy="start again with --overwrite") from error
+        job = read_json(folder, _JOB, _AGAIN)
+        inputs = {path: asdict(InputFile(**each)) for path, each in job["inputs"].items()}
+        kept = {name: job[name] for name in ("run_id", "version", "settings")}
+        if not isinstance(kept["settings"], dict) or not isinstance(kept["run_id"], str):
+            raise TypeError
+        return {**kept, "inputs": inputs}
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError("is damaged", file=folder / _JOB, remedy=_AGAIN) from error
 
 
 def _refuse_difference(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    remedy = "use the same files and settings, or start again with --overwrite"
+    remedy = f"use the same files and settings, or {_AGAIN}"
     if before["version"] != now["version"]:
         problem = f"was written by solvar {before['version']}, this is {now['version']}"
-        raise InputError(problem, file=path, remedy="start again with --overwrite")
+        raise InputError(problem, file=path, remedy=_AGAIN)
     for name, old, new in _differences(before["settings"], now["settings"]):
         option = f"--{name.replace('_', '-')}"
         raise InputError(f"{option} was {old}, now it is {new}", file=path, remedy=remedy)
     for name, old, new in _differences(before["inputs"], now["inputs"]):
-        what = "is new" if old is None else "is gone" if new is None else "has changed"
+        what = "is new" if old is None else "is gone"
+        if old is not None and new is not None:
+            change = difference(InputFile(**old), InputFile(**new))
+            if change is None:
+                continue
+            what = f"has changed ({change})"
         raise InputError(f"{name} {what} since the run began", file=path, remedy=remedy)
 
 
@@ -162,30 +191,48 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[
             yield key, before.get(key), now.get(key)
 
 
-def write_tree(path: Path, content: Any) -> None:
+def write_tree(path: Path, content: Any, run_id: str = "") -> None:
     """Write nested content (see `Workspace`) to one .npz file, whole or not at all."""
     arrays: dict[str, np.ndarray] = {}
-    header = json.dumps(_packed(content, arrays))
+    header = json.dumps({"run_id": run_id, "content": _packed(content, arrays)})
     arrays[_HEADER] = np.frombuffer(header.encode(), np.uint8)
     with replacing(path) as temporary:
         np.savez(temporary, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
-def read_tree(path: Path) -> Any:
+def read_tree(path: Path, run_id: str | None = None) -> Any:
     """What `write_tree` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    run_id : str, optional
+        Of the run that it must belong to.
 
     Raises
     ------
     InputError
-        If the file is damaged.
+        If the file is damaged, or belongs to another run.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return _unpacked(json.loads(file[_HEADER].tobytes()), file)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(
-            "is damaged", file=path, remedy="remove it, or start again with --overwrite"
-        ) from error
+        with open_inside(path.parent, path.name) as stream, np.load(stream) as file:
+            _refuse_compressed(file.zip)
+            header = json.loads(file[_HEADER].tobytes())
+            if run_id is not None and header["run_id"] != run_id:
+                raise InputError("belongs to another run", file=path, remedy=_AGAIN)
+            return _unpacked(header["content"], file)
+    except InputError:
+        raise
+    # numpy, zipfile and the classes of the fit fail in a dozen ways on a damaged one
+    except Exception as error:
+        raise InputError("is damaged", file=path, remedy=f"remove it, or {_AGAIN}") from error
+
+
+def _refuse_compressed(archive: zipfile.ZipFile) -> None:
+    """Raise ValueError if an entry takes more memory than it takes on disk: we write none that does."""
+    for entry in archive.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+            raise ValueError(entry.filename)
 
 
 def _classes() -> dict[str, type]:

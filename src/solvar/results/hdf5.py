@@ -1,4 +1,9 @@
-"""The HDF5 files of a run, read without trust: a file may have been damaged since it was written."""
+"""The HDF5 files of a run, read without trust: a file may have been damaged or made up.
+
+HDF5 can place the data of a set in other files, through links, external storage and virtual sets, and can
+promise far more numbers than it holds. What is read here lies in the file itself, uncompressed as solvar writes
+it, and all of it together is no longer than the file.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.files import believed_size, open_inside
 
 if TYPE_CHECKING:
     import h5py
@@ -20,20 +26,164 @@ REPEAT = "repeat the run"
 Shape = tuple[int | None, ...]
 
 
+class Hdf5File:
+    """An open file, from which numbers and names are read.
+
+    Parameters
+    ----------
+    file : h5py.File
+    path : Path
+    size : int
+        Bytes that it may be believed to hold.
+    remedy : str
+        For whoever must hear that it is damaged.
+    """
+
+    def __init__(self, file: h5py.File, path: Path, size: int, remedy: str) -> None:
+        self._file, self._left = file, size
+        self.path, self.remedy = path, remedy
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file
+
+    def names(self, group: str) -> list[str]:
+        """Of what lies in a group.
+
+        Raises
+        ------
+        InputError
+            If there is no such group.
+        """
+        import h5py
+
+        found = self._own(group)
+        if not isinstance(found, h5py.Group):
+            raise self.refused(group, "is missing")
+        return list(found)
+
+    def arrays(self, shapes: Mapping[str, Shape]) -> dict[str, NDArray[Any]]:
+        """Sets of numbers.
+
+        Parameters
+        ----------
+        shapes : mapping of name to shape
+            None for an edge of any length.
+
+        Raises
+        ------
+        InputError
+            If one is missing, has another shape, holds no numbers, lies elsewhere or claims more than the
+            file holds.
+        """
+        return {name: self._array(name, shape, "fiub") for name, shape in shapes.items()}
+
+    def strings(self, name: str) -> tuple[str, ...]:
+        """A list of names, as `write_strings` writes it.
+
+        Raises
+        ------
+        InputError
+            As `arrays`.
+        """
+        try:
+            return tuple(each.decode("utf-8") for each in self._array(name, (None,), "S").tolist())
+        except UnicodeDecodeError as error:
+            raise self.refused(name, "holds no text") from error
+
+    def attribute(self, name: str, group: str = "/") -> NDArray[Any]:
+        """A small array that is attached to the file or to a group; empty if there is none."""
+        attributes = self._own(group).attrs if group != "/" else self._file.attrs
+        if name not in attributes:
+            return np.empty(0)
+        found = attributes.get_id(name)
+        if int(np.prod(found.shape)) > 64:
+            raise self.refused(name, "is no attribute of solvar's")
+        return np.asarray(attributes[name])
+
+    def number(self, name: str) -> float:
+        """An attribute of the file that is one finite number.
+
+        Raises
+        ------
+        InputError
+        """
+        value = self.attribute(name)
+        if value.dtype.kind not in "fiu" or value.size != 1 or not np.isfinite(value).all():
+            raise self.refused(name, "is missing or not a number")
+        return float(value.reshape(()))
+
+    def refused(self, name: str, problem: str) -> InputError:
+        """The error that says what is wrong with `name`."""
+        return InputError(problem, file=self.path, column=name, remedy=self.remedy)
+
+    def _array(self, name: str, shape: Shape, kinds: str) -> NDArray[Any]:
+        import h5py
+
+        item = self._own(name)
+        if not isinstance(item, h5py.Dataset):
+            raise self.refused(name, "is missing")
+        found = item.shape or ()
+        fits = len(found) == len(shape) and all(
+            wanted is None or edge == wanted for edge, wanted in zip(found, shape, strict=True)
+        )
+        if item.dtype.kind not in kinds or not fits:
+            wanted = " × ".join("any" if edge is None else str(edge) for edge in shape)
+            what = "names" if kinds == "S" else "numbers"
+            problem = f"holds {item.dtype} of shape {found} where {wanted} {what} are needed"
+            raise self.refused(name, problem)
+        if item.is_virtual or item.external or item.id.get_create_plist().get_nfilters():
+            raise self.refused(name, "is stored in a way that solvar does not use")
+        # numbers that were never written take no space in the file, but all of it in memory
+        if item.nbytes > self._left:
+            raise self.refused(name, f"claims {item.nbytes} bytes, more than the file holds")
+        self._left -= item.nbytes
+        array: NDArray[Any] = item[()]
+        return array
+
+    def _own(self, name: str) -> Any:
+        """What a name stands for in this very file; None if it is missing or a link to elsewhere."""
+        import h5py
+
+        place: Any = self._file
+        for part in name.split("/"):
+            if not isinstance(place, h5py.Group) or part not in place.keys():  # noqa: SIM118 - no link is followed
+                return None
+            if not isinstance(place.get(part, getlink=True), h5py.HardLink):
+                raise self.refused(name, "is a link")
+            place = place[part]
+        return place
+
+
 @contextmanager
-def opened(path: Path, remedy: str = REPEAT) -> Iterator[h5py.File]:
-    """The file, open for reading; whatever HDF5 stumbles over becomes an InputError.
+def opened(
+    folder: Path, name: str, run_id: str | None = None, remedy: str = REPEAT
+) -> Iterator[Hdf5File]:
+    """The file `name` below `folder`, open for reading.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+    run_id : str, optional
+        Of the run that it must belong to.
+    remedy : str
 
     Raises
     ------
     InputError
-        If the file is missing, or damaged where it is read.
+        If the file is missing, a link, of another run, or damaged where it is read: whatever HDF5 stumbles over.
     """
     import h5py
 
+    path = Path(folder) / name
     try:
+        with open_inside(folder, name) as plain:
+            size = believed_size(plain)
         with h5py.File(path, "r") as file:
-            yield file
+            found = Hdf5File(file, path, size, remedy)
+            if run_id is not None and found.attribute("run_id").tolist() != run_id:
+                raise InputError("belongs to another run than run.json", file=path, remedy=remedy)
+            yield found
     except InputError:
         raise
     # h5py raises KeyError, RuntimeError, OSError, TypeError … for the same damage
@@ -42,62 +192,10 @@ def opened(path: Path, remedy: str = REPEAT) -> Iterator[h5py.File]:
         raise InputError(f"is missing or damaged ({reason})", file=path, remedy=remedy) from error
 
 
-def read_arrays(
-    file: h5py.File, shapes: Mapping[str, Shape], remedy: str = REPEAT
-) -> dict[str, NDArray[Any]]:
-    """Datasets of numbers.
-
-    Parameters
-    ----------
-    file : h5py.File
-        As `opened` yields it.
-    shapes : mapping of dataset name to shape
-        None for an edge of any length.
-    remedy : str
-
-    Raises
-    ------
-    InputError
-        If one is missing, has another shape, holds no numbers or claims more than the file holds.
-    """
-    return {name: _read_array(file, name, shape, remedy) for name, shape in shapes.items()}
-
-
-def read_number(file: h5py.File, name: str) -> float:
-    """An attribute of the file that is one finite number.
-
-    Raises
-    ------
-    InputError
-    """
-    value = np.asarray(file.attrs.get(name, np.nan))
-    if value.dtype.kind not in "fiu" or value.size != 1 or not np.isfinite(value).all():
-        raise InputError("is missing or not a number", file=_path(file), column=name, remedy=REPEAT)
-    return float(value.reshape(()))
-
-
-def _read_array(file: h5py.File, name: str, shape: Shape, remedy: str) -> NDArray[Any]:
+def write_strings(file: h5py.File, name: str, values: tuple[str, ...]) -> None:
+    """A list of names, all of the same length in the file: one that grows by references could outgrow it."""
     import h5py
 
-    def refuse(problem: str) -> InputError:
-        return InputError(problem, file=_path(file), column=name, remedy=remedy)
-
-    item = file.get(name)
-    if not isinstance(item, h5py.Dataset):
-        raise refuse("is missing")
-    found = item.shape or ()
-    fits = len(found) == len(shape) and all(
-        wanted is None or edge == wanted for edge, wanted in zip(found, shape, strict=True)
-    )
-    if item.dtype.kind not in "fiub" or not fits:
-        wanted = " × ".join("any" if edge is None else str(edge) for edge in shape)
-        raise refuse(f"holds {item.dtype} of shape {found} where {wanted} numbers are needed")
-    # chunks that were never written take no space in the file, but all of it in memory
-    if item.nbytes > _path(file).stat().st_size:
-        raise refuse(f"claims {item.nbytes} bytes, more than the file holds")
-    array: NDArray[Any] = item[()]
-    return array
-
-
-def _path(file: h5py.File) -> Path:
-    return Path(str(file.filename))
+    encoded = [value.encode() for value in values]
+    longest = max([1, *map(len, encoded)])
+    file.create_dataset(name, data=encoded, dtype=h5py.string_dtype("utf-8", longest))

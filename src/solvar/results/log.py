@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import solvar
+from solvar.errors import InputError
+from solvar.files import open_log
 from solvar.progress import Progress, Step
 
 
@@ -19,7 +21,14 @@ def logged(path: Path, progress: Progress, command: Sequence[str] = ()) -> Itera
     Lines are appended, each written out at once: a killed run leaves its log up to the last step,
     and a repeated one keeps the log of the attempt before. The last line says how the run ended.
     """
-    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+    try:
+        stream = open_log(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"cannot be written to ({reason})", file=path, remedy="remove it"
+        ) from error
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     log = logging.Logger("solvar.run", logging.INFO)  # its own: two runs in a process do not mix
     log.addHandler(handler)
@@ -42,15 +51,7 @@ def logged(path: Path, progress: Progress, command: Sequence[str] = ()) -> Itera
         for each in (handler, teller):
             package.removeHandler(each)
         handler.close()
-
-
-def is_run_log(path: Path) -> bool:
-    """Whether `path` is a log that `logged` began."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            return " INFO    solvar " in file.readline(1000)
-    except (OSError, UnicodeDecodeError):
-        return False
+        stream.close()
 
 
 class _Teller(logging.Handler):

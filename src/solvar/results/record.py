@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -10,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from solvar.errors import InputError
 from solvar.estimation.settings import FitSettings
+from solvar.files import read_json
 from solvar.results.hdf5 import REPEAT
 
 FORMAT = "solvar-run"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -49,6 +49,7 @@ class _Stage(_Part):
 
 
 class _Record(_Part):
+    run_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     version: str
     settings: dict[str, Any]
     particles: _Particles
@@ -83,6 +84,8 @@ def read_record(folder: Path) -> dict[str, Any]:
             file=path,
             remedy="update solvar",
         )
+    if version < FORMAT_VERSION:
+        raise InputError("was written by an earlier version of solvar", file=path, remedy=REPEAT)
     _validated(_Record, record, path)
     return record
 
@@ -110,17 +113,14 @@ def _validated(model: type[_Model], content: Any, path: Path, prefix: str = "") 
 def _read_json(folder: Path, path: Path) -> Any:
     if not folder.is_dir():
         raise InputError("is not a run folder", file=folder, remedy="pass the --output of a run")
-    if not path.is_file():
+    try:
+        return read_json(folder, path.name, REPEAT)
+    except FileNotFoundError:
         raise InputError(
             "holds no finished run (there is no run.json)",
             file=folder,
             remedy="wait until the run has ended, or go on with it by --resume",
-        )
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    # brackets nested by the thousand exhaust the parser's recursion
-    except (ValueError, OSError, RecursionError) as error:
-        raise InputError("is not readable as JSON", file=path, remedy=REPEAT) from error
+        ) from None
 
 
 def _damaged(path: Path, column: str, problem: str) -> InputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from solvar.estimation.model import (
 from solvar.estimation.settings import FitSettings
 from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
 from solvar.particles.validate import are_rotations
-from solvar.results.hdf5 import REPEAT, Shape, opened, read_arrays, read_number
+from solvar.results.hdf5 import REPEAT, Hdf5File, Shape, opened
 from solvar.results.poses import PoseChange
 from solvar.results.record import read_record, settings_of
-from solvar.volume_file import read_volume
+from solvar.volume_file import read_volume, run_id_of
 
 # Arrays (r,) of the half-set validation.
 _PER_COMPONENT = (
@@ -61,6 +62,11 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.particle_count} particles, rank {self.rank})"
+
+    @property
+    def run_id(self) -> str:
+        """Identity of the run, which stands in each of its files."""
+        return str(self.record["run_id"])
 
     @property
     def rank(self) -> int:
@@ -145,9 +151,9 @@ class Run:
             "eigenvalues": (rank,),
             "mask": (box, box, box),
         }
-        with opened(self.folder / "model.h5") as file:
-            pixel_size = read_number(file, "pixel_size_angstrom")
-            return LowRankModel(**read_arrays(file, shapes), pixel_size_angstrom=pixel_size)
+        with self.hdf5("model.h5") as file:
+            pixel_size = file.number("pixel_size_angstrom")
+            return LowRankModel(**file.arrays(shapes), pixel_size_angstrom=pixel_size)
 
     @cached_property
     def posterior(self) -> Posterior:
@@ -194,11 +200,11 @@ class Run:
         """Micrographs and coordinates of the particles; None where the input had none."""
         count = self.particle_count
         shapes: dict[str, Shape] = {"micrograph_index": (count,), "coordinate_pixel": (count, 2)}
-        with opened(self.folder / "particles.h5") as file:
+        with self.hdf5("particles.h5") as file:
             if "coordinate_pixel" not in file:
                 return None
-            index, coordinate = read_arrays(file, shapes).values()
-            names = tuple(str(name) for name in file["micrograph"].asstr()[()])
+            index, coordinate = file.arrays(shapes).values()
+            names = file.strings("micrograph")
             if index.dtype.kind not in "iu" or not ((index >= 0) & (index < len(names))).all():
                 raise InputError(
                     "points to no micrograph",
@@ -217,16 +223,16 @@ class Run:
             "shift_start_angstrom": (count, 2),
             "pose_covariance": (count, 5, 5),
         }
-        with opened(self.folder / "particles.h5") as file:
+        with self.hdf5("particles.h5") as file:
             if "rotation_start" not in file:
                 return None
-            rotation, shift, covariance = read_arrays(file, shapes).values()
+            rotation, shift, covariance = file.arrays(shapes).values()
             self._refuse_no_rotations("rotation_start", rotation)
             return PoseRefinement(
                 start=Poses(rotation, shift),
                 covariance=covariance,
-                prior_rotation_degree=read_number(file, "prior_rotation_degree"),
-                prior_shift_angstrom=read_number(file, "prior_shift_angstrom"),
+                prior_rotation_degree=file.number("prior_rotation_degree"),
+                prior_shift_angstrom=file.number("prior_shift_angstrom"),
             )
 
     @cached_property
@@ -247,11 +253,11 @@ class Run:
             "component_fsc": (rank, None),
             **dict.fromkeys(_PER_COMPONENT, (rank,)),
         }
-        with opened(self.folder / "model.h5") as file:
+        with self.hdf5("model.h5") as file:
             if "covariance_fsc" not in file:
                 return None
-            curves = read_arrays(file, shapes)
-        halves = [read_volume(self.folder / f"mean_half{half}.mrc")[0] for half in (1, 2)]
+            curves = file.arrays(shapes)
+        halves = [self._volume(f"mean_half{half}.mrc") for half in (1, 2)]
         return HalfsetValidation(means=np.stack(halves), **curves)
 
     @cached_property
@@ -267,9 +273,9 @@ class Run:
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
         """One array per quantity followed during the fit, one entry a sweep."""
-        with opened(self.folder / "model.h5") as file:
-            names = list(file["history"])
-            found = read_arrays(file, {f"history/{name}": (None,) for name in names})
+        with self.hdf5("model.h5") as file:
+            names = file.names("history")
+            found = file.arrays({f"history/{name}": (None,) for name in names})
             return dict(zip(names, found.values(), strict=True))
 
     def volume_at(self, z: ArrayLike) -> NDArray[np.float32]:
@@ -305,16 +311,35 @@ class Run:
             "warnings": self.warnings,
         }
 
+    def hdf5(self, name: str, remedy: str = REPEAT) -> AbstractContextManager[Hdf5File]:
+        """One of the run's HDF5 files, open for reading; `remedy` is told where it is damaged.
+
+        Raises
+        ------
+        InputError
+            If it is damaged, leads out of the folder, or belongs to another run.
+        """
+        return opened(self.folder, name, self.run_id, remedy)
+
+    def _volume(self, name: str) -> NDArray[np.float32]:
+        """One of the run's volumes."""
+        path = self.folder / name
+        if path.is_symlink():
+            raise InputError("is a link", file=path, remedy="put what it leads to in its place")
+        if run_id_of(path) != self.run_id:
+            raise InputError("belongs to another run than run.json", file=path, remedy=REPEAT)
+        return read_volume(path)[0]
+
     def _columns(self, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
         """Datasets of particles.h5; shapes are what follows the number of particles."""
-        with opened(self.folder / "particles.h5") as file:
+        with self.hdf5("particles.h5") as file:
             whole = {name: (self.particle_count, *shape) for name, shape in shapes.items()}
-            return read_arrays(file, whole)
+            return file.arrays(whole)
 
     def _model_array(self, name: str, *shape: int | None) -> np.ndarray:
         """One dataset of model.h5."""
-        with opened(self.folder / "model.h5") as file:
-            return read_arrays(file, {name: shape})[name]
+        with self.hdf5("model.h5") as file:
+            return file.arrays({name: shape})[name]
 
 
 def check_component(run: Run, component: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +14,10 @@ import numpy as np
 
 from solvar.errors import InputError
 from solvar.estimation.model import Fit, HalfsetValidation, PoseRefinement, Posterior
-from solvar.files import remove_orphans, replacing, write_json
+from solvar.files import OwnedFolder, Writer, owned, refuse_locked, replacing, write_json
 from solvar.particles import Picks, write_poses_pickle, write_star
-from solvar.results.checkpoint import is_interrupted
-from solvar.results.log import is_run_log
+from solvar.results.checkpoint import CHECKPOINT, is_interrupted
+from solvar.results.hdf5 import write_strings
 from solvar.results.poses import PoseChange
 from solvar.results.provenance import Provenance
 from solvar.results.record import FORMAT, FORMAT_VERSION
@@ -24,40 +26,103 @@ from solvar.volume_file import write_volume
 if TYPE_CHECKING:
     import h5py
 
-_OWN_FILES = (
-    "mean.mrc",
-    "mean_half[12].mrc",
-    "mask.mrc",
-    "eigenvolume_[0-9][0-9][0-9].mrc",
-    "model.h5",
-    "particles.h5",
-    "particles.star",
-    "poses.pkl",
-    "figures/[1-9]_*.png",
-    "report.html",
+RUN = Writer(
+    "run",
+    (
+        "run.json",
+        "mean.mrc",
+        "mean_half[12].mrc",
+        "mask.mrc",
+        "eigenvolume_[0-9][0-9][0-9].mrc",
+        "model.h5",
+        "particles.h5",
+        "particles.star",
+        "poses.pkl",
+    ),
 )
+# they stand for the run and go with it
+FIGURES = Writer("figures", ("figures/[1-9]_*.png",))
+REPORT = Writer("report", ("report.html",))
+# it grows from attempt to attempt and is never removed
+LOG = Writer("log", ("run.log",))
+_REPLACED = (RUN, FIGURES, REPORT)
 
 
-def prepare_folder(
-    folder: Path, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path] = ()
-) -> Path:
-    """Create the run folder, after `check_folder`.
+@contextmanager
+def run_folder(
+    folder: Path,
+    overwrite: bool = False,
+    resume: bool = False,
+    inputs: Iterable[Path] = (),
+    purpose: str = "solvar run",
+) -> Iterator[OwnedFolder]:
+    """Be the only one who writes to a run folder, which is made if need be.
 
     Parameters
     ----------
     folder : Path
-    overwrite : bool
+    overwrite, resume : bool
+        What may be done with an earlier run.
     inputs : iterable of Path
         Files that the run reads.
+    purpose : str
 
     Raises
     ------
     InputError
-        As `check_folder`, or if the run would replace one of its inputs.
+        If `folder` is no folder, cannot be written to or is being written to, holds a finished run, or an
+        unfinished one that is not to be resumed, and `overwrite` is false, or holds files with names
+        of results that solvar did not write, or the run would replace one of its inputs.
     """
-    check_folder(folder, overwrite, resume)
     folder = Path(folder)
-    replaced = {path.resolve() for path in _own_files(folder)}
+    _refuse_earlier(folder, overwrite, resume)
+    with owned(folder, purpose) as own:
+        # once more, now that nobody else writes
+        _refuse_earlier(folder, overwrite, resume)
+        _refuse_foreign(own)
+        _refuse_replaced(own, inputs)
+        yield own
+
+
+def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
+    """Make sure, before anything is read, that a run can be written to `folder`; leave no trace.
+
+    Raises
+    ------
+    InputError
+        As `run_folder`.
+    """
+    with run_folder(folder, overwrite, resume, purpose="solvar run, which looks first"):
+        pass
+
+
+def _refuse_earlier(folder: Path, overwrite: bool, resume: bool) -> None:
+    if overwrite or resume:
+        return
+    refuse_locked(folder)  # says more than that there is a run
+    if os.path.lexists(folder / "run.json"):
+        raise InputError(
+            "already holds a finished run",
+            file=folder,
+            remedy="choose another --output or pass --overwrite",
+        )
+    if is_interrupted(folder):
+        raise InputError(
+            "holds a run that was interrupted",
+            file=folder,
+            remedy="pass --resume to go on with it, or --overwrite to start again",
+        )
+
+
+def _refuse_foreign(own: OwnedFolder) -> None:
+    """Nothing that solvar did not write may have the name of a result."""
+    for writer in (*_REPLACED, LOG, CHECKPOINT):
+        own.refuse_foreign(writer)
+
+
+def _refuse_replaced(own: OwnedFolder, inputs: Iterable[Path]) -> None:
+    names = [name for writer in _REPLACED for name in own.written_by(writer)]
+    replaced = {(own.root / name).resolve() for name in names}
     for path in inputs:
         if path.resolve() in replaced:
             raise InputError(
@@ -65,112 +130,45 @@ def prepare_folder(
                 file=path,
                 remedy="choose another --output",
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_orphans(folder)
-    return folder
 
 
-def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
-    """Make sure, before hours are spent, that a run can be written to `folder`; leave no trace.
-
-    Raises
-    ------
-    InputError
-        If `folder` is a file, cannot be created or written to, holds a finished run, or an unfinished
-        one that is not to be resumed, and `overwrite` is false, or holds files of other programs
-        that the run would replace.
-    """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError("is not a folder", file=folder, remedy="choose another --output")
-    if (folder / "run.json").exists() and not (overwrite or resume):
-        raise InputError(
-            "already holds a finished run",
-            file=folder,
-            remedy="choose another --output or pass --overwrite",
-        )
-    if is_interrupted(folder) and not (overwrite or resume):
-        raise InputError(
-            "holds a run that was interrupted",
-            file=folder,
-            remedy="pass --resume to go on with it, or --overwrite to start again",
-        )
-    foreign = None if _is_ours(folder) else next(_own_files(folder), None)
-    if foreign is not None:
-        raise InputError(
-            "has the name of a result, but no run wrote it",
-            file=foreign,
-            remedy="choose another --output",
-        )
-    try:
-        # Bad particles are found later; until then no folder should suggest that there was a run.
-        new = [place for place in (folder, *folder.parents) if not place.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".solvar-writable"
-        probe.touch()
-        probe.unlink()
-        for place in new:
-            place.rmdir()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(
-            f"cannot be written to ({reason})", file=folder, remedy="choose another --output"
-        ) from error
-
-
-def _own_files(folder: Path) -> Iterator[Path]:
-    """Files in `folder` that a run writes and therefore removes first."""
-    for pattern in _OWN_FILES:
-        yield from sorted(folder.glob(pattern))
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a run wrote to `folder` before: it left a record, or the log of an attempt."""
-    try:
-        with (folder / "run.json").open(encoding="utf-8") as file:
-            if f'"{FORMAT}"' in file.read(1000):
-                return True
-    except (OSError, UnicodeDecodeError):
-        pass
-    return is_run_log(folder / "run.log")
-
-
-def write_run(folder: Path, fit: Fit, provenance: Provenance) -> None:
+def write_run(own: OwnedFolder, fit: Fit, provenance: Provenance) -> None:
     """Write every file of the run folder (docs/file-formats.md).
 
-    An earlier run in `folder` stops looking finished before the first new file appears.
+    An earlier run in the folder stops looking finished before the first new file appears.
     """
-    folder = Path(folder)
-    (folder / "run.json").unlink(missing_ok=True)
-    for stale in _own_files(folder):
-        stale.unlink()
-    _write_volumes(folder, fit)
-    _write_model(folder / "model.h5", fit)
-    _write_particles(folder / "particles.h5", fit)
-    write_star(folder / "particles.star", fit.particles, latent_columns(fit.posterior))
+    for writer in _REPLACED:
+        own.remove(writer, first="run.json")
+    run_id = provenance.run_id
+    _write_volumes(own, fit, run_id)
+    _write_model(own.file(RUN, "model.h5"), fit, run_id)
+    _write_particles(own.file(RUN, "particles.h5"), fit, run_id)
+    write_star(own.file(RUN, "particles.star"), fit.particles, latent_columns(fit.posterior))
     if fit.pose_refinement is not None:
-        write_poses_pickle(folder / "poses.pkl", fit.particles)
-    write_json(folder / "run.json", _run_record(fit, provenance))
+        write_poses_pickle(own.file(RUN, "poses.pkl"), fit.particles)
+    write_json(own.file(RUN, "run.json"), _run_record(fit, provenance))
 
 
-def _write_volumes(folder: Path, fit: Fit) -> None:
+def _write_volumes(own: OwnedFolder, fit: Fit, run_id: str) -> None:
     model = fit.model
     volumes = {"mean": model.mean, "mask": model.mask}
     if fit.validation is not None:
         volumes["mean_half1"], volumes["mean_half2"] = fit.validation.means
     for number, eigenvolume in enumerate(model.eigenvolumes, start=1):
         volumes[f"eigenvolume_{number:03d}"] = eigenvolume
-    for name, volume in volumes.items():
-        write_volume(folder / f"{name}.mrc", volume, model.pixel_size_angstrom)
+    paths = own.claim(RUN, [f"{name}.mrc" for name in volumes])
+    for path, volume in zip(paths, volumes.values(), strict=True):
+        write_volume(path, volume, model.pixel_size_angstrom, run_id=run_id)
 
 
-def _write_model(path: Path, fit: Fit) -> None:
+def _write_model(path: Path, fit: Fit, run_id: str) -> None:
     import h5py
 
     model = fit.model
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["pixel_size_angstrom"] = model.pixel_size_angstrom
         file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["run_id"] = run_id
         file.attrs["inverted"] = fit.inverted
         file["mean"] = np.asarray(model.mean, np.float32)
         file["eigenvolumes"] = np.asarray(model.eigenvolumes, np.float32)
@@ -192,12 +190,13 @@ def _write_validation(file: h5py.File, validation: HalfsetValidation | None) -> 
             file[name] = value
 
 
-def _write_particles(path: Path, fit: Fit) -> None:
+def _write_particles(path: Path, fit: Fit, run_id: str) -> None:
     import h5py
 
     particles, posterior = fit.particles, fit.posterior
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["run_id"] = run_id
         file["uid"] = particles.uid
         file["row"] = particles.row
         file["z"] = posterior.z
@@ -213,11 +212,9 @@ def _write_particles(path: Path, fit: Fit) -> None:
 
 
 def _write_picks(file: h5py.File, picks: Picks | None) -> None:
-    import h5py
-
     if picks is None:
         return
-    file.create_dataset("micrograph", data=picks.micrograph, dtype=h5py.string_dtype())
+    write_strings(file, "micrograph", picks.micrograph)
     file["micrograph_index"] = picks.micrograph_index
     file["coordinate_pixel"] = picks.coordinate_pixel
 

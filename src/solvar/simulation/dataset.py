@@ -133,11 +133,20 @@ class SimulatedSet:
             self.ensemble, settings.box_size, settings.pixel_size, self.scale, rank
         )
 
-    def write(self, folder: str | Path, progress: Progress | None = None) -> Path:
-        """Write star files, stack and ground truth to `folder`; returns the main star file."""
-        from solvar.simulation.writing import write_simulated_set
+    def write(
+        self, folder: str | Path, progress: Progress | None = None, *, overwrite: bool = False
+    ) -> Path:
+        """Write star files, stack and ground truth to `folder`; returns the main star file.
 
-        return write_simulated_set(self, Path(folder), progress or SilentProgress())
+        Raises
+        ------
+        InputError
+            If a simulated set is there and `overwrite` is false, or the folder cannot be used.
+        """
+        from solvar.simulation.writing import simulation_folder, write_simulated_set
+
+        with simulation_folder(Path(folder), overwrite) as own:
+            return write_simulated_set(self, own, progress or SilentProgress())
 
 
 # BLAS threads on products of this size wait for each other: one thread is up to 20 times faster

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from solvar.errors import InputError
-from solvar.files import replacing, write_json
+from solvar.files import OwnedFolder, Writer, owned, replacing, write_json
 from solvar.imaging.rotations import to_euler
 from solvar.particles import Poses
 from solvar.particles.star_blocks import write_blocks
@@ -21,33 +23,37 @@ if TYPE_CHECKING:
     from solvar.simulation.dataset import SimulatedSet
 
 _STACK = "particles.mrcs"
-_OWN_FILES = (
-    *("particles.star", "particles_noisy.star", _STACK, "gt.npz", "settings.json"),
-    *("gt_mean.mrc", "gt_eigenvolumes.mrc", "mask.mrc", "vols/[0-9]*.mrc"),
+# The files that say what the images are come first: they go before the images do, and come back after.
+_SIMULATION = Writer(
+    "simulation",
+    (
+        *("particles.star", "particles_noisy.star", "settings.json", "gt.npz", _STACK),
+        "particles_[0-9]*.mrcs",
+        *("gt_mean.mrc", "gt_eigenvolumes.mrc", "mask.mrc", "vols/[0-9]*.mrc"),
+    ),
 )
 
 
-def check_folder(folder: Path, overwrite: bool = False) -> None:
-    """Make sure that a simulated set can be written to `folder` without harm.
+@contextmanager
+def simulation_folder(folder: Path, overwrite: bool = False) -> Iterator[OwnedFolder]:
+    """Be the only one who writes a simulated set to `folder`, which is made if need be.
 
     Raises
     ------
     InputError
-        If files of its names are there and `overwrite` is false, or something else wrote them.
+        If a simulated set is there and `overwrite` is false, something else wrote files of its names, or
+        another process writes there.
     """
-    there = [path for name in _OWN_FILES for path in sorted(folder.glob(name))]
-    if there and not overwrite:
-        raise InputError(
-            f"already holds {there[0].name}",
-            file=folder,
-            remedy="choose another --output or pass --overwrite",
-        )
-    if there and not (folder / "gt.npz").exists():
-        raise InputError(
-            "has the name of a result, but no simulation wrote it",
-            file=there[0],
-            remedy="choose another --output, or remove the file yourself",
-        )
+    with owned(folder, "solvar simulate") as own:
+        own.refuse_foreign(_SIMULATION)
+        there = own.written_by(_SIMULATION)
+        if there and not overwrite:
+            raise InputError(
+                f"already holds {there[0]}",
+                file=folder,
+                remedy="choose another --output or pass --overwrite",
+            )
+        yield own
 
 
 def _stacks(particles: SimulatedSet) -> list[tuple[str, range]]:
@@ -61,8 +67,8 @@ def _stacks(particles: SimulatedSet) -> list[tuple[str, range]]:
 
 # BLAS threads on products of this size wait for each other: one thread is up to 20 times faster
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def write_simulated_set(particles: SimulatedSet, folder: Path, progress: Progress) -> Path:
-    """Write everything about `particles` to `folder`; the star file is written last.
+def write_simulated_set(particles: SimulatedSet, own: OwnedFolder, progress: Progress) -> Path:
+    """Write everything about `particles` to a folder; the star file is written last.
 
     Files: particles.star, particles_noisy.star (if pose errors are asked for), particles.mrcs (or
     particles_001.mrcs … for several stacks),
@@ -74,17 +80,22 @@ def write_simulated_set(particles: SimulatedSet, folder: Path, progress: Progres
     Path
         Of particles.star.
     """
-    (folder / "vols").mkdir(parents=True, exist_ok=True)
+    # an earlier star file would describe other images
+    own.remove(_SIMULATION, first="particles.star")
+
+    def place(name: str) -> Path:
+        return own.file(_SIMULATION, name)
+
     with progress.step("simulating images", len(particles)) as step:
         for name, rows in _stacks(particles):
-            _write_stack(particles, rows, folder / name, step)
-    _write_volumes(particles, folder, progress)
-    with replacing(folder / "gt.npz") as partial, open(partial, "wb") as file:
+            _write_stack(particles, rows, place(name), step)
+    _write_volumes(particles, place, progress)
+    with replacing(place("gt.npz")) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **_truth_arrays(particles))
-    write_json(folder / "settings.json", particles.settings.model_dump(mode="json"))
+    write_json(place("settings.json"), particles.settings.model_dump(mode="json"))
     if particles.settings.pose_error or particles.settings.shift_error:
-        _write_star(particles, particles.noisy_poses, folder / "particles_noisy.star")
-    return _write_star(particles, particles.poses, folder / "particles.star")
+        _write_star(particles, particles.noisy_poses, place("particles_noisy.star"))
+    return _write_star(particles, particles.poses, place("particles.star"))
 
 
 def _write_stack(particles: SimulatedSet, rows: range, path: Path, step: Step) -> None:
@@ -112,23 +123,25 @@ def _write_stack(particles: SimulatedSet, rows: range, path: Path, step: Step) -
             header.rms = np.sqrt(square - mean**2)
 
 
-def _write_volumes(particles: SimulatedSet, folder: Path, progress: Progress) -> None:
+def _write_volumes(
+    particles: SimulatedSet, place: Callable[[str], Path], progress: Progress
+) -> None:
     from solvar.volume_file import write_volume
 
     settings, ensemble = particles.settings, particles.ensemble
     with progress.step("computing true volumes", 1 + len(ensemble.examples), "volumes") as step:
         truth = particles.truth_volumes()
-        write_volume(folder / "gt_mean.mrc", truth.mean, settings.pixel_size)
-        write_volume(folder / "mask.mrc", truth.mask, settings.pixel_size)
+        write_volume(place("gt_mean.mrc"), truth.mean, settings.pixel_size)
+        write_volume(place("mask.mrc"), truth.mask, settings.pixel_size)
         if len(truth.eigenvolumes):
-            path = folder / "gt_eigenvolumes.mrc"
+            path = place("gt_eigenvolumes.mrc")
             _write_stacked_volumes(path, truth.eigenvolumes, settings.pixel_size)
         step.advance()
         volumes = conformation_volumes(
             ensemble, ensemble.examples, settings.box_size, settings.pixel_size, particles.scale
         )
         for name, volume in zip(ensemble.example_name, volumes, strict=True):
-            write_volume(folder / "vols" / f"{name}.mrc", volume, settings.pixel_size)
+            write_volume(place(f"vols/{name}.mrc"), volume, settings.pixel_size)
             step.advance()
 
 

@@ -14,7 +14,6 @@ from solvar.errors import InputError
 from solvar.estimation.model import prior_spread
 from solvar.report.interactive.latents import MOST_POINTS
 from solvar.report.style import component_title
-from solvar.results.hdf5 import opened, read_arrays
 from solvar.results.run import Run
 from solvar.viewer.columns import Column, open_star, shown_columns
 from solvar.viewer.meshes import DisplayModel, DisplayVolume, open_model, open_volume
@@ -223,11 +222,10 @@ class ViewerData:
 
     def _analysed(self, name: str) -> NDArray | None:
         """A column of the analysis; None if the run was not analysed, or not with this."""
-        path = self.run.folder / "analysis" / "particles.h5"
         shape = (len(self), 2) if name == "umap" else (len(self),)
         try:
-            with opened(path) as file:
-                return read_arrays(file, {name: shape})[name]
+            with self.run.hdf5("analysis/particles.h5") as file:
+                return file.arrays({name: shape})[name]
         except InputError:
             return None  # the page shows the run without an analysis that is cut short or another's
 
@@ -237,8 +235,8 @@ class ViewerData:
         `Run.posterior` and `Run.particles` would read the precision and the poses with it, which are
         most of the file and are not shown.
         """
-        with opened(self.run.folder / "particles.h5") as file:
-            return read_arrays(file, {name: (self.run.particle_count, *shape)})[name]
+        with self.run.hdf5("particles.h5") as file:
+            return file.arrays({name: (self.run.particle_count, *shape)})[name]
 
     # -- volumes ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import solvar
 from solvar.analysis.reading import StoredAnalysis, read_analysis
 from solvar.estimation.model import prior_spread
-from solvar.files import replacing, strict_json
+from solvar.files import OwnedFolder, replacing, strict_json
 from solvar.progress import Progress, SilentProgress
 from solvar.report import style
 from solvar.report.html import tables, words
@@ -21,6 +21,7 @@ from solvar.report.interactive import analysis as analysis_figures
 from solvar.report.interactive import curves, theme
 from solvar.report.interactive.poses import pose_corrections
 from solvar.results.run import Run
+from solvar.results.writer import REPORT
 from solvar.results.words import NO_OTHER_CAUSE, agreement
 
 if TYPE_CHECKING:
@@ -33,11 +34,18 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN = 8
 
 
-def write_report(run: Run, progress: Progress | None = None) -> Path | None:
+def write_report(run: Run, own: OwnedFolder, progress: Progress | None = None) -> Path | None:
     """Write ``report.html`` to the folder of `run`, with its analysis if there is one.
 
     A report that cannot be made is told through `progress` and leaves no file: the numbers of the run
     are safe on disk by then.
+
+    Parameters
+    ----------
+    run : Run
+    own : OwnedFolder
+        The right to write in its folder.
+    progress : Progress, optional
 
     Returns
     -------
@@ -45,14 +53,14 @@ def write_report(run: Run, progress: Progress | None = None) -> Path | None:
         None if it could not be made.
     """
     progress = progress or SilentProgress()
-    path = run.folder / FILE
     try:
         with progress.step("Report", 0):
+            path = own.file(REPORT, FILE)
             text = page(run)
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     except Exception as error:
-        path.unlink(missing_ok=True)  # an earlier report would tell of something else
+        own.remove(REPORT)  # an earlier report would tell of something else
         reason = f"{type(error).__name__}: {error}"
         progress.message(f"{FILE} was not written ({reason}); all numbers are in {run.folder}")
         return None
