@@ -8,6 +8,7 @@ import pytest
 import solvar
 from report.reports import make_run
 from solvar.errors import InputError
+from written import written_analysis
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
 
@@ -43,7 +44,7 @@ def test_colours_are_numbers_or_labels(run):
 def test_clusters_need_an_analysis(run):
     with pytest.raises(InputError, match="solvar analyze"):
         run.plot_latents(color="cluster")
-    solvar.analysis.write_analysis(run, solvar.analyze(run))
+    written_analysis(run, solvar.analyze(run))
     assert run.plot_latents(color="cluster").data[0].name == "1"
 
 

@@ -175,5 +175,5 @@ def refuse_disagreement(digest: bytes, processes: Processes) -> None:
     if len(others):
         raise SolvarError(
             f"process {others[0]} of {processes.size} read other particles, settings or files than the "
-            "first one. Give all processes the same options, and the same files where each machine has its own"
+            "first one. Give all processes the same options and the same files"
         )

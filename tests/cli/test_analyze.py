@@ -15,10 +15,9 @@ from solvar.analysis import AnalysisSettings
 from solvar.analysis.analyze import analyze, parse_end
 from solvar.analysis.space import latent_space
 from solvar.cli.analyze import app
-from solvar.results.provenance import record
 from solvar.results.run import Run
-from solvar.results.writer import prepare_folder, write_run
 from synthetic import make_fit
+from written import written
 
 COUNT, RANK = 300, 3
 
@@ -38,7 +37,7 @@ def make_run(folder, *, count=COUNT, rank=RANK, halfsets=True, nothing_reliable=
     if nothing_reliable:
         none = fit.validation.reliable & False
         fit = replace(fit, validation=replace(fit.validation, reliable=none))
-    write_run(prepare_folder(folder / "run"), fit, record(fit.particles, fit.settings))
+    written(folder / "run", fit)
     return folder / "run"
 
 

@@ -14,10 +14,9 @@ import solvar
 from solvar.cli.main import COMMANDS, app
 from solvar.errors import InputError, SolvarError
 from solvar.estimation.settings import FitSettings
-from solvar.results.provenance import record
 from solvar.results.run import Run
-from solvar.results.writer import prepare_folder, write_run
 from synthetic import make_fit, make_particles
+from written import written
 
 
 def solvar_command(*arguments):
@@ -185,7 +184,7 @@ def test_summary_says_when_nothing_moves(tmp_path):
     fit = make_fit(tmp_path)
     nothing = replace(fit.validation, reliable=fit.validation.reliable & False)
     fit = replace(fit, validation=nothing)
-    write_run(prepare_folder(tmp_path / "run"), fit, record(fit.particles, fit.settings))
+    written(tmp_path / "run", fit)
     assert headline(Run(tmp_path / "run")).startswith("No heterogeneity was detected")
 
 

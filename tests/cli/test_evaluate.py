@@ -12,9 +12,8 @@ from solvar.estimation.model import Fit, LowRankModel, Posterior
 from solvar.estimation.settings import FitSettings
 from solvar.particles import read_particles
 from solvar.report.evaluation import draw_evaluation
-from solvar.results.provenance import record
-from solvar.results.writer import prepare_folder, write_run
 from solvar.simulation import SimulationSettings, simulate
+from written import written
 
 PNG = b"\x89PNG"
 
@@ -53,8 +52,7 @@ def discrete(tmp_path_factory):
         prior_precision=np.ones(13),
         inverted=False,
     )
-    run = prepare_folder(folder / "run")
-    write_run(run, fit, record(particles, fit.settings))
+    run = written(folder / "run", fit).folder
     return run, folder / "set"
 
 

@@ -54,14 +54,14 @@ def test_a_run_that_is_cut_again_and_again_ends_the_same(
 ) -> None:
     particles = read_particles(tiny_stack / "particles_noisy.star")
     settings = FitSettings(**SETTINGS[case])
-    monkeypatch.setattr("solvar.job.draw_figures", lambda run, progress: None)
+    monkeypatch.setattr("solvar.job.draw_figures", lambda run, own, progress: None)
     monkeypatch.setattr(module, "_SHARE", 1e9)  # keep every sweep
     whole = run_job(particles, settings, tmp_path / "whole")
     written, write = 0, module.write_tree
 
-    def cut_after_two(path: Path, content: object) -> None:
+    def cut_after_two(path: Path, content: object, run_id: str) -> None:
         nonlocal written
-        write(path, content)
+        write(path, content, run_id)
         written += 1
         if written % 2 == 0:
             raise _Cut

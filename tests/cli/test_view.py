@@ -14,9 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from solvar.cli.main import app
-from solvar.results.provenance import record
-from solvar.results.writer import write_run
 from synthetic import make_fit
+from written import written
 
 
 def sentence(*arguments) -> str:
@@ -44,8 +43,7 @@ def test_printed_address_opens_the_page_until_ctrl_c(tmp_path):
     pytest.importorskip("dash", reason="solvar[view] is not installed")
     fit = make_fit(tmp_path)
     folder = tmp_path / "run"
-    folder.mkdir()
-    write_run(folder, fit, record(fit.particles, fit.settings))
+    written(folder, fit)
     process = subprocess.Popen(
         [sys.executable, "-m", "solvar", "view", folder],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -16,9 +16,8 @@ from solvar.evaluation.volumes import particles_of, state_volumes
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.particles import Poses, read_particles
-from solvar.results.provenance import record
-from solvar.results.writer import prepare_folder, write_run
 from solvar.simulation import SimulationSettings, simulate
+from written import written
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +137,7 @@ def test_a_run_folder_and_the_fit_it_was_written_from_get_the_same_marks(gaussia
         prior_precision=np.ones(17),
         inverted=False,
     )
-    run = prepare_folder(tmp_path / "run")
-    write_run(run, fit, record(particles, settings))
+    run = written(tmp_path / "run", fit).folder
     from_folder, from_memory = evaluate(run, folder), evaluate(fit, folder)
     assert from_folder["covariance"] == from_memory["covariance"]
     assert from_folder["contrast"] == from_memory["contrast"]

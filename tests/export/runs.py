@@ -11,10 +11,9 @@ import starfile
 
 from particles.particle_files import write_cryodrgn, write_cs, write_star30, write_star31
 from solvar.particles import ParticleSet, Poses, read_particles
-from solvar.results.provenance import record
 from solvar.results.run import Run
-from solvar.results.writer import write_run
 from synthetic import make_fit
+from written import written
 
 OPTICS_COLUMNS = {
     "rlnOpticsGroup": True,
@@ -52,8 +51,7 @@ def make_run(folder: Path, particles: ParticleSet, refined: bool = False, seed: 
     # made-up shifts must stay within the small boxes of the test files
     poses = Poses(poses.rotation, np.clip(poses.shift_angstrom, -7, 7))
     fit = replace(fit, particles=replace(particles, poses=poses))
-    (folder / "run").mkdir()
-    write_run(folder / "run", fit, record(fit.particles, fit.settings))
+    written(folder / "run", fit)
     return Run(folder / "run")
 
 

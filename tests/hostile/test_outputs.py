@@ -13,29 +13,27 @@ from solvar.errors import InputError
 from solvar.estimation.settings import FitSettings
 from solvar.job import run_job
 from solvar.particles import read_particles
-from solvar.progress import SilentProgress
-from solvar.results.log import logged
-from solvar.results.provenance import record
-from solvar.results.writer import prepare_folder, write_run
-from solvar.simulation.writing import check_folder as check_simulation
+from solvar.results.writer import RUN, check_folder, run_folder
+from solvar.simulation import SimulationSettings, simulate
+from solvar.simulation.writing import simulation_folder
 from synthetic import make_fit
+from written import written
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("name", ["mask.mrc", "particles.star", "eigenvolume_001.mrc", "poses.pkl"])
 def test_a_run_takes_no_file_of_another_program_for_its_own(tmp_path, name, overwrite):
     (tmp_path / name).write_text("mine")
-    (tmp_path / "run.log").write_text("another program\n")
-    with pytest.raises(InputError, match=rf"{name}: has the name of a result, but no run wrote it"):
-        prepare_folder(tmp_path, overwrite)
+    with pytest.raises(InputError, match=rf"{name}: has the name of a result, but solvar did not"):
+        check_folder(tmp_path, overwrite)
     assert (tmp_path / name).read_text() == "mine"
 
 
 def test_what_an_interrupted_run_left_may_be_replaced(tmp_path):
-    with pytest.raises(KeyboardInterrupt), logged(tmp_path / "run.log", SilentProgress()):
-        (tmp_path / "mean.mrc").touch()
+    with pytest.raises(KeyboardInterrupt), run_folder(tmp_path) as own:
+        own.file(RUN, "mean.mrc").touch()
         raise KeyboardInterrupt
-    assert prepare_folder(tmp_path) == tmp_path
+    check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("through_link", [False, True])
@@ -58,8 +56,7 @@ def test_a_run_never_replaces_its_own_input(tmp_path, through_link):
 
 def test_overwriting_keeps_files_with_similar_names_and_what_links_point_to(tmp_path):
     fit, folder = make_fit(tmp_path, rank=2), tmp_path / "run"
-    folder.mkdir()
-    write_run(folder, fit, record(fit.particles, fit.settings))
+    written(folder, fit)
     (folder / "figures").mkdir()
     kept = ["mean_of_mine.mrc", "eigenvolume_best.mrc", "figures/mine.png", "notes.txt"]
     for name in kept:
@@ -68,8 +65,7 @@ def test_overwriting_keeps_files_with_similar_names_and_what_links_point_to(tmp_
     target.write_text("mine")
     (folder / "mean.mrc").unlink()
     (folder / "mean.mrc").symlink_to(target)
-    prepare_folder(folder, overwrite=True)
-    write_run(folder, fit, record(fit.particles, fit.settings))
+    written(folder, fit)
     assert [(folder / name).read_text() for name in kept] == ["mine"] * len(kept)
     assert target.read_text() == "mine" and not (folder / "mean.mrc").is_symlink()
 
@@ -77,7 +73,7 @@ def test_overwriting_keeps_files_with_similar_names_and_what_links_point_to(tmp_
 def test_an_output_that_is_a_dead_link_is_explained(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InputError, match="cannot be written to"):
-        prepare_folder(tmp_path / "link")
+        check_folder(tmp_path / "link")
 
 
 def test_a_demonstration_removes_nothing(tmp_path):
@@ -97,9 +93,14 @@ def test_a_demonstration_removes_nothing(tmp_path):
 
 def test_a_simulation_replaces_simulations_alone(tmp_path):
     files.write_star31(tmp_path)
-    with pytest.raises(InputError, match=r"already holds particles\.star"):
-        check_simulation(tmp_path)
-    with pytest.raises(InputError, match="no simulation wrote it"):
-        check_simulation(tmp_path, overwrite=True)
-    (tmp_path / "gt.npz").touch()
-    check_simulation(tmp_path, overwrite=True)
+    for overwrite in (False, True):
+        with (
+            pytest.raises(InputError, match="solvar did not write it"),
+            simulation_folder(tmp_path, overwrite),
+        ):
+            pass
+    made = simulate(SimulationSettings(particles=20, box_size=16, snr=0.5))
+    made.write(tmp_path / "own")
+    with pytest.raises(InputError, match=r"already holds gt\.npz"):
+        made.write(tmp_path / "own")
+    made.write(tmp_path / "own", overwrite=True)

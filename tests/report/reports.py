@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from solvar.analysis import AnalysisSettings, analyze, write_analysis
-from solvar.results.provenance import record
+from solvar.analysis import AnalysisSettings, analyze
 from solvar.results.run import Run
-from solvar.results.writer import prepare_folder, write_run
 from synthetic import make_fit
+from written import written, written_analysis
 
 
 def make_run(
@@ -27,10 +26,9 @@ def make_run(
     if nothing_reliable:
         none = fit.validation.reliable & False
         fit = replace(fit, validation=replace(fit.validation, reliable=none))
-    write_run(prepare_folder(folder), fit, record(fit.particles, fit.settings))
-    run = Run(folder)
+    run = written(folder, fit)
     if analysed:
-        write_analysis(run, analyze(run, AnalysisSettings(clusters=3)))
+        written_analysis(run, analyze(run, AnalysisSettings(clusters=3)))
     return run
 
 

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from solvar.evaluation import Truth
+from solvar.files import owned
 from solvar.report import draw_figures, style
 from solvar.report.recovery import draw_recovery
 from solvar.report.volumes import window
-from solvar.results.provenance import record
 from solvar.results.run import Run
-from solvar.results.writer import prepare_folder, write_run
 from synthetic import make_fit
+from written import written
 
 
 def run_of(folder, fit):
-    write_run(prepare_folder(folder), fit, record(fit.particles, fit.settings))
+    written(folder, fit)
     return Run(folder)
 
 
@@ -34,7 +34,8 @@ def run_of(folder, fit):
 )
 def test_every_kind_of_run_is_drawn(tmp_path, kind, drawn):
     run = run_of(tmp_path / "run", make_fit(tmp_path, **kind))
-    paths = draw_figures(run)
+    with owned(run.folder, "test") as own:
+        paths = draw_figures(run, own)
     assert len(paths) == drawn
     assert paths == run.figures
     for path in paths:

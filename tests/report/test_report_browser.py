@@ -6,7 +6,7 @@ import pytest
 
 from headless import chromium
 from report.reports import make_run
-from solvar.report.html import write_report
+from written import written_report
 
 pytestmark = pytest.mark.browser
 
@@ -37,7 +37,7 @@ def opened(browser, path):
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser") / "<img src=x onerror=document.title=1>"
     run = make_run(folder, rank=3, count=120, refined=True, analysed=True)
-    return write_report(run)
+    return written_report(run)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def report(tmp_path_factory):
     ],
 )
 def test_every_kind_of_report_is_drawn_without_a_complaint(browser, tmp_path, kind):
-    report = write_report(make_run(tmp_path / "run", **kind))
+    report = written_report(make_run(tmp_path / "run", **kind))
     assert opened(browser, report) == []
     drawn = "return [...document.querySelectorAll('.chart')].map(c => c.querySelectorAll('.main-svg').length)"
     counts = browser.execute_script(drawn)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +12,13 @@ import pytest
 from solvar.errors import InputError
 from solvar.estimation.level import Prior
 from solvar.estimation.settings import FitSettings
+from solvar.files import OwnedFolder, owned
 from solvar.results.checkpoint import Checkpoint, is_interrupted, read_tree, write_tree
-from solvar.results.provenance import InputFile, Provenance
-from solvar.results.writer import prepare_folder
+from solvar.results.inputs import InputFile
+from solvar.results.provenance import Provenance
 
 PROVENANCE = Provenance(
-    "1.0", (), "now", (InputFile("/a.star", 5, "x"), InputFile("/m.mrc", 7, "y"))
+    32 * "a", "1.0", (), "now", (InputFile("/a.star", 5, "x"), InputFile("/m.mrc", 7, "y"))
 )
 SETTINGS = FitSettings(rank=3)
 
@@ -48,17 +49,23 @@ def test_a_damaged_file_is_named(tmp_path) -> None:
         read_tree(path)
 
 
-def _begun(folder: Path) -> Checkpoint:
-    checkpoint = Checkpoint(folder)
+@pytest.fixture
+def own(tmp_path) -> Iterator[OwnedFolder]:
+    with owned(tmp_path, "test") as folder:
+        yield folder
+
+
+def _begun(own: OwnedFolder) -> Checkpoint:
+    checkpoint = Checkpoint(own.root, own)
     checkpoint.begin(SETTINGS, PROVENANCE, resume=False)
     checkpoint.save("mean", {"result": 1})
     return checkpoint
 
 
-def test_only_a_resumed_run_sees_what_was_saved(tmp_path) -> None:
-    _begun(tmp_path)
+def test_only_a_resumed_run_sees_what_was_saved(tmp_path, own) -> None:
+    _begun(own)
     assert is_interrupted(tmp_path)
-    again = Checkpoint(tmp_path)
+    again = Checkpoint(tmp_path, own)
     again.begin(SETTINGS.model_copy(update={"threads": 7, "lazy": True}), PROVENANCE, resume=True)
     assert again.load("mean") == {"result": 1} and again.load("other") is None
     again.begin(SETTINGS, PROVENANCE, resume=False)
@@ -80,27 +87,29 @@ def test_only_a_resumed_run_sees_what_was_saved(tmp_path) -> None:
         ({}, {"version": "2.0"}, "solvar 1.0, this is 2.0"),
     ],
 )
-def test_another_job_is_refused_by_its_difference(tmp_path, settings, provenance, sentence) -> None:
-    _begun(tmp_path)
+def test_another_job_is_refused_by_its_difference(
+    tmp_path, own, settings, provenance, sentence
+) -> None:
+    _begun(own)
     changed = FitSettings(**{"rank": 3, **settings})
     with pytest.raises(InputError) as caught:
-        Checkpoint(tmp_path).begin(changed, replace(PROVENANCE, **provenance), resume=True)
+        Checkpoint(tmp_path, own).begin(changed, replace(PROVENANCE, **provenance), resume=True)
     assert sentence in str(caught.value) and "--overwrite" in str(caught.value)
-    assert Checkpoint(tmp_path).load("mean") == {"result": 1}
+    assert Checkpoint(tmp_path, own, PROVENANCE.run_id).load("mean") == {"result": 1}
 
 
-def test_steps_on_the_way_are_dropped_when_the_step_is_done(tmp_path) -> None:
-    checkpoint = _begun(tmp_path)
+def test_steps_on_the_way_are_dropped_when_the_step_is_done(own) -> None:
+    checkpoint = _begun(own)
     checkpoint.keep("level sweeps", lambda: {"sweep": 1}, always=True)
     assert checkpoint.load("level sweeps") == {"sweep": 1}
     checkpoint.save("level", {"result": 2})
     assert checkpoint.load("level sweeps") is None and checkpoint.load("level") == {"result": 2}
 
 
-def test_writing_takes_a_small_share_of_the_time(tmp_path, monkeypatch) -> None:
+def test_writing_takes_a_small_share_of_the_time(own, monkeypatch) -> None:
     clock = iter([0.0, 2.0, 10.0, 23.0, 24.0])
     monkeypatch.setattr("solvar.results.checkpoint.time.monotonic", lambda: next(clock))
-    checkpoint = _begun(tmp_path)
+    checkpoint = _begun(own)
     kept = []
     for sweep in range(3):  # at 0 s, which takes 2 s; at 10 s, too soon; at 23 s
         checkpoint.keep("sweeps", lambda sweep=sweep: {"sweep": sweep})
@@ -109,24 +118,26 @@ def test_writing_takes_a_small_share_of_the_time(tmp_path, monkeypatch) -> None:
 
 
 def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path) -> None:
-    _begun(tmp_path)
+    number = 16 * "7"
     orphans = [
-        "checkpoint/.mean.123.partial.npz",
-        ".run.7.partial.json",
-        "figures/.a.12.partial.png",
+        f"checkpoint/.mean.{number}.partial.npz",
+        f".run.{number}.partial.json",
+        f"figures/.a.{number}.partial.png",
     ]
-    kept = [".mine.partial", "notes.7.partial.txt", ".hidden"]
+    kept = [".mine.partial", f"notes.{number}.partial.txt", ".hidden", ".a.12.partial.png"]
+    (tmp_path / "checkpoint").mkdir()
     (tmp_path / "figures").mkdir()
     for name in (*orphans, *kept):
         (tmp_path / name).write_bytes(b"half")
-    prepare_folder(tmp_path, resume=True)
+    with owned(tmp_path, "test"):
+        pass
     assert not any((tmp_path / name).exists() for name in orphans)
     assert all((tmp_path / name).exists() for name in kept)
 
 
-def test_one_process_alone_writes(tmp_path) -> None:
-    _begun(tmp_path)
-    other = Checkpoint(tmp_path, writes=False)
+def test_one_process_alone_writes(tmp_path, own) -> None:
+    _begun(own)
+    other = Checkpoint(tmp_path, None)
     other.begin(SETTINGS, PROVENANCE, resume=True)
     other.save("level", {"result": 3})
     other.keep("sweeps", lambda: {"sweep": 1}, always=True)

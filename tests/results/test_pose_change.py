@@ -10,10 +10,9 @@ from solvar.imaging.rotations import from_rotation_vector
 from solvar.imaging.rotations import random as random_rotations
 from solvar.particles import Poses
 from solvar.results.poses import PoseChange
-from solvar.results.provenance import record
 from solvar.results.run import Run
-from solvar.results.writer import prepare_folder, write_run
 from synthetic import make_fit, make_refinement
+from written import written
 
 N = 2000
 
@@ -61,7 +60,7 @@ def test_run_warns_where_more_is_unknown_of_a_pose_than_was_corrected(tmp_path, 
     fit = make_fit(tmp_path)
     refinement = make_refinement(fit.particles.poses, spread=spread)
     fit = replace(fit, pose_refinement=refinement)
-    write_run(prepare_folder(tmp_path / "run"), fit, record(fit.particles, fit.settings))
+    written(tmp_path / "run", fit)
     said = [text for text in Run(tmp_path / "run").warnings if "images say less" in text]
     assert len(said) == warned
     if warned:

@@ -12,20 +12,17 @@ import starfile
 from solvar.errors import InputError
 from solvar.particles.cryodrgn import read_poses
 from solvar.results import writer
-from solvar.results.provenance import describe_file, record
+from solvar.results.inputs import describe_file
+from solvar.results.provenance import record
 from solvar.results.run import Run
-from solvar.results.writer import prepare_folder, write_run
+from solvar.results.writer import check_folder
 from synthetic import PIXEL_SIZE, make_fit
+from written import written
 
 
 @pytest.fixture
 def fit(tmp_path):
     return make_fit(tmp_path)
-
-
-def written(folder, fit):
-    write_run(prepare_folder(folder), fit, record(fit.particles, fit.settings, ("solvar", "run")))
-    return Run(folder)
 
 
 def test_run_reads_back_every_number_of_the_fit(tmp_path, fit):
@@ -102,7 +99,7 @@ def test_run_with_the_poses_kept_tells_nothing_of_refinement(tmp_path, fit):
     folder = tmp_path / "run"
     written(folder, make_fit(tmp_path, refined=True))
     run = written(tmp_path / "other", fit)
-    write_run(folder, fit, record(fit.particles, fit.settings))
+    written(folder, fit)
     for kept in (run, Run(folder)):
         assert kept.pose_refinement is None and kept.pose_change is None
         assert "poses" not in kept.summary()
@@ -135,7 +132,7 @@ def test_run_without_halfsets_has_no_validation(tmp_path):
 
 
 def test_numbers_that_are_not_finite_are_null_in_json(tmp_path, fit):
-    folder = written(tmp_path / "run", fit).folder
+    folder = written(tmp_path / "run", fit, ("solvar", "run")).folder
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
@@ -158,19 +155,19 @@ def test_failure_at_any_step_leaves_nothing_that_looks_finished(tmp_path, fit, m
 
     monkeypatch.setattr(writer, step, fail)
     with pytest.raises(KeyboardInterrupt):
-        write_run(folder, fit, record(fit.particles, fit.settings))
+        written(folder, fit)
     with pytest.raises(InputError, match="holds no finished run"):
         Run(folder)
-    assert not list(folder.glob(".*"))
+    assert not [*folder.glob(".*.partial*"), *folder.glob(".solvar*")]
 
 
 def test_finished_run_is_not_overwritten_unasked(tmp_path, fit):
     folder = tmp_path / "run"
     written(folder, fit)
     with pytest.raises(InputError, match="--overwrite"):
-        prepare_folder(folder)
+        check_folder(folder)
     assert Run(folder).rank == 3
-    prepare_folder(folder, overwrite=True)
+    check_folder(folder, overwrite=True)
     assert Run(folder).rank == 3, "preparing must not harm the earlier run"
 
 
@@ -179,8 +176,7 @@ def test_overwriting_leaves_no_component_of_the_earlier_run(tmp_path, fit):
     written(folder, fit)
     (folder / "notes.txt").write_text("mine")
     smaller = make_fit(tmp_path, rank=2, halfsets=False)
-    prepare_folder(folder, overwrite=True)
-    write_run(folder, smaller, record(smaller.particles, smaller.settings))
+    written(folder, smaller)
     assert not (folder / "eigenvolume_003.mrc").exists()
     assert not (folder / "mean_half1.mrc").exists()
     assert (folder / "notes.txt").read_text() == "mine"
@@ -189,9 +185,9 @@ def test_overwriting_leaves_no_component_of_the_earlier_run(tmp_path, fit):
 def test_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="not a folder"):
-        prepare_folder(tmp_path / "file")
+        check_folder(tmp_path / "file")
     with pytest.raises(InputError, match="cannot be written to"):
-        prepare_folder(tmp_path / "file" / "below")
+        check_folder(tmp_path / "file" / "below")
 
 
 @pytest.mark.parametrize(

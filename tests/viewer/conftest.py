@@ -6,10 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-from solvar.results.provenance import record
 from solvar.results.run import Run
-from solvar.results.writer import write_run
 from synthetic import make_fit
+from written import written
 
 COUNT = 500
 
@@ -30,8 +29,7 @@ def run(tmp_path) -> Run:
     """500 particles, rank 3, box 16; three clusters and a UMAP."""
     fit = make_fit(tmp_path, rank=3, count=COUNT)
     folder = tmp_path / "run"
-    folder.mkdir()
-    write_run(folder, fit, record(fit.particles, fit.settings))
+    written(folder, fit)
     (folder / "analysis").mkdir()
     rng = np.random.default_rng(1)
     with h5py.File(folder / "analysis" / "particles.h5", "w") as file:

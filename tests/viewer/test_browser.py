@@ -12,6 +12,7 @@ from export.runs import assert_same_particles
 from headless import Page, artefacts, chromium, served
 from solvar.export.selection import points_in_polygon
 from solvar.particles import read_particles
+from written import written_analysis
 
 pytest.importorskip("dash", reason="solvar[view] is not installed")
 
@@ -23,14 +24,13 @@ def run(tiny_stack, tmp_path_factory):
     """A small finished run with an analysis."""
     from solvar.analysis.analyze import analyze
     from solvar.analysis.settings import AnalysisSettings
-    from solvar.analysis.writing import write_analysis
     from solvar.estimation.settings import FitSettings
     from solvar.job import run_job
 
     folder = tmp_path_factory.mktemp("viewed") / "run"
     settings = FitSettings(rank=2, mask=str(tiny_stack / "mask.mrc"))
     found = run_job(read_particles(tiny_stack / "particles.star"), settings, folder)
-    write_analysis(found, analyze(found, AnalysisSettings(clusters=3)))
+    written_analysis(found, analyze(found, AnalysisSettings(clusters=3)))
     return found
 
 

@@ -85,8 +85,12 @@ def refuse_locked(folder: Path) -> None:
     path = Path(folder) / FILE
     try:
         handle = _open(path, create=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EROFS):
+            return  # who may not write there will hear of that
+        raise
     try:
         _refuse_held(path, handle)
     finally:

@@ -1,8 +1,8 @@
 """The HDF5 files of a run, read without trust: a file may have been damaged or made up.
 
 HDF5 can place the data of a set in other files, through links, external storage and virtual sets, and can
-promise far more numbers than it holds. What is read here lies in the file itself, uncompressed as solvar writes
-it, and all of it together is no longer than the file.
+promise far more numbers than it holds. What is read here lies in the file itself, uncompressed as solvar
+writes it, and all of it together is no longer than the file.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def opened(
     Raises
     ------
     InputError
-        If the file is missing, a link, of another run, or damaged where it is read: whatever HDF5 stumbles over.
+        If the file is missing, a link, of another run, or damaged where it is read.
     """
     import h5py
 
@@ -186,7 +186,7 @@ def opened(
             yield found
     except InputError:
         raise
-    # h5py raises KeyError, RuntimeError, OSError, TypeError … for the same damage
+    # whatever HDF5 stumbles over: h5py raises KeyError, RuntimeError, OSError, TypeError …
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"is missing or damaged ({reason})", file=path, remedy=remedy) from error

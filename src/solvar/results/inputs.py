@@ -30,8 +30,9 @@ class InputFile:
     size : int
         -1 for a folder or a missing file.
     digest : str
-        blake2b over the first `sampled` bytes' worth of blocks, spread over the file; all of it if it is shorter.
+        As `solvar.files.sampled_digest` makes it.
     sampled : int
+        Bytes that it covers at most.
     modified_ns, inode : int
     """
 

@@ -75,6 +75,7 @@ def run_folder(
         of results that solvar did not write, or the run would replace one of its inputs.
     """
     folder = Path(folder)
+    refuse_locked(folder)  # says more than that there is a run
     _refuse_earlier(folder, overwrite, resume)
     with owned(folder, purpose) as own:
         # once more, now that nobody else writes
@@ -99,7 +100,6 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
 def _refuse_earlier(folder: Path, overwrite: bool, resume: bool) -> None:
     if overwrite or resume:
         return
-    refuse_locked(folder)  # says more than that there is a run
     if os.path.lexists(folder / "run.json"):
         raise InputError(
             "already holds a finished run",

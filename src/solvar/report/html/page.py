@@ -21,8 +21,8 @@ from solvar.report.interactive import analysis as analysis_figures
 from solvar.report.interactive import curves, theme
 from solvar.report.interactive.poses import pose_corrections
 from solvar.results.run import Run
-from solvar.results.writer import REPORT
 from solvar.results.words import NO_OTHER_CAUSE, agreement
+from solvar.results.writer import REPORT
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
