@@ -1,5 +1,6 @@
 """Where exports go, what they never touch, and the volumes for ChimeraX."""
 
+import json
 import re
 
 import numpy as np
@@ -142,13 +143,33 @@ def test_half_maps_beside_the_volumes_are_not_part_of_the_series(run, tmp_path):
     for name in ("a", "a_half1", "a_half2", "b", "b_postprocessed"):
         write_volume(volumes / f"{name}.mrc", run.model.mean, 2.0)
     table = volumes / "volumes.json"
-    table.write_text('{"volumes": [{"name": "b"}, {"name": "a"}]}')
+    table.write_text(json.dumps(_table("b.mrc", "a.mrc")))
     (path,) = export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=volumes))
     opened = re.findall(r'open "(.*?)" id (\d)', path.read_text())
     assert [(path.parent / name).name for name, _ in opened] == ["b.mrc", "a.mrc"]
-    table.write_text("{}")
-    with pytest.raises(InputError, match="table of volumes"):
-        export(run, "chimerax", tmp_path / "out2", ExportOptions(volumes=volumes))
+    for damaged in ({}, _table("b.mrc", "../mean.mrc")):
+        table.write_text(json.dumps(damaged))
+        with pytest.raises(InputError, match=r"volumes\.json, column .*make the volumes again"):
+            export(run, "chimerax", tmp_path / "out2", ExportOptions(volumes=volumes))
+
+
+def _table(*files):
+    """A table of volumes as `solvar volume` writes it."""
+    volumes = [
+        {
+            "name": f,
+            "z": [0],
+            "particles": 0,
+            "resolution_angstrom": None,
+            "fsc": None,
+            "files": [f],
+        }
+        for f in files
+    ]
+    return {
+        "format": "solvar-volumes", "format_version": 1, "run_id": "0", "settings": {},
+        "particles": None, "pixel_size_angstrom": 2.0, "volumes": volumes,
+    }  # fmt: skip
 
 
 def test_folder_without_a_series_is_refused(run, tmp_path):

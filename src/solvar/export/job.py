@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from solvar.errors import InputError
 from solvar.export.matching import choose
 from solvar.export.target import ExportOptions, Job, Target
+from solvar.files import OwnedFolder, inside, owned
 from solvar.particles.picks import TOLERANCE_PIXEL
 from solvar.results.run import Run
 
 
-def export_to(target: Target, run: Run, output: Path, options: ExportOptions) -> list[Path]:
+def export_to(
+    target: Target,
+    run: Run,
+    output: Path,
+    options: ExportOptions,
+    own: OwnedFolder | None = None,
+) -> list[Path]:
     """Write what `target` needs; nothing is written before every input was found to be good.
 
     Parameters
@@ -21,6 +30,8 @@ def export_to(target: Target, run: Run, output: Path, options: ExportOptions) ->
     output : Path
         A folder, which is created; or the file itself, for a target of one file.
     options : ExportOptions
+    own : OwnedFolder, optional
+        The right to write there, of who holds it already.
 
     Returns
     -------
@@ -30,18 +41,33 @@ def export_to(target: Target, run: Run, output: Path, options: ExportOptions) ->
     Raises
     ------
     InputError
-        If an option does not fit the target, the particles cannot be found, or a file is in the way.
+        If an option does not fit the target, the particles cannot be found, a file is in the way, or
+        another process writes there.
     """
     _check_options(target, options)
     chosen = choose(run, options, target.whole_file) if target.takes_particles else None
     job = Job(run, options, chosen)
     writers = target.files(job)
     paths = _paths(target, output, list(writers))
-    _check_destination(paths, _inputs(job), options.overwrite)
-    _make_folder(paths[0].parent)
-    for path, write in zip(paths, writers.values(), strict=True):
-        write(path)
+    with _owned(run, paths) if own is None else nullcontext():
+        _check_destination(paths, _inputs(job), options.overwrite)
+        for path, write in zip(paths, writers.values(), strict=True):
+            write(path)
     return paths
+
+
+@contextmanager
+def _owned(run: Run, paths: list[Path]) -> Iterator[None]:
+    """Be the only one who writes in the folder of `paths`, which is made, and replace no result in there.
+
+    Below the run folder it is that folder which has one owner.
+    """
+    folder = paths[0].parent
+    below = inside(run.folder, folder)
+    root, prefix = (folder, "") if below is None else (run.folder, f"{below}/".removeprefix("./"))
+    with owned(root, "solvar export") as own:
+        own.unlisted(prefix + path.name for path in paths)
+        yield
 
 
 def _check_options(target: Target, options: ExportOptions) -> None:
@@ -101,13 +127,3 @@ def _check_destination(paths: list[Path], inputs: list[Path], overwrite: bool) -
             raise InputError(
                 "is there already", file=path, remedy="choose another --output or pass --overwrite"
             )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(
-            f"cannot be created ({reason})", file=folder, remedy="choose another --output"
-        ) from error
