@@ -74,8 +74,8 @@ def _print(analysis: Analysis, folder: Path, drawn: list[Path]) -> None:
         console.print(f"  {shown(path)}  [dim]{_WORDS[path.name]}[/dim]", soft_wrap=True)
     console.print("\n[bold]Next[/bold]")
     names = {"clusters": "volumes of each cluster"}
-    for path in analysis.trajectories:
-        names[f"trajectory_{path.name}"] = f"volumes along the path {path.name}"
+    for found in analysis.trajectories:
+        names[f"trajectory_{found.name}"] = f"volumes along the path {found.name}"
     volumes = [
         (command_line("solvar", "volume", folder.parent, "--at", folder / f"{name}.csv"), what)
         for name, what in names.items()

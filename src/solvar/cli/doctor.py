@@ -186,7 +186,11 @@ def _viewer() -> list[Row]:
 
 def _absent() -> list[tuple[str, str]]:
     """Commands that install what some options need and is not there, each with the option."""
-    needed = {"nufft": "--interpolation nufft", "umap": "solvar analyze --umap", "view": "solvar view"}
+    needed = {
+        "nufft": "--interpolation nufft",
+        "umap": "solvar analyze --umap",
+        "view": "solvar view",
+    }
     found = [(install_command(extra), what) for extra, what in needed.items() if missing(extra)]
     if importlib.util.find_spec("numba.cuda") is None:
         found.append((install_command("cuda"), "--backend numba-cuda"))

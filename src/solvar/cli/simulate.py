@@ -28,9 +28,8 @@ def simulate(
     Writes particles.star and particles.mrcs as RELION 3.1 does, the same with pose errors as
     particles_noisy.star, and the truth that `solvar evaluate` compares with.
     """
-    from solvar.cli.console import make_progress
+    from solvar.cli.console import make_progress, shown
     from solvar.cli.console import output as console
-    from solvar.cli.console import shown
     from solvar.simulation import simulate as draw
     from solvar.simulation.writing import check_folder
 

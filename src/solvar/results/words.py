@@ -32,7 +32,6 @@ def headline(run: Run) -> str:
     )
 
 
-
 def viewing(folder: Path) -> list[tuple[str, str]]:
     """Commands that open a run in the browser, each with what it is for."""
     view = (command_line("solvar", "view", folder), "look around in the browser")
