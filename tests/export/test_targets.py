@@ -118,7 +118,9 @@ def test_motion_is_the_mean_and_two_standard_deviations_to_each_side(run, tmp_pa
     step = 2 * np.sqrt(run.model.eigenvalues[1]) * run.model.eigenvolumes[1]
     np.testing.assert_allclose(plus - mean, step, atol=1e-5)
     assert read_volume(paths[0])[1] == pytest.approx(run.pixel_size_angstrom)
-    assert all(name in paths[-1].read_text() for name in ("volume morph #1-3", "movie encode"))
+    assert all(
+        name in paths[-1].read_text() for name in ("volume morph #1-3", 'movie encode "morph.mp4"')
+    )
 
 
 def test_script_shows_the_volumes_of_a_folder_in_numerical_order(run, tmp_path):
