@@ -9,6 +9,7 @@ import typer
 from solvar.cli.arguments import RunFolder
 from solvar.cli.options import command
 from solvar.errors import InputError
+from solvar.extras import install_command
 
 if TYPE_CHECKING:
     from solvar.viewer import ViewerServer
@@ -36,27 +37,23 @@ def view(
     except ImportError as error:
         raise InputError(
             f"the viewer needs packages that are not installed ({error.name})",
-            remedy="install them with `pip install 'solvar[view]'`",
+            remedy=f"install them with `{install_command('view')}`",
         ) from error
 
     serve(run, port, lambda server: _announce(server, browser))
 
 
 def _announce(server: ViewerServer, browser: bool) -> None:
-    from solvar.cli.console import output
+    from solvar.cli.console import output, print_commands, shown
 
-    lines = [
-        f"[bold]{server.viewer.data.run.folder}[/bold] is open at",
-        "",
-        f"  [cyan]{server.address}[/cyan]",
-        "",
-        "From another machine, first run there",
-        "",
-        f"  {server.tunnel}",
-        "",
-        "and open the same address. Ctrl-C ends the viewer.",
-    ]
-    output().print("\n".join(lines), soft_wrap=True)
+    console = output()
+    console.print(
+        f"[bold]{shown(server.viewer.data.run.folder)}[/bold] is open at\n\n"
+        f"  [cyan]{shown(server.address)}[/cyan]\n\nFrom another machine, first run there\n",
+        soft_wrap=True,
+    )
+    print_commands(console, [(server.tunnel, "leave it running")])
+    console.print("\nand open the same address. Ctrl-C ends the viewer.", soft_wrap=True)
     if browser:
         import webbrowser
 
