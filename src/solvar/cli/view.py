@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,25 +41,47 @@ def view(
             remedy="install them with `pip install 'solvar[view]'`",
         ) from error
 
+    _end_in_order()
     serve(run, port, lambda server: _announce(server, browser))
 
 
+def _end_in_order() -> None:
+    """Take `kill` and a lost terminal for Ctrl-C, so that nothing of the viewer stays behind."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
+
+
 def _announce(server: ViewerServer, browser: bool) -> None:
+    from rich.text import Text
+
     from solvar.cli.console import output
 
+    # as Text, in which no name of a folder is markup
     lines = [
-        f"[bold]{server.viewer.data.run.folder}[/bold] is open at",
-        "",
-        f"  [cyan]{server.address}[/cyan]",
-        "",
-        "From another machine, first run there",
-        "",
-        f"  {server.tunnel}",
-        "",
-        "and open the same address. Ctrl-C ends the viewer.",
+        Text.assemble((str(server.viewer.data.run.folder), "bold"), " is open at"),
+        Text(),
+        Text(f"  {server.address}", "cyan"),
+        Text(),
+        Text("From another machine, first run there"),
+        Text(),
+        Text(f"  {server.tunnel}"),
+        Text(),
+        Text("and open the same address. Ctrl-C ends the viewer."),
     ]
-    output().print("\n".join(lines), soft_wrap=True)
+    output().print(Text("\n").join(lines), soft_wrap=True)
     if browser:
-        import webbrowser
+        # a browser in the terminal stays until it is closed, and asks for the page meanwhile
+        threading.Thread(target=_open_browser, args=(server,), daemon=True).start()
 
-        webbrowser.open(server.address)
+
+def _open_browser(server: ViewerServer) -> None:
+    """Open the page that leads to the address: every user can read the command line of a browser."""
+    import webbrowser
+
+    try:
+        opened = webbrowser.open(server.redirect())
+    except OSError:
+        opened = False
+    if not opened:
+        print("No browser could be opened: open the address above yourself.", flush=True)

@@ -58,7 +58,7 @@ def _header(data: ViewerData) -> html.Header:
     return html.Header(
         [
             html.Span("solvar", className="brand"),
-            html.Span(run.name, className="run", title=str(run)),
+            html.Span(run.name, id="run", className="run", title=str(run)),
             html.Span(
                 f"{len(data):,} particles · {data.rank} components · "
                 f"box {data.run.record['result']['box_size']} · "
