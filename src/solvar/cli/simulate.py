@@ -30,10 +30,11 @@ def simulate(
     """
     from solvar.cli.console import make_progress
     from solvar.cli.console import output as console
+    from solvar.cli.console import shown
     from solvar.simulation import simulate as draw
     from solvar.simulation.writing import check_folder
 
     check_folder(output, overwrite)
     progress = make_progress()
     star = draw(settings, progress).write(output, progress)
-    console().print(f"Wrote {settings.particles:,} particles to {star}", soft_wrap=True)
+    console().print(f"Wrote {settings.particles:,} particles to {shown(star)}", soft_wrap=True)

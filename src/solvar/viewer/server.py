@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import getpass
-import shlex
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from solvar.commands import command_line
 from solvar.errors import InputError
 from solvar.viewer.app import Viewer, make_viewer
 from solvar.viewer.connections import Connections, Limits
@@ -59,8 +59,14 @@ class ViewerServer:
     def tunnel(self) -> str:
         """The command that brings a remote viewer to the user's own machine."""
         user, machine = user_name(), socket.gethostname()
-        there = shlex.quote(machine if user is None else f"{user}@{machine}")
-        return f"ssh -N -L {self.port}:{HOST}:{self.port} {there}"
+        there = machine if user is None else f"{user}@{machine}"
+        return command_line("ssh", "-N", "-L", f"{self.port}:{HOST}:{self.port}", there)
+
+    @property
+    def tunnel_words(self) -> str:
+        """What to know about that command."""
+        named = user_name() is not None
+        return "leave it running" if named else "your user name and @ go before the machine"
 
     def redirect(self) -> str:
         """The file:// address of a page that leads to `address`; it is there until `close`.
