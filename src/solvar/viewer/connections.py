@@ -210,6 +210,7 @@ class Connections:
         length = _length(one.request, self._limits.body_bytes)
         if length is not None and len(one.request) >= length:
             self._selector.unregister(one.wire)
+            del one.request[length:]
             one.stage = _Stage.ANSWERING
             self._whole.put(one)
             return
