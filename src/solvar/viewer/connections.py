@@ -65,7 +65,7 @@ class Limits:
     connections: int = field(default_factory=most_connections)
     body_bytes: int = 4 << 20
     held_bytes: int = 64 << 20
-    head_seconds: float = 10.0
+    head_seconds: float = 20.0  # browsers keep a connection ready for ten
     request_seconds: float = 60.0
     stall_seconds: float = 30.0
 

@@ -16,7 +16,7 @@
   const LOST = "The viewer has ended. Start it again (solvar view) and open the address that it prints.";
   const STRANGER = "Open the address that solvar view printed: this page was opened without it.";
   const REFUSED = {
-    403: LOST,
+    403: "This page is let in no more: open the address that solvar view printed last.",
     413: "That is more than one request may hold: draw a simpler outline.",
   };
   const SECRET = window.sessionStorage.getItem("solvar-page");
