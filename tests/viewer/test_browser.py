@@ -221,11 +221,14 @@ def test_dark_page(page):
 
 
 def test_every_tab_of_two_viewers_stays_open(page, run, tmp_path):
-    """Opened twice, again in a new tab, beside another viewer, reloaded; names are shown letter by letter."""
+    """Opened twice, in a new tab, from the file of --browser, beside another viewer, reloaded.
+
+    Names are shown letter by letter.
+    """
     folder = tmp_path / "{%scripts%}<b>a&lt;[b]"
     shutil.copytree(run.folder, folder)
     with served(folder) as other, page.tab() as theirs:
-        page.open(other.address)
+        page.open(other.redirect())
         with page.tab() as again:
             page.open(page.server.address)
             page.open(page.server.address)

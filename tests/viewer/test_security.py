@@ -132,6 +132,15 @@ def test_tabs_of_one_browser_share_a_session_and_browsers_do_not(viewer, strange
     assert first == second != third
 
 
+def test_cookie_that_another_port_sets_does_not_hide_ours(viewer, friend):
+    cookies = (
+        f"{viewer.guard.cookie_name}=x; {viewer.guard.cookie_name}={cookie_of(friend, viewer)}"
+    )
+    headers = {"Cookie": cookies, PAGE_HEADER: friend.environ_base["HTTP_X_SOLVAR_PAGE"]}
+    client = viewer.app.server.test_client(use_cookies=False)
+    assert ask(client, "/_dash-layout", **headers).status_code == 200
+
+
 def test_oldest_of_many_sessions_is_forgotten(viewer, friend):
     for _ in range(15):
         welcome(viewer.app.server.test_client(), viewer)

@@ -18,7 +18,7 @@ Therefore the visit with the token begins a session of two secrets, neither of w
   for that browsers first ask this server, which refuses.
 
 Both are random, known to the server alone, forgotten when it ends, and kept for the last few sessions.
-Their names are random, too, so that viewers on two ports do not push each other out of the jar.
+The cookie's name is random, too, so that viewers on two ports do not push each other out of the jar.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from urllib.parse import unquote, urlsplit
 from solvar.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from flask import Flask, Response
 
@@ -137,7 +137,9 @@ class Guard:
             abort(403, "Another page may not use this viewer.")
         if climbs(request.environ.get("REQUEST_URI", "")) or climbs(request.path):
             abort(400, "The address leads outside the viewer.")
-        known = self._find(request.cookies.get(self.cookie_name, ""), lambda one: one.cookie)
+        # servers on other ports can set cookies of this name, too, which come beside ours
+        cookies = request.cookies.getlist(self.cookie_name)
+        known = self._find(cookies, lambda one: one.cookie)
         offered = request.args.get("token")
         if offered is not None and request.path == "/":
             if not _same(offered, self.token):
@@ -146,8 +148,8 @@ class Guard:
             return self._welcome(known or self.begin())
         if known is None:
             abort(403, "Open the address that `solvar view` printed; it holds a token.")
-        header = request.headers.get(PAGE_HEADER, "")
-        if not opened_by_cookie(request.path) and not self._find(header, lambda one: one.secret):
+        page = self._find(request.headers.getlist(PAGE_HEADER), lambda one: one.secret)
+        if page is None and not opened_by_cookie(request.path):
             abort(403, "This page was not opened by the address that `solvar view` printed.")
         return None
 
@@ -160,11 +162,12 @@ class Guard:
         )
         return welcome
 
-    def _find(self, offered: str, secret_of: Callable[[Session], str]) -> Session | None:
-        """The session whose secret this is."""
+    def _find(self, offered: Iterable[str], secret_of: Callable[[Session], str]) -> Session | None:
+        """The session whose secret is offered."""
         with self._lock:
             sessions = tuple(self._sessions)
-        return next((one for one in sessions if _same(offered, secret_of(one))), None)
+        found = (one for text in offered for one in sessions if _same(text, secret_of(one)))
+        return next(found, None)
 
 
 def _same(offered: str, secret: str) -> bool:
