@@ -165,7 +165,7 @@ def test_pages_asked_for_at_once_all_have_their_style(tmp_path, monkeypatch):
 
     def ask(_):
         client = viewer.app.server.test_client()
-        client.set_cookie(viewer.guard.cookie_name, viewer.guard.token, domain=HOST)
+        client.set_cookie(viewer.guard.cookie_name, viewer.guard.begin().cookie, domain=HOST)
         return client.get("/", base_url=f"http://{HOST}").text
 
     with ThreadPoolExecutor(3) as pool:
