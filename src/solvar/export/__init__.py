@@ -11,7 +11,7 @@ from solvar.errors import InputError
 from solvar.export import chimerax, cryodrgn, cryosparc, relion
 from solvar.export.job import export_to
 from solvar.export.selection import Selection
-from solvar.export.target import ExportOptions, Target
+from solvar.export.target import Exported, ExportOptions, Target
 from solvar.files import OwnedFolder
 from solvar.results.run import Run
 
@@ -30,7 +30,7 @@ def export(
     options: ExportOptions | None = None,
     *,
     own: OwnedFolder | None = None,
-) -> list[Path]:
+) -> Exported:
     """Write the particles or volumes of a run for another program.
 
     Parameters
@@ -42,14 +42,14 @@ def export(
     output : path
         A folder, which is created; or the file itself, for a target of one file.
     options : ExportOptions, optional
-        The whole set with the poses of the input, by default.
+        The whole set, by default, with refined poses if the run has any.
     own : OwnedFolder, optional
         The right to write there, of who holds it already.
 
     Returns
     -------
-    list of Path
-        The files, in the order they were written.
+    Exported
+        The files and how many particles they hold.
 
     Raises
     ------
@@ -65,4 +65,4 @@ def export(
     return export_to(known[to], opened, Path(output), options or ExportOptions(), own)
 
 
-__all__ = ["TARGETS", "ExportOptions", "Selection", "export"]
+__all__ = ["TARGETS", "ExportOptions", "Exported", "Selection", "export"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.export import ExportOptions, Selection, export
+from solvar.export import Exported, ExportOptions, Selection, export
 from solvar.export.selection import points_in_polygon
 from solvar.files import Writer, open_inside, replacing
 from solvar.particles.selection import read_selection
@@ -197,8 +197,8 @@ def load(data: ViewerData, name: str) -> Int64:
     return chosen.astype(np.int64)
 
 
-def send(data: ViewerData, name: str, to: str) -> Path:
-    """Write the particles of a saved selection as ``selections/NAME.star`` or ``.cs``.
+def send(data: ViewerData, name: str, to: str) -> Exported:
+    """Write the particles of a saved selection as ``selections/NAME.star`` or ``.cs``, and read it back.
 
     An earlier export of the same selection is replaced.
 
@@ -213,7 +213,7 @@ def send(data: ViewerData, name: str, to: str) -> Path:
     options = ExportOptions(Selection(ind=_kept_file(data, name)), overwrite=True)
     with shared_folder(data.run.folder).writing() as own:
         output = own.file(SELECTIONS, _file(name, TARGETS[to]))
-        return export(data.run, to, output, options, own=own)[0]
+        return export(data.run, to, output, options, own=own)
 
 
 def _file(name: str, suffix: str = ".npy") -> str:
