@@ -123,7 +123,7 @@ def _listed(table: Path) -> list[Path]:
         raise InputError(
             f"cannot be read as a table of volumes ({error})",
             file=table,
-            remedy="run `solvar volume` again, or remove the file",
+            remedy="make the volumes again, or remove the file",
         ) from error
 
 
