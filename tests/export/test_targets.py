@@ -205,6 +205,7 @@ def test_an_export_owns_its_folder_or_the_run_that_it_lies_in(run, tmp_path, pla
 
 
 def test_results_are_never_replaced_and_links_in_the_run_folder_not_followed(run, tmp_path):
+    (tmp_path / "other").mkdir()
     other, _ = run_on("relion31", tmp_path / "other")
     with owned(run.folder, "test") as own:
         own.file(Writer("volumes", ("volumes/a/mean.mrc",)), "volumes/a/mean.mrc").touch()

@@ -126,7 +126,7 @@ def volume_folder(
 def writer_in(below: str) -> Writer:
     """Who writes the volumes in a folder, or in every folder of volumes in a run folder."""
     folder = below if below == _EVERY else escape(below)
-    return Writer("volumes", tuple(f"{folder}/{name}".lstrip("/") for name in ("*.mrc", FILE)))
+    return Writer("volumes", tuple(f"{folder}/{name}".lstrip("/") for name in (FILE, "*.mrc")))
 
 
 def remove_unfinished(own: OwnedFolder, below: str = _EVERY) -> None:
