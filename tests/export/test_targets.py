@@ -230,3 +230,6 @@ def test_volumes_of_one_call_are_a_series(run, tmp_path):
     (path,) = export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=folder)).files
     opened = [path.parent / name for name in re.findall(r'open "(.*?)" id', path.read_text())]
     assert [p.resolve() for p in opened] == [folder / f"{name}.mrc" for name in "cab"]
+    (folder / "volumes.json").unlink()
+    with pytest.raises(InputError, match="holds no finished volumes"):
+        export(run, "chimerax", tmp_path / "out2", ExportOptions(volumes=folder))

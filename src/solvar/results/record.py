@@ -90,6 +90,14 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def refuse_replaced(folder: Path, run_id: str) -> None:
+    """Raise InputError if a folder does not hold the run that was opened there: now it is one's own."""
+    if read_record(folder)["run_id"] != run_id:
+        raise InputError(
+            "holds another run than the one that was opened", file=folder, remedy="start again"
+        )
+
+
 def settings_of(record: dict[str, Any], path: Path) -> FitSettings:
     """The settings in a record that was read from `path`.
 

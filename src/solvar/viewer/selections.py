@@ -18,6 +18,7 @@ from solvar.export import Exported, ExportOptions, Selection, export
 from solvar.export.selection import points_in_polygon
 from solvar.files import Writer, open_inside, replacing
 from solvar.particles.selection import read_selection
+from solvar.results.record import refuse_replaced
 from solvar.viewer.data import ViewerData
 from solvar.viewer.sharing import shared_folder
 
@@ -170,6 +171,7 @@ def save(data: ViewerData, name: str, chosen: Int64) -> Path:
     if not len(chosen):
         raise InputError("nothing is selected", remedy="draw around some particles first")
     with shared_folder(data.run.folder).writing() as own:
+        refuse_replaced(data.run.folder, data.run.run_id)
         own.refuse_taken(SELECTIONS, [file])
         if os.path.lexists(own.root / file):
             raise InputError(
@@ -212,6 +214,7 @@ def send(data: ViewerData, name: str, to: str) -> Exported:
         raise InputError(f"there is no target {to!r}")
     options = ExportOptions(Selection(ind=_kept_file(data, name)), overwrite=True)
     with shared_folder(data.run.folder).writing() as own:
+        refuse_replaced(data.run.folder, data.run.run_id)
         output = own.file(SELECTIONS, _file(name, TARGETS[to]))
         return export(data.run, to, output, options, own=own)
 
