@@ -8,7 +8,7 @@ removes nothing that solvar did not write.
 from solvar.files.digest import digest_of, sampled_digest
 from solvar.files.ledger import Ledger
 from solvar.files.lock import refuse_locked
-from solvar.files.owned import OwnedFolder, Writer, owned
+from solvar.files.owned import OwnedFolder, Writer, inside, owned
 from solvar.files.reading import (
     believed_size,
     neighbours,
@@ -27,6 +27,7 @@ __all__ = [
     "Writer",
     "believed_size",
     "digest_of",
+    "inside",
     "neighbours",
     "open_inside",
     "open_log",
