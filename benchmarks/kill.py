@@ -26,8 +26,7 @@ from kill_processes import preload
 from kill_races import Race
 from kill_trial import Command, Stage, Trial
 
-from solvar.analysis.writing import ANALYSIS
-from solvar.results.writer import RUN
+from solvar.results.writer import ANALYSIS, RUN
 
 _MOST_IN_A_ROW = 4
 _SET = "simulate -o out -n 200 --box-size 16 --pixel-size 12"
@@ -56,16 +55,17 @@ def _smaller_demo() -> None:
 
 def _export(target: str, earlier: str, now: str = "") -> Command:
     line = f"export run --to {target} -o out --overwrite"
-    return Command(f"export {target}", f"{line} {now}", (_TWO, _PARTS, f"{line} {earlier}"))
+    return Command(f"export {target}", f"{line} {now}", (_TWO, _PARTS, f"{line} {earlier}"),
+                   unlisted="out/*")  # fmt: skip
 
 
 COMMANDS = (
     Command("run --resume", f"{_TWO} --refine-pose --resume", (), _RUN),
     Command("run --overwrite", f"{_TWO} --overwrite", (_THREE, _PARTS), _RUN),
     Command("analyze", "analyze run --clusters 2", (_TWO, _PARTS), _RUN | _ANALYSIS),
-    Command("volume", "volume run --clusters 2", (_TWO,),
+    Command("volume", "volume run --clusters 2 --overwrite", (_TWO,),
             {"run/volumes/*/volumes.json": ("run/volumes/*/*",)}),
-    Command("volume -o", "volume run --clusters 2 -o out", (_TWO,),
+    Command("volume -o", "volume run --clusters 2 -o out --overwrite", (_TWO,),
             {"out/volumes.json": ("out/*",)}),
     _export("relion", "--cluster 1", "--latents"),
     _export("cryosparc", "--cluster 1"),
@@ -83,8 +83,13 @@ RACES = (
     Race("run/run", (_TWO, f"{_THREE} --overwrite")),
     Race("run/analyze", (f"{_THREE} --overwrite", "analyze run --clusters 2"), (_TWO,)),
     Race("analyze/analyze", ("analyze run --clusters 2", _PARTS), (_TWO,)),
-    Race("volume/analyze", ("volume run --clusters 2", _PARTS), (_TWO,)),
-    Race("export/export", (f"{_RELION} --cluster 1", f"{_RELION} --latents"), (_TWO, _PARTS)),
+    Race("volume/analyze", ("volume run --clusters 2 --overwrite", _PARTS), (_TWO,)),
+    Race(
+        "export/export",
+        (f"{_RELION} --cluster 1", f"{_RELION} --latents"),
+        (_TWO, _PARTS),
+        unlisted="out/*",
+    ),
     Race("simulate/simulate", (f"{_SET} --seed 2 --overwrite", f"{_SET} --seed 3 --overwrite")),
 )
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +52,19 @@ def leftovers(root: Path) -> list[str]:
     return found
 
 
-def unlisted(root: Path) -> list[str]:
-    """Files below `root` that no manifest knows, those aside that come and go."""
+def unlisted(root: Path, exempt: str = "") -> list[str]:
+    """Files below `root` that no manifest knows, those aside that come and go or are `exempt`."""
     known = {path.parent: Ledger.read(path.parent).files for path in root.rglob("manifest.json")}
     found = []
     for path in _files(root):
         owners = (place for place in path.parents if place in known)
         if not any(path.relative_to(place).as_posix() in known[place] for place in owners):
             found.append(path.relative_to(root).as_posix())
-    return [f"{n} is in no manifest" for n in found if not _OURS.fullmatch(n.rpartition("/")[2])]
+    return [
+        f"{name} is in no manifest"
+        for name in found
+        if not (_OURS.fullmatch(name.rpartition("/")[2]) or fnmatchcase(name, exempt))
+    ]
 
 
 def unsealed(root: Path) -> list[str]:

@@ -33,6 +33,8 @@ class Race:
     lines : (str, str)
     earlier : tuple of str
         Commands that were run there before.
+    unlisted : str
+        As in `kill_trial.Command`.
     races, refused, in_turn, mixed : int
         Races; those in which one was refused, in which one came after the other, and which went wrong.
     """
@@ -40,6 +42,7 @@ class Race:
     name: str
     lines: tuple[str, str]
     earlier: tuple[str, ...] = ()
+    unlisted: str = ""
     races: int = 0
     refused: int = 0
     in_turn: int = 0
@@ -70,7 +73,7 @@ class Race:
         ends = [path.read_text(errors="replace").strip().rpartition("\n")[2] for path in said]
         pids, words = [first.pid, second.pid], [self.lines[number].split()[0] for number in order]
         self.races += 1
-        problems = left_behind(stage.work)
+        problems = left_behind(stage.work, self.unlisted)
         if sorted(codes) == [0, 2]:
             loser = codes.index(2)
             problems += changed(self._alone[order[1 - loser]], contents(stage.work))

@@ -37,6 +37,8 @@ class Command:
         Files, each of which says that those of some patterns belong to it.
     prepare : callable, optional
         Makes it smaller, in its process.
+    unlisted : str
+        Files of such names are no results and stand in no manifest.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Command:
     earlier: tuple[str, ...] = ()
     marks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prepare: Prepare = None
+    unlisted: str = ""
 
 
 class Stage:
@@ -108,7 +111,7 @@ class Trial:
         stage.reset(command.earlier)
         self.usual_seconds, self._changes = stage.run(command.line, command.prepare)
         self._after = contents(stage.work)
-        self._note("undisturbed", left_behind(stage.work))
+        self._note("undisturbed", left_behind(stage.work, command.unlisted))
 
     def attack(self, chance: random.Random, most: int) -> None:
         """Start anew, be killed up to `most` times, repeat to the end."""
@@ -122,7 +125,7 @@ class Trial:
             return
         self.finished += 1
         work = self._stage.work
-        other, left = changed(self._after, contents(work)), left_behind(work)
+        other, left = changed(self._after, contents(work)), left_behind(work, self.command.unlisted)
         self.identical += not other
         self.clean += not left
         self._note("repeated", other + left)
@@ -177,16 +180,26 @@ class Trial:
                 for each in known
             ):
                 problems.append(f"what belongs to {mark} does not")
-        return [*problems, *unlisted(work), *_unreadable(work)]
+        return [
+            *problems,
+            *unlisted(work, self.command.unlisted),
+            *_strangers(work),
+            *_unreadable(work),
+        ]
 
 
 def _part(whole: Contents, patterns: tuple[str, ...]) -> Contents:
-    return {n: d for n, d in whole.items() if any(fnmatchcase(n, p) for p in patterns)}
+    """What is of some names, except for pictures: these are drawn when the numbers are safe."""
+    return {
+        name: digest
+        for name, digest in whole.items()
+        if any(fnmatchcase(name, each) for each in patterns) and not name.endswith(".png")
+    }
 
 
-def left_behind(work: Path) -> list[str]:
+def left_behind(work: Path, exempt: str = "") -> list[str]:
     """What commands that have ended should not have left."""
-    return [*leftovers(work), *unlisted(work), *unsealed(work), *_strangers(work)]
+    return [*leftovers(work), *unlisted(work, exempt), *unsealed(work), *_strangers(work)]
 
 
 def changed(expected: Contents, found: Contents) -> list[str]:
@@ -214,7 +227,7 @@ def _unreadable(work: Path) -> list[str]:
             _ = run.model, run.posterior, run.particles, run.validation
         except InputError as error:
             problems.append(str(error))
-    for path in work.rglob("checkpoint/*.npz"):
+    for path in work.rglob("checkpoint/[!.]*.npz"):
         try:
             read_tree(path)
         except InputError as error:
