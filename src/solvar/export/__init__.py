@@ -11,7 +11,8 @@ from solvar.errors import InputError
 from solvar.export import chimerax, cryodrgn, cryosparc, relion
 from solvar.export.job import export_to
 from solvar.export.selection import Selection
-from solvar.export.target import ExportOptions, Target
+from solvar.export.target import Exported, ExportOptions, Target
+from solvar.files import OwnedFolder
 from solvar.results.run import Run
 
 TARGETS: tuple[Target, ...] = (
@@ -23,8 +24,13 @@ TARGETS: tuple[Target, ...] = (
 
 
 def export(
-    run: Run | str | Path, to: str, output: str | Path, options: ExportOptions | None = None
-) -> list[Path]:
+    run: Run | str | Path,
+    to: str,
+    output: str | Path,
+    options: ExportOptions | None = None,
+    *,
+    own: OwnedFolder | None = None,
+) -> Exported:
     """Write the particles or volumes of a run for another program.
 
     Parameters
@@ -36,12 +42,14 @@ def export(
     output : path
         A folder, which is created; or the file itself, for a target of one file.
     options : ExportOptions, optional
-        The whole set with the poses of the input, by default.
+        The whole set, by default, with refined poses if the run has any.
+    own : OwnedFolder, optional
+        The right to write there, of who holds it already.
 
     Returns
     -------
-    list of Path
-        The files, in the order they were written.
+    Exported
+        The files and how many particles they hold.
 
     Raises
     ------
@@ -54,7 +62,7 @@ def export(
             f"--to {to}: there is no such target", remedy=f"choose from {', '.join(known)}"
         )
     opened = run if isinstance(run, Run) else Run(run)
-    return export_to(known[to], opened, Path(output), options or ExportOptions())
+    return export_to(known[to], opened, Path(output), options or ExportOptions(), own)
 
 
-__all__ = ["TARGETS", "ExportOptions", "Selection", "export"]
+__all__ = ["TARGETS", "ExportOptions", "Exported", "Selection", "export"]

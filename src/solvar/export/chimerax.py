@@ -7,7 +7,6 @@ maps are named relative to it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -19,10 +18,12 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.export.target import Job, Target, Writer
 from solvar.files import replacing
+from solvar.mrc_header import read_mrc_header
 from solvar.results.run import Run, check_component
 from solvar.volume_file import read_volume, write_volume
 
 SPREAD = 2.0
+_SCRIPT = "morph.cxc"
 _FRAMES = 120
 _ODD = re.compile(r"""["'\\;:*?\[\]]""")
 _FIRST_COLOUR, _MIDDLE_COLOUR, _LAST_COLOUR = (0x2F, 0x6D, 0xB3), (0xC8,) * 3, (0xC4, 0x4E, 0x3B)
@@ -39,7 +40,7 @@ def files(job: Job) -> Mapping[str, Writer]:
     if job.options.volumes is not None:
         maps = _series(job.options.volumes)
         level = contour_level(read_volume(maps[len(maps) // 2])[0])
-        return {"morph.cxc": lambda path: _write_script(path, _relative(maps, path), level)}
+        return {_SCRIPT: lambda path: _write_script(path, _relative(maps, path), level)}
     series = along_component(job.run, job.options.component)
     pixel_size = job.run.pixel_size_angstrom
     writers: dict[str, Writer] = {
@@ -47,7 +48,22 @@ def files(job: Job) -> Mapping[str, Writer]:
         for name, volume in series.items()
     }
     level = contour_level(np.asarray(job.run.model.mean))
-    return {**writers, "morph.cxc": lambda path: _write_script(path, list(series), level)}
+    return {**writers, _SCRIPT: lambda path: _write_script(path, list(series), level)}
+
+
+def read_back(job: Job, written: Mapping[str, Path]) -> None:
+    """Make sure that every map that the script opens is there and is a map.
+
+    Raises
+    ------
+    InputError
+        If one is not.
+    """
+    script = written[_SCRIPT]
+    for name in re.findall(
+        r'^open "(.*)" id \d+$', script.read_text(encoding="utf-8"), re.MULTILINE
+    ):
+        read_mrc_header(written.get(name, script.parent / name))
 
 
 def along_component(run: Run, component: int) -> dict[str, NDArray[np.float32]]:
@@ -85,7 +101,7 @@ def _series(folder: Path) -> list[Path]:
     def by_number(path: Path) -> list[tuple[int, str]]:
         return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", path.name)]
 
-    maps = _listed(folder / "volumes.json") or sorted(folder.glob("*.mrc"), key=by_number)
+    maps = _listed(folder) or sorted(folder.glob("*.mrc"), key=by_number)
     if len(maps) < 2:
         raise InputError(
             f"holds {len(maps)} maps (*.mrc), a series has at least 2",
@@ -95,19 +111,15 @@ def _series(folder: Path) -> list[Path]:
     return maps
 
 
-def _listed(table: Path) -> list[Path]:
+def _listed(folder: Path) -> list[Path]:
     """The volumes that `solvar volume` made, without the half-maps and filtered maps beside them."""
+    # late: with it comes all that makes volumes
+    from solvar.volumes.table import read_table
+
     try:
-        records = json.loads(table.read_text(encoding="utf-8"))["volumes"]
-        return [table.parent / f"{record['name']}.mrc" for record in records]
+        return [folder / record.files[0] for record in read_table(folder).volumes]
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"cannot be read as a table of volumes ({error})",
-            file=table,
-            remedy="run `solvar volume` again, or remove the file",
-        ) from error
 
 
 def _relative(maps: list[Path], script: Path) -> list[str]:
@@ -154,7 +166,7 @@ def _write_script(path: Path, names: list[str], level: float) -> None:
         # there and back
         f"volume morph {everything} frames {_FRAMES} playStep {2 / _FRAMES:.6f}",
         f"wait {_FRAMES}",
-        f'movie encode "{path.stem}.mp4" framerate 30',
+        f'movie encode "{Path(_SCRIPT).stem}.mp4" framerate 30',
     ]
     # quotation marks, backslashes and newlines end a name; the others choose several files
     odd = [name for name in names if _ODD.search(name) or not name.isprintable()]
@@ -168,4 +180,4 @@ def _write_script(path: Path, names: list[str], level: float) -> None:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-TARGET = Target("chimerax", files, takes_particles=False)
+TARGET = Target("chimerax", files, read_back, takes_particles=False)

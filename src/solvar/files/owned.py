@@ -110,7 +110,7 @@ class OwnedFolder:
             refuse_links(self.root, name)
             if name in self._ledger.files:
                 raise InputError(
-                    "is a result that solvar keeps here, and is not replaced by something else",
+                    "is a result that solvar keeps here, and is never replaced by anything else",
                     file=self.root / name,
                     remedy="choose another --output",
                 )
@@ -127,8 +127,9 @@ class OwnedFolder:
         ]
 
     def adopt(self, names: Iterable[str]) -> None:
-        """Take whole files of a killed command for written, so that they are entered at the end."""
-        self._written.update(names)
+        """Enter size and digest of files that a command wrote whole before it was killed."""
+        with self._mutex:
+            self._ledger.seal(names)
 
     def written_by(self, writer: Writer) -> list[str]:
         """Names in the manifest that `writer` entered and that look like its files."""

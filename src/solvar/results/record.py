@@ -86,7 +86,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         )
     if version < FORMAT_VERSION:
         raise InputError("was written by an earlier version of solvar", file=path, remedy=REPEAT)
-    _validated(_Record, record, path)
+    validated(_Record, record, path)
     return record
 
 
@@ -98,16 +98,26 @@ def settings_of(record: dict[str, Any], path: Path) -> FitSettings:
     InputError
         If they are not settings of this version.
     """
-    return _validated(FitSettings, record["settings"], path, "settings.")
+    return validated(FitSettings, record["settings"], path, "settings.")
 
 
-def _validated(model: type[_Model], content: Any, path: Path, prefix: str = "") -> _Model:
+def validated(
+    model: type[_Model], content: Any, path: Path, prefix: str = "", remedy: str = REPEAT
+) -> _Model:
+    """The content of a file as `model` says it must be.
+
+    Raises
+    ------
+    InputError
+        If it is not; the first entry that is wrong is named, after `prefix`.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         column = prefix + ".".join(str(part) for part in first["loc"])
-        raise _damaged(path, column, first["msg"][:1].lower() + first["msg"][1:]) from error
+        problem = first["msg"][:1].lower() + first["msg"][1:]
+        raise InputError(problem, file=path, column=column, remedy=remedy) from error
 
 
 def _read_json(folder: Path, path: Path) -> Any:

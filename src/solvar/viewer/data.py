@@ -17,6 +17,7 @@ from solvar.report.style import component_title
 from solvar.results.run import Run
 from solvar.viewer.columns import Column, open_star, shown_columns
 from solvar.viewer.meshes import DisplayModel, DisplayVolume, open_model, open_volume
+from solvar.volumes.table import volume_below
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -250,9 +251,9 @@ class ViewerData:
     def _model(self) -> DisplayModel:
         return open_model(self.run)
 
-    def reconstruction(self, file: Path) -> DisplayVolume:
-        """A volume that was reconstructed, on such a grid."""
-        return DisplayVolume(*open_volume(file))
+    def reconstruction(self, file: str) -> DisplayVolume:
+        """A volume that was reconstructed, by its name below the run folder, on such a grid."""
+        return DisplayVolume(*open_volume(volume_below(self.run, file)))
 
     @cached_property
     def rows(self) -> Int64:
