@@ -53,10 +53,11 @@ def _smaller_demo() -> None:
     demo._SIMULATION |= {"particles": 200, "box_size": 16, "pixel_size": 12.0}
 
 
-def _export(target: str, earlier: str, now: str = "") -> Command:
+def _export(target: str, earlier: str, now: str = "", last: str = "") -> Command:
     line = f"export run --to {target} -o out --overwrite"
-    return Command(f"export {target}", f"{line} {now}", (_TWO, _PARTS, f"{line} {earlier}"),
-                   unlisted="out/*")  # fmt: skip
+    marks = {f"out/{last}": ("out/*",)} if last else {}
+    before = (_TWO, _PARTS, f"{line} {earlier}")
+    return Command(f"export {target}", f"{line} {now}", before, marks, unlisted="out/*")
 
 
 COMMANDS = (
@@ -69,8 +70,8 @@ COMMANDS = (
             {"out/volumes.json": ("out/*",)}),
     _export("relion", "--cluster 1", "--latents"),
     _export("cryosparc", "--cluster 1"),
-    _export("cryodrgn", "--cluster 1"),
-    _export("chimerax", "--component 2"),
+    _export("cryodrgn", "--cluster 1", last="poses.pkl"),
+    _export("chimerax", "--component 2", last="morph.cxc"),
     Command("evaluate", f"evaluate run {_EVALUATION}",
             (_TWO, _OTHER, f"evaluate other {_EVALUATION}")),
     Command("simulate --overwrite", f"{_SET} --seed 3 --overwrite", (f"{_SET} --seed 2",), _STACK),

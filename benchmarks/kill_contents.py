@@ -78,9 +78,10 @@ def identities(folder: Path) -> dict[str, str]:
     """Identity of the run in each file of a run folder that says one."""
     found: dict[str, str | None] = {}
     for path in _files(folder):
-        if _OURS.fullmatch(path.name):
-            continue
         name = path.relative_to(folder).as_posix()
+        # a checkpoint is of the run that is to take the place of this one
+        if _OURS.fullmatch(path.name) or name.startswith("checkpoint/"):
+            continue
         if path.suffix == ".json":
             found[name] = json.loads(path.read_text(encoding="utf-8")).get("run_id")
         elif path.suffix == ".mrc":

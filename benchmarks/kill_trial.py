@@ -111,6 +111,7 @@ class Trial:
         stage.reset(command.earlier)
         self.usual_seconds, self._changes = stage.run(command.line, command.prepare)
         self._after = contents(stage.work)
+        self._unused: list[int] = []  # changes at which it was not killed yet
         self._note("undisturbed", left_behind(stage.work, command.unlisted))
 
     def attack(self, chance: random.Random, most: int) -> None:
@@ -138,7 +139,9 @@ class Trial:
         """Whether a kill at a random moment, or before a random change, came before the end."""
         moment = chance.uniform(0, self.usual_seconds)
         if chance.random() < 0.5:
-            program = self._start(chance.randint(1, self._changes))
+            if not self._unused:
+                self._unused = chance.sample(range(1, self._changes + 1), self._changes)
+            program = self._start(self._unused.pop())
             code = program.wait()
             when = self._stage.said.read_text(errors="replace").strip().rpartition("\n")[2]
         else:
