@@ -22,7 +22,7 @@ from solvar.results.checkpoint import Checkpoint, is_finished, job_of
 from solvar.results.inputs import change_of
 from solvar.results.log import logged
 from solvar.results.provenance import Provenance, input_paths, record
-from solvar.results.writer import LOG, run_folder, write_run
+from solvar.results.writer import LOG, RUN, run_folder, write_run
 
 
 def run_job(
@@ -88,6 +88,8 @@ def run_job(
             if own is not None:
                 write_run(own, _warned(found, provenance), provenance)
         if own is not None:
+            # of a run that was killed once run.json was there, the manifest does not know all yet
+            own.adopt(own.unfinished(RUN))
             checkpoint.remove()
             run = Run(folder)
             draw_figures(run, own, told)

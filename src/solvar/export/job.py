@@ -72,6 +72,9 @@ def _staged(paths: list[Path]) -> Iterator[list[Path]]:
         final = {one.absolute(): path for one, path in zip(temporary, paths, strict=True)}
         try:
             yield temporary
+            if len(paths) > 1:
+                # the last one speaks of the others: of an earlier export it would not speak of these
+                paths[-1].unlink(missing_ok=True)
         except InputError as error:
             ours = None if error.file is None else final.get(Path(error.file).absolute())
             problem = f"{error.problem}, so {paths[0]} was not written"
