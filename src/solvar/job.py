@@ -11,7 +11,7 @@ from solvar.estimation.settings import FitSettings
 from solvar.notebook import Run
 from solvar.parallel import join_processes
 from solvar.particles import ParticleSet
-from solvar.progress import Progress, SilentProgress
+from solvar.progress import Progress, SilentProgress, harmless
 from solvar.report import draw_figures
 from solvar.report.html import write_report
 from solvar.results.checkpoint import Checkpoint, is_finished
@@ -62,7 +62,7 @@ def run_job(
     -----
     Started several times by ``torchrun``, all processes share the work; the first one writes.
     """
-    progress = progress or SilentProgress()
+    progress = harmless(progress)
     processes = join_processes(settings.device or "cpu")
     leads = processes.rank == 0
     if leads:

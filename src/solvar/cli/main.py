@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import solvar
+from solvar.cli.streams import make_output_harmless
 
 # First line of each command's help; the modules are imported only for the command that is called.
 COMMANDS = {
@@ -79,4 +80,5 @@ def _program(
 
 def main() -> None:
     """Entry point of the program."""
+    make_output_harmless()
     app()

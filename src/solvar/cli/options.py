@@ -154,8 +154,6 @@ def failures_explained(debug: bool = False) -> Iterator[None]:
         _leave("Stopped on request; run again with --resume to go on.", 143, debug=False)
     except KeyboardInterrupt:
         _leave("Stopped; a run goes on with --resume.", 130, debug=False)
-    except BrokenPipeError:
-        _leave("", 1, debug=False)
     except MemoryError:
         _leave("There is not enough memory; try --downsample or a lower --rank.", 1, debug)
     except OSError as error:
@@ -184,6 +182,6 @@ def _in_options(error: SolvarError) -> str:
 def _leave(sentence: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc(file=sys.stderr)
-    elif sentence:
-        typer.echo(f"solvar: {sentence}", err=True)
+    else:
+        print(f"solvar: {sentence}", file=sys.stderr)
     raise typer.Exit(code)

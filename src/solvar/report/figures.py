@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from solvar.progress import Progress, SilentProgress
+from solvar.progress import Progress, harmless
 from solvar.report.curves import draw_eigenvalues, draw_resolution
 from solvar.report.particles import draw_contrast, draw_latents
 from solvar.report.poses import draw_poses
@@ -38,7 +38,7 @@ def draw_figures(run: Run, progress: Progress | None = None) -> list[Path]:
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
     drawn = []
-    progress = progress or SilentProgress()
+    progress = harmless(progress)
     with progress.step("Figures", len(_FIGURES), "figures") as step:
         for name, draw in _FIGURES.items():
             try:

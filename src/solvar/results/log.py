@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import solvar
 from solvar.progress import Progress, Step
@@ -19,7 +21,7 @@ def logged(path: Path, progress: Progress, command: Sequence[str] = ()) -> Itera
     Lines are appended, each written out at once: a killed run leaves its log up to the last step,
     and a repeated one keeps the log of the attempt before. The last line says how the run ended.
     """
-    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+    handler = _LogFile(progress, path, mode="a", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     log = logging.Logger("solvar.run", logging.INFO)  # its own: two runs in a process do not mix
     log.addHandler(handler)
@@ -51,6 +53,26 @@ def is_run_log(path: Path) -> bool:
             return " INFO    solvar " in file.readline(1000)
     except (OSError, UnicodeDecodeError):
         return False
+
+
+class _LogFile(logging.FileHandler):
+    """A log that ends nothing: what cannot be written, as on a full disk, is lost and told once."""
+
+    def __init__(self, progress: Progress, *place: Any, **how: Any) -> None:
+        super().__init__(*place, **how)
+        self._progress, self._told = progress, False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self._told:
+            self._told = True
+            self._progress.message(
+                f"{self.baseFilename} cannot be written ({sys.exc_info()[1]}); the run goes on"
+            )
+
+    def close(self) -> None:
+        # lines that found no room are tried once more here
+        with suppress(OSError):
+            super().close()
 
 
 class _Teller(logging.Handler):

@@ -14,7 +14,7 @@ from typing import Any
 from solvar.errors import InputError
 from solvar.files import write_json
 from solvar.particles import ParticleSet
-from solvar.progress import Progress, SilentProgress
+from solvar.progress import Progress, harmless
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
 from solvar.volumes.methods import make_method
@@ -57,7 +57,7 @@ def reconstruct(
         If images, particles or mask cannot be used, or a foreign file is in the way.
     """
     run = run if isinstance(run, Run) else Run(run)
-    settings, progress = settings or VolumeSettings(), progress or SilentProgress()
+    settings, progress = settings or VolumeSettings(), harmless(progress)
     folder = Path(output)
     _check_destination(folder, targets)
     with ThreadTeam(settings.threads) as team:
