@@ -11,6 +11,7 @@ from solvar.estimation.settings import FitSettings
 from solvar.notebook import Run
 from solvar.parallel import join_processes
 from solvar.particles import ParticleSet
+from solvar.paths import require_utf8
 from solvar.progress import Progress, SilentProgress, harmless
 from solvar.report import draw_figures
 from solvar.report.html import write_report
@@ -65,8 +66,10 @@ def run_job(
     progress = harmless(progress)
     processes = join_processes(settings.device or "cpu")
     leads = processes.rank == 0
+    inputs = _inputs(particles, settings)
+    require_utf8(output, particles.reading.working_folder, *inputs)
     if leads:
-        prepare_folder(Path(output), overwrite, resume, _inputs(particles, settings))
+        prepare_folder(Path(output), overwrite, resume, inputs)
     processes.wait()
     folder = Path(output)
     with (

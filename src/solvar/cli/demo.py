@@ -13,6 +13,7 @@ import typer
 from solvar.cli.arguments import AsJson, Overwrite
 from solvar.cli.options import command
 from solvar.errors import InputError
+from solvar.machine import MOST_THREADS
 
 if TYPE_CHECKING:
     from solvar.results.run import Run
@@ -34,7 +35,7 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(min=0, help="Seed of molecule, images and fit.")] = 0,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads; default: all available cores.")
+        int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads; default: all available cores.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from solvar.cli.signals import Terminated
 from solvar.errors import InputError, SolvarError
+from solvar.paths import is_utf8, require_utf8
 
 if TYPE_CHECKING:
     from solvar.particles import ParticleSet
@@ -80,6 +81,7 @@ def command(body: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(body)
     def run(debug: bool, **values: Any) -> None:
         with failures_explained(debug):
+            require_utf8(*_names(values))
             for name, model in models.items():
                 fields = {field: values.pop(field) for field in model.model_fields}
                 values[name] = validated(model, fields)
@@ -90,6 +92,14 @@ def command(body: Callable[..., Any]) -> Callable[..., Any]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run.__wrapped__  # type: ignore[attr-defined]
     return run
+
+
+def _names(values: dict[str, Any]) -> Iterator[Path | str]:
+    """Every path that was given, and words that cannot be written down."""
+    for value in values.values():
+        for name in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(name, Path) or (isinstance(name, str) and not is_utf8(name)):
+                yield name
 
 
 def _options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:

@@ -8,6 +8,7 @@ from solvar.errors import InputError
 from solvar.export.matching import choose
 from solvar.export.target import ExportOptions, Job, Target
 from solvar.particles.picks import TOLERANCE_PIXEL
+from solvar.paths import require_utf8
 from solvar.results.run import Run
 
 
@@ -32,6 +33,7 @@ def export_to(target: Target, run: Run, output: Path, options: ExportOptions) ->
     InputError
         If an option does not fit the target, the particles cannot be found, or a file is in the way.
     """
+    require_utf8(output)
     _check_options(target, options)
     chosen = choose(run, options, target.whole_file) if target.takes_particles else None
     job = Job(run, options, chosen)

@@ -14,6 +14,7 @@ from typing import Any
 from solvar.errors import InputError
 from solvar.files import write_json
 from solvar.particles import ParticleSet
+from solvar.paths import require_utf8
 from solvar.progress import Progress, harmless
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
@@ -59,6 +60,7 @@ def reconstruct(
     run = run if isinstance(run, Run) else Run(run)
     settings, progress = settings or VolumeSettings(), harmless(progress)
     folder = Path(output)
+    require_utf8(folder, run.folder)
     _check_destination(folder, targets)
     with ThreadTeam(settings.threads) as team:
         method, pixel_size = make_method(run, settings, particles, progress, team)

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from solvar.machine import MOST_THREADS
+
 
 class VolumeSettings(BaseModel):
     """Settings of `reconstruct`; the command line and the API share these names and defaults."""
@@ -51,4 +53,6 @@ class VolumeSettings(BaseModel):
         None,
         description="Keep whitened images on disk; default: when they would take half of the free memory.",
     )
-    threads: int | None = Field(None, ge=1, description="Threads; default: all available cores.")
+    threads: int | None = Field(
+        None, ge=1, le=MOST_THREADS, description="Threads; default: all available cores."
+    )
