@@ -7,7 +7,6 @@ maps are named relative to it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.export.target import Job, Target, Writer
-from solvar.files import replacing
+from solvar.files import read_json, replacing
 from solvar.results.run import Run, check_component
 from solvar.volume_file import read_volume, write_volume
 
@@ -98,7 +97,7 @@ def _series(folder: Path) -> list[Path]:
 def _listed(table: Path) -> list[Path]:
     """The volumes that `solvar volume` made, without the half-maps and filtered maps beside them."""
     try:
-        records = json.loads(table.read_text(encoding="utf-8"))["volumes"]
+        records = read_json(table.parent, table.name)["volumes"]
         return [table.parent / f"{record['name']}.mrc" for record in records]
     except FileNotFoundError:
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
+from solvar.files import explained, read_text
 from solvar.particles.selection import read_selection
 from solvar.results.run import Run, check_component
 
@@ -192,11 +194,11 @@ def _read_vertices(path: Path) -> NDArray[np.float64]:
 
 def _csv_lines(path: Path) -> list[list[str]]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [[value.strip() for value in line] for line in csv.reader(file)]
-    except FileNotFoundError:
-        raise InputError("no such file", file=path, remedy="check the spelling") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        with explained(path):
+            text = read_text(path).removeprefix("\ufeff")
+        lines = csv.reader(io.StringIO(text, newline=""))
+        return [[value.strip() for value in line] for line in lines]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot be read as text ({error})", file=path) from error
 
 

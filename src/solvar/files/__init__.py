@@ -9,23 +9,31 @@ from solvar.files.digest import digest_of, sampled_digest
 from solvar.files.lock import refuse_locked
 from solvar.files.owned import OwnedFolder, Writer, owned
 from solvar.files.reading import (
+    believable,
     believed_size,
+    explained,
     neighbours,
+    open_below,
     open_inside,
     open_regular,
     read_at,
     read_bytes,
     read_json,
     read_text,
+    refuse_claim,
+    refuse_hollow,
 )
 from solvar.files.writing import open_log, remove_orphans, replacing, strict_json, write_json
 
 __all__ = [
     "OwnedFolder",
     "Writer",
+    "believable",
     "believed_size",
     "digest_of",
+    "explained",
     "neighbours",
+    "open_below",
     "open_inside",
     "open_log",
     "open_regular",
@@ -34,6 +42,8 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_text",
+    "refuse_claim",
+    "refuse_hollow",
     "refuse_locked",
     "remove_orphans",
     "replacing",
