@@ -89,6 +89,23 @@ def test_when_one_dies_all_end_and_the_work_is_kept(tiny_stack: Path, tmp_path: 
     assert run_job(particles, settings, folder, resume=True).particle_count == 400
 
 
+def test_processes_that_read_other_poses_do_not_start(tiny_stack: Path, tmp_path: Path) -> None:
+    script = tmp_path / "one_of_two.py"
+    script.write_text(
+        "import os, sys\n"
+        "from solvar.cli.main import main\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    sys.argv[2] = sys.argv[2].replace('particles.star', 'particles_noisy.star')\n"
+        "main()\n"
+    )
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    line += [str(script), "run", str(tiny_stack / "particles.star"), "-o", str(tmp_path / "run")]
+    done = subprocess.run([*line, "--rank", "2"], capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "process 1 of 2 read other particles, settings or files" in done.stderr
+    assert not is_interrupted(tmp_path / "run") and not (tmp_path / "run" / "run.json").exists()
+
+
 def _workers(launcher: int) -> list[int]:
     """The processes that a launcher started."""
     found = subprocess.run(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from solvar.estimation.fit import fit
+from solvar.estimation.model import Fit
 from solvar.estimation.settings import FitSettings
 from solvar.files import OwnedFolder
 from solvar.notebook import Run
@@ -17,6 +19,7 @@ from solvar.progress import Progress, SilentProgress
 from solvar.report import draw_figures
 from solvar.report.html import write_report
 from solvar.results.checkpoint import Checkpoint, is_finished, job_of
+from solvar.results.inputs import change_of
 from solvar.results.log import logged
 from solvar.results.provenance import Provenance, input_paths, record
 from solvar.results.writer import LOG, run_folder, write_run
@@ -73,7 +76,7 @@ def run_job(
         else nullcontext(SilentProgress()) as told,
     ):
         provenance = record(particles, settings, tuple(command))
-        _agree(particles, settings, provenance, (overwrite, resume), processes)
+        _agree(settings, provenance, (overwrite, resume), processes)
         checkpoint = Checkpoint(folder, own)
         finished = resume and is_finished(folder, settings, provenance)
         processes.wait()
@@ -83,7 +86,7 @@ def run_job(
             checkpoint.run_id = broadcast(provenance.run_id.encode(), processes).decode()
             found = fit(particles, settings, told, checkpoint, processes)
             if own is not None:
-                write_run(own, found, provenance)
+                write_run(own, _warned(found, provenance), provenance)
         if own is not None:
             checkpoint.remove()
             run = Run(folder)
@@ -91,6 +94,17 @@ def run_job(
             write_report(run, own, told)
         processes.leave()
     return Run(folder)
+
+
+def _warned(found: Fit, provenance: Provenance) -> Fit:
+    """The same, with a warning about each input that changed while the run went on."""
+    changes = [(each.path, change_of(each, glance=True)) for each in provenance.inputs]
+    warnings = [
+        f"{path} {change} since the run began: what was read before and after may not belong together."
+        for path, change in changes
+        if change is not None
+    ]
+    return replace(found, warnings=[*found.warnings, *warnings]) if warnings else found
 
 
 @contextmanager
@@ -108,18 +122,12 @@ def _written(
 
 
 def _agree(
-    particles: ParticleSet,
-    settings: FitSettings,
-    provenance: Provenance,
-    wishes: tuple[bool, bool],
-    processes: Processes,
+    settings: FitSettings, provenance: Provenance, wishes: tuple[bool, bool], processes: Processes
 ) -> None:
     """Raise SolvarError unless all processes are about to do the same."""
-    if processes.size == 1:
-        return
     job = job_of(settings, provenance)
     # files may lie elsewhere on another machine, and copies have other times
-    same = [(each.size, each.digest) for each in provenance.inputs]
-    text = repr((job["version"], sorted(job["settings"].items()), same, wishes))
-    digest = hashlib.blake2b(text.encode() + particles.digest(), digest_size=16)
-    refuse_disagreement(digest.digest(), processes)
+    job["inputs"] = [(each.size, each.digest) for each in provenance.inputs]
+    del job["run_id"]
+    text = repr((sorted(job.items()), wishes))
+    refuse_disagreement(hashlib.blake2b(text.encode(), digest_size=16).digest(), processes)

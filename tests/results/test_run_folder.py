@@ -144,13 +144,13 @@ def test_numbers_that_are_not_finite_are_null_in_json(tmp_path, fit):
 
 
 @pytest.mark.parametrize(
-    "step", ["_write_volumes", "_write_model", "_write_particles", "write_star", "write_json"]
+    "step", ["write_volume", "_write_model", "_write_particles", "write_star", "write_json"]
 )
 def test_failure_at_any_step_leaves_nothing_that_looks_finished(tmp_path, fit, monkeypatch, step):
     folder = tmp_path / "run"
     written(folder, fit)
 
-    def fail(*_):
+    def fail(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(writer, step, fail)

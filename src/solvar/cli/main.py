@@ -20,6 +20,7 @@ COMMANDS = {
     "volume": "Volumes at points, cluster centres or along a component, with half-maps and resolution.",
     "export": "Write a run, or a part of its particles, for another program.",
     "evaluate": "Compare a run with the known truth of a simulated data set.",
+    "verify": "Make sure that a run folder is whole, of one run, and that its inputs are unchanged.",
     "simulate": "Make a particle stack with known truth.",
     "doctor": "Tell what this installation and this machine can do.",
 }

@@ -6,6 +6,7 @@ removes nothing that solvar did not write.
 """
 
 from solvar.files.digest import digest_of, sampled_digest
+from solvar.files.ledger import Ledger
 from solvar.files.lock import refuse_locked
 from solvar.files.owned import OwnedFolder, Writer, owned
 from solvar.files.reading import (
@@ -26,6 +27,7 @@ from solvar.files.reading import (
 from solvar.files.writing import open_log, remove_orphans, replacing, strict_json, write_json
 
 __all__ = [
+    "Ledger",
     "OwnedFolder",
     "Writer",
     "believable",

@@ -135,15 +135,15 @@ class ParticleSet:
         """Image edge in pixels, common to all optics groups."""
         return int(self.optics.box_size[0])
 
-    def digest(self) -> bytes:
-        """blake2b (128 bit) over what a fit uses of the table; paths are left out."""
+    def digest(self) -> str:
+        """blake2b (128 bit, as hex) over what a fit uses of the table; paths are left out."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr(self.optics.name).encode())
         tables = [vars(self.optics), vars(self.poses), vars(self.ctf), vars(self)]
         for name, values in ((n, v) for table in tables for n, v in table.items()):
             if isinstance(values, np.ndarray):
                 digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
-        return digest.digest()
+        return digest.hexdigest()
 
     def select(self, index: NDArray[np.int64]) -> ParticleSet:
         """The particles at positions `index` (any order), identity kept."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from solvar.errors import InputError
 from solvar.files import OwnedFolder
 from solvar.progress import Progress, SilentProgress
 from solvar.report.curves import draw_eigenvalues, draw_resolution
@@ -46,16 +47,20 @@ def draw_figures(run: Run, own: OwnedFolder, progress: Progress | None = None) -
     """
     drawn = []
     progress = progress or SilentProgress()
+    try:
+        paths = own.claim(FIGURES, [f"figures/{name}" for name in _FIGURES])
+    except (InputError, OSError) as error:
+        progress.message(f"No figure was drawn: {error}")
+        return []
     with progress.step("Figures", len(_FIGURES), "figures") as step:
-        for name, draw in _FIGURES.items():
+        for path, draw in zip(paths, _FIGURES.values(), strict=True):
             try:
-                path = own.file(FIGURES, f"figures/{name}")
                 if draw(run, path) is not False:
                     drawn.append(path)
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
                 progress.message(
-                    f"{name} was not drawn ({reason}); all numbers are in {run.folder}"
+                    f"{path.name} was not drawn ({reason}); all numbers are in {run.folder}"
                 )
             step.advance()
     return drawn

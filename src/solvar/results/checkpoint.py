@@ -137,7 +137,7 @@ def is_finished(folder: Path, settings: FitSettings, provenance: Provenance) -> 
         return False
     record = read_record(Path(folder))
     inputs = tuple(InputFile(**each) for each in record["inputs"])
-    before = replace(provenance, version=record["version"], inputs=inputs)
+    before = replace(provenance, version=record["version"], inputs=inputs, table=record["table"])
     settings_then = settings_of(record, path)
     _refuse_difference(path, job_of(settings_then, before), job_of(settings, provenance))
     return True
@@ -148,7 +148,7 @@ def job_of(settings: FitSettings, provenance: Provenance) -> dict[str, Any]:
     kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in _FREE}
     inputs = {each.path: asdict(each) for each in provenance.inputs}
     who = {"run_id": provenance.run_id, "version": provenance.version}
-    return {**who, "settings": kept, "inputs": inputs}
+    return {**who, "table": provenance.table, "settings": kept, "inputs": inputs}
 
 
 def _read_job(folder: Path) -> dict[str, Any] | None:
@@ -156,7 +156,7 @@ def _read_job(folder: Path) -> dict[str, Any] | None:
     try:
         job = read_json(folder, _JOB, _AGAIN)
         inputs = {path: asdict(InputFile(**each)) for path, each in job["inputs"].items()}
-        kept = {name: job[name] for name in ("run_id", "version", "settings")}
+        kept = {name: job[name] for name in ("run_id", "version", "table", "settings")}
         if not isinstance(kept["settings"], dict) or not isinstance(kept["run_id"], str):
             raise TypeError
         return {**kept, "inputs": inputs}
@@ -182,6 +182,9 @@ def _refuse_difference(path: Path, before: dict[str, Any], now: dict[str, Any]) 
                 continue
             what = f"has changed ({change})"
         raise InputError(f"{name} {what} since the run began", file=path, remedy=remedy)
+    if before["table"] != now["table"]:
+        problem = "other particles were selected, or their poses, CTFs or half-sets were others"
+        raise InputError(problem, file=path, remedy=remedy)
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:

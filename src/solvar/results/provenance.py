@@ -33,6 +33,8 @@ class Provenance:
         ISO 8601 time in UTC.
     inputs : tuple of InputFile
         Metadata file, the files read beside it, stacks and mask.
+    table : str
+        Digest of the particle table: rows, poses, CTFs, half-sets.
     machine : dict
         Host, processor, cores, memory in GiB, operating system.
     packages : dict
@@ -44,6 +46,7 @@ class Provenance:
     command: tuple[str, ...]
     started: str
     inputs: tuple[InputFile, ...]
+    table: str = ""
     machine: dict[str, str | int | float] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
 
@@ -67,6 +70,7 @@ def record(
         command=tuple(command),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         inputs=describe_files(input_paths(particles, settings)),
+        table=particles.digest(),
         machine=machine(),
         packages=packages(),
     )

@@ -23,6 +23,7 @@ from solvar.estimation.settings import FitSettings
 from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
 from solvar.results import numbers
 from solvar.results.hdf5 import REPEAT, Hdf5File, Shape, opened
+from solvar.results.inputs import InputFile, refuse_changed
 from solvar.results.numbers import Expected, Judge
 from solvar.results.poses import PoseChange
 from solvar.results.record import read_record, settings_of
@@ -109,16 +110,40 @@ class Run:
         """How to read a particle file: as the run did if it is its input, else by default."""
         return self.reading if Path(path).resolve() == self.source.resolve() else Reading()
 
-    def read_input(self) -> ParticleSet:
+    @property
+    def inputs(self) -> tuple[InputFile, ...]:
+        """What the run read: particle file, files beside it, stacks and mask, in this order."""
+        return tuple(InputFile(**each) for each in self.record["inputs"])
+
+    def read_input(self, *, pixels: bool = False) -> ParticleSet:
         """The run's particles in its order, read again as the run read them, with the input's poses.
+
+        Parameters
+        ----------
+        pixels : bool
+            Whether their images will be read: then these are compared with what the run read, byte by
+            byte where they are not too long, and not only by size and time.
 
         Raises
         ------
         InputError
-            If the files cannot be read, or no longer hold the particles of the run.
+            If the files cannot be read, have changed since the run, or no longer hold its particles.
         """
         ours = self.particles
         found = read_as(self.source, self.reading, ours["row"].astype(np.int64))
+        metadata = [found.source, *found.reading.files]
+        places = list(dict.fromkeys([*metadata, *found.stacks]))
+        # the mask, which comes last, stands in the run folder as it was used
+        recorded = self.inputs[: len(places)]
+        if len(recorded) < len(places):
+            raise InputError(
+                "names more image files than when the run was made",
+                file=self.source,
+                remedy="restore the file",
+            )
+        first = len(dict.fromkeys(metadata))
+        refuse_changed(recorded[:first], places[:first])
+        refuse_changed(recorded[first:], places[first:], glance=not pixels)
         other = np.flatnonzero(found.uid != ours["uid"])
         if len(other):
             raise InputError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.estimation.model import Fit, HalfsetValidation, PoseRefinement, Posterior
@@ -139,26 +140,28 @@ def write_run(own: OwnedFolder, fit: Fit, provenance: Provenance) -> None:
     """
     for writer in _REPLACED:
         own.remove(writer, first="run.json")
-    run_id = provenance.run_id
-    _write_volumes(own, fit, run_id)
-    _write_model(own.file(RUN, "model.h5"), fit, run_id)
-    _write_particles(own.file(RUN, "particles.h5"), fit, run_id)
-    write_star(own.file(RUN, "particles.star"), fit.particles, latent_columns(fit.posterior))
+    run_id, volumes = provenance.run_id, _volumes(fit)
+    tables = ["model.h5", "particles.h5", "particles.star", "poses.pkl", "run.json"]
+    *maps, model, particles, star, poses, record = own.claim(RUN, [*volumes, *tables])
+    for path, volume in zip(maps, volumes.values(), strict=True):
+        write_volume(path, volume, fit.model.pixel_size_angstrom, run_id=run_id)
+    _write_model(model, fit, run_id)
+    _write_particles(particles, fit, run_id)
+    write_star(star, fit.particles, latent_columns(fit.posterior))
     if fit.pose_refinement is not None:
-        write_poses_pickle(own.file(RUN, "poses.pkl"), fit.particles)
-    write_json(own.file(RUN, "run.json"), _run_record(fit, provenance))
+        write_poses_pickle(poses, fit.particles)
+    write_json(record, _run_record(fit, provenance))
 
 
-def _write_volumes(own: OwnedFolder, fit: Fit, run_id: str) -> None:
+def _volumes(fit: Fit) -> dict[str, NDArray[np.float32]]:
+    """Volumes of a run by the names of their files."""
     model = fit.model
-    volumes = {"mean": model.mean, "mask": model.mask}
+    volumes = {"mean.mrc": model.mean, "mask.mrc": model.mask}
     if fit.validation is not None:
-        volumes["mean_half1"], volumes["mean_half2"] = fit.validation.means
+        volumes["mean_half1.mrc"], volumes["mean_half2.mrc"] = fit.validation.means
     for number, eigenvolume in enumerate(model.eigenvolumes, start=1):
-        volumes[f"eigenvolume_{number:03d}"] = eigenvolume
-    paths = own.claim(RUN, [f"{name}.mrc" for name in volumes])
-    for path, volume in zip(paths, volumes.values(), strict=True):
-        write_volume(path, volume, model.pixel_size_angstrom, run_id=run_id)
+        volumes[f"eigenvolume_{number:03d}.mrc"] = eigenvolume
+    return volumes
 
 
 def _write_model(path: Path, fit: Fit, run_id: str) -> None:

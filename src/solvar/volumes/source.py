@@ -107,7 +107,7 @@ def open_source(
 def _particles_of(run: Run) -> ParticleSet:
     """The particles that the run was made from."""
     try:
-        return run.read_input()
+        return run.read_input(pixels=True)
     except InputError as error:
         raise InputError(
             f"the run's particles cannot be read again ({error})",
