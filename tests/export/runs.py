@@ -67,6 +67,7 @@ def write_clusters(run: Run, labels) -> None:
     """What `solvar analyze` leaves, as far as an export reads it."""
     (run.folder / "analysis").mkdir()
     with h5py.File(run.folder / "analysis" / "particles.h5", "w") as file:
+        file.attrs["run_id"] = run.run_id
         file["cluster"] = np.asarray(labels)
 
 
