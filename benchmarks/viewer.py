@@ -1,7 +1,9 @@
-"""What the viewer costs at a million particles: first paint, selection, molecule, memory.
+"""What the viewer costs at a million particles: first paint, selection, molecule, memory, crowds.
 
-A synthetic run folder, made here; the server in a process of its own; the page in headless Chromium where
-it is installed. Limits: first paint 3 s, selection 1 s, molecule 0.3 s, server 2 GiB.
+A synthetic run folder, made here; the server in a process of its own that may open 1,024 files; the page
+in headless Chromium where it is installed. Crowds are 1,000 connections of another process that say
+nothing, half a request, or are replaced by new ones as fast as it can. Limits: first paint 3 s, selection
+1 s, molecule 0.3 s, server 2 GiB, the owner beside a crowd 1 s.
 
     python benchmarks/viewer.py [--particles 1000000] [--rank 10] [--box 64] [--picture page.png]
 """
@@ -12,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -25,6 +28,7 @@ from solvar.volume_file import write_volume
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 PAINT_SECONDS, SELECT_SECONDS, MOLECULE_SECONDS, MEMORY_GIB = 3.0, 1.0, 0.3, 2.0
+CROWD, CROWD_SECONDS, SERVER_FILES = 1000, 1.0, 1024
 PIXEL_SIZE = 2.0
 CLUSTERS = 6
 
@@ -110,6 +114,7 @@ def serve(folder: Path, pipe) -> None:
 
     from solvar.viewer import ViewerServer
 
+    limit_files(SERVER_FILES)
     server = ViewerServer(folder)
     pipe.send(server.address)
     threading.Thread(target=server.serve, daemon=True).start()
@@ -165,6 +170,58 @@ def time_functions(folder: Path) -> None:
     started = time.perf_counter()
     data.column("star:rlnDefocusU")
     tell("first look at a star column", time.perf_counter() - started)
+
+
+def limit_files(count: int) -> None:
+    """How many files this process may open."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, most), most))
+
+
+def crowd(address: str, kind: str, pipe) -> None:
+    """The process of a crowd: tells when it is there, goes when it is told to."""
+    limit_files(CROWD + 100)
+    place = "127.0.0.1", int(address.split(":")[2].split("/")[0])
+    waiting = []
+
+    def come() -> None:
+        waiting.append(socket.create_connection(place, timeout=30))
+        if kind == "half a request":
+            waiting[-1].sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+
+    for _ in range(CROWD):
+        come()
+    pipe.send("here")
+    while not pipe.poll(0 if kind == "replaced" else None):
+        waiting.pop(0).close()
+        come()
+
+
+def time_crowds(address: str) -> None:
+    """Seconds until the owner has the page and what is on it: address, page, layout; the longest of 10."""
+    from visitor import visit
+
+    context = multiprocessing.get_context("spawn")
+    base = address.split("?")[0]
+    for kind in ("nobody", "nothing", "half a request", "replaced"):
+        here, there = context.Pipe()
+        others = context.Process(target=crowd, args=(address, kind, there), daemon=True)
+        if kind != "nobody":
+            others.start()
+            here.recv()
+        seconds = []
+        for _ in range(10):
+            started = time.perf_counter()
+            browser = visit(address)
+            for path in ("", "_dash-layout"):
+                browser.open(base + path, timeout=60).read()
+            seconds.append(time.perf_counter() - started)
+        tell(f"owner beside {CROWD:,}: {kind}", max(seconds), CROWD_SECONDS)
+        if kind != "nobody":
+            here.send("go")
+            others.join(timeout=30)
 
 
 def time_page(address: str, picture: Path | None) -> None:
@@ -237,6 +294,7 @@ def main() -> None:
         server = context.Process(target=serve, args=(run, there), daemon=True)
         server.start()
         address = here.recv()
+        time_crowds(address)
         if shutil.which("chromium") and shutil.which("chromedriver"):
             time_page(address, options.picture)
         else:

@@ -73,9 +73,26 @@ class Page:
     def open(self, address: str) -> None:
         """Visit and wait until both figures are drawn."""
         self.driver.get(address)
+        self.drawn()
+
+    def drawn(self) -> None:
+        """Wait until both figures are drawn."""
         self.until(lambda: self.js("return !!document.querySelector('#latents .nsewdrag')"))
         self.until(lambda: self.corners() > 0)
         self.settle()
+
+    @contextmanager
+    def tab(self) -> Iterator[str]:
+        """Another tab of the same browser, closed in the end; yields its handle."""
+        before = self.driver.current_window_handle
+        self.driver.switch_to.new_window("tab")
+        mine = self.driver.current_window_handle
+        try:
+            yield mine
+        finally:
+            self.driver.switch_to.window(mine)
+            self.driver.close()
+            self.driver.switch_to.window(before)
 
     def js(self, script: str, *arguments: Any) -> Any:
         """Run a script in the page."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from solvar.text import visible
+
 # Characters; two long paths and a remedy fit.
 _LONGEST = 2000
 
@@ -53,7 +55,7 @@ class InputError(SolvarError, ValueError):
 
 def _one_line(text: str) -> str:
     """A sentence that a terminal can show, whatever a file made of the words in it."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    shown = visible(text)
     if len(shown) <= _LONGEST:
         return shown
     half = _LONGEST // 2

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from solvar.commands import command_line
 from solvar.errors import InputError
 from solvar.estimation.model import prior_spread
 from solvar.report import style
 from solvar.results import run as results
 from solvar.results.words import headline, resolution_text
+from solvar.text import visible
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -115,9 +117,8 @@ class Run(results.Run):
         if name == "cluster":
             analysis = read_analysis(self)
             if analysis is None:
-                raise InputError(
-                    "has no clusters", file=self.folder, remedy=f"run solvar analyze {self.folder}"
-                )
+                remedy = f"run `{command_line('solvar', 'analyze', self.folder)}`"
+                raise InputError("has no clusters", file=self.folder, remedy=remedy)
             return analysis.cluster
         if name == "defocus":
             defocus = read_defocus(self)
@@ -136,7 +137,7 @@ class Run(results.Run):
         rows = "".join(_row(self._told(j), "td") for j in range(min(self.rank, _ROWS)))
         more = f"<p>… and {self.rank - _ROWS} more</p>" if self.rank > _ROWS else ""
         return (
-            f"<div><p><b>{escape(self.folder.name)}</b>: {self.particle_count:,} particles, "
+            f"<div><p><b>{escape(visible(self.folder.name))}</b>: {self.particle_count:,} particles, "
             f"{escape(box)}</p><table>{_row(head, 'th')}{rows}</table>{more}"
             f"<p>{escape(headline(self))}</p></div>"
         )

@@ -31,10 +31,34 @@ def test_cluster_with_refined_poses_and_latents(run, tmp_path):
     assert "solvarZ3" in table.columns
 
 
-def test_json_lists_the_files(run, tmp_path):
-    result = export(run.folder, "--to", "cryodrgn", "-o", tmp_path / "out", "--json")
-    files = json.loads(result.stdout)["files"]
-    assert files == [str(tmp_path / "out" / f"{name}.pkl") for name in ("ind", "ctf", "poses")]
+def test_json_lists_the_files_and_what_they_hold(run, tmp_path):
+    (tmp_path / "ind.txt").write_text("0\n4\n")
+    chosen = ("--ind", tmp_path / "ind.txt", "--json")
+    result = export(run.folder, "--to", "cryodrgn", "-o", tmp_path / "out", *chosen)
+    told = json.loads(result.stdout)
+    names = [str(tmp_path / "out" / f"{name}.pkl") for name in ("ind", "ctf", "poses")]
+    assert told == {"target": "cryodrgn", "files": names, "particles": 2, "poses": "refined"}
+    result = export(run.folder, "--to", "chimerax", "-o", tmp_path / "maps", "--json")
+    told = json.loads(result.stdout)
+    assert len(told["files"]) == 4 and told["particles"] is told["poses"] is None
+
+
+@pytest.mark.parametrize(
+    ("to", "option", "line"),
+    [
+        ("relion", "--refined-poses", "Wrote out[/particles.star: 6 particles with refined poses"),
+        ("relion", "--input-poses", "Wrote out[/particles.star: 6 particles with input poses"),
+        ("cryodrgn", "--input-poses", "6 particles with input poses"),
+        ("chimerax", None, "Wrote out[/morph.cxc"),
+    ],
+)
+def test_the_last_line_says_how_many_particles_were_written(
+    run, tmp_path, monkeypatch, to, option, line
+):
+    monkeypatch.chdir(tmp_path)
+    options = [] if option is None else [option]
+    result = export(run.folder, "--to", to, "-o", "out[", *options)
+    assert result.stdout.splitlines()[-1] == line
 
 
 def test_list_and_its_complement(run, tmp_path):

@@ -5,6 +5,7 @@ A block that cannot be run stands behind a line ``<!-- not run: reason -->``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -18,7 +19,8 @@ import numpy as np
 import pytest
 
 from other_formats import write_cryosparc
-from solvar.particles import read_particles
+from solvar.particles import ImageStack, read_particles
+from solvar.results.run import Run
 from solvar.simulation import SimulationSettings, simulate
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -107,15 +109,31 @@ def refinement_job(folder: Path) -> None:
     (folder / "all.cs").unlink()
 
 
+def loaded(path: Path) -> int:
+    """Read a particle file by its own name, from its folder, from elsewhere and by the command line."""
+    counts = set()
+    for folder in (Path.cwd(), path.parent, Path("/")):
+        with contextlib.chdir(folder):
+            particles = read_particles(path)
+            ImageStack(particles).read([0, len(particles) - 1])
+            counts.add(len(particles))
+    checked = ["solvar", "check", path.absolute(), "--rank", "1"]
+    done = subprocess.run(checked, cwd="/", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (count,) = counts
+    return count
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_tutorial_from_a_relion_job_does_what_it_says(shell):
     pytest.importorskip("dash", reason="solvar[view] is not installed")
     follow(DOCS / "tutorial-relion.md")
     is_there(DOCS / "tutorial-relion.md")
-    exported = read_particles(shell / "cluster1" / "particles.star", datadir=shell / "example")
-    again = read_particles(shell / "cluster1.cs", datadir=shell / "example")
-    assert 0 < len(exported) == len(again) < 2000
+    count = loaded(shell / "cluster1" / "particles.star")
+    assert 0 < count == loaded(shell / "cluster1.cs") < 2000
+    assert loaded(shell / "run" / "particles.star") == 2000
+    selected(shell, "relion", ".star")
 
 
 @pytest.mark.slow
@@ -127,5 +145,20 @@ def test_tutorial_from_a_cryosparc_job_does_what_it_says(shell):
     is_there(DOCS / "tutorial-cryosparc.md")
     exported = np.load(shell / "cluster1" / "particles.cs")
     job = np.load(shell / "J42" / "J42_particles.cs")
-    assert 0 < len(exported) < len(job)
-    np.testing.assert_array_equal(exported, job[np.isin(job["uid"], exported["uid"])])
+    assert 0 < loaded(shell / "cluster1" / "particles.cs") == len(exported) < len(job)
+    rows = job[np.isin(job["uid"], exported["uid"])]
+    for name in job.dtype.names:
+        np.testing.assert_array_equal(exported[name], rows[name])
+    assert loaded(shell / "run" / "particles.star") == len(job)
+    selected(shell, "cryosparc", ".cs")
+
+
+def selected(shell: Path, to: str, suffix: str) -> None:
+    """What the page of the viewer does for a selection that is saved and exported."""
+    from solvar.viewer import selections
+    from solvar.viewer.data import ViewerData
+
+    data = ViewerData(Run(shell / "run"))
+    selections.save(data, "three", np.array([0, 5, 7]))
+    assert selections.send(data, "three", to).particles == 3
+    assert loaded(shell / "run" / "selections" / f"three{suffix}") == 3

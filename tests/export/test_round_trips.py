@@ -16,9 +16,11 @@ from particles.particle_files import (
     OPTICS_31,
     changed,
     cs_table,
+    hollow_stack,
     star_text,
     write_cs,
     write_stack,
+    write_star31,
 )
 from solvar.export import ExportOptions, Selection, export
 from solvar.particles import Poses, read_particles
@@ -42,7 +44,7 @@ def expected(run, reading, rows, refined):
 def test_relion(tmp_path, kind, refined):
     run, reading = run_on(kind, tmp_path, refined=refined)
     options = ExportOptions(SOME, refined_poses=refined, reading=reading)
-    (path,) = export(run, "relion", tmp_path / "out.star", options)
+    (path,) = export(run, "relion", tmp_path / "out.star", options).files
     check_relion31(path)
     wanted = expected(run, reading, [1, 2, 4], refined)
     assert_same_particles(read_particles(path), wanted, uid="relion" in kind)
@@ -53,7 +55,7 @@ def test_relion(tmp_path, kind, refined):
 def test_cryosparc(tmp_path, kind, refined):
     run, reading = run_on(kind, tmp_path, refined=refined)
     options = ExportOptions(SOME, refined_poses=refined, reading=reading)
-    (path,) = export(run, "cryosparc", tmp_path / "out.cs", options)
+    (path,) = export(run, "cryosparc", tmp_path / "out.cs", options).files
     assert_same_particles(read_particles(path), expected(run, reading, [1, 2, 4], refined))
 
 
@@ -62,7 +64,7 @@ def test_cryosparc(tmp_path, kind, refined):
 def test_cryodrgn(tmp_path, kind, refined):
     run, reading = run_on(kind, tmp_path, ind=[1, 2, 4, 5], refined=refined)
     options = ExportOptions(SOME, refined_poses=refined, reading=reading)
-    paths = export(run, "cryodrgn", tmp_path / "out", options)
+    paths = export(run, "cryodrgn", tmp_path / "out", options).files
     files = {path.stem: path for path in paths}
     assert set(files) == {"poses", "ctf", "ind"}
     found = read_particles(run.record["particles"]["source"], **files)
@@ -93,7 +95,7 @@ def test_pickles_open_with_plain_pickle(tmp_path):
 
 def test_star_rows_are_kept_as_they_are_spelled(tmp_path):
     run, _ = run_on("relion31", tmp_path)
-    (path,) = export(run, "relion", tmp_path / "out", ExportOptions(SOME))
+    (path,) = export(run, "relion", tmp_path / "out", ExportOptions(SOME)).files
     read = {"always_dict": True, "parse_as_string": list(COLUMNS_31)}
     found = starfile.read(path, **read)["particles"]
     original = starfile.read(tmp_path / "particles.star", **read)["particles"]
@@ -118,7 +120,7 @@ _rlnImagePixelSize #6
     columns = changed(COLUMNS_31, rlnOpticsGroup=["7", "5"] * (COUNT // 2))
     (tmp_path / "particles.star").write_text(star_text(columns, optics=optics))
     run = make_run(tmp_path / "job", read_particles(tmp_path / "particles.star"))
-    (path,) = export(run, "relion", tmp_path / "out.star")
+    (path,) = export(run, "relion", tmp_path / "out.star").files
     blocks = check_relion31(path)
     table = blocks["particles"].merge(blocks["optics"], on="rlnOpticsGroup")
     assert (table["rlnMtfFileName"] == ["k2.star", "k3.star"] * 3).all()
@@ -128,7 +130,9 @@ _rlnImagePixelSize #6
 
 def test_cs_keeps_types_order_and_everything_but_poses(tmp_path):
     run, _ = run_on("cryosparc", tmp_path, refined=True)
-    (path,) = export(run, "cryosparc", tmp_path / "o.cs", ExportOptions(SOME, refined_poses=True))
+    (path,) = export(
+        run, "cryosparc", tmp_path / "o.cs", ExportOptions(SOME, refined_poses=True)
+    ).files
     found, original = np.load(path), np.load(run.record["particles"]["source"])[[1, 2, 4]]
     assert found.dtype == original.dtype
     for name in original.dtype.names:
@@ -138,7 +142,7 @@ def test_cs_keeps_types_order_and_everything_but_poses(tmp_path):
 
 def test_latents_become_columns_of_the_right_rows(tmp_path):
     run, _ = run_on("relion31", tmp_path, ind=[5, 0, 3])
-    (path,) = export(run, "relion", tmp_path / "out.star", ExportOptions(latents=True))
+    (path,) = export(run, "relion", tmp_path / "out.star", ExportOptions(latents=True)).files
     table = starfile.read(path)["particles"]
     np.testing.assert_array_equal(table["userColumn"], [0.5, 3.5, 5.5])
     at = [1, 2, 0]
@@ -153,7 +157,7 @@ def test_poses_of_a_pickle_replace_those_of_the_star_file(tmp_path):
     reading = {"poses": tmp_path / "other" / "poses.pkl", "ctf": tmp_path / "other" / "ctf.pkl"}
     options = ExportOptions(reading=reading)
     for target, name in (("relion", "out.star"), ("cryosparc", "out.cs")):
-        (path,) = export(run, target, tmp_path / name, options)
+        (path,) = export(run, target, tmp_path / name, options).files
         refined = expected(run, {}, list(range(COUNT)), True)
         assert_same_particles(read_particles(path), refined)
 
@@ -162,17 +166,20 @@ def test_poses_of_a_pickle_replace_those_of_the_star_file(tmp_path):
 def test_refined_shifts_keep_their_length_at_another_pixel_size(tmp_path, to):
     """The original has twice the box at half the pixel size, in the opposite order."""
     run, _ = run_on("relion31" if to == "relion" else "cryosparc", tmp_path, refined=True)
+    project = tmp_path / "original"
+    project.mkdir()
     if to == "relion":
         fine = {name: values[::-1] for name, values in COLUMNS_31.items()}
         optics = OPTICS_31.replace(" 2.0 8 2", " 1.0 16 2")
-        original = tmp_path / "original.star"
-        original.write_text(star_text(fine, optics=optics))
+        original = write_star31(project, fine, optics=optics)
     else:
         table = cs_table(alignment_apix=0.5)[::-1]
         table["blob/psize_A"], table["blob/shape"] = 1.0, 2 * BOX
-        original = write_cs(tmp_path, table, "original.cs")
+        original = write_cs(project, table)
+    (stack,) = project.rglob("stack.mrcs")
+    hollow_stack(stack, COUNT, 2 * BOX)
     options = ExportOptions(SOME, particles=original, refined_poses=True)
-    (path,) = export(run, to, original.with_name("out" + original.suffix), options)
+    (path,) = export(run, to, original.with_name("out" + original.suffix), options).files
     found = read_particles(path)
     at = [4, 2, 1]
     assert (found.pixel_size_angstrom, found.box_size) == (1.0, 16)
@@ -190,7 +197,7 @@ def test_alignments_of_a_passthrough_are_written_beside_the_rows(tmp_path):
     reading = {"passthrough": (write_cs(tmp_path, repack_fields(table[other]), "passthrough.cs"),)}
     run = make_run(tmp_path / "job", read_particles(source, **reading), refined=True)
     options = ExportOptions(SOME, refined_poses=True, reading=reading)
-    (path,) = export(run, "cryosparc", tmp_path / "out.cs", options)
+    (path,) = export(run, "cryosparc", tmp_path / "out.cs", options).files
     wanted = expected(run, reading, [1, 2, 4], True)
     assert_same_particles(read_particles(path), wanted)
     assert_same_particles(read_particles(path, **reading), wanted)
@@ -199,16 +206,17 @@ def test_alignments_of_a_passthrough_are_written_beside_the_rows(tmp_path):
 @pytest.mark.parametrize("name", ["relion31.star", "relion5.star"])
 def test_star_files_of_relion_itself(shared_data, tmp_path, name):
     source = shared_data / "formats" / name
-    names = starfile.read(source)["particles"]["rlnImageName"]
-    for stack in names.str.split("@").str[1].unique():
-        (tmp_path / stack).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / stack).touch()
+    blocks = starfile.read(source)
+    names, box = blocks["particles"]["rlnImageName"], blocks["optics"]["rlnImageSize"].iloc[0]
+    frame, stack = names.str.split("@").str[0].astype(int), names.str.split("@").str[1]
+    for name in stack.unique():
+        hollow_stack(tmp_path / name, frame[stack == name].max(), box)
     # the file of RELION 5 repeats some images
     ind = np.flatnonzero(~names.duplicated())
     reading = {"datadir": tmp_path}
     particles = read_particles(source, ind=ind, **reading)
     run = make_run(tmp_path / "job", particles)
-    (path,) = export(run, "relion", tmp_path / "out.star")
+    (path,) = export(run, "relion", tmp_path / "out.star").files
     check_relion31(path)
     assert_same_particles(read_particles(path, **reading), particles)
     original, found = (starfile.read(p)["particles"] for p in (source, path))
@@ -219,13 +227,12 @@ def test_cs_of_cryosparc_itself(shared_data, tmp_path):
     source = shared_data / "formats" / "cryosparc_P12_J24_001_particles.cs"
     table = np.load(source)
     for stack in np.unique(table["blob/path"]):
-        place = tmp_path / stack.decode().lstrip(">")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.touch()
+        count = table["blob/idx"][table["blob/path"] == stack].max() + 1
+        hollow_stack(tmp_path / stack.decode().lstrip(">"), count, table["blob/shape"][0, 0])
     reading = {"datadir": tmp_path}
     particles = read_particles(source, **reading)
     run = make_run(tmp_path / "job", particles.select(np.arange(0, len(particles), 3)))
-    (path,) = export(run, "cryosparc", tmp_path / "out.cs")
+    (path,) = export(run, "cryosparc", tmp_path / "out.cs").files
     found = np.load(path)
     assert found.dtype == table.dtype and found.tobytes() == table[::3].tobytes()
 
@@ -238,6 +245,6 @@ def test_files_of_cryodrgn_itself(shared_data, tmp_path):
     assert_same_particles(
         run.read_input(), read_particles(source, **reading, ind=np.arange(90, 30, -2))
     )
-    paths = export(run, "cryodrgn", tmp_path / "out", ExportOptions(Selection(ind=[60, 40])))
+    paths = export(run, "cryodrgn", tmp_path / "out", ExportOptions(Selection(ind=[60, 40]))).files
     found = read_particles(source, **{path.stem: path for path in paths})
     assert_same_particles(found, read_particles(source, **reading, ind=[40, 60]))

@@ -21,12 +21,12 @@ def run(tmp_path):
 def test_folders_are_created_and_nothing_is_left_beside_the_files(run, tmp_path):
     for target in TARGETS:
         output = tmp_path / "deep" / "down" / target.name
-        paths = export(run, target.name, output)
+        paths = export(run, target.name, output).files
         assert sorted(output.iterdir()) == sorted(paths)
 
 
 def test_existing_files_stay_without_overwrite(run, tmp_path):
-    (path,) = export(run, "relion", tmp_path / "out")
+    (path,) = export(run, "relion", tmp_path / "out").files
     before = path.read_bytes()
     with pytest.raises(InputError, match="--overwrite"):
         export(run, "relion", tmp_path / "out", ExportOptions(Selection(ind=[1])))
@@ -91,9 +91,9 @@ def test_lost_cryosparc_particles_are_named_by_uid(tmp_path):
         ("frealign", {}, "choose from relion"),
         ("relion", {"refined_poses": True}, "holds no refined poses"),
         ("cryodrgn", {"latents": True}, "--latents"),
-        ("relion", {"refined_poses": True, "pick_tolerance": 9}, "--pick-tolerance 9 px"),
         ("relion", {"component": 2}, "--component"),
         ("chimerax", {"selection": Selection(ind=[0])}, "a selection"),
+        ("chimerax", {"refined_poses": False}, "--input-poses"),
         ("chimerax", {"component": 4}, "there is no component 4"),
     ],
 )
@@ -111,14 +111,16 @@ def test_source_that_is_gone_is_told_with_the_way_out(run, tmp_path):
 
 
 def test_motion_is_the_mean_and_two_standard_deviations_to_each_side(run, tmp_path):
-    paths = export(run, "chimerax", tmp_path / "out", ExportOptions(component=2))
+    paths = export(run, "chimerax", tmp_path / "out", ExportOptions(component=2)).files
     minus, mean, plus = (read_volume(path)[0] for path in paths[:3])
     np.testing.assert_allclose(mean, run.model.mean, atol=1e-6)
     np.testing.assert_allclose((minus + plus) / 2, mean, atol=1e-5)
     step = 2 * np.sqrt(run.model.eigenvalues[1]) * run.model.eigenvolumes[1]
     np.testing.assert_allclose(plus - mean, step, atol=1e-5)
     assert read_volume(paths[0])[1] == pytest.approx(run.pixel_size_angstrom)
-    assert all(name in paths[-1].read_text() for name in ("volume morph #1-3", "movie encode"))
+    assert all(
+        name in paths[-1].read_text() for name in ("volume morph #1-3", 'movie encode "morph.mp4"')
+    )
 
 
 def test_script_shows_the_volumes_of_a_folder_in_numerical_order(run, tmp_path):
@@ -126,7 +128,7 @@ def test_script_shows_the_volumes_of_a_folder_in_numerical_order(run, tmp_path):
     volumes.mkdir()
     for number in (10, 9, 1):
         write_volume(volumes / f"state_{number}.mrc", run.model.mean * number, 2.0)
-    (path,) = export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=volumes))
+    (path,) = export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=volumes)).files
     opened = re.findall(r'open "(.*?)" id (\d)', path.read_text())
     assert [(path.parent / name).name for name, _ in opened] == [
         f"state_{n}.mrc" for n in (1, 9, 10)
@@ -143,7 +145,7 @@ def test_half_maps_beside_the_volumes_are_not_part_of_the_series(run, tmp_path):
         write_volume(volumes / f"{name}.mrc", run.model.mean, 2.0)
     table = volumes / "volumes.json"
     table.write_text('{"volumes": [{"name": "b"}, {"name": "a"}]}')
-    (path,) = export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=volumes))
+    (path,) = export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=volumes)).files
     opened = re.findall(r'open "(.*?)" id (\d)', path.read_text())
     assert [(path.parent / name).name for name, _ in opened] == ["b.mrc", "a.mrc"]
     table.write_text("{}")

@@ -91,6 +91,12 @@ def write_stack(path: Path, images: np.ndarray | None = None, seed: int = 0) -> 
     return images
 
 
+def hollow_stack(path: Path, count: int, box: int) -> None:
+    """A stack of zeros that takes no room on the disk: enough for who reads its header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mrcfile.new_mmap(path, (count, box, box), mrc_mode=0, overwrite=True).close()
+
+
 def write_star31(folder: Path, columns: dict = COLUMNS_31, **options) -> Path:
     write_stack(folder / "stack.mrcs")
     path = folder / "particles.star"

@@ -1,5 +1,6 @@
 """The interactive figures show the numbers they are given, in colours that do not depend on the page."""
 
+import html
 import json
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 from solvar.analysis.density import DensityMap
 from solvar.report.interactive import curves, theme
 from solvar.report.interactive.analysis import associations, coverage, landscape
+from solvar.report.interactive.latents import latent_scatter
 from solvar.report.interactive.poses import pose_corrections
 from solvar.results.poses import PoseChange
 from synthetic import make_fit
 
 BOX = 48.0
+NODES = np.linspace(-3, 3, 16)
 
 
 @pytest.fixture
@@ -22,9 +25,8 @@ def fit(tmp_path):
 
 def every_figure(fit, dark=False):
     change = PoseChange.of(fit.particles.poses, fit.pose_refinement)
-    nodes = np.linspace(-3, 3, 16)
-    hill = np.exp(-(nodes[:, None] ** 2) - nodes[None] ** 2)
-    density = DensityMap((0, 1), 10 * nodes, 5 * nodes, hill, hill / hill.sum(), 3, np.empty(0))
+    hill = np.exp(-(NODES[:, None] ** 2) - NODES[None] ** 2)
+    density = DensityMap((0, 1), 10 * NODES, 5 * NODES, hill, hill / hill.sum(), 3, np.empty(0))
     found = [{"factor": "shift", "component": 1, "r_squared": 0.2}]
     path = {"own": np.array([[-10.0, 0, 0], [10, 5, 0]])}
     return {
@@ -79,6 +81,23 @@ def test_landscape_is_in_standard_deviations(fit):
     assert density.x0 == density.y0 == -3
     np.testing.assert_allclose(path.x, [-1, 1])
     np.testing.assert_allclose(path.y, [0, 1])
+
+
+def test_names_from_files_are_no_markup(fit):
+    name = "<a href='http://x'>&lt;"
+    found = [{"factor": name, "component": 1, "r_squared": 0.2}]
+    density = DensityMap((0, 1), NODES, NODES, np.eye(16), np.eye(16), 3, np.empty(0))
+    points, labels = np.random.default_rng(0).normal(size=(40, 2)), np.array([name] * 40)
+    figures = [
+        associations(found),
+        landscape(density, {name: np.eye(3)}, np.ones(3)),
+        latent_scatter(points, axes=(name, name), color=labels, categorical=True, color_name=name),
+        latent_scatter(points, axes=(name, name), color=points[:, 0], color_name=name),
+    ]
+    for figure in figures:
+        told = str([[trace.to_plotly_json() for trace in figure.data], figure.layout.xaxis])
+        assert "<a" not in told and "&lt;a href" in told
+        assert figure.layout.legend.title.text in (None, "", html.escape(name, quote=False))
 
 
 def test_association_beyond_the_scale_is_still_within_the_axis(fit):

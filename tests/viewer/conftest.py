@@ -33,6 +33,7 @@ def run(tmp_path) -> Run:
     (folder / "analysis").mkdir()
     rng = np.random.default_rng(1)
     with h5py.File(folder / "analysis" / "particles.h5", "w") as file:
+        file.attrs["run_id"] = Run(folder).run_id
         file["cluster"] = rng.integers(1, 4, COUNT)
         file["umap"] = rng.normal(size=(COUNT, 2))
         file["outlier"] = rng.random(COUNT) < 0.1

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -216,6 +220,66 @@ def test_dark_page(page):
     assert page.complaints() == []
 
 
+def test_every_tab_of_two_viewers_stays_open(page, run, tmp_path):
+    """Opened twice, in a new tab, from the file of --browser, beside another viewer, reloaded.
+
+    Names are shown letter by letter.
+    """
+    folder = tmp_path / "{%scripts%}<b>a&lt;[b]"
+    shutil.copytree(run.folder, folder)
+    with served(folder) as other, page.tab() as theirs:
+        page.open(other.redirect())
+        with page.tab() as again:
+            page.open(page.server.address)
+            page.open(page.server.address)
+            for tab, name in ((again, run.folder.name), (theirs, folder.name)):
+                page.driver.switch_to.window(tab)
+                page.driver.refresh()
+                page.drawn()
+                assert page.text("run") == name
+                assert page.driver.title == f"{name} · solvar"
+                assert page.complaints() == []
+            page.picture("names")
+    page.choose("mode", "Box")
+    page.settle()
+    assert page.text("latents-card-hint") == "Drag a box over particles"
+    assert page.complaints() == []
+
+
+def test_new_tab_without_the_token_is_told_what_to_open(page):
+    with page.tab():
+        page.driver.get(page.server.address.split("?")[0])
+        page.until(lambda: "Open the address that solvar view printed" in page.driver.page_source)
+        assert "400 particles" not in page.driver.page_source
+        assert page.complaints() == []
+
+
+def test_server_on_another_port_gets_nothing_out_of_the_cookie_it_sees(page):
+    seen, mine = [], page.server.address.split("?")[0]
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers["Cookie"])
+            self.send_response(200)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other, page.tab():
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        page.driver.get(f"http://127.0.0.1:{other.server_port}/")
+        answered = page.driver.execute_async_script(
+            "const [place, done] = arguments; const headers = {'X-Solvar-Page': 'x'};"
+            "fetch(place, {credentials: 'include', headers}).then(() => done(true), () => done(false))",
+            f"{mine}_dash-layout",
+        )  # fmt: skip
+        other.shutdown()
+    page.complaints()
+    assert page.server.viewer.guard.cookie_name in seen[0]
+    assert not answered
+    request = urllib.request.Request(f"{mine}_dash-layout", headers={"Cookie": seen[0]})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(request, timeout=20)
+
+
 def test_page_without_the_cookie_is_refused(page):
     page.driver.delete_all_cookies()
     page.driver.get(page.server.address.split("?")[0])
@@ -223,16 +287,23 @@ def test_page_without_the_cookie_is_refused(page):
     page.complaints()
 
 
-def test_long_names_moved_particles_and_a_viewer_that_ended(run, driver, tmp_path):
+def test_long_and_odd_names_moved_particles_and_a_viewer_that_ended(run, driver, tmp_path):
     folder = tmp_path / ("a-run-with-a-long-name-" * 5)
     shutil.copytree(run.folder, folder)
     record = folder / "run.json"
     record.write_text(record.read_text().replace("particles.star", "moved-elsewhere.star"))
+    star, odd = folder / "particles.star", "rln<b>odd</b>&lt;"
+    star.write_text(star.read_text().replace("rlnDefocusAngle", odd))
     width = "return document.querySelector(arguments[0]).getBoundingClientRect().width"
     with served(folder) as server:
         page = Page(driver, artefacts(tmp_path))
         page.open(server.address)
         assert page.js(width, "#message") >= 300 and page.js(width, ".run") < 500
+        page.pick("colour", odd)
+        bar = (
+            "const t = document.querySelector('#latents .cbtitle text'); return t && t.textContent"
+        )
+        page.until(lambda: page.js(bar) == odd)
         page.click("here")
         page.until(lambda: "moved-elsewhere.star" in page.text("jobs"))
         assert page.js(width, ".job.failed .hint") <= page.js(width, "#jobs")

@@ -84,7 +84,16 @@ def test_names_of_earlier_sessions_are_not_taken_again(run, queue):
 
 
 def test_damaged_or_foreign_tables_are_passed_over(run):
-    for name, text in (("a", "{"), ("b", "{}"), ("c", '{"volumes": [{"files": []}]}')):
+    volume = {
+        "files": ["x.mrc"],
+        "fsc": None,
+        "resolution_angstrom": "high",
+        "particles": 1,
+        "z": [],
+    }
+    mistyped = json.dumps({"pixel_size_angstrom": 1, "volumes": [volume]})
+    texts = {"a": "{", "b": "{}", "c": '{"volumes": [{"files": []}]}', "d": mistyped}
+    for name, text in texts.items():
         (run.folder / "volumes" / name).mkdir(parents=True)
         (run.folder / "volumes" / name / "volumes.json").write_text(text)
     assert jobs.arrived(run.folder) == []

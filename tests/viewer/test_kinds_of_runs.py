@@ -86,8 +86,8 @@ def test_three_particles_are_exported(tmp_path):
     nearest = {"kind": "near", "point": data.latents[:, 0].tolist(), "many": 3}
     chosen = selections.select(data, nearest)
     selections.save(data, "three", chosen)
-    exported = selections.send(data, "three", "relion")
-    assert len(chosen) == 3 and len(read_particles(exported, datadir=run.source.parent)) == 3
+    sent = selections.send(data, "three", "relion")
+    assert len(chosen) == sent.particles == 3 == len(read_particles(*sent.files))
 
 
 def test_outline_around_nothing_selects_nothing_and_is_not_saved(tmp_path):
@@ -165,7 +165,7 @@ def test_pages_asked_for_at_once_all_have_their_style(tmp_path, monkeypatch):
 
     def ask(_):
         client = viewer.app.server.test_client()
-        client.set_cookie(viewer.guard.cookie_name, viewer.guard.token, domain=HOST)
+        client.set_cookie(viewer.guard.cookie_name, viewer.guard.begin().cookie, domain=HOST)
         return client.get("/", base_url=f"http://{HOST}").text
 
     with ThreadPoolExecutor(3) as pool:

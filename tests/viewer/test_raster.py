@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from html import escape
 
 import numpy as np
 import pytest
@@ -88,6 +89,22 @@ def test_plane_of_few_and_of_many_particles(run, monkeypatch, most, colour):
     clouds = [t for t in figure["data"] if t["type"] == "scattergl"]
     assert bool(clouds) == (most > 500)
     assert ("images" in figure["layout"]) == (most < 500)
+
+
+@pytest.mark.parametrize("labels", [None, ("<a href='http://x'>a", "&lt;b")])
+@pytest.mark.parametrize("most", [100, 100_000])
+def test_names_of_columns_and_labels_are_no_markup(run, monkeypatch, most, labels):
+    monkeypatch.setattr("solvar.viewer.data.MOST_POINTS", most)
+    data = ViewerData(run)
+    column = Column("<b>rlnOdd</b>", (np.arange(len(data)) % 2).astype(np.float32), labels)
+    monkeypatch.setattr(data, "column", lambda key: column)
+    monkeypatch.setattr(data, "axes", {"z1": "<i>one", "z2": "two"})
+    look = Look(("z1", "z2"), "star:rlnOdd")
+    figure = figures.latents(data, look, {})
+    told = str({**figure, "layout": {**figure["layout"], "template": None}})
+    assert "<" not in told and "&lt;i&gt;one, σ" in told
+    for name in labels or [column.title]:
+        assert escape(name, quote=False) in told.replace("\\'", "'")
 
 
 def test_selected_particles_stand_out_of_a_picture(run, monkeypatch):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
+import re
 import socket
 import threading
+import urllib.error
 
 import pytest
 
@@ -13,10 +14,13 @@ from solvar.errors import InputError
 pytest.importorskip("dash", reason="solvar[view] is not installed")
 
 from solvar.viewer import ViewerServer, make_viewer
-from solvar.viewer.security import climbs, is_local, same_origin
+from solvar.viewer.security import PAGE_HEADER, climbs, is_local, same_origin
+from visitor import page_secret, visit
 
 HOST = "127.0.0.1:5005"
-PLACES = ("/", "/_dash-layout", "/_dash-dependencies", "/assets/viewer.js", "/_favicon.ico")
+SHELL = ("/", "/assets/viewer.js", "/_favicon.ico")
+RUN = ("/_dash-layout", "/_dash-dependencies", "/_reload-hash", "/anything-else")
+PLACES = (*SHELL, *RUN)
 
 
 @pytest.fixture
@@ -33,11 +37,23 @@ def stranger(viewer):
 
 
 @pytest.fixture
-def friend(viewer):
-    """A client that came with the token and kept the cookie."""
+def thief(viewer):
+    """A client that has the cookie alone, as a server on another port gets to see it."""
     client = viewer.app.server.test_client()
-    client.get(f"/?token={viewer.guard.token}", headers={"Host": HOST})
+    welcome(client, viewer)
     return client
+
+
+@pytest.fixture
+def friend(viewer):
+    """A client that came with the token, as a browser does."""
+    client = viewer.app.server.test_client()
+    client.environ_base["HTTP_X_SOLVAR_PAGE"] = page_secret(welcome(client, viewer).text)
+    return client
+
+
+def welcome(client, viewer):
+    return ask(client, f"/?token={viewer.guard.token}")
 
 
 def ask(client, path, **headers):
@@ -52,16 +68,87 @@ def test_without_token_nothing_is_told(stranger, path):
 
 
 @pytest.mark.parametrize("path", PLACES)
-def test_cookie_of_the_first_visit_opens_the_rest(friend, path):
+def test_first_visit_opens_the_rest(friend, path):
     assert ask(friend, path).status_code == 200
 
 
-def test_cookie_is_strict_and_out_of_reach_of_scripts(viewer, stranger):
-    answer = ask(stranger, f"/?token={viewer.guard.token}")
+@pytest.mark.parametrize("path", SHELL)
+def test_cookie_alone_opens_what_every_viewer_has(thief, path):
+    assert ask(thief, path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["{%scripts%}", "{%app_entry%}", "{%title%}", "<script>alert(1)<script>", "a&lt;b"]
+)
+def test_name_of_the_folder_is_text_and_not_in_the_page_that_the_cookie_opens(run, friend, name):
+    moved = run.folder.rename(run.folder.with_name(name))
+    viewer = make_viewer(moved)
+    client = viewer.app.server.test_client()
+    client.environ_base["HTTP_X_SOLVAR_PAGE"] = page_secret(welcome(client, viewer).text)
+    assert page_of(client) == page_of(friend)
+    header = ask(client, "/_dash-layout").json["props"]["children"][0]["props"]["children"]
+    assert header[1]["props"]["children"] == name
+    viewer.close()
+
+
+def page_of(client) -> str:
+    """Without what Dash draws by lot for each visit."""
+    return re.sub('"end_id":"[^"]*"', "", ask(client, "/").text)
+
+
+@pytest.mark.parametrize("secret", [None, "", "x" * 43, "token", "cookie"])
+def test_cookie_that_another_port_has_seen_neither_reads_nor_acts(thief, viewer, secret):
+    known = {"token": viewer.guard.token, "cookie": cookie_of(thief, viewer)}
+    headers = {} if secret is None else {PAGE_HEADER: known.get(secret, secret)}
+    for path in RUN:
+        assert ask(thief, path, **headers).status_code == 403
+    posted = thief.post("/_dash-update-component", json={}, headers={"Host": HOST, **headers})
+    assert posted.status_code == 403
+
+
+def test_secret_of_the_page_alone_opens_nothing(stranger, thief, viewer):
+    secret = page_secret(welcome(thief, viewer).text)
+    for path in PLACES:
+        assert ask(stranger, path, **{PAGE_HEADER: secret}).status_code == 403
+
+
+def cookie_of(client, viewer) -> str:
+    return client.get_cookie(viewer.guard.cookie_name, domain="127.0.0.1").value
+
+
+def test_cookie_is_random_strict_and_out_of_reach_of_scripts(viewer, stranger, friend):
+    answer = welcome(stranger, viewer)
     cookie = answer.headers["Set-Cookie"]
-    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
-    assert viewer.guard.token not in answer.get_data(as_text=True)
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and "Path=/" in cookie
+    assert viewer.guard.token not in cookie + answer.text
+    assert cookie_of(stranger, viewer) not in (answer.text, cookie_of(friend, viewer))
     assert answer.headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_tabs_of_one_browser_share_a_session_and_browsers_do_not(viewer, stranger, friend):
+    first, second, third = (
+        page_secret(welcome(one, viewer).text) for one in (stranger, stranger, friend)
+    )
+    assert first == second != third
+
+
+def test_cookie_that_another_port_sets_does_not_hide_ours(viewer, friend):
+    cookies = (
+        f"{viewer.guard.cookie_name}=x; {viewer.guard.cookie_name}={cookie_of(friend, viewer)}"
+    )
+    headers = {"Cookie": cookies, PAGE_HEADER: friend.environ_base["HTTP_X_SOLVAR_PAGE"]}
+    client = viewer.app.server.test_client(use_cookies=False)
+    assert ask(client, "/_dash-layout", **headers).status_code == 200
+
+
+def test_oldest_of_many_sessions_is_forgotten(viewer, friend):
+    for _ in range(15):
+        welcome(viewer.app.server.test_client(), viewer)
+    assert ask(friend, "/_dash-layout").status_code == 200
+    welcome(viewer.app.server.test_client(), viewer)
+    assert ask(friend, "/_dash-layout").status_code == 403
+    welcome(friend, viewer)
+    assert ask(friend, "/").status_code == 200
 
 
 @pytest.mark.parametrize("token", ["", "x", "ü", "a" * 43])
@@ -169,22 +256,21 @@ def raw(server, request: bytes) -> bytes:
 
 @pytest.mark.timeout(60)
 def test_real_server_listens_on_this_machine_alone_and_checks_every_request(server):
-    assert server._server.socket.getsockname()[0] == "127.0.0.1"
+    with socket.socket() as everywhere, pytest.raises(ConnectionRefusedError):
+        everywhere.connect(("127.0.0.2", server.port))
     host = f"Host: 127.0.0.1:{server.port}\r\n".encode()
     assert b"403" in raw(server, b"GET / HTTP/1.1\r\n" + host + b"\r\n")
     for path in (b"/../../etc/passwd", b"/assets/%2e%2e/app.py"):
         assert b"400" in raw(server, b"GET " + path + b" HTTP/1.1\r\n" + host + b"\r\n")
     assert b"403" in raw(server, b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
-    assert b"403" in raw(server, b"GET http://evil.example/ HTTP/1.1\r\n" + host + b"\r\n")
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request("GET", "/" + server.address.split("/")[-1])
-    answer = connection.getresponse()
-    answer.read()
-    assert answer.status == 200
-    cookie = answer.headers["Set-Cookie"].split(";")[0]
-    connection.request("GET", "/_dash-layout", headers={"Cookie": cookie})
-    assert connection.getresponse().status == 200
+    assert b"400" in raw(server, b"GET http://evil.example/ HTTP/1.1\r\n" + host + b"\r\n")
+    browser, base = visit(server.address), f"http://127.0.0.1:{server.port}"
+    assert b"500 particles" in browser.open(f"{base}/_dash-layout", timeout=10).read()
+    browser.addheaders.clear()
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        browser.open(f"{base}/_dash-layout", timeout=10)
     assert server.tunnel.startswith(f"ssh -N -L {server.port}:127.0.0.1:{server.port} ")
+    assert server.viewer.guard.token not in server.tunnel
 
 
 def test_taken_port_is_told(run, server):

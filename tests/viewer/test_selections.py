@@ -150,11 +150,13 @@ def test_export_holds_exactly_the_saved_rows(tmp_path, to, suffix):
     run, reading = run_on(kind, tmp_path, ind=[1, 2, 4, 5])
     data = ViewerData(run)
     selections.save(data, "some", np.array([0, 2]))
-    path = selections.send(data, "some", to)
+    sent = selections.send(data, "some", to)
+    (path,) = sent.files
+    assert (sent.particles, sent.refined_poses) == (2, False)
     assert path == run.folder / "selections" / f"some{suffix}"
     expected = read_particles(run.source, **reading, ind=[1, 4])
-    assert_same_particles(read_particles(path, datadir=run.source.parent), expected)
-    assert selections.send(data, "some", to) == path  # once more, in its place
+    assert_same_particles(read_particles(path), expected)
+    assert selections.send(data, "some", to) == sent  # once more, in its place
     with pytest.raises(InputError, match="no such selection"):
         selections.send(data, "other", to)
     with pytest.raises(InputError, match="no target"):

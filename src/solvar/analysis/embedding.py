@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 
 import numpy as np
@@ -10,15 +9,17 @@ from numpy.typing import NDArray
 
 from solvar.analysis.neighbours import sample
 from solvar.errors import InputError
+from solvar.extras import install_command, missing
 
 _FITTED = 100_000
 
 
 def require_umap() -> None:
     """Raise InputError if umap-learn is not installed."""
-    if importlib.util.find_spec("umap") is None:
+    if missing("umap"):
         raise InputError(
-            "UMAP needs a package that is not installed", remedy="pip install umap-learn"
+            "UMAP needs a package that is not installed",
+            remedy=f"install it with `{install_command('umap')}`",
         )
 
 

@@ -10,7 +10,8 @@ import typer
 from solvar.analysis.settings import AnalysisSettings
 from solvar.cli.arguments import AsJson, RunFolder
 from solvar.cli.options import command
-from solvar.results.words import NO_OTHER_CAUSE, VIEWER
+from solvar.commands import command_line
+from solvar.results.words import NO_OTHER_CAUSE, viewing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,9 +51,7 @@ def analyze(run: RunFolder, settings: AnalysisSettings, as_json: AsJson = False)
 
 
 def _print(analysis: Analysis, folder: Path, drawn: list[Path]) -> None:
-    from rich.markup import escape
-
-    from solvar.cli.console import output
+    from solvar.cli.console import output, print_commands, shown
 
     console = output()
     console.print()
@@ -67,25 +66,23 @@ def _print(analysis: Analysis, folder: Path, drawn: list[Path]) -> None:
         f"{int(outliers.unlikely.sum()):,} by their images."
     )
     for message in analysis.messages:
-        console.print(f"[cyan]·[/cyan] {escape(message)}")
+        console.print(f"[cyan]·[/cyan] {shown(message)}")
     for warning in analysis.warnings:
-        console.print(f"[yellow]![/yellow] {escape(warning)}")
+        console.print(f"[yellow]![/yellow] {shown(warning)}")
     if not analysis.warnings:
         console.print(f"[green]✓[/green] {NO_OTHER_CAUSE}")
     console.print("\n[bold]Look at[/bold]")
     for path in drawn:
-        console.print(f"  {escape(str(path))}  [dim]{_WORDS[path.name]}[/dim]", soft_wrap=True)
+        console.print(f"  {shown(path)}  [dim]{_WORDS[path.name]}[/dim]", soft_wrap=True)
     console.print("\n[bold]Next[/bold]")
-    console.print(
-        f"  solvar view {escape(str(folder.parent))}  [dim]{escape(VIEWER)}[/dim]", soft_wrap=True
-    )
-    for name in ("clusters", *(f"trajectory_{path.name}" for path in analysis.trajectories)):
-        points = escape(str(folder / f"{name}.csv"))
-        what = "of each cluster" if name == "clusters" else f"along the path {name[11:]}"
-        line = (
-            f"  solvar volume {escape(str(folder.parent))} --at {points}  [dim]volumes {what}[/dim]"
-        )
-        console.print(line, soft_wrap=True)
+    names = {"clusters": "volumes of each cluster"}
+    for found in analysis.trajectories:
+        names[f"trajectory_{found.name}"] = f"volumes along the path {found.name}"
+    volumes = [
+        (command_line("solvar", "volume", folder.parent, "--at", folder / f"{name}.csv"), what)
+        for name, what in names.items()
+    ]
+    print_commands(console, [*viewing(folder.parent), *volumes])
 
 
 _WORDS = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from solvar.cli.arguments import AsJson, ParticlesFile
-from solvar.cli.options import ReadingOptions, command
+from solvar.cli.options import ReadingOptions, command, spelled
+from solvar.commands import command_line
 from solvar.estimation.settings import FitSettings
 
 app = typer.Typer(add_completion=False)
@@ -29,7 +31,7 @@ def check(
 
     Ends with exit code 2 when the main job would fail or mislead.
     """
-    from solvar.cli.console import make_progress, output, print_json
+    from solvar.cli.console import make_progress, output, print_commands, print_json
     from solvar.cli.tables import findings_table
 
     table = reading.read(particles)
@@ -42,6 +44,12 @@ def check(
         print_json({"particles": particles, "ok": report.ok, "findings": findings})
     else:
         rows = [(finding.level, finding.topic, finding.text) for finding in report.findings]
-        output().print(findings_table(f"{particles}: {len(table):,} particles", rows))
+        console = output()
+        console.print(findings_table(f"{particles}: {len(table):,} particles", rows))
+        if report.ok:
+            given = [*spelled(settings), *spelled(reading)]
+            run = command_line("solvar", "run", particles, "-o", Path("run"), *given)
+            console.print("[bold]Next[/bold]")
+            print_commands(console, [(run, "mean, eigenvolumes, latents, report")])
     if not report.ok:
         raise typer.Exit(2)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from solvar.progress import Progress, Step
+from solvar.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,31 @@ def output() -> Console:
 
     # A pipe has no width; 100 columns keep tables whole in a log file.
     width = None if sys.stdout.isatty() else 100
-    return Console(highlight=False, width=width)
+    return Console(highlight=False, emoji=False, width=width)
+
+
+def shown(text: object) -> str:
+    """`text` for rich to print as it is: no markup in it is obeyed, and every character shows."""
+    from rich.markup import escape
+
+    return escape(visible(str(text)))
+
+
+def print_commands(console: Console, commands: Iterable[tuple[str, str]]) -> None:
+    """Print lines of a shell, each with what it is for as a comment behind it.
+
+    Parameters
+    ----------
+    console : Console
+    commands : iterable of (str, str)
+        A line of `solvar.commands.command_line`, and its purpose.
+    """
+    from rich.text import Text
+
+    for line, purpose in commands:
+        # not markup, and never wrapped: a shell is to read exactly this
+        text = Text.assemble("  ", line, ("  # " + visible(purpose), "dim"))
+        console.print(text, soft_wrap=True)
 
 
 def print_json(content: Any) -> None:
@@ -46,15 +71,13 @@ class RichProgress:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, emoji=False)
         self._bars: Any = None
         self._depth = 0
 
     @contextmanager
     def step(self, name: str, total: int, unit: str = "particles") -> Iterator[Step]:
         """Show a bar until the context ends; steps may be nested."""
-        from rich.markup import escape
-
         if self._depth == 0:
             self._bars = _bars(self.console)
             self._bars.start()
@@ -64,7 +87,7 @@ class RichProgress:
         try:
             yield bar
             line = _finished(name, bar.done, unit, time.perf_counter() - started)
-            self._bars.console.print(f"[green]✓[/green] {escape(line)}")
+            self._bars.console.print(f"[green]✓[/green] {shown(line)}")
         finally:
             self._bars.remove_task(bar.task)
             self._depth -= 1
@@ -73,10 +96,8 @@ class RichProgress:
 
     def message(self, text: str) -> None:
         """Print `text` above the bars."""
-        from rich.markup import escape
-
         console = self._bars.console if self._depth else self.console
-        console.print(f"[cyan]·[/cyan] {escape(text)}")
+        console.print(f"[cyan]·[/cyan] {shown(text)}")
 
 
 class _Bar:
@@ -148,7 +169,7 @@ class _Lines:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def _finished(name: str, done: int, unit: str, seconds: float) -> str:

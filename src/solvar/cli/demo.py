@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from solvar.cli.arguments import AsJson, Overwrite
 from solvar.cli.options import command
+from solvar.commands import command_line
 from solvar.errors import InputError
 from solvar.files import Writer, owned
 
@@ -103,23 +103,20 @@ def _make_room(output: Path, overwrite: bool) -> None:
 def _print_result(
     run: Run, truth: Path, metrics: dict[str, Any], picture: Path, seconds: float
 ) -> None:
-    from rich.markup import escape
-
-    from solvar.cli.console import duration, output
+    from solvar.cli.console import duration, output, print_commands, shown
     from solvar.cli.metrics import HEADLINES, metrics_table
     from solvar.cli.summary import print_summary
 
     print_summary(run)
     console = output()
-    folder = shlex.quote(str(run.folder))
-    console.print(f"  {escape(f'solvar evaluate {folder} --truth {shlex.quote(str(truth))}')}  "
-                  "[dim]every metric against the truth[/dim]", soft_wrap=True)  # fmt: skip
+    compare = command_line("solvar", "evaluate", run.folder, "--truth", truth)
+    print_commands(console, [(compare, "every metric against the truth")])
     console.print()
     console.print(metrics_table("What was recovered, against the truth", metrics, HEADLINES))
     motions = " and ".join(f"the {name}" for name in _MOTIONS)
     console.print(
         f"The true motions are, in this order, {motions}. "
         "Two motions need more than two components because neither is a straight line.\n"
-        f"The picture: {escape(str(picture))}\nThe demonstration took {duration(seconds)}.",
+        f"The picture: {shown(picture)}\nThe demonstration took {duration(seconds)}.",
         soft_wrap=True,
     )

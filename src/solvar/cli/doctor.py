@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 import time
@@ -12,6 +13,7 @@ import typer
 
 from solvar.cli.arguments import AsJson
 from solvar.cli.options import command
+from solvar.extras import install_command, missing
 
 app = typer.Typer(add_completion=False)
 
@@ -26,7 +28,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     Ends with exit code 1 when a part that every run needs does not work.
     """
-    from solvar.cli.console import output, print_json
+    from solvar.cli.console import output, print_commands, print_json
     from solvar.cli.tables import findings_table
 
     rows: list[Row] = []
@@ -42,11 +44,18 @@ def doctor(as_json: AsJson = False) -> None:
         _disk,
     ):
         rows += _safely(examine)
+    absent = _absent()
     if as_json:
         keys = ("level", "topic", "text")
-        print_json({"findings": [dict(zip(keys, row, strict=True)) for row in rows]})
+        findings = [dict(zip(keys, row, strict=True)) for row in rows]
+        installs = [{"command": line, "purpose": purpose} for line, purpose in absent]
+        print_json({"findings": findings, "installs": installs})
     else:
-        output().print(findings_table("solvar doctor", rows))
+        console = output()
+        console.print(findings_table("solvar doctor", rows))
+        if absent:
+            console.print("[bold]What is not installed, and what installs it[/bold]")
+            print_commands(console, absent)
     if any(level == "error" for level, _, _ in rows):
         raise typer.Exit(1)
 
@@ -132,7 +141,7 @@ def _numba_cuda() -> Row:
     try:
         from numba import cuda
     except ImportError:
-        return ("ok", "devices", "--backend numba-cuda needs solvar[cuda]")
+        return ("ok", "devices", "--backend numba-cuda: numba's CUDA target is not installed")
     target = "numba-cuda" if getattr(cuda, "implementation", "") == "NVIDIA" else "built into numba"
     if cuda.is_available():
         return ("ok", "devices", f"--backend numba-cuda works (target {target})")
@@ -145,7 +154,7 @@ def _finufft() -> list[Row]:
     try:
         import finufft
     except ImportError:
-        return [("ok", "finufft", "not installed; `--interpolation nufft` needs solvar[nufft]")]
+        return [("ok", "finufft", "not installed; --interpolation nufft needs it")]
     value = finufft.nufft1d1(np.zeros(1), np.ones(1, complex), 4, eps=1e-6)
     works = np.allclose(value, 1, atol=1e-5)
     return [("ok" if works else "warning", "finufft", "works" if works else "gives wrong sums")]
@@ -171,10 +180,21 @@ def _viewer() -> list[Row]:
         import dash
         import skimage.measure  # noqa: F401 - the viewer draws surfaces with it
     except ImportError as error:
-        return [
-            ("ok", "viewer", f"{error.name} is not installed; `solvar view` needs solvar[view]")
-        ]
+        return [("ok", "viewer", f"{error.name} is not installed; solvar view needs it")]
     return [("ok", "viewer", f"dash {dash.__version__}, scikit-image {version('scikit-image')}")]
+
+
+def _absent() -> list[tuple[str, str]]:
+    """Commands that install what some options need and is not there, each with the option."""
+    needed = {
+        "nufft": "--interpolation nufft",
+        "umap": "solvar analyze --umap",
+        "view": "solvar view",
+    }
+    found = [(install_command(extra), what) for extra, what in needed.items() if missing(extra)]
+    if importlib.util.find_spec("numba.cuda") is None:
+        found.append((install_command("cuda"), "--backend numba-cuda"))
+    return found
 
 
 def _disk() -> list[Row]:

@@ -37,7 +37,7 @@ def evaluate(
 ) -> None:
     """Compare a run with the known truth of a simulated data set."""
     from solvar.cli.console import output as console_of
-    from solvar.cli.console import print_json
+    from solvar.cli.console import print_json, shown
     from solvar.cli.metrics import metrics_table, poses_table
     from solvar.evaluation import evaluate as measure
 
@@ -52,7 +52,7 @@ def evaluate(
             console.print(poses_table(metrics["poses"]))
         if output is not None:
             console.print(
-                f"Wrote metrics.json and {len(figures)} figures to {output}", soft_wrap=True
+                f"Wrote metrics.json and {len(figures)} figures to {shown(output)}", soft_wrap=True
             )
 
 

@@ -11,6 +11,7 @@ from solvar.cli.arguments import AsJson, Overwrite, RunFolder
 from solvar.cli.options import ReadingOptions, command
 from solvar.errors import InputError
 from solvar.particles.picks import TOLERANCE_PIXEL
+from solvar.text import visible
 
 app = typer.Typer(add_completion=False)
 
@@ -80,13 +81,14 @@ def export(
         ),
     ] = TOLERANCE_PIXEL,
     refined_poses: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--refined-poses",
-            help="Poses of the run instead of those of the file.",
+            "--refined-poses/--input-poses",
+            help="Poses of the run, or of the file; default: those of the run where it refined them.",
             rich_help_panel=_WHAT,
+            show_default=False,
         ),
-    ] = False,
+    ] = None,
     latents: Annotated[
         bool,
         typer.Option("--latents", help="Add latents as columns (RELION).", rich_help_panel=_WHAT),
@@ -112,6 +114,7 @@ def export(
 
     Rows of a RELION or cryoSPARC file keep every column and their order. Of --cluster, --polygon
     and --ind (rows of the input of the run) one can be given. The input is read as the run read it.
+    Every file is read back before it gets its name.
     """
     from solvar.cli.console import output as console
     from solvar.cli.console import print_json
@@ -130,12 +133,17 @@ def export(
         reading.given,
         pick_tolerance,
     )
-    written = write(run, to, output, options)
+    exported = write(run, to, output, options)
+    poses = "refined" if exported.refined_poses else "input"
     if as_json:
-        print_json({"target": to, "files": [str(path) for path in written]})
-    else:
-        for path in written:
-            console().print(f"Wrote {path}", soft_wrap=True, markup=False)
+        content = {"particles": exported.particles, "poses": poses if exported.particles else None}
+        print_json({"target": to, "files": [str(path) for path in exported.files], **content})
+        return
+    told = f"{exported.particles:,} particles with {poses} poses" if exported.particles else ""
+    *first, last = (visible(f"Wrote {path}") for path in exported.files)
+    lines = [f"{last}: {told}"] if told and not first else [*first, last, told]
+    for line in filter(None, lines):
+        console().print(line, soft_wrap=True, markup=False)
 
 
 def _pair(text: str) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from solvar.cli.signals import Terminated
 from solvar.errors import InputError, SolvarError
+from solvar.text import visible
 
 if TYPE_CHECKING:
     from solvar.particles import ParticleSet
@@ -124,6 +125,21 @@ def option_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
+def spelled(model: BaseModel) -> list[str | Path]:
+    """The options that give a settings model its values; those at their defaults are left out."""
+    words: list[str | Path] = []
+    for name, field in type(model).model_fields.items():
+        value, flag = getattr(model, name), option_name(name)
+        if value is None or value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            words += [flag, one if isinstance(one, Path) else str(one)]
+    return words
+
+
 def validated(model: type[BaseModel], values: dict[str, Any]) -> Any:
     """Build `model`, or raise an InputError that names the first option that does not fit."""
     try:
@@ -185,5 +201,5 @@ def _leave(sentence: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc(file=sys.stderr)
     elif sentence:
-        typer.echo(f"solvar: {sentence}", err=True)
+        typer.echo(f"solvar: {visible(sentence)}", err=True)
     raise typer.Exit(code)

@@ -28,7 +28,7 @@ def simulate(
     Writes particles.star and particles.mrcs as RELION 3.1 does, the same with pose errors as
     particles_noisy.star, and the truth that `solvar evaluate` compares with.
     """
-    from solvar.cli.console import make_progress
+    from solvar.cli.console import make_progress, shown
     from solvar.cli.console import output as console
     from solvar.simulation import simulate as draw
     from solvar.simulation.writing import simulation_folder, write_simulated_set
@@ -36,4 +36,4 @@ def simulate(
     progress = make_progress()
     with simulation_folder(output, overwrite) as own:
         star = write_simulated_set(draw(settings, progress), own, progress)
-    console().print(f"Wrote {settings.particles:,} particles to {star}", soft_wrap=True)
+    console().print(f"Wrote {settings.particles:,} particles to {shown(star)}", soft_wrap=True)

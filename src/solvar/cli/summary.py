@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from solvar.cli.console import duration, output
+from solvar.cli.console import duration, output, print_commands, shown
 from solvar.cli.tables import plain_table
+from solvar.commands import command_line
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
-from solvar.results.words import VIEWER, headline, resolution_text
+from solvar.results.words import headline, resolution_text, viewing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 def print_summary(run: Run) -> None:
     """Components, costs, warnings in plain words, and what to look at next."""
-    from rich.markup import escape
-
     console = output()
     console.print()
     console.print(components_table(run))
@@ -31,20 +29,17 @@ def print_summary(run: Run) -> None:
     if run.record["result"]["inverted"]:
         console.print("The particles are dark in the images; everything here shows them bright.")
     for warning in run.warnings:
-        console.print(f"[yellow]![/yellow] {escape(warning)}")
+        console.print(f"[yellow]![/yellow] {shown(warning)}")
     console.print("\n[bold]Look at[/bold]")
     for path, what in _worth_a_look(run):
-        console.print(f"  {escape(path)}  [dim]{escape(what)}[/dim]", soft_wrap=True)
+        console.print(f"  {shown(path)}  [dim]{shown(what)}[/dim]", soft_wrap=True)
     console.print("\n[bold]Next[/bold]")
-    for command, what in _next_steps(run):
-        console.print(f"  {escape(command)}  [dim]{escape(what)}[/dim]", soft_wrap=True)
+    print_commands(console, _next_steps(run))
 
 
 def components_table(run: Run) -> Table:
     """One row a component: eigenvalue, share, half-set agreement, resolution."""
-    from rich.markup import escape
-
-    table = plain_table(f"{run.particle_count:,} particles in {escape(str(run.folder))}")
+    table = plain_table(f"{run.particle_count:,} particles in {run.folder}")
     for name in ("component", "eigenvalue", "share of variance"):
         table.add_column(name, justify="right")
     validation = run.validation
@@ -108,11 +103,14 @@ def costs_table(run: Run) -> Table:
 
 
 def _next_steps(run: Run) -> list[tuple[str, str]]:
-    folder = shlex.quote(str(run.folder))
+    folder = run.folder
     return [
-        (f"solvar analyze {folder}", "clusters, density, paths between states"),
-        (f"solvar volume {folder}", "volumes along the first component, with half-maps"),
-        (f"solvar view {folder}", VIEWER),
+        (command_line("solvar", "analyze", folder), "clusters, density, paths between states"),
+        (
+            command_line("solvar", "volume", folder),
+            "volumes along the first component, with half-maps",
+        ),
+        *viewing(folder),
     ]
 
 

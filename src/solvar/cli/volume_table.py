@@ -9,13 +9,12 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from solvar.cli.console import shown
 from solvar.cli.tables import plain_table
 
 
 def volume_table(folder: Path, records: Sequence[dict[str, Any]]) -> Group:
     """One row a volume, and what to open next."""
-    from rich.markup import escape
-
     table: Table = plain_table(f"{len(records)} volumes in {folder}")
     table.add_column("volume")
     table.add_column("z", overflow="fold")
@@ -24,13 +23,13 @@ def volume_table(folder: Path, records: Sequence[dict[str, Any]]) -> Group:
     for record in records:
         resolution = record["resolution_angstrom"]
         table.add_row(
-            escape(record["name"]),
+            shown(record["name"]),
             "  ".join(f"{value:.3g}" for value in record["z"][:4]),
             f"{record['particles']:,}" if record["particles"] else "–",
             "–" if resolution is None else f"{resolution:.1f}",
         )
     first, last = records[0]["name"], records[-1]["name"]
     series = f"{folder}/{first}.mrc … {last}.mrc"
-    hint = f"Look at\n  {escape(series)} as a series in ChimeraX"
+    hint = f"Look at\n  {shown(series)} as a series in ChimeraX"
     notes = dict.fromkeys(record["bfactor_note"] for record in records if record["bfactor_note"])
-    return Group(table, *(escape(note[0].upper() + note[1:] + ".") for note in notes), hint)
+    return Group(table, *(shown(note[0].upper() + note[1:] + ".") for note in notes), hint)

@@ -319,7 +319,7 @@ def _plan(stack: ImageStack, settings: FitSettings, progress: Progress) -> Findi
     with ThreadTeam(settings.threads) as team:
         compile_kernels(settings, team, progress)
         plan = expected(stack, settings, team)
-    text = f"`solvar run --rank {settings.rank}` takes {plan}"
+    text = f"a run with --rank {settings.rank} takes {plan}"
     free, disk = available_memory(), free_disk(settings.scratch or Path.cwd())
     if plan.memory > _MEMORY_SHARE * free:
         text += f", but {free / 2**30:.1f} GiB are free: use --downsample or a lower --rank"

@@ -11,7 +11,7 @@ from solvar.errors import InputError
 from solvar.export import chimerax, cryodrgn, cryosparc, relion
 from solvar.export.job import export_to
 from solvar.export.selection import Selection
-from solvar.export.target import ExportOptions, Target
+from solvar.export.target import Exported, ExportOptions, Target
 from solvar.results.run import Run
 
 TARGETS: tuple[Target, ...] = (
@@ -24,7 +24,7 @@ TARGETS: tuple[Target, ...] = (
 
 def export(
     run: Run | str | Path, to: str, output: str | Path, options: ExportOptions | None = None
-) -> list[Path]:
+) -> Exported:
     """Write the particles or volumes of a run for another program.
 
     Parameters
@@ -36,12 +36,12 @@ def export(
     output : path
         A folder, which is created; or the file itself, for a target of one file.
     options : ExportOptions, optional
-        The whole set with the poses of the input, by default.
+        The whole set, by default, with refined poses if the run has any.
 
     Returns
     -------
-    list of Path
-        The files, in the order they were written.
+    Exported
+        The files and how many particles they hold.
 
     Raises
     ------
@@ -57,4 +57,4 @@ def export(
     return export_to(known[to], opened, Path(output), options or ExportOptions())
 
 
-__all__ = ["TARGETS", "ExportOptions", "Selection", "export"]
+__all__ = ["TARGETS", "ExportOptions", "Exported", "Selection", "export"]

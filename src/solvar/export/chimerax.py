@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.export.target import Job, Target, Writer
 from solvar.files import read_json, replacing
+from solvar.mrc_header import read_mrc_header
 from solvar.results.run import Run, check_component
 from solvar.volume_file import read_volume, write_volume
 
 SPREAD = 2.0
+_SCRIPT = "morph.cxc"
 _FRAMES = 120
 _ODD = re.compile(r"""["'\\;:*?\[\]]""")
 _FIRST_COLOUR, _MIDDLE_COLOUR, _LAST_COLOUR = (0x2F, 0x6D, 0xB3), (0xC8,) * 3, (0xC4, 0x4E, 0x3B)
@@ -38,7 +40,7 @@ def files(job: Job) -> Mapping[str, Writer]:
     if job.options.volumes is not None:
         maps = _series(job.options.volumes)
         level = contour_level(read_volume(maps[len(maps) // 2])[0])
-        return {"morph.cxc": lambda path: _write_script(path, _relative(maps, path), level)}
+        return {_SCRIPT: lambda path: _write_script(path, _relative(maps, path), level)}
     series = along_component(job.run, job.options.component)
     pixel_size = job.run.pixel_size_angstrom
     writers: dict[str, Writer] = {
@@ -46,7 +48,22 @@ def files(job: Job) -> Mapping[str, Writer]:
         for name, volume in series.items()
     }
     level = contour_level(np.asarray(job.run.model.mean))
-    return {**writers, "morph.cxc": lambda path: _write_script(path, list(series), level)}
+    return {**writers, _SCRIPT: lambda path: _write_script(path, list(series), level)}
+
+
+def read_back(job: Job, written: Mapping[str, Path]) -> None:
+    """Make sure that every map that the script opens is there and is a map.
+
+    Raises
+    ------
+    InputError
+        If one is not.
+    """
+    script = written[_SCRIPT]
+    for name in re.findall(
+        r'^open "(.*)" id \d+$', script.read_text(encoding="utf-8"), re.MULTILINE
+    ):
+        read_mrc_header(written.get(name, script.parent / name))
 
 
 def along_component(run: Run, component: int) -> dict[str, NDArray[np.float32]]:
@@ -153,7 +170,7 @@ def _write_script(path: Path, names: list[str], level: float) -> None:
         # there and back
         f"volume morph {everything} frames {_FRAMES} playStep {2 / _FRAMES:.6f}",
         f"wait {_FRAMES}",
-        f'movie encode "{path.stem}.mp4" framerate 30',
+        f'movie encode "{Path(_SCRIPT).stem}.mp4" framerate 30',
     ]
     # quotation marks, backslashes and newlines end a name; the others choose several files
     odd = [name for name in names if _ODD.search(name) or not name.isprintable()]
@@ -167,4 +184,4 @@ def _write_script(path: Path, names: list[str], level: float) -> None:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-TARGET = Target("chimerax", files, takes_particles=False)
+TARGET = Target("chimerax", files, read_back, takes_particles=False)

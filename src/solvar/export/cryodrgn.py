@@ -8,8 +8,11 @@ are not exported keep the poses of the file.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from solvar.export.reading_back import compare
 from solvar.export.target import Job, Target, Writer
+from solvar.particles import read_as
 from solvar.particles.cryodrgn_write import (
     write_ctf_pickle,
     write_poses_pickle,
@@ -27,4 +30,18 @@ def files(job: Job) -> Mapping[str, Writer]:
     }
 
 
-TARGET = Target("cryodrgn", files, whole_file=True)
+def read_back(job: Job, written: Mapping[str, Path]) -> int:
+    """Read the particle file with the pickles beside it, as cryoDRGN does; returns how many are chosen.
+
+    Raises
+    ------
+    InputError
+        If they cannot be read, or say something else than what was to be written.
+    """
+    original = job.particles.original
+    ind, ctf, poses = (written[name] for name in ("ind.pkl", "ctf.pkl", "poses.pkl"))
+    reading = original.reading.updated({"poses": poses, "ctf": ctf})
+    return compare(read_as(original.source, reading, ind), job.particles.particles, poses)
+
+
+TARGET = Target("cryodrgn", files, read_back, whole_file=True)

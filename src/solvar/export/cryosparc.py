@@ -1,5 +1,8 @@
 """cryoSPARC: a .cs file, the original rows with field order, types and uid kept.
 
+Fields of passthrough files stand behind them, so that the file needs no other; paths of images that
+would not be found from the new file become absolute.
+
 Conventions are those of `solvar.particles.cryosparc`: the rotation vector ω gives expm([ω]×) = R,
 shifts are in pixels of `alignments3D/psize_A`.
 """
@@ -14,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.export.reading_back import read_alone
 from solvar.export.target import Job, Target, Writer
 from solvar.files import replacing
 from solvar.particles import ParticleSet
+from solvar.particles.cryosparc import join
 from solvar.particles.npy import read_npy
+from solvar.particles.stack_paths import lasting_name
 
 Fields = dict[str, NDArray[Any]]
 
@@ -41,19 +47,15 @@ def write(path: Path, job: Job) -> None:
     particles = job.particles.particles
     if particles.source_format == "cryosparc":
         table = _original_rows(particles)
+        table = _with_fields(table, _lasting_paths(particles, table, path))
         if job.poses_replaced:
-            joined = bool(particles.reading.passthrough)
-            poses = _pose_fields(particles, table, joined)
-            if "alignments3D/pose" not in (table.dtype.names or ()):
-                # the alignments come from a passthrough file, and with them the half-sets
-                poses |= _split(particles)
-            table = _with_fields(table, poses)
+            table = _with_fields(table, _pose_fields(particles, table))
         if job.ctf_replaced:
             table = _with_fields(table, _ctf_fields(particles))
     else:
         nothing = np.empty(len(particles), dtype=[("uid", np.uint64)])
         image, ctf = _image_fields(particles), _ctf_fields(particles)
-        aligned = _pose_fields(particles, nothing, True) | _split(particles)
+        aligned = _pose_fields(particles, nothing) | _split(particles)
         table = _with_fields(nothing, {**image, **ctf, **aligned})
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, table)
@@ -67,10 +69,30 @@ def _original_rows(particles: ParticleSet) -> NDArray[Any]:
             "has changed since it was read", file=particles.source, remedy="export once more"
         )
     rows: NDArray[Any] = table[particles.row]
-    return rows
+    passthrough = particles.reading.passthrough
+    if not passthrough:
+        return rows
+    joined = join(particles.source, passthrough)
+    extra = [name for name in joined if name not in (table.dtype.names or ())]
+    return _with_fields(rows, {name: joined[name][particles.row] for name in extra})
 
 
-def _pose_fields(particles: ParticleSet, table: NDArray[Any], own_pixel_size: bool) -> Fields:
+def _lasting_paths(particles: ParticleSet, table: NDArray[Any], path: Path) -> Fields:
+    """The image file of each row, by which it is found from any working folder; none if all are."""
+    spelled = table["blob/path"]
+    as_bytes = spelled.dtype.kind == "S"
+    used, first, index = np.unique(particles.stack_index, return_index=True, return_inverse=True)
+    names = []
+    for stack, old in zip(used, spelled[first].tolist(), strict=True):
+        name = old.decode() if as_bytes else old
+        inside = name.lstrip(">")
+        kept = lasting_name(inside, particles.stacks[stack], path) == inside
+        names.append(name if kept else str(particles.stacks[stack]))
+    wanted = np.array([name.encode() for name in names] if as_bytes else names)[index]
+    return {} if np.array_equal(wanted, spelled) else {"blob/path": wanted}
+
+
+def _pose_fields(particles: ParticleSet, table: NDArray[Any]) -> Fields:
     """Rotation vectors (radian) and shifts in the pixels of the alignment that `table` names."""
     from scipy.spatial.transform import Rotation
 
@@ -81,9 +103,7 @@ def _pose_fields(particles: ParticleSet, table: NDArray[Any], own_pixel_size: bo
         pixel_size = table["alignments3D/psize_A"].astype(np.float64)
     else:
         pixel_size = particles.optics.pixel_size_angstrom[particles.optics_group]
-        # a passthrough file could name another pixel size: what was used stands beside the shifts
-        if own_pixel_size or "alignments3D/pose" not in names:
-            fields["alignments3D/psize_A"] = pixel_size.astype(np.float32)
+        fields["alignments3D/psize_A"] = pixel_size.astype(np.float32)
     shift = particles.poses.shift_angstrom / pixel_size[:, None]
     return {**fields, "alignments3D/shift": shift.astype(np.float32)}
 
@@ -125,17 +145,22 @@ def _split(particles: ParticleSet) -> Fields:
 
 
 def _with_fields(table: NDArray[Any], fields: Fields) -> NDArray[Any]:
-    """A copy with values replaced where the field is there, types kept, and appended where not."""
-    names = table.dtype.names or ()
-    new = [(n, v.dtype, v.shape[1:]) for n, v in fields.items() if n not in names]
-    # the type is rebuilt only when it must grow, so that it otherwise stays exactly what it was
-    result = np.empty(len(table), dtype=table.dtype.descr + new) if new else table.copy()
-    if new:
-        for name in names:
-            result[name] = table[name]
+    """A copy with values replaced where the field is there, and appended where not.
+
+    Types are kept, but a text that has become longer gets the room that it needs.
+    """
+    types: dict[str, Any] = {name: table.dtype[name] for name in table.dtype.names or ()}
     for name, values in fields.items():
-        result[name] = values
+        old = types.get(name)
+        longer = values.dtype.kind in "SU" and old and values.dtype.itemsize > old.itemsize
+        if old is None or longer:
+            types[name] = np.dtype((values.dtype, values.shape[1:]))
+    # the type is rebuilt only when it must grow, so that it otherwise stays exactly what it was
+    grown = [*types.values()] != [table.dtype[name] for name in table.dtype.names or ()]
+    result = np.empty(len(table), dtype=[*types.items()]) if grown else table.copy()
+    for name in types:
+        result[name] = fields[name] if name in fields else table[name]
     return result
 
 
-TARGET = Target("cryosparc", files, suffix=".cs")
+TARGET = Target("cryosparc", files, read_alone, suffix=".cs")

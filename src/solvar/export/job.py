@@ -1,18 +1,23 @@
-"""From a run to the files of another program: choose, check where they go, write."""
+"""From a run to the files of another program: choose, check where they go, write, read back."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from solvar.errors import InputError
 from solvar.export.matching import choose
-from solvar.export.target import ExportOptions, Job, Target
-from solvar.particles.picks import TOLERANCE_PIXEL
+from solvar.export.target import Exported, ExportOptions, Job, Target
+from solvar.files import replacing
 from solvar.results.run import Run
 
 
-def export_to(target: Target, run: Run, output: Path, options: ExportOptions) -> list[Path]:
-    """Write what `target` needs; nothing is written before every input was found to be good.
+def export_to(target: Target, run: Run, output: Path, options: ExportOptions) -> Exported:
+    """Write what `target` needs, after every input was found to be good.
+
+    The files get their names when all of them have been read back; until then an earlier export stays as
+    it was.
 
     Parameters
     ----------
@@ -24,13 +29,13 @@ def export_to(target: Target, run: Run, output: Path, options: ExportOptions) ->
 
     Returns
     -------
-    list of Path
-        The files, in the order they were written.
+    Exported
 
     Raises
     ------
     InputError
-        If an option does not fit the target, the particles cannot be found, or a file is in the way.
+        If an option does not fit the target, the particles cannot be found, a file is in the way, or
+        what was written does not load.
     """
     _check_options(target, options)
     chosen = choose(run, options, target.whole_file) if target.takes_particles else None
@@ -39,9 +44,38 @@ def export_to(target: Target, run: Run, output: Path, options: ExportOptions) ->
     paths = _paths(target, output, list(writers))
     _check_destination(paths, _inputs(job), options.overwrite)
     _make_folder(paths[0].parent)
-    for path, write in zip(paths, writers.values(), strict=True):
-        write(path)
-    return paths
+    with _staged(paths) as temporary:
+        for path, write in zip(temporary, writers.values(), strict=True):
+            write(path)
+        count = target.read_back(job, dict(zip(writers, temporary, strict=True)))
+    refined = chosen is not None and chosen.poses is not None
+    return Exported(tuple(paths), count, refined)
+
+
+@contextmanager
+def _staged(paths: list[Path]) -> Iterator[list[Path]]:
+    """Temporary names in the folder of `paths`, which become these when the block succeeds.
+
+    What is said of a temporary file is said of the one that it was to become.
+    """
+    with ExitStack() as opened:
+        # the last one that is opened gets its name first
+        temporary = [opened.enter_context(replacing(path)) for path in reversed(paths)][::-1]
+        final = {one.absolute(): path for one, path in zip(temporary, paths, strict=True)}
+        try:
+            yield temporary
+        except InputError as error:
+            ours = None if error.file is None else final.get(Path(error.file).absolute())
+            problem = f"{error.problem}, so {paths[0]} was not written"
+            if ours is not None:
+                problem = f"was not written: {error.problem}"
+            raise InputError(
+                problem,
+                file=ours or error.file,
+                row=error.row,
+                column=error.column,
+                remedy=error.remedy,
+            ) from error
 
 
 def _check_options(target: Target, options: ExportOptions) -> None:
@@ -49,7 +83,8 @@ def _check_options(target: Target, options: ExportOptions) -> None:
     about_particles = {
         "a selection": not options.selection.is_everything,
         "--particles": options.particles is not None,
-        "--refined-poses": options.refined_poses,
+        "--refined-poses": options.refined_poses is True,
+        "--input-poses": options.refined_poses is False,
     }
     misplaced = [
         *(name for name, given in about_particles.items() if given and not target.takes_particles),
@@ -60,12 +95,6 @@ def _check_options(target: Target, options: ExportOptions) -> None:
     if misplaced:
         raise InputError(
             f"{misplaced[0]} has no meaning with --to {target.name}", remedy="leave it out"
-        )
-    if options.refined_poses and options.pick_tolerance > TOLERANCE_PIXEL:
-        # the images of a recentred particle have another origin, and its shift counts from there
-        raise InputError(
-            f"--refined-poses would be off by up to --pick-tolerance {options.pick_tolerance:g} px",
-            remedy=f"leave one of them out, or allow at most {TOLERANCE_PIXEL:g}",
         )
 
 

@@ -8,6 +8,7 @@ from solvar.errors import InputError
 from solvar.export.selection import select
 from solvar.export.target import Chosen, ExportOptions
 from solvar.particles import ParticleSet, Poses, read_as
+from solvar.particles.picks import TOLERANCE_PIXEL
 from solvar.results.matching import find_particles
 from solvar.results.run import Run
 
@@ -32,12 +33,7 @@ def choose(run: Run, options: ExportOptions, whole_file: bool = False) -> Chosen
         If the selection or the file cannot be used, a particle is not in the file, or refined poses
         are asked of a run that has none.
     """
-    if options.refined_poses and run.pose_refinement is None:
-        raise InputError(
-            "holds no refined poses, this run kept those of its input",
-            file=run.folder,
-            remedy="leave out --refined-poses, or repeat the run with --refine-pose",
-        )
+    refined = _takes_refined(run, options)
     in_run = select(run, options.selection)
     original = _read(run, options, whole_file)
     place = find_particles(run, in_run, original, options.pick_tolerance)
@@ -45,10 +41,31 @@ def choose(run: Run, options: ExportOptions, whole_file: bool = False) -> Chosen
     order = np.argsort(place, kind="stable")
     index, in_run = place[order], in_run[order]
     poses = None
-    if options.refined_poses:
+    if refined:
         found = run.particles
         poses = Poses(found["rotation"][in_run], found["shift_angstrom"][in_run])
     return Chosen(original, index, in_run, poses)
+
+
+def _takes_refined(run: Run, options: ExportOptions) -> bool:
+    """Whether the poses of the run are wanted; it must have some, of the same centres."""
+    if options.refined_poses is False:
+        return False
+    if run.pose_refinement is None:
+        if options.refined_poses is None:
+            return False
+        raise InputError(
+            "holds no refined poses, this run kept those of its input",
+            file=run.folder,
+            remedy="leave out --refined-poses, or repeat the run with --refine-pose",
+        )
+    if options.pick_tolerance > TOLERANCE_PIXEL:
+        # the images of a recentred particle have another origin, and its shift counts from there
+        raise InputError(
+            f"refined poses would be off by up to --pick-tolerance {options.pick_tolerance:g} px",
+            remedy=f"pass --input-poses, or a tolerance of at most {TOLERANCE_PIXEL:g}",
+        )
+    return True
 
 
 def _read(run: Run, options: ExportOptions, whole_file: bool) -> ParticleSet:

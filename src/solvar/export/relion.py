@@ -1,7 +1,8 @@
 """RELION: a star file of version 3.1, whatever the particles came from.
 
 Rows that came from a star file keep every column as it is spelled there. Optical constants move to
-`data_optics` and origins to Å where the file was older; nothing else changes.
+`data_optics` and origins to Å where the file was older; names of images that would not be found from the
+new file become absolute. Nothing else changes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.export.reading_back import read_alone
 from solvar.export.target import Job, Target, Writer
 from solvar.particles import ParticleSet
 from solvar.particles.relion_write import (
@@ -20,6 +22,7 @@ from solvar.particles.relion_write import (
     as_text,
     complete_blocks,
     ctf_columns,
+    lasting_images,
     optics_table,
     original_rows,
     pose_columns,
@@ -53,6 +56,7 @@ def write(path: Path, job: Job) -> None:
     else:
         blocks, name = complete_blocks(particles)
     table, optics = blocks.pop(name), blocks.pop("optics", None)
+    table["rlnImageName"] = lasting_images(table["rlnImageName"], particles, path)
     if job.ctf_replaced or not _is_complete(optics, table):
         optics, table = _regrouped(optics, table, particles)
         if job.ctf_replaced:
@@ -114,4 +118,4 @@ def _optics_rows(optics: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.int64]
     return order[np.searchsorted(known[order], asked)].astype(np.int64)
 
 
-TARGET = Target("relion", files, suffix=".star")
+TARGET = Target("relion", files, read_alone, suffix=".star")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from solvar.commands import command_line
 from solvar.errors import InputError
 from solvar.files import explained, read_text
 from solvar.particles.selection import read_selection
@@ -150,7 +151,7 @@ def _analysis(run: Run) -> Path:
 def _cluster_labels(run: Run) -> NDArray[np.int64]:
     """(N,) labels in the order of the run."""
     path = _analysis(run)
-    remedy = f"run `solvar analyze {run.folder}`"
+    remedy = f"run `{command_line('solvar', 'analyze', run.folder)}`"
     if not path.is_file():
         raise InputError("is missing, so there are no clusters", file=path, remedy=remedy)
     with run.hdf5("analysis/particles.h5", remedy) as file:

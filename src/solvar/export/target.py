@@ -28,8 +28,9 @@ class ExportOptions:
         Which particles of the run.
     particles : Path or None
         File to take the rows from; None for the one that the run was made from.
-    refined_poses : bool
-        Write the poses of the run instead of those of the file.
+    refined_poses : bool or None
+        Write the poses of the run (True) or those of the file (False); None: those of the run where it
+        refined them.
     latents : bool
         Add latents, contrast and log-likelihood as columns (RELION).
     volumes : Path or None
@@ -47,13 +48,32 @@ class ExportOptions:
 
     selection: Selection = field(default_factory=Selection)
     particles: Path | None = None
-    refined_poses: bool = False
+    refined_poses: bool | None = None
     latents: bool = False
     volumes: Path | None = None
     component: int = 1
     overwrite: bool = False
     reading: Mapping[str, Any] = field(default_factory=dict)
     pick_tolerance: float = TOLERANCE_PIXEL
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export has written and read back.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        In the order they were written.
+    particles : int or None
+        How many they hold; None for volumes.
+    refined_poses : bool
+        Whether the poses are the refined ones of the run.
+    """
+
+    files: tuple[Path, ...]
+    particles: int | None = None
+    refined_poses: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +132,8 @@ class Job:
     @property
     def poses_replaced(self) -> bool:
         """Whether poses other than those spelled in the file are to be written."""
-        return self.options.refined_poses or self.particles.original.reading.poses is not None
+        chosen = self.particles
+        return chosen.poses is not None or chosen.original.reading.poses is not None
 
     @property
     def ctf_replaced(self) -> bool:
@@ -129,7 +150,10 @@ class Target:
     name : str
         As `--to` spells it.
     files : callable (job) -> mapping of file name to callable (path)
-        The files in the order they are written; each writer is atomic.
+        The files in the order they are written; a writer may be given another name in the same folder.
+    read_back : callable (job, mapping of file name to path) -> int or None
+        Reads the files that were written as their user will; returns the number of particles in them.
+        Raises `InputError` if they do not hold what they should.
     suffix : str or None
         Of the one file of the target, when the output may name it; None for several files.
     takes_particles : bool
@@ -140,6 +164,7 @@ class Target:
 
     name: str
     files: Callable[[Job], Mapping[str, Writer]]
+    read_back: Callable[[Job, Mapping[str, Path]], int | None]
     suffix: str | None = None
     takes_particles: bool = True
     whole_file: bool = False

@@ -87,7 +87,7 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path, reading: Reading) -> ParticleTable:
     """Read a particles .cs and what its passthrough files add."""
-    fields = _join(path, reading.passthrough)
+    fields = join(path, reading.passthrough)
 
     def need(name: str, remedy: str) -> NDArray[Any]:
         if name not in fields:
@@ -116,8 +116,14 @@ def read(path: Path, reading: Reading) -> ParticleTable:
     )
 
 
-def _join(path: Path, passthrough: tuple[Path, ...]) -> Fields:
-    """Fields of the main file, and those that only a passthrough has, in the main file's order."""
+def join(path: Path, passthrough: tuple[Path, ...]) -> Fields:
+    """Fields of the main file, and those that only a passthrough has, in the main file's order.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or a passthrough lacks a row of the main file.
+    """
     main = _load(path)
     fields: Fields = {name: main[name] for name in main.dtype.names or ()}
     for other in passthrough:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet
-from solvar.particles.star_blocks import particle_block, read_blocks, write_blocks
+from solvar.particles.stack_paths import lasting_name
+from solvar.particles.star_blocks import can_stand, particle_block, read_blocks, write_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +31,8 @@ def write_star(
 
     Particles that came from a star file keep their rows as they are spelled there, every column
     included; only poses are replaced, in the dialect of the file (Å with a `data_optics` block,
-    pixels without). Others are written as RELION 3.1.
+    pixels without), and names of images that would not be found from `path` (`lasting_images`).
+    Others are written as RELION 3.1.
 
     Parameters
     ----------
@@ -56,6 +59,7 @@ def write_star(
     blocks, name = original_rows(particles) if from_relion else complete_blocks(particles)
     old_dialect = from_relion and "optics" not in blocks
     table = blocks[name]
+    table["rlnImageName"] = lasting_images(table["rlnImageName"], particles, Path(path))
     for column, values in {**pose_columns(particles, old_dialect), **columns}.items():
         table[column] = as_text(values)
     stale = _ORIGINS_ANGST if old_dialect else ORIGINS_PIXEL
@@ -76,6 +80,42 @@ def original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]
         )
     blocks[name] = table.iloc[particles.row].reset_index(drop=True)
     return blocks, name
+
+
+def lasting_images(images: pd.Series, particles: ParticleSet, path: Path) -> pd.Series:
+    """Names of images for a star file at `path`, by which they are found from any working folder.
+
+    Parameters
+    ----------
+    images : (N,) Series of str
+        As the source spells them: ``000001@stack.mrcs``, or a file with one image.
+    particles : ParticleSet
+        The same N particles.
+    path : Path
+
+    Returns
+    -------
+    (N,) Series of str
+    """
+    parts = images.str.partition("@")
+    numbered = parts[1] == "@"
+    spelled = parts[2].where(numbered, parts[0]).to_numpy(dtype=object)
+    names = np.empty(len(particles.stacks), dtype=object)
+    used, first = np.unique(particles.stack_index, return_index=True)
+    for stack, row in zip(used, first, strict=True):
+        names[stack] = _name_in_star(spelled[row], particles.stacks[stack], path)
+    wanted = names[particles.stack_index]
+    frame = parts[0].where(numbered, "000001")
+    return images.where(wanted == spelled, frame + "@" + wanted)
+
+
+def _name_in_star(spelled: str, stack: Path, path: Path) -> str:
+    name = lasting_name(spelled, stack, path)
+    if can_stand(name):
+        return name
+    # a folder above has an apostrophe and a blank, which no star file can hold
+    name = os.path.relpath(stack.resolve(), path.resolve().parent)
+    return name if can_stand(name) else spelled
 
 
 def complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:

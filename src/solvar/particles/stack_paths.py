@@ -91,6 +91,37 @@ class StackFinder:
         return rest.lstrip("/") if prefix.endswith("/") or rest.startswith("/") else name
 
 
+def lasting_name(spelled: str, stack: Path, metadata: Path) -> str:
+    """The name of `stack` in a file at `metadata`: one that is found from any working folder.
+
+    It stays as it is spelled where it leads to the same file from the folder of `metadata` or the nearest
+    one above that holds such a name: RELION and cryoSPARC, which look from the project folder, find it
+    there as before. Otherwise it is the absolute path, which every program finds.
+
+    Parameters
+    ----------
+    spelled : str
+        The name in the file that the particles were read from.
+    stack : Path
+        The image file that it was found to be, absolute.
+    metadata : Path
+        Where the name is to be written; the file need not exist.
+    """
+    # a folder that is a link may be entered by either of its names
+    folders = {metadata.absolute().parent, metadata.resolve().parent}
+    return spelled if all(_leads(spelled, stack, folder) for folder in folders) else str(stack)
+
+
+def _leads(name: str, stack: Path, folder: Path) -> bool:
+    for place in (folder, *folder.parents):
+        if _is_file(place / name):
+            try:
+                return (place / name).samefile(stack)
+            except OSError:
+                return False
+    return False
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()

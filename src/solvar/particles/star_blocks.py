@@ -168,6 +168,11 @@ def _with_apostrophes(path: Path, table: pd.DataFrame, is_ambiguous: bool) -> pd
     return table
 
 
+def can_stand(text: str) -> bool:
+    """Whether a star file can hold `text` as a value."""
+    return not _UNWRITABLE.search(text)
+
+
 def _quoted(path: Path, column: pd.Series) -> pd.Series:
     """Text values in quotation marks where they need them; starfile does it for spaces alone."""
     if column.dtype.kind not in "OTU":

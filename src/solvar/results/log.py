@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import solvar
+from solvar.commands import command_line
 from solvar.errors import InputError
 from solvar.files import open_log
 from solvar.progress import Progress, Step
@@ -39,7 +40,7 @@ def logged(path: Path, progress: Progress, command: Sequence[str] = ()) -> Itera
         package.addHandler(each)
     level = package.level
     package.setLevel(logging.INFO)
-    log.info("solvar %s: %s", solvar.__version__, " ".join(command) or "called from Python")
+    log.info("solvar %s: %s", solvar.__version__, command_line(*command) or "called from Python")
     try:
         yield _LoggedProgress(progress, log)
         log.info("finished")

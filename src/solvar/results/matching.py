@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.particles import ParticleSet
-from solvar.particles.identity import find_uids
+from solvar.particles.identity import find_uids, image_uid
 from solvar.particles.picks import TOLERANCE_PIXEL, find_picks
 from solvar.particles.star_blocks import particle_block, read_blocks
 from solvar.results.run import Run
@@ -22,8 +22,9 @@ def find_particles(
 ) -> Int64:
     """Positions in `original` of particles of a run.
 
-    They are known by uid or image name; where that does not find every one, as after another
-    extraction, all of them by micrograph and coordinates.
+    They are known by uid or image name; where that does not find every one, all of them by the image
+    files themselves, which two particle files may name differently; and where these are others, as after
+    another extraction, by micrograph and coordinates.
 
     Parameters
     ----------
@@ -48,6 +49,9 @@ def find_particles(
     place, found = find_uids(run.particles["uid"][in_run], original.uid)
     if found.all():
         return place
+    by_file = _by_image_file(run, in_run, original)
+    if by_file is not None:
+        return by_file
     if run.picks is None or original.picks is None:
         _refuse_unknown(run, in_run, original, found)
     picks = run.picks.select(in_run)
@@ -68,6 +72,21 @@ def find_particles(
                 remedy=remedy,
             )
     return place
+
+
+def _by_image_file(run: Run, in_run: Int64, original: ParticleSet) -> Int64 | None:
+    """Positions by image file and place in it; None if that does not find every particle."""
+    try:
+        ours = run.read_input()
+    except InputError:  # it was moved or changed; there are other ways to know a particle
+        return None
+    place, found = find_uids(_image_file_uid(ours)[in_run], _image_file_uid(original))
+    return place if found.all() else None
+
+
+def _image_file_uid(particles: ParticleSet) -> NDArray[np.uint64]:
+    names = [str(stack.resolve()) for stack in particles.stacks]
+    return image_uid(names, particles.stack_index, particles.frame)
 
 
 def _refuse_unknown(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from solvar.commands import command_line
+from solvar.extras import install_command, missing
 
 if TYPE_CHECKING:
     from solvar.results.run import Run
@@ -28,8 +32,14 @@ def headline(run: Run) -> str:
     )
 
 
-# What `solvar view` is for.
-VIEWER = "look around in the browser (first: pip install 'solvar[view]')"
+def viewing(folder: Path) -> list[tuple[str, str]]:
+    """Commands that open a run in the browser, each with what it is for."""
+    view = (command_line("solvar", "view", folder), "look around in the browser")
+    if missing("view"):
+        return [(install_command("view"), "the packages that the viewer needs"), view]
+    return [view]
+
+
 NO_OTHER_CAUSE = "There is no sign that anything but structure drives the latents."
 # A component that the halves share to no finer than this is there, but has no shape to speak of.
 _SHAPELESS_ANGSTROM = 40.0

@@ -38,7 +38,7 @@ class Viewer:
         self.queue.close()
 
 
-def make_viewer(run: str | Path, guard: Guard | None = None) -> Viewer:
+def make_viewer(run: str | Path) -> Viewer:
     """Put a page over a run; nothing listens yet.
 
     Raises
@@ -47,10 +47,11 @@ def make_viewer(run: str | Path, guard: Guard | None = None) -> Viewer:
         If the run cannot be read.
     """
     data = ViewerData(run)
-    guard = guard or Guard()
+    guard = Guard()
     app = dash.Dash(
         "solvar.viewer",
-        title=f"{data.run.folder.resolve().name} · solvar",
+        # nothing of the run: Dash replaces words such as {%scripts%} in it and escapes nothing
+        title="solvar",
         update_title="",
         assets_folder=str(Path(__file__).parent / "assets"),
         serve_locally=True,
@@ -78,7 +79,7 @@ def _begin(viewer: Viewer) -> None:
     for the icon, would be answered without them.
     """
     client = viewer.app.server.test_client()
-    client.set_cookie(viewer.guard.cookie_name, viewer.guard.token, domain=HOST)
+    client.set_cookie(viewer.guard.cookie_name, viewer.guard.begin().cookie, domain=HOST)
     client.get("/", base_url=f"http://{HOST}")
     for dark in (False, True):
         figures.template(dark)  # while nobody waits for it

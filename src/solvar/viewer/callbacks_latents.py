@@ -34,6 +34,7 @@ def _in_browser(app: dash.Dash) -> None:
     def there(function: str, *arguments: Any) -> None:
         app.clientside_callback(ClientsideFunction("solvar", function), *arguments)
 
+    there("entitle", Input("run", "children"))
     there(
         "appearance",
         Output("appearance", "data"),

@@ -104,5 +104,7 @@ def _kept(app: dash.Dash, data: ViewerData, chosen: Selector) -> None:
     )
     def send(_: list[int], shown: str | None, typed: str | None) -> None:
         name = shown or typed or ""
-        path = selections.send(data, name, ctx.triggered_id["to"])
-        tell(f"Exported {selections.check_name(name)} to {path.resolve()}.")
+        sent = selections.send(data, name, ctx.triggered_id["to"])
+        poses = "refined poses" if sent.refined_poses else "the poses of the input"
+        told = f"{sent.particles:,} particles with {poses}"
+        tell(f"Exported {selections.check_name(name)}, {told}, to {sent.files[0].resolve()}.")

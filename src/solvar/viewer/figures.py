@@ -159,13 +159,20 @@ def _legend(column: Column | None, dark: bool) -> list[dict[str, Any]]:
         return [{**nothing, "marker": marker, "showlegend": False}]
     shades = theme.label_colours(len(column.labels), dark)
     return [
-        {**nothing, "name": label, "marker": {"size": 9, "color": shade}, "showlegend": True}
+        {
+            **nothing,
+            "name": theme.plain(label),
+            "marker": {"size": 9, "color": shade},
+            "showlegend": True,
+        }
         for label, shade in zip(column.labels, shades, strict=True)
     ]
 
 
 def _plane(data: ViewerData, look: Look, window: raster.Window) -> dict[str, Any]:
-    titles = [data.axes[key] + (", σ" if key.startswith("z") else "") for key in look.axes]
+    titles = [
+        theme.plain(data.axes[key] + (", σ" if key.startswith("z") else "")) for key in look.axes
+    ]
     selected = palette.marks(look.dark).here
     return {
         **_frame(look.dark, {"l": 54, "r": 12, "t": 8, "b": 46}),

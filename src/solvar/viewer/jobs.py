@@ -299,11 +299,12 @@ def _arrived(folder: Path, record: dict[str, Any], volume: dict[str, Any]) -> Ar
     name = Path(volume["files"][0]).name
     # the curve that the resolution is read from
     fsc = None if volume["fsc"] is None else volume["fsc"]["corrected"]
+    resolution = volume["resolution_angstrom"]
     return Arrived(
         key=f"{folder.name}/{name.removesuffix('.mrc')}",
         path=folder / name,
         particles=int(volume["particles"]),
-        resolution_angstrom=volume["resolution_angstrom"],
+        resolution_angstrom=None if resolution is None else float(resolution),
         fsc=None if fsc is None else tuple(float(value) for value in fsc),
         pixel_size_angstrom=float(record["pixel_size_angstrom"]),
         z=tuple(float(value) for value in volume["z"]),

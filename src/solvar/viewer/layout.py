@@ -6,6 +6,7 @@ from typing import Any
 
 from dash import dcc, html
 
+from solvar.text import visible
 from solvar.viewer.data import ViewerData
 from solvar.viewer.meshes import BOX_SIZE
 from solvar.viewer.selections import TARGETS
@@ -58,7 +59,7 @@ def _header(data: ViewerData) -> html.Header:
     return html.Header(
         [
             html.Span("solvar", className="brand"),
-            html.Span(run.name, className="run", title=str(run)),
+            html.Span(visible(run.name), id="run", className="run", title=visible(str(run))),
             html.Span(
                 f"{len(data):,} particles · {data.rank} components · "
                 f"box {data.run.record['result']['box_size']} · "

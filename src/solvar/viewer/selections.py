@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.export import ExportOptions, Selection, export
+from solvar.export import Exported, ExportOptions, Selection, export
 from solvar.export.selection import points_in_polygon
 from solvar.files import replacing
 from solvar.particles.selection import read_selection
@@ -186,8 +186,8 @@ def load(data: ViewerData, name: str) -> Int64:
     return chosen.astype(np.int64)
 
 
-def send(data: ViewerData, name: str, to: str) -> Path:
-    """Write the particles of a saved selection as ``selections/NAME.star`` or ``.cs``.
+def send(data: ViewerData, name: str, to: str) -> Exported:
+    """Write the particles of a saved selection as ``selections/NAME.star`` or ``.cs``, and read it back.
 
     An earlier export of the same selection is replaced.
 
@@ -202,7 +202,7 @@ def send(data: ViewerData, name: str, to: str) -> Path:
     if not path.is_file():
         raise InputError("no such selection", file=path, remedy="save it first")
     options = ExportOptions(Selection(ind=path), overwrite=True)
-    return export(data.run, to, path.with_suffix(TARGETS[to]), options)[0]
+    return export(data.run, to, path.with_suffix(TARGETS[to]), options)
 
 
 def _path(data: ViewerData, name: str) -> Path:

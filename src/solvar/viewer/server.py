@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import getpass
-import logging
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from solvar.commands import command_line
 from solvar.errors import InputError
-from solvar.viewer.app import make_viewer
-from solvar.viewer.security import HOST, check_port
+from solvar.viewer.app import Viewer, make_viewer
+from solvar.viewer.connections import Connections, Limits
+from solvar.viewer.exchange import answering
+from solvar.viewer.redirect import redirect
+from solvar.viewer.security import HOST, LARGEST_REQUEST, check_port
 
-if TYPE_CHECKING:
-    from werkzeug.serving import BaseWSGIServer
-
-    from solvar.viewer.app import Viewer
+# So many may come at once before the system refuses any.
+_BACKLOG = 1024
 
 
 class ViewerServer:
@@ -36,17 +37,18 @@ class ViewerServer:
 
     def __init__(self, run: str | Path, port: int = 0) -> None:
         check_port(port)
+        self._kept = ExitStack()
         self.viewer: Viewer = make_viewer(run)
+        self._kept.callback(self.viewer.close)
         try:
-            self._server: BaseWSGIServer = _listen(self.viewer, port)
+            listener = _listen(port)
         except BaseException:
-            self.viewer.close()
+            self._kept.close()
             raise
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._server.port)
+        self.port: int = listener.getsockname()[1]
+        answer = answering(self.viewer.app.server, HOST, self.port)
+        self._connections = Connections(listener, answer, Limits(body_bytes=LARGEST_REQUEST))
+        self._kept.callback(self._connections.close)
 
     @property
     def address(self) -> str:
@@ -56,45 +58,60 @@ class ViewerServer:
     @property
     def tunnel(self) -> str:
         """The command that brings a remote viewer to the user's own machine."""
-        there = f"{getpass.getuser()}@{socket.gethostname()}"
-        return f"ssh -N -L {self.port}:{HOST}:{self.port} {there}"
+        user, machine = user_name(), socket.gethostname()
+        there = machine if user is None else f"{user}@{machine}"
+        return command_line("ssh", "-N", "-L", f"{self.port}:{HOST}:{self.port}", there)
+
+    @property
+    def tunnel_words(self) -> str:
+        """What to know about that command."""
+        named = user_name() is not None
+        return "leave it running" if named else "your user name and @ go before the machine"
+
+    def redirect(self) -> str:
+        """The file:// address of a page that leads to `address`; it is there until `close`.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        return self._kept.enter_context(redirect(self.address))
 
     def serve(self) -> None:
         """Answer requests until `stop` is called or the keyboard interrupts."""
-        self._server.serve_forever()
+        self._connections.serve()
 
     def stop(self) -> None:
         """End `serve`, which runs in another thread."""
-        self._server.shutdown()
+        self._connections.stop()
 
     def close(self) -> None:
         """Give the port back and stop reconstructions."""
-        self._server.server_close()
-        self.viewer.close()
+        self._kept.close()
 
 
-def _listen(viewer: Viewer, port: int) -> BaseWSGIServer:
-    from werkzeug.serving import make_server
+def user_name() -> str | None:
+    """Of who runs this; None where the system has no name for them, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
 
-    # one line a request would bury what is worth reading, and it holds the token
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    # werkzeug leaves the process when a port is taken; a socket of our own can say so instead
+
+def _listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
-        listener.listen(64)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         reason = (error.strerror or str(error)).lower()
         raise InputError(
             f"--port {port}: cannot be used ({reason})", remedy="leave it out to get a free one"
         ) from error
-    server = make_server(
-        HOST, listener.getsockname()[1], viewer.app.server, threaded=True, fd=listener.fileno()
-    )
-    listener.close()  # the server holds a copy
-    return server
+    return listener
 
 
 def serve(run: str | Path, port: int, announce: Callable[[ViewerServer], None]) -> None:

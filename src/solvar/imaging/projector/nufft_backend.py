@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.extras import install_command
 from solvar.imaging.fourier import HalfDisc
 from solvar.threads import ThreadTeam
 
@@ -47,7 +48,7 @@ class NufftProjector:
             raise InputError(
                 "interpolation by non-uniform FFT needs the package finufft",
                 column="interpolation",
-                remedy="pip install 'solvar[nufft]'",
+                remedy=f"install it with `{install_command('nufft')}`",
             ) from None
         self.box, self.disc = box, disc
         self._finufft: Any = finufft

@@ -23,6 +23,7 @@ from solvar.report.interactive.poses import pose_corrections
 from solvar.results.run import Run
 from solvar.results.words import NO_OTHER_CAUSE, agreement
 from solvar.results.writer import REPORT
+from solvar.text import visible
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -84,7 +85,7 @@ def page(run: Run) -> str:
     }  # fmt: skip
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, finalize=_finalized,
     )  # fmt: skip
     environment.filters["breakable"] = _breakable
     return environment.get_template("report.html.j2").render(
@@ -108,6 +109,13 @@ def page(run: Run) -> str:
         plotly=plotly_code(),
         data=packed(json.dumps(json.loads(strict_json(drawn)), separators=(",", ":")).encode()),
     )
+
+
+def _finalized(value: Any) -> Any:
+    """What comes from files turns no line of the page around and hides nothing; markup is our own."""
+    from markupsafe import Markup
+
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _breakable(command: str) -> Markup:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from solvar.analysis.reading import StoredAnalysis
+from solvar.commands import command_line
 from solvar.estimation.prior import resolution
 from solvar.estimation.settings import FitSettings
 from solvar.report import style
@@ -145,7 +145,7 @@ def provenance(run: Run) -> Table:
     ]
     if record["command"]:
         # not the place of the program on that machine
-        rows.insert(0, ["Command", shlex.join(["solvar", *record["command"][1:]])])
+        rows.insert(0, ["Command", command_line("solvar", *map(str, record["command"][1:]))])
     return Table([], rows, numeric=2)
 
 

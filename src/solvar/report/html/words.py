@@ -5,16 +5,15 @@ Nothing here claims more than the run shows: what did not pass the half-sets is 
 
 from __future__ import annotations
 
-import shlex
-
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.reading import StoredAnalysis
+from solvar.commands import command_line
 from solvar.estimation.model import LowRankModel
 from solvar.report import style
 from solvar.results.run import Run
-from solvar.results.words import NO_OTHER_CAUSE, VIEWER, agreement, has_shape, headline
+from solvar.results.words import NO_OTHER_CAUSE, agreement, has_shape, headline, viewing
 
 _TOLD = 3  # components that get a sentence of their own
 _SAMPLE = 20_000
@@ -152,32 +151,34 @@ def _blur(run: Run, j: int) -> str:
 
 def what_next(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, str]]:
     """Commands, each with what it is for; a command may be empty where there is only advice."""
-    folder = shlex.quote(str(run.folder))
+    folder = run.folder
     if run.validation is not None and not run.validation.reliable.any():
         return [
             ("", "Check the mask and the poses, and that the particles are not already one class."),
-            (f"solvar check {shlex.quote(str(run.source))}", "what may be wrong with the input"),
+            (command_line("solvar", "check", run.source), "what may be wrong with the input"),
             (
                 "",
                 "Try more particles, or --resolution of 15 to 20 Å: large motions show there first.",
             ),
         ]
     told = []
-    view = (f"solvar view {folder}", VIEWER)
     if run.validation is None:
         told.append(("", "Repeat the run with --halfsets before you believe a component."))
     if analysis is None:
-        told.append((f"solvar analyze {folder}", "clusters, populated states, paths, diagnostics"))
-        told.append(
-            (f"solvar volume {folder}", "volumes along the first component, with half-maps")
-        )
-        return [*told, view]
-    told.append(view)
-    points = shlex.quote(str(run.folder / "analysis" / "clusters.csv"))
-    told.append(
-        (f"solvar volume {folder} --at {points}", "a volume of each cluster, with half-maps")
-    )
-    told.append(
-        (f"solvar export {folder} --to relion --cluster 1 -o cluster1", "its particles, to refine")
-    )
-    return told
+        analyze = command_line("solvar", "analyze", folder)
+        along = command_line("solvar", "volume", folder)
+        return [
+            *told,
+            (analyze, "clusters, populated states, paths, diagnostics"),
+            (along, "volumes along the first component, with half-maps"),
+            *viewing(folder),
+        ]
+    points = folder / "analysis" / "clusters.csv"
+    volumes = command_line("solvar", "volume", folder, "--at", points)
+    back = ("--to", "relion", "--cluster", "1", "-o", "cluster1")
+    return [
+        *told,
+        *viewing(folder),
+        (volumes, "a volume of each cluster, with half-maps"),
+        (command_line("solvar", "export", folder, *back), "its particles, to refine"),
+    ]

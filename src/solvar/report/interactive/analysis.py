@@ -46,7 +46,7 @@ def associations(found: Sequence[Mapping[str, Any]], *, dark: bool = False) -> g
         values = [max(100 * one["r_squared"], 0.0) for one in own]
         top = max(top, 1.08 * max(values))
         figure.add_bar(
-            y=[one["factor"] for one in own], x=values, orientation="h",
+            y=[theme.plain(one["factor"]) for one in own], x=values, orientation="h",
             name=f"component {component}",
             hovertemplate="%{y}: %{x:.1f} %<extra>component " + str(component) + "</extra>",
         )  # fmt: skip
@@ -109,7 +109,7 @@ def landscape(
         ends = [9.0] + [5.0] * (len(place) - 2) + [9.0]
         figure.add_scatter(
             x=place[:, first], y=place[:, second], mode="lines+markers",
-            name=PATH_WORDS.get(name, name), line={"width": 2.4, "color": colour},
+            name=theme.plain(PATH_WORDS.get(name, name)), line={"width": 2.4, "color": colour},
             marker={"size": ends, "color": ["#FFFFFF"] + [colour] * (len(place) - 1),
                     "line": {"color": colour, "width": 1.6}},
             hovertemplate="point %{pointNumber}: %{x:.2f} σ, %{y:.2f} σ<extra></extra>",

@@ -138,7 +138,7 @@ def number_limits(values: NDArray[Any], share: float = 0.01) -> tuple[float, flo
 def color_bar(title: str | None) -> dict[str, Any]:
     """A slim colour bar at the right."""
     return {
-        "title": {"text": title or "", "side": "right"}, "thickness": 10, "len": 0.75,
+        "title": {"text": theme.plain(title or ""), "side": "right"}, "thickness": 10, "len": 0.75,
         "outlinewidth": 0, "x": 1.01,
     }  # fmt: skip
 
@@ -175,7 +175,7 @@ def _cloud(
 
     return go.Scattergl(
         x=place[:, 0].astype(np.float32), y=place[:, 1].astype(np.float32), mode="markers",
-        name=name, showlegend=legend, hoverinfo="skip",
+        name=theme.plain(name), showlegend=legend, hoverinfo="skip",
         marker={"size": size, "opacity": 0.6, **marker},
     )  # fmt: skip
 
@@ -220,7 +220,9 @@ def _pictures(
     ]  # fmt: skip
     # a picture has no legend of its own
     legend = [
-        go.Scatter(x=[None], y=[None], mode="markers", name=str(label), marker={"color": colour})
+        go.Scatter(
+            x=[None], y=[None], mode="markers", name=theme.plain(label), marker={"color": colour}
+        )
         for label, colour in zip(labels, colours, strict=True)
     ]
     return pictures + legend
@@ -277,10 +279,11 @@ def _layout(
 ) -> dict[str, Any]:
     return {
         "template": theme.template(dark),
-        "xaxis": {"title": {"text": axes[0]}, "range": limits(points[:, 0])},
-        "yaxis": {"title": {"text": axes[1]}, "range": limits(points[:, 1])},
+        "xaxis": {"title": {"text": theme.plain(axes[0])}, "range": limits(points[:, 0])},
+        "yaxis": {"title": {"text": theme.plain(axes[1])}, "range": limits(points[:, 1])},
         "legend": {
-            "title": {"text": legend_title or ""}, "itemsizing": "constant", "x": 1.01, "y": 1,
+            "title": {"text": theme.plain(legend_title or "")}, "itemsizing": "constant",
+            "x": 1.01, "y": 1,
         },
         "margin": {"l": 60, "r": 20, "t": 16, "b": 52},
         "dragmode": "pan",

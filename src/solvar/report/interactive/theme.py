@@ -7,6 +7,7 @@ appearance by changing the template of each figure.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,6 +127,11 @@ def _viridis(places: NDArray[np.float64]) -> list[str]:
     from matplotlib.colors import to_hex
 
     return [to_hex(colour) for colour in colormaps["viridis"](0.08 + 0.84 * places)]
+
+
+def plain(name: object) -> str:
+    """A name from a file as a figure shows it letter by letter: plotly obeys <b> and <a href=…>."""
+    return escape(str(name), quote=False)
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

@@ -11,24 +11,34 @@
   const send = (id, props) => window.dash_clientside.set_props(id, props);
   const nothing = () => window.dash_clientside.no_update;
 
-  /* ---- the connection: what the server cannot tell any more, the page must ---- */
+  /* ---- the connection: the secret of this page (see security.py), and what the server cannot tell ---- */
 
   const LOST = "The viewer has ended. Start it again (solvar view) and open the address that it prints.";
+  const STRANGER = "Open the address that solvar view printed: this page was opened without it.";
   const REFUSED = {
-    401: LOST,
-    403: LOST,
+    403: "This page is let in no more: open the address that solvar view printed last.",
     413: "That is more than one request may hold: draw a simpler outline.",
   };
+  const SECRET = window.sessionStorage.getItem("solvar-page");
   const ask = window.fetch.bind(window);
+
+  if (!SECRET) {
+    document.body.textContent = STRANGER;
+    window.stop();
+  }
 
   function complain(text) {
     send("message", { children: text, className: "bad" });
   }
 
-  window.fetch = async (...request) => {
+  window.fetch = async (...given) => {
+    const request = new Request(...given);
+    if (new URL(request.url).origin === window.location.origin) {
+      request.headers.set("X-Solvar-Page", SECRET);
+    }
     let answer;
     try {
-      answer = await ask(...request);
+      answer = await ask(request);
     } catch (error) {
       complain(LOST);
       throw error;
@@ -36,6 +46,10 @@
     if (answer.status in REFUSED) complain(REFUSED[answer.status]);
     return answer;
   };
+
+  function entitle(run) {
+    document.title = `${run} · solvar`;
+  }
 
   /* ---- the appearance ---- */
 
@@ -231,6 +245,6 @@
   }
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
-    solvar: { appearance, painted, drawn, shownWindow, press, play },
+    solvar: { entitle, appearance, painted, drawn, shownWindow, press, play },
   });
 })();

@@ -1,0 +1,101 @@
+"""What was written is read again, as its user will read it, before it is called written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from solvar.errors import InputError
+from solvar.export.target import Job
+from solvar.particles import ImageStack, ParticleSet, Reading, read_as
+
+_REPORT = "report this, and what you exported"
+# Files hold six decimals or single precision.
+_RELATIVE, _ABSOLUTE = 1e-5, 1e-4
+
+
+def read_alone(job: Job, files: Mapping[str, Path]) -> int:
+    """Read one file of particles by itself, without options and from no particular working folder.
+
+    Parameters
+    ----------
+    job : Job
+    files : mapping of file name to Path
+        The one file of the target.
+
+    Returns
+    -------
+    int
+        Number of particles.
+
+    Raises
+    ------
+    InputError
+        As `compare`.
+    """
+    (path,) = files.values()
+    found = read_as(path, Reading(working_folder=path.absolute().parent))
+    return compare(found, job.particles.particles, path)
+
+
+def compare(found: ParticleSet, wanted: ParticleSet, path: Path) -> int:
+    """Make sure that particles that were read back are those that were to be written.
+
+    Their number, images, poses and CTFs are compared, and the headers of the image files are read.
+
+    Returns
+    -------
+    int
+        Number of particles.
+
+    Raises
+    ------
+    InputError
+        If they differ, or an image file cannot be used.
+    """
+    if len(found) != len(wanted):
+        problem = f"holds {len(found):,} particles instead of {len(wanted):,}"
+        raise InputError(problem, file=path, remedy=_REPORT)
+    ImageStack(found)
+    _refuse(_image(found) != _image(wanted), "names another image", path)
+    if found.source_format == "cryosparc":
+        _refuse(found.uid != wanted.uid, "has another uid", path)
+    theirs = _quantities(wanted)
+    for what, ours in _quantities(found).items():
+        same = np.isclose(ours, theirs[what], rtol=_RELATIVE, atol=_ABSOLUTE)
+        _refuse(~same.reshape(len(found), -1).all(axis=1), f"has another {what}", path)
+    return len(found)
+
+
+def _refuse(differs: ArrayLike, problem: str, path: Path) -> None:
+    rows = np.flatnonzero(differs)
+    if len(rows):
+        raise InputError(problem, file=path, row=int(rows[0]), remedy=_REPORT)
+
+
+def _image(particles: ParticleSet) -> NDArray[np.void]:
+    """(N,) what no two images share: device and inode of the stack, and the place in it."""
+    used, place = np.unique(particles.stack_index, return_inverse=True)
+    status = [particles.stacks[stack].stat() for stack in used]
+    image = np.empty(len(particles), [("device", "u8"), ("inode", "u8"), ("frame", "i8")])
+    image["device"] = np.array([one.st_dev for one in status], np.uint64)[place]
+    image["inode"] = np.array([one.st_ino for one in status], np.uint64)[place]
+    image["frame"] = particles.frame
+    return image
+
+
+def _quantities(particles: ParticleSet) -> dict[str, NDArray[np.float64]]:
+    """What every format can hold of N particles, each (N, …)."""
+    optics, ctf, poses = particles.optics, particles.ctf, particles.poses
+    twice = 2 * ctf.defocus_angle_radian  # half a turn is no difference
+    return {
+        "pixel size": optics.pixel_size_angstrom[particles.optics_group],
+        "defocus": np.stack([ctf.defocus_u_angstrom, ctf.defocus_v_angstrom], axis=1),
+        "angle of astigmatism": np.stack([np.cos(twice), np.sin(twice)], axis=1),
+        "phase shift": ctf.phase_shift_radian,
+        "rotation": poses.rotation,
+        "shift": poses.shift_angstrom,
+    }
