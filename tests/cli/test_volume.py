@@ -34,7 +34,7 @@ def test_a_walk_is_written_below_the_run(run_folder: Path) -> None:
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     folder = Path(told["folder"])
-    assert folder == run_folder / "volumes" / "kernel"
+    assert folder == run_folder / "volumes" / "kernel-component1-001"
     assert len(told["volumes"]) == 3
     for record in told["volumes"]:
         suffixes = ["", "_half1", "_half2", "_local_resolution", "_local_filtered"]

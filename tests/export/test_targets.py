@@ -1,5 +1,6 @@
 """Where exports go, what they never touch, and the volumes for ChimeraX."""
 
+import json
 import re
 
 import numpy as np
@@ -10,7 +11,12 @@ from export.runs import run_on
 from particles.particle_files import COLUMNS_31, star_text, with_value, write_stack
 from solvar.errors import InputError
 from solvar.export import TARGETS, ExportOptions, Selection, export
+from solvar.files import Ledger, Writer, owned
 from solvar.volume_file import read_volume, write_volume
+from solvar.volumes import Targets, VolumeSettings, reconstruct
+
+# what is no result
+LEFT = {"manifest.json", "cluster1"}
 
 
 @pytest.fixture
@@ -144,16 +150,82 @@ def test_half_maps_beside_the_volumes_are_not_part_of_the_series(run, tmp_path):
     for name in ("a", "a_half1", "a_half2", "b", "b_postprocessed"):
         write_volume(volumes / f"{name}.mrc", run.model.mean, 2.0)
     table = volumes / "volumes.json"
-    table.write_text('{"volumes": [{"name": "b"}, {"name": "a"}]}')
+    table.write_text(json.dumps(_table("b.mrc", "a.mrc")))
     (path,) = export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=volumes)).files
     opened = re.findall(r'open "(.*?)" id (\d)', path.read_text())
     assert [(path.parent / name).name for name, _ in opened] == ["b.mrc", "a.mrc"]
-    table.write_text("{}")
-    with pytest.raises(InputError, match="table of volumes"):
-        export(run, "chimerax", tmp_path / "out2", ExportOptions(volumes=volumes))
+    for damaged in ({}, _table("b.mrc", "../mean.mrc")):
+        table.write_text(json.dumps(damaged))
+        with pytest.raises(InputError, match=r"volumes\.json, column .*make the volumes again"):
+            export(run, "chimerax", tmp_path / "out2", ExportOptions(volumes=volumes))
+
+
+def _table(*files):
+    """A table of volumes as `solvar volume` writes it."""
+    volumes = [
+        {
+            "name": f,
+            "z": [0],
+            "particles": 0,
+            "resolution_angstrom": None,
+            "fsc": None,
+            "files": [f],
+        }
+        for f in files
+    ]
+    return {
+        "format": "solvar-volumes", "format_version": 1, "run_id": "0", "settings": {},
+        "particles": None, "pixel_size_angstrom": 2.0, "volumes": volumes,
+    }  # fmt: skip
 
 
 def test_folder_without_a_series_is_refused(run, tmp_path):
     (tmp_path / "volumes").mkdir()
     with pytest.raises(InputError, match="holds 0 maps"):
         export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=tmp_path / "volumes"))
+
+
+@pytest.mark.parametrize("place", ["out", "job/run/cluster1", "job/run"])
+def test_an_export_owns_its_folder_or_the_run_that_it_lies_in(run, tmp_path, place):
+    output = tmp_path / place / "some.star"
+    home = run.folder if place.startswith("job") else output.parent
+    home.mkdir(exist_ok=True)
+    with (
+        owned(home, "solvar analyze"),
+        pytest.raises(InputError, match="being written to by `solvar analyze`"),
+    ):
+        export(run, "relion", output)
+    assert not output.exists()
+    manifest = Ledger.read(run.folder).files
+    export(run, "relion", output)
+    if output.parent != run.folder:  # whose files are all inputs
+        export(run, "relion", output, ExportOptions(overwrite=True))
+    assert Ledger.read(run.folder).files == manifest
+    assert {"some.star"} == {p.name for p in output.parent.iterdir()} - set(manifest) - LEFT
+
+
+def test_results_are_never_replaced_and_links_in_the_run_folder_not_followed(run, tmp_path):
+    other, _ = run_on("relion31", tmp_path / "other")
+    with owned(run.folder, "test") as own:
+        own.file(Writer("volumes", ("volumes/a/mean.mrc",)), "volumes/a/mean.mrc").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (run.folder / "selections").symlink_to(tmp_path / "elsewhere")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for to, output, words in (
+        ("relion", other.folder, "is a result that solvar keeps here"),
+        ("relion", other.folder / "particles.star", "is a result that solvar keeps here"),
+        ("chimerax", run.folder / "volumes" / "a", "is a result that solvar keeps here"),
+        ("relion", run.folder / "selections", "is a link"),
+    ):
+        with pytest.raises(InputError, match=words):
+            export(run, to, output, ExportOptions(overwrite=True))
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_volumes_of_one_call_are_a_series(run, tmp_path):
+    targets = Targets(np.zeros((3, 3)), ("c", "a", "b"))
+    folder = run.folder / "volumes" / "mine"
+    reconstruct(run, targets, folder, VolumeSettings(method="reproject", bfactor=-10))
+    (path,) = export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=folder)).files
+    opened = [path.parent / name for name in re.findall(r'open "(.*?)" id', path.read_text())]
+    assert [p.resolve() for p in opened] == [folder / f"{name}.mrc" for name in "cab"]

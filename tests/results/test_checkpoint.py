@@ -12,7 +12,7 @@ import pytest
 from solvar.errors import InputError
 from solvar.estimation.level import Prior
 from solvar.estimation.settings import FitSettings
-from solvar.files import OwnedFolder, owned
+from solvar.files import OwnedFolder, Writer, owned
 from solvar.results.checkpoint import Checkpoint, is_interrupted, read_tree, write_tree
 from solvar.results.inputs import InputFile
 from solvar.results.provenance import Provenance
@@ -125,8 +125,12 @@ def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path) -> 
         f"figures/.a.{number}.partial.png",
     ]
     kept = [".mine.partial", f"notes.{number}.partial.txt", ".hidden", ".a.12.partial.png"]
-    (tmp_path / "checkpoint").mkdir()
-    (tmp_path / "figures").mkdir()
+    # below a folder that is no result: another run, and its writer may be alive
+    kept += [f"other/.run.{number}.partial.json"]
+    (tmp_path / "other").mkdir()
+    with owned(tmp_path, "test") as own:
+        for path in own.claim(Writer("test", ("*/*",)), ["checkpoint/mean.npz", "figures/a.png"]):
+            path.touch()
     for name in (*orphans, *kept):
         (tmp_path / name).write_bytes(b"half")
     with owned(tmp_path, "test"):

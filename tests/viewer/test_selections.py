@@ -16,6 +16,8 @@ pytest.importorskip("dash", reason="solvar[view] is not installed")
 from solvar.viewer import selections
 from solvar.viewer.data import ViewerData
 from solvar.viewer.selections import Selector
+from synthetic import make_fit
+from written import written
 
 LASSO = {"kind": "lasso", "axes": ["z1", "z2"], "x": [-1, 1, 1.2, 0], "y": [-1, -0.8, 1, 0.1]}
 
@@ -142,6 +144,46 @@ def test_nothing_is_not_saved_and_names_are_not_taken_twice(data):
     with pytest.raises(InputError, match="there already"):
         selections.save(data, "one", np.arange(4))
     assert selections.saved(data)[0].count == 3
+
+
+@pytest.mark.parametrize("linked", ["selections", "selections/one.npy"])
+def test_links_are_neither_followed_nor_written_through(data, run, tmp_path, linked):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    np.save(elsewhere / "one.npy", run.particles["row"][:3])
+    before = (elsewhere / "one.npy").read_bytes()
+    (run.folder / linked).parent.mkdir(exist_ok=True)
+    (run.folder / linked).symlink_to(elsewhere / ("" if linked == "selections" else "one.npy"))
+    assert selections.saved(data) == []
+    for name in ("one", "two"):
+        if linked == "selections" or name == "one":
+            with pytest.raises(InputError, match=r"is a link|did not write it"):
+                selections.save(data, name, np.arange(3))
+    for read in (selections.load, lambda *asked: selections.send(*asked, "relion")):
+        with pytest.raises(InputError, match="it is a link"):
+            read(data, "one")
+    assert [p.name for p in elsewhere.iterdir()] == ["one.npy"]
+    assert (elsewhere / "one.npy").read_bytes() == before
+
+
+def test_a_selection_outlives_the_run_if_it_fits_the_next(data, run, tmp_path):
+    path = selections.save(data, "kept", np.arange(3))
+    again = ViewerData(written(run.folder, make_fit(tmp_path, rank=3, count=500)))
+    assert again.run.run_id != run.run_id and path.is_file()
+    np.testing.assert_array_equal(selections.load(again, "kept"), np.arange(3))
+    fewer = ViewerData(written(run.folder, make_fit(tmp_path, rank=3, count=100, seed=1)))
+    with pytest.raises(InputError, match=r"rows that the run|is selected"):
+        selections.load(fewer, "kept")
+
+
+def test_what_solvar_did_not_write_is_not_replaced(tmp_path):
+    run, _ = run_on("relion31", tmp_path)
+    data = ViewerData(run)
+    path = selections.save(data, "one", np.arange(3)).with_suffix(".star")
+    path.write_text("mine")
+    with pytest.raises(InputError, match="did not write it"):
+        selections.send(data, "one", "relion")
+    assert path.read_text() == "mine"
 
 
 @pytest.mark.parametrize(("to", "suffix"), [("relion", ".star"), ("cryosparc", ".cs")])

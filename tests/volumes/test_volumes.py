@@ -143,7 +143,7 @@ def test_an_ellipsoid_of_probability_chooses_more_particles_the_larger_it_is(
     known, used = run.posterior, []
     for probability in (1e-9, 0.5, 0.95):
         settings = VolumeSettings(method="subset", subset_probability=probability)
-        (record, _) = reconstruct(run, targets, tmp_path, settings)
+        (record, _) = reconstruct(run, targets, tmp_path, settings, overwrite=True)
         used.append(record["particles"])
     assert used[0] == 20  # the ten nearest of each half, when the ellipsoids hold nobody
     inside = distances(known.z, known.precision, targets.z[0]) <= -2 * np.log(0.05)  # r = 2

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from solvar.cli.arguments import AsJson, RunFolder
+from solvar.cli.arguments import AsJson, Overwrite, RunFolder
 from solvar.cli.options import ReadingOptions, command
 from solvar.errors import InputError
 from solvar.volumes.settings import VolumeSettings
@@ -36,7 +36,7 @@ def volume(
     ] = 10,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder; default: RUN/volumes/METHOD."),
+        typer.Option("--output", "-o", help="Folder; default: a new one in RUN/volumes."),
     ] = None,
     particles: Annotated[
         Path | None,
@@ -44,34 +44,39 @@ def volume(
             "--particles", help="The same particles at their original box size (.star, .cs)."
         ),
     ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Volumes at points, cluster centres or along a component, with half-maps and resolution.
 
-    Images are read as the run read them, unless --particles names another file.
+    Images are read as the run read them, unless --particles names another file. Each call has a folder of
+    its own; the same call once more is refused without --overwrite, which makes its volumes again.
     """
     from solvar.cli.console import make_progress, print_json
     from solvar.cli.console import output as console
     from solvar.cli.volume_table import volume_table
     from solvar.particles import read_as
     from solvar.results.run import Run
-    from solvar.volumes import reconstruct
+    from solvar.volumes.folder import volume_folder
+    from solvar.volumes.reconstruct import make_volumes
     from solvar.volumes.targets import choose_targets
 
     if particles is None and reading.ind is not None:
         raise InputError("--ind has no meaning without --particles", remedy="leave it out")
     opened = Run(run, reading.given)
     targets = choose_targets(opened, at or [], clusters, component, points)
-    folder = output or opened.folder / "volumes" / settings.method
     original = None
     if particles is not None:
         original = read_as(
             particles, opened.reading_of(particles).updated(reading.given), reading.ind
         )
-    records = reconstruct(
-        opened, targets, folder, settings, particles=original, progress=make_progress()
-    )
+    with volume_folder(
+        opened, targets, settings, output, particles=original, overwrite=overwrite
+    ) as folder:
+        records = make_volumes(
+            opened, targets, settings, folder.begin, folder.own.root, original, make_progress()
+        )
     if as_json:
-        print_json({"folder": str(folder), "volumes": records})
+        print_json({"folder": str(folder.path), "volumes": records})
     else:
-        console().print(volume_table(folder, records))
+        console().print(volume_table(folder.path, records))

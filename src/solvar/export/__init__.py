@@ -12,6 +12,7 @@ from solvar.export import chimerax, cryodrgn, cryosparc, relion
 from solvar.export.job import export_to
 from solvar.export.selection import Selection
 from solvar.export.target import Exported, ExportOptions, Target
+from solvar.files import OwnedFolder
 from solvar.results.run import Run
 
 TARGETS: tuple[Target, ...] = (
@@ -23,7 +24,12 @@ TARGETS: tuple[Target, ...] = (
 
 
 def export(
-    run: Run | str | Path, to: str, output: str | Path, options: ExportOptions | None = None
+    run: Run | str | Path,
+    to: str,
+    output: str | Path,
+    options: ExportOptions | None = None,
+    *,
+    own: OwnedFolder | None = None,
 ) -> Exported:
     """Write the particles or volumes of a run for another program.
 
@@ -37,6 +43,8 @@ def export(
         A folder, which is created; or the file itself, for a target of one file.
     options : ExportOptions, optional
         The whole set, by default, with refined poses if the run has any.
+    own : OwnedFolder, optional
+        The right to write there, of who holds it already.
 
     Returns
     -------
@@ -54,7 +62,7 @@ def export(
             f"--to {to}: there is no such target", remedy=f"choose from {', '.join(known)}"
         )
     opened = run if isinstance(run, Run) else Run(run)
-    return export_to(known[to], opened, Path(output), options or ExportOptions())
+    return export_to(known[to], opened, Path(output), options or ExportOptions(), own)
 
 
 __all__ = ["TARGETS", "ExportOptions", "Exported", "Selection", "export"]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.export.target import Job, Target, Writer
-from solvar.files import read_json, replacing
+from solvar.files import replacing
 from solvar.mrc_header import read_mrc_header
 from solvar.results.run import Run, check_component
 from solvar.volume_file import read_volume, write_volume
@@ -101,7 +101,7 @@ def _series(folder: Path) -> list[Path]:
     def by_number(path: Path) -> list[tuple[int, str]]:
         return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", path.name)]
 
-    maps = _listed(folder / "volumes.json") or sorted(folder.glob("*.mrc"), key=by_number)
+    maps = _listed(folder) or sorted(folder.glob("*.mrc"), key=by_number)
     if len(maps) < 2:
         raise InputError(
             f"holds {len(maps)} maps (*.mrc), a series has at least 2",
@@ -111,19 +111,15 @@ def _series(folder: Path) -> list[Path]:
     return maps
 
 
-def _listed(table: Path) -> list[Path]:
+def _listed(folder: Path) -> list[Path]:
     """The volumes that `solvar volume` made, without the half-maps and filtered maps beside them."""
+    # late: with it comes all that makes volumes
+    from solvar.volumes.table import read_table
+
     try:
-        records = read_json(table.parent, table.name)["volumes"]
-        return [table.parent / f"{record['name']}.mrc" for record in records]
+        return [folder / record.files[0] for record in read_table(folder).volumes]
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"cannot be read as a table of volumes ({error})",
-            file=table,
-            remedy="run `solvar volume` again, or remove the file",
-        ) from error
 
 
 def _relative(maps: list[Path], script: Path) -> list[str]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from solvar.errors import InputError
 from solvar.export.matching import choose
 from solvar.export.target import Exported, ExportOptions, Job, Target
-from solvar.files import replacing
+from solvar.files import OwnedFolder, inside, owned, replacing
 from solvar.results.run import Run
 
 
-def export_to(target: Target, run: Run, output: Path, options: ExportOptions) -> Exported:
+def export_to(
+    target: Target,
+    run: Run,
+    output: Path,
+    options: ExportOptions,
+    own: OwnedFolder | None = None,
+) -> Exported:
     """Write what `target` needs, after every input was found to be good.
 
     The files get their names when all of them have been read back; until then an earlier export stays as
@@ -26,6 +32,8 @@ def export_to(target: Target, run: Run, output: Path, options: ExportOptions) ->
     output : Path
         A folder, which is created; or the file itself, for a target of one file.
     options : ExportOptions
+    own : OwnedFolder, optional
+        The right to write there, of who holds it already.
 
     Returns
     -------
@@ -35,19 +43,19 @@ def export_to(target: Target, run: Run, output: Path, options: ExportOptions) ->
     ------
     InputError
         If an option does not fit the target, the particles cannot be found, a file is in the way, or
-        what was written does not load.
+        another process writes there, or what was written does not load.
     """
     _check_options(target, options)
     chosen = choose(run, options, target.whole_file) if target.takes_particles else None
     job = Job(run, options, chosen)
     writers = target.files(job)
     paths = _paths(target, output, list(writers))
-    _check_destination(paths, _inputs(job), options.overwrite)
-    _make_folder(paths[0].parent)
-    with _staged(paths) as temporary:
-        for path, write in zip(temporary, writers.values(), strict=True):
-            write(path)
-        count = target.read_back(job, dict(zip(writers, temporary, strict=True)))
+    with _owned(run, paths) if own is None else nullcontext():
+        _check_destination(paths, _inputs(job), options.overwrite)
+        with _staged(paths) as temporary:
+            for path, write in zip(temporary, writers.values(), strict=True):
+                write(path)
+            count = target.read_back(job, dict(zip(writers, temporary, strict=True)))
     refined = chosen is not None and chosen.poses is not None
     return Exported(tuple(paths), count, refined)
 
@@ -76,6 +84,20 @@ def _staged(paths: list[Path]) -> Iterator[list[Path]]:
                 column=error.column,
                 remedy=error.remedy,
             ) from error
+
+
+@contextmanager
+def _owned(run: Run, paths: list[Path]) -> Iterator[None]:
+    """Be the only one who writes in the folder of `paths`, which is made, and replace no result in there.
+
+    Below the run folder it is that folder which has one owner.
+    """
+    folder = paths[0].parent
+    below = inside(run.folder, folder)
+    root, prefix = (folder, "") if below is None else (run.folder, f"{below}/".removeprefix("./"))
+    with owned(root, "solvar export") as own:
+        own.unlisted(prefix + path.name for path in paths)
+        yield
 
 
 def _check_options(target: Target, options: ExportOptions) -> None:
@@ -130,13 +152,3 @@ def _check_destination(paths: list[Path], inputs: list[Path], overwrite: bool) -
             raise InputError(
                 "is there already", file=path, remedy="choose another --output or pass --overwrite"
             )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(
-            f"cannot be created ({reason})", file=folder, remedy="choose another --output"
-        ) from error

@@ -8,7 +8,7 @@ removes nothing that solvar did not write.
 from solvar.files.digest import digest_of, sampled_digest
 from solvar.files.ledger import Ledger
 from solvar.files.lock import refuse_locked
-from solvar.files.owned import OwnedFolder, Writer, owned
+from solvar.files.owned import OwnedFolder, Writer, inside, owned
 from solvar.files.reading import (
     believable,
     believed_size,
@@ -34,6 +34,7 @@ __all__ = [
     "believed_size",
     "digest_of",
     "explained",
+    "inside",
     "neighbours",
     "open_below",
     "open_inside",

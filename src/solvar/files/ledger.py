@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from solvar.errors import InputError
@@ -77,8 +77,17 @@ class Ledger:
             raise _damaged(path, "files")
         return cls(Path(folder), {name: _entry(path, name, each) for name, each in listed.items()})
 
+    @property
+    def folders(self) -> list[str]:
+        """Folders below this one that files of ours are in, the inner ones first."""
+        found = {str(parent) for name in self.files for parent in PurePosixPath(name).parents[:-1]}
+        return sorted(found, reverse=True)
+
     def save(self) -> None:
-        """Write the manifest, whole or not at all."""
+        """Write the manifest, whole or not at all; an empty one is none."""
+        if not self.files:
+            (self.folder / FILE).unlink(missing_ok=True)
+            return
         files = {name: vars(entry) for name, entry in sorted(self.files.items())}
         content = {"format": FORMAT, "format_version": FORMAT_VERSION, "files": files}
         write_json(self.folder / FILE, content)
@@ -92,10 +101,8 @@ class Ledger:
                 self.files[name] = Entry(self.files[name].by, size, digest_of(self.folder, name))
             except (FileNotFoundError, NotADirectoryError):
                 del self.files[name]
-        if self.files and names:
+        if names:
             self.save()
-        elif not self.files:
-            (self.folder / FILE).unlink(missing_ok=True)
 
     def problem_of(self, name: str) -> str | None:
         """What has become of a file since it was written; None if nothing has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class OwnedFolder:
     def __init__(self, root: Path, ledger: Ledger) -> None:
         self.root, self._ledger = root, ledger
         self._written: set[str] = set()
+        # threads of one process may share the right
+        self._mutex = threading.RLock()
 
     def file(self, writer: Writer, name: str) -> Path:
         """Where `writer` may write its file `name`, whose folder is made if need be.
@@ -55,23 +58,67 @@ class OwnedFolder:
         Raises
         ------
         InputError
-            If a file of that name is there that solvar did not write, or a folder on the way is a link.
+            As `refuse_taken`.
         """
         return self.claim(writer, [name])[0]
 
     def claim(self, writer: Writer, names: Iterable[str]) -> list[Path]:
         """`file` for several names; the manifest is written once."""
         names = list(names)
+        with self._mutex:
+            self.refuse_taken(writer, names)
+            for name in names:
+                self._make_folders(name)
+                self._ledger.files[name] = Entry(writer.name)
+            self._written.update(names)
+            if names:
+                self._ledger.save()
+        return [self.root / name for name in names]
+
+    def refuse_taken(self, writer: Writer, names: Iterable[str]) -> None:
+        """Raise InputError if `writer` may not write its files `names`.
+
+        That is if a file of such a name is another's, or a folder on the way is a link.
+        """
         for name in names:
             assert is_inside(name) and writer.owns(name), f"{writer.name} does not write {name}"
-            self._refuse_foreign(name)
+            self._refuse_foreign(name, writer)
+
+    def unlisted(self, names: Iterable[str]) -> list[Path]:
+        """Where files `names` may be written that are no results and do not enter the manifest.
+
+        Folders on the way are made if need be.
+
+        Raises
+        ------
+        InputError
+            If a result has such a name, or a folder on the way is a link.
+        """
+        names = list(names)
+        for name in names:
+            refuse_links(self.root, name)
+            if name in self._ledger.files:
+                raise InputError(
+                    "is a result that solvar keeps here, and is never replaced by anything else",
+                    file=self.root / name,
+                    remedy="choose another --output",
+                )
         for name in names:
             self._make_folders(name)
-            self._ledger.files[name] = Entry(writer.name)
-        self._written.update(names)
-        if names:
-            self._ledger.save()
         return [self.root / name for name in names]
+
+    def unfinished(self, writer: Writer) -> list[str]:
+        """Those of `written_by` whose command was killed before it had entered what it wrote."""
+        return [
+            name
+            for name in self.written_by(writer)
+            if self._ledger.files[name].digest is None and name not in self._written
+        ]
+
+    def adopt(self, names: Iterable[str]) -> None:
+        """Enter size and digest of files that a command wrote whole before it was killed."""
+        with self._mutex:
+            self._ledger.seal(names)
 
     def written_by(self, writer: Writer) -> list[str]:
         """Names in the manifest that `writer` entered and that look like its files."""
@@ -85,36 +132,48 @@ class OwnedFolder:
 
         Folders that are empty then go too.
         """
-        names = self.written_by(writer)
-        for name in sorted(names, key=lambda name: (name != first, name)):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                refuse_links(self.root, name)
-                (self.root / name).unlink()
-            del self._ledger.files[name]
-        if names:
-            self._ledger.save()
-        for folder in {name.rpartition("/")[0] for name in names} - {""}:
-            with suppress(OSError):  # somebody else's files are in it
-                (self.root / folder).rmdir()
+        with self._mutex:
+            names, folders = self.written_by(writer), self._ledger.folders
+            for name in sorted(names, key=lambda name: (name != first, name)):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    refuse_links(self.root, name)
+                    (self.root / name).unlink()
+                del self._ledger.files[name]
+            if names:
+                self._ledger.save()
+            for folder in folders:
+                if any(name.startswith(f"{folder}/") for name in names):
+                    with suppress(OSError):  # other files are in it
+                        (self.root / folder).rmdir()
 
     def refuse_foreign(self, writer: Writer) -> None:
-        """Raise InputError if a file that has the name of one of `writer`'s was not written by solvar."""
+        """Raise InputError if a file that has the name of one of `writer`'s is another's."""
         for pattern in writer.patterns:
             refuse_links(self.root, pattern)
             for path in sorted(self.root.glob(pattern)):
-                self._refuse_foreign(path.relative_to(self.root).as_posix())
+                self._refuse_foreign(path.relative_to(self.root).as_posix(), writer)
 
     def seal(self) -> None:
         """Enter size and digest of what was written since the folder is owned."""
-        self._ledger.seal(self._written)
+        with self._mutex:
+            self._ledger.seal(self._written)
 
-    def _refuse_foreign(self, name: str) -> None:
+    def _refuse_foreign(self, name: str, writer: Writer) -> None:
         refuse_links(self.root, name)
-        if name not in self._ledger.files and os.path.lexists(self.root / name):
+        if not os.path.lexists(self.root / name):
+            return
+        entry = self._ledger.files.get(name)
+        if entry is None:
             raise InputError(
                 "has the name of a result, but solvar did not write it",
                 file=self.root / name,
                 remedy="move it away, or choose another --output",
+            )
+        if entry.by != writer.name:
+            raise InputError(
+                f"is a result of another kind ({entry.by}), and is not replaced",
+                file=self.root / name,
+                remedy="choose another --output",
             )
 
     def _make_folders(self, name: str) -> None:
@@ -143,6 +202,22 @@ def refuse_links(root: Path, name: str) -> None:
             raise InputError("is in the way of a folder", file=place, remedy="move it away")
 
 
+def inside(folder: Path, path: Path) -> str | None:
+    """The name of `path` below `folder`, parts separated by ``/``, whatever links lead to either.
+
+    Returns
+    -------
+    str or None
+        "." for the folder itself; None for a path that lies elsewhere, or a folder that is not there.
+    """
+    for named in (Path(os.path.abspath(path)), Path(path).resolve()):
+        for place in (named, *named.parents):
+            with suppress(OSError):
+                if place.samefile(folder):
+                    return named.relative_to(place).as_posix()
+    return None
+
+
 @contextmanager
 def owned(folder: Path, purpose: str) -> Iterator[OwnedFolder]:
     """Be the only one who writes in a folder, which is made if need be.
@@ -166,8 +241,10 @@ def owned(folder: Path, purpose: str) -> Iterator[OwnedFolder]:
     made = _make(folder)
     try:
         with _locked(folder, purpose):
-            remove_orphans(folder)
-            own = OwnedFolder(folder, Ledger.read(folder))
+            ledger = Ledger.read(folder)
+            # nowhere else: other folders below this one may have owners who live
+            remove_orphans(folder, ledger.folders)
+            own = OwnedFolder(folder, ledger)
             yield own
             own.seal()
     finally:

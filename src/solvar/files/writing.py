@@ -12,9 +12,9 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 # names that `replacing` gives
@@ -41,19 +41,29 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_orphans(folder: Path) -> None:
-    """Remove what killed writers left in a folder and below: temporary files of `replacing`.
+def remove_orphans(folder: Path, below: Iterable[str] = ()) -> None:
+    """Remove what killed writers left in a folder: temporary files of `replacing`.
 
     Only for who owns the folder: a temporary file of a living writer looks the same.
+
+    Parameters
+    ----------
+    folder : Path
+    below : iterable of str
+        Folders below it to look into, too, if no link leads there.
     """
-    for place, folders, names in os.walk(folder, followlinks=False):
-        # nothing of ours lies deeper than volumes/NAME
-        if len(Path(place).relative_to(folder).parts) >= 2:
-            folders.clear()
-        for name in names:
-            path = Path(place) / name
-            if _TEMPORARY.fullmatch(name) and stat.S_ISREG(path.lstat().st_mode):
-                path.unlink()
+    _remove_temporary(Path(folder))
+    for name in map(PurePosixPath, below):
+        way = [name, *name.parents][:-1]
+        if not any((folder / step).is_symlink() for step in way):
+            _remove_temporary(folder / name)
+
+
+def _remove_temporary(folder: Path) -> None:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for path in sorted(folder.iterdir()):
+            if _TEMPORARY.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
+                path.unlink(missing_ok=True)
 
 
 def open_log(path: Path) -> TextIO:

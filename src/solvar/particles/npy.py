@@ -80,6 +80,21 @@ def _refuse_bomb(entries: Iterable[zipfile.ZipInfo], size: int) -> None:
             raise ValueError(f"it claims {entry.file_size} bytes of {entry.filename}")
 
 
+def npy_length(path: Path, inside: Path | None = None) -> int:
+    """Entries of the array of an .npy file, as its header says; the array itself is not read.
+
+    Raises
+    ------
+    Exception
+        Of nearly any kind, if the file cannot be read or is damaged.
+    """
+    with open_below(path, inside) as file:
+        shape, _, dtype = _header(file)
+        if len(shape) != 1 or shape[0] * dtype.itemsize > believed_size(file):
+            raise ValueError(f"its header claims the shape {shape}")
+        return shape[0]
+
+
 def read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
     """The array in an open .npy stream of `size` bytes.
 
@@ -88,15 +103,7 @@ def read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
     Exception
         Of nearly any kind, if the stream is damaged; memory is bounded by `size` in every case.
     """
-    version = npy_format.read_magic(stream)
-    # versions 2 and 3 differ in the encoding of field names alone
-    first = version == (1, 0)
-    header = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
-    try:
-        shape, fortran, dtype = header(stream)
-    except MemoryError:
-        # what Python says of text with too many brackets
-        raise ValueError("its header makes no sense") from None
+    shape, fortran, dtype = _header(stream)
     count = prod(shape)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
@@ -109,3 +116,17 @@ def read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
         raise ValueError("it is truncated")
     array: NDArray[Any] = np.frombuffer(content, dtype, count)
     return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is in Fortran's order, and type."""
+    version = npy_format.read_magic(stream)
+    # versions 2 and 3 differ in the encoding of field names alone
+    first = version == (1, 0)
+    header = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
+    try:
+        found: tuple[tuple[int, ...], bool, np.dtype[Any]] = header(stream)
+    except MemoryError:
+        # what Python says of text with too many brackets
+        raise ValueError("its header makes no sense") from None
+    return found

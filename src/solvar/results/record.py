@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -192,7 +191,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         )
     if version < FORMAT_VERSION:
         raise InputError("was written by an earlier version of solvar", file=path, remedy=REPEAT)
-    _validated(lambda: _Record.model_validate(record), path)
+    validated(_Record, record, path)
     return record
 
 
@@ -204,19 +203,28 @@ def settings_of(record: dict[str, Any], path: Path) -> FitSettings:
     InputError
         If they are not settings of this version.
     """
-    # from text, where a path may be a string and yet nothing else is turned into what it is not
-    text = json.dumps(record["settings"])
-    return _validated(lambda: FitSettings.model_validate_json(text, strict=True), path, "settings")
+    return validated(FitSettings, record["settings"], path, "settings.")
 
 
-def _validated(read: Callable[[], _Model], path: Path, *prefix: str) -> _Model:
+def validated(
+    model: type[_Model], content: Any, path: Path, prefix: str = "", remedy: str = REPEAT
+) -> _Model:
+    """The content of a file as `model` says it must be.
+
+    Raises
+    ------
+    InputError
+        If it is not; the first entry that is wrong is named, after `prefix`.
+    """
     try:
-        return read()
+        # from text, where a path may be a string and yet nothing is turned into what it is not
+        return model.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        column = ".".join(str(part) for part in (*prefix, *first["loc"]))
+        column = prefix + ".".join(str(part) for part in first["loc"])
         problem = first["msg"].removeprefix("Value error, ")
-        raise _damaged(path, column, problem[:1].lower() + problem[1:]) from error
+        problem = problem[:1].lower() + problem[1:]
+        raise InputError(problem, file=path, column=column, remedy=remedy) from error
 
 
 def _read_json(folder: Path, path: Path) -> Any:

@@ -146,7 +146,7 @@ def _arrivals(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:
     )
     def look(*_: int) -> Any:
         idle = not queue.busy  # asked first: what ends afterwards is seen by the next look
-        options = volume_options(jobs.arrived(data.run.folder))
+        options = volume_options(jobs.arrived(data.run))
         for job in queue.jobs:
             if job.state == "done" and job.name not in told:
                 told.add(job.name)
@@ -161,6 +161,6 @@ def _arrivals(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:
         Input("appearance", "data"),
     )
     def resolve(shown: str, theme: str) -> Any:
-        found = None if shown == LIVE else jobs.find(data.run.folder, shown)
+        found = None if shown == LIVE else jobs.find(data.run, shown)
         hidden = {"display": "none"} if found is None or found.fsc is None else {}
         return figures.half_map_fsc(found, theme == "dark"), hidden

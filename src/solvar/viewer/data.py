@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.analysis.reading import analysed_columns
 from solvar.errors import InputError
 from solvar.estimation.model import prior_spread
 from solvar.report.interactive.latents import MOST_POINTS
@@ -17,6 +18,7 @@ from solvar.report.style import component_title
 from solvar.results.run import Run
 from solvar.viewer.columns import Column, open_star, shown_columns
 from solvar.viewer.meshes import DisplayModel, DisplayVolume, open_model, open_volume
+from solvar.volumes.table import volume_below
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -221,10 +223,8 @@ class ViewerData:
 
     def _analysed(self, name: str) -> NDArray | None:
         """A column of the analysis; None if the run was not analysed, or not with this."""
-        shape = (len(self), 2) if name == "umap" else (len(self),)
         try:
-            with self.run.hdf5("analysis/particles.h5") as file:
-                return file.arrays({name: shape})[name]
+            return analysed_columns(self.run, name)[name]
         except InputError:
             return None  # the page shows the run without an analysis that is cut short or another's
 
@@ -244,9 +244,9 @@ class ViewerData:
     def _model(self) -> DisplayModel:
         return open_model(self.run)
 
-    def reconstruction(self, file: Path) -> DisplayVolume:
-        """A volume that was reconstructed, on such a grid."""
-        return DisplayVolume(*open_volume(file, self.run.folder))
+    def reconstruction(self, file: str) -> DisplayVolume:
+        """A volume that was reconstructed, by its name below the run folder, on such a grid."""
+        return DisplayVolume(*open_volume(volume_below(self.run, file), self.run.folder))
 
     @cached_property
     def rows(self) -> Int64:

@@ -1,15 +1,14 @@
 """Reconstructions that the page asked for: one after the other, each in a process of its own.
 
 A process, not a thread: the page stays quick while all cores work, and the images of a job leave the
-memory with it.
+memory with it. The viewer owns the run folder meanwhile, and removes what a job leaves that fails or is
+stopped.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,15 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import SolvarError
+from solvar.results.run import Run
 from solvar.viewer.messages import in_words
+from solvar.viewer.sharing import shared_folder
+from solvar.volumes.folder import free_name, volume_folder
 from solvar.volumes.settings import VolumeSettings
+from solvar.volumes.table import FILE, FOLDER, VolumeRecord, VolumeTable, finished_tables
 from solvar.volumes.targets import Targets
 
 Float64 = NDArray[np.float64]
 State = Literal["waiting", "running", "done", "failed", "stopped"]
-
-FOLDER = "volumes"
-_TABLE = "volumes.json"
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,14 @@ class _Order:
     settings: VolumeSettings
 
 
+class _EndedError(Exception):
+    """A job came to an end without its volumes: how, and why."""
+
+    def __init__(self, state: State, step: str = "") -> None:
+        super().__init__(step)
+        self.state, self.step = state, step
+
+
 class JobQueue:
     """Reconstructions of one run, one at a time.
 
@@ -80,7 +88,7 @@ class JobQueue:
     """
 
     def __init__(self, run: Path) -> None:
-        self._run = Path(run)
+        self._run = Run(run)
         self._jobs: dict[str, Job] = {}
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
         self._stopping: set[str] = set()
@@ -109,7 +117,7 @@ class JobQueue:
             First part of the name, such as "point".
         """
         with self._lock:
-            name = self._free_name(kind)
+            name = free_name(self._run.folder, kind, self._jobs)
             self._jobs[name] = Job(name, len(z))
         names = tuple(f"{name}_{k + 1:03d}" for k in range(len(z)))
         self._orders.put(_Order(name, Targets(z, names), settings or VolumeSettings()))
@@ -132,69 +140,62 @@ class JobQueue:
         self._orders.put(None)
         self._worker.join(timeout=10)
 
-    def _free_name(self, kind: str) -> str:
-        taken = {path.name for path in (self._run / FOLDER).glob("*")} | set(self._jobs)
-        number = 1
-        while f"{kind}-{number:03d}" in taken:
-            number += 1
-        return f"{kind}-{number:03d}"
-
     def _work(self) -> None:
         while (order := self._orders.get()) is not None:
-            if order.name in self._stopping:
-                self._tell(order.name, state="stopped")
-                continue
             try:
                 self._carry_out(order)
+                self._tell(order.name, state="done", step="", share=1.0)
+            except _EndedError as ended:
+                self._tell(order.name, state=ended.state, step=ended.step)
             # whatever it was: the queue must live on, and the page must say so
             except Exception as error:
                 reason = in_words(error) or f"The reconstruction cannot begin ({error})."
                 self._tell(order.name, state="failed", step=reason)
 
     def _carry_out(self, order: _Order) -> None:
-        """Run one job and put its folder in place, whole or not at all."""
-        final = self._run / FOLDER / order.name
-        draft = final.with_name(f".{order.name}.{os.getpid()}.partial")
+        """Fill the folder of one job; it is whole then, or gone."""
+        output = self._run.folder / FOLDER / order.name
+        with (
+            shared_folder(self._run.folder).writing() as own,
+            volume_folder(self._run, order.targets, order.settings, output, own=own) as folder,
+        ):
+            self._run_process(order, folder.begin())
+
+    def _run_process(self, order: _Order, folder: Path) -> None:
+        """Let a process write the volumes of a job."""
         context = multiprocessing.get_context("spawn")  # a fork would inherit locked thread pools
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(
             target=_reconstruct, daemon=True,
-            args=(self._run, order.targets, draft, order.settings, sender),
+            args=(self._run.folder, order.targets, order.settings, folder, sender),
         )  # fmt: skip
-        try:
+        with receiver:
             with self._lock:
                 if order.name not in self._stopping:
                     process.start()
                     self._process = process
             sender.close()
+            failure = None
             if process.pid is not None:
                 self._tell(order.name, state="running", step="Starting")
-                self._follow(order.name, receiver)
+                failure = self._follow(order.name, receiver)
                 process.join()
-            if order.name in self._stopping:
-                self._tell(order.name, state="stopped", step="")
-            elif (draft / _TABLE).is_file():
-                os.replace(draft, final)
-                self._tell(order.name, state="done", step="", share=1.0)
-            elif not self._job(order.name).is_over:
-                self._tell(order.name, state="failed", step="The reconstruction ended early.")
-        finally:
-            self._process = None
-            receiver.close()
-            shutil.rmtree(draft, ignore_errors=True)
+                self._process = None
+        if order.name in self._stopping:
+            raise _EndedError("stopped")
+        if failure is not None or not (folder / FILE).is_file():
+            raise _EndedError("failed", failure or "The reconstruction ended early.")
 
-    def _follow(self, name: str, receiver: Connection) -> None:
-        """Note what the process tells until it hangs up."""
+    def _follow(self, name: str, receiver: Connection) -> str | None:
+        """Note what the process tells until it hangs up; why it failed, if it did."""
+        failure = None
         while True:
             try:
                 news = receiver.recv()
             except (EOFError, OSError):
-                return
+                return failure
+            failure = news.pop("failure", failure)
             self._tell(name, **news)
-
-    def _job(self, name: str) -> Job:
-        with self._lock:
-            return self._jobs[name]
 
     def _tell(self, name: str, **news: Any) -> None:
         with self._lock:
@@ -202,19 +203,31 @@ class JobQueue:
 
 
 def _reconstruct(
-    run: Path, targets: Targets, output: Path, settings: VolumeSettings, sender: Connection
+    run: Path, targets: Targets, settings: VolumeSettings, folder: Path, sender: Connection
 ) -> None:
-    """What the process does."""
-    from solvar.volumes import reconstruct
+    """What the process does; the viewer owns the run folder and has made `folder`."""
+    from solvar.volumes.reconstruct import make_volumes
 
+    threading.Thread(target=_end_with_viewer, daemon=True).start()
     try:
-        reconstruct(run, targets, output, settings, progress=_Teller(sender))
+        opened = Run(run)
+        make_volumes(
+            opened, targets, settings, lambda: folder, opened.folder, None, _Teller(sender)
+        )
     except (SolvarError, OSError) as error:
-        sender.send({"state": "failed", "step": in_words(error) or str(error)})
+        sender.send({"failure": in_words(error) or str(error)})
     except MemoryError:
-        sender.send({"state": "failed", "step": "There is not enough memory."})
+        sender.send({"failure": "There is not enough memory."})
     finally:
         sender.close()
+
+
+def _end_with_viewer() -> None:
+    """End this process as soon as the viewer has ended: nobody owns the run folder then."""
+    viewer = multiprocessing.parent_process()
+    assert viewer is not None
+    viewer.join()
+    os._exit(1)
 
 
 class _Teller:
@@ -257,18 +270,19 @@ class Arrived:
     ----------
     key : str
         FOLDER/NAME, which `find` takes back.
-    path : Path
+    file : str
+        Its name below the run folder.
     particles : int
     resolution_angstrom : float or None
     fsc : tuple of float or None
-        Of the half-maps, per shell.
+        Of the half-maps, per shell: the curve that the resolution is read from.
     pixel_size_angstrom : float
     z : tuple of float
         Its place, in units of the latents.
     """
 
     key: str
-    path: Path
+    file: str
     particles: int
     resolution_angstrom: float | None
     fsc: tuple[float, ...] | None
@@ -276,36 +290,31 @@ class Arrived:
     z: tuple[float, ...]
 
 
-def arrived(run: Path) -> list[Arrived]:
-    """Every volume below ``volumes`` of a run folder, from the page or from `solvar volume`."""
-    found = []
-    for table in sorted((Path(run) / FOLDER).glob(f"*/{_TABLE}")):
-        if table.parent.name.startswith("."):
-            continue
-        try:
-            record = json.loads(table.read_text(encoding="utf-8"))
-            found += [_arrived(table.parent, record, volume) for volume in record["volumes"]]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            continue
-    return found
+def arrived(run: Run) -> list[Arrived]:
+    """Every whole volume of a run below its ``volumes``, from the page or from `solvar volume`."""
+    tables = finished_tables(run).items()
+    return [
+        _arrived(folder, table, volume)
+        for folder, table in tables
+        if not folder.startswith(".")
+        for volume in table.volumes
+    ]
 
 
-def find(run: Path, key: str) -> Arrived | None:
+def find(run: Run, key: str) -> Arrived | None:
     """The volume that `Arrived.key` named; only what is listed is ever opened."""
     return next((volume for volume in arrived(run) if volume.key == key), None)
 
 
-def _arrived(folder: Path, record: dict[str, Any], volume: dict[str, Any]) -> Arrived:
-    name = Path(volume["files"][0]).name
-    # the curve that the resolution is read from
-    fsc = None if volume["fsc"] is None else volume["fsc"]["corrected"]
-    resolution = volume["resolution_angstrom"]
+def _arrived(folder: str, table: VolumeTable, volume: VolumeRecord) -> Arrived:
+    file = volume.files[0]
+    curve = None if volume.fsc is None else volume.fsc.corrected
     return Arrived(
-        key=f"{folder.name}/{name.removesuffix('.mrc')}",
-        path=folder / name,
-        particles=int(volume["particles"]),
-        resolution_angstrom=None if resolution is None else float(resolution),
-        fsc=None if fsc is None else tuple(float(value) for value in fsc),
-        pixel_size_angstrom=float(record["pixel_size_angstrom"]),
-        z=tuple(float(value) for value in volume["z"]),
+        key=f"{folder}/{file.removesuffix('.mrc')}",
+        file=f"{FOLDER}/{folder}/{file}",
+        particles=volume.particles,
+        resolution_angstrom=volume.resolution_angstrom,
+        fsc=None if curve is None else tuple(np.nan if x is None else x for x in curve),
+        pixel_size_angstrom=table.pixel_size_angstrom,
+        z=tuple(volume.z),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,14 +16,19 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.export import Exported, ExportOptions, Selection, export
 from solvar.export.selection import points_in_polygon
-from solvar.files import replacing
+from solvar.files import Writer, open_inside, replacing
+from solvar.particles.npy import npy_length
 from solvar.particles.selection import read_selection
 from solvar.viewer.data import ViewerData
+from solvar.viewer.sharing import shared_folder
 
 Int64 = NDArray[np.int64]
 
 FOLDER = "selections"
 TARGETS = {"relion": ".star", "cryosparc": ".cs"}
+SELECTIONS = Writer(
+    "selections", tuple(f"{FOLDER}/*{suffix}" for suffix in (".npy", *TARGETS.values()))
+)
 # Letters, digits and a few marks: no name can be a path, a hidden file or an option.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,63}")
 _MOST_CORNERS = 10_000
@@ -140,8 +146,9 @@ def saved(data: ViewerData) -> list[Saved]:
         if not _NAME.fullmatch(path.stem):
             continue
         try:
-            count = len(np.load(path, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError, TypeError):
+            count = npy_length(path, data.run.folder)
+        # numpy evaluates the header as Python text and lets through whatever that raises
+        except Exception:
             continue
         found.append(Saved(path.stem, count))
     return found
@@ -150,23 +157,27 @@ def saved(data: ViewerData) -> list[Saved]:
 def save(data: ViewerData, name: str, chosen: Int64) -> Path:
     """Keep a selection as ``selections/NAME.npy``: rows of the file that the run was made from.
 
-    Such a file is what ``--ind`` of `solvar run` and `solvar export` takes.
+    Such a file is what ``--ind`` of `solvar run` and `solvar export` takes. It outlives the run: rows of the
+    same file are the same particles for the next one.
 
     Raises
     ------
     InputError
-        If nothing is selected, the name is not one, or is taken.
+        If nothing is selected, the name is not one, or is taken, or another process writes to the run
+        folder.
     """
-    path = _path(data, name)
+    file = _file(name)
     if not len(chosen):
         raise InputError("nothing is selected", remedy="draw around some particles first")
-    if path.exists():
-        raise InputError(
-            f"a selection '{path.stem}' is there already", remedy="choose another name"
-        )
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path) as temporary:
-        np.save(temporary, np.sort(data.rows[chosen]))
+    with shared_folder(data.run.folder).writing() as own:
+        own.refuse_taken(SELECTIONS, [file])
+        if os.path.lexists(own.root / file):
+            raise InputError(
+                f"a selection '{check_name(name)}' is there already", remedy="choose another name"
+            )
+        path = own.file(SELECTIONS, file)
+        with replacing(path) as temporary:
+            np.save(temporary, np.sort(data.rows[chosen]))
     return path
 
 
@@ -178,7 +189,7 @@ def load(data: ViewerData, name: str) -> Int64:
     InputError
         If there is no such selection, or it does not fit the run.
     """
-    path = _path(data, name)
+    path = _kept_file(data, name)
     rows = read_selection(path, int(data.rows.max()) + 1, data.run.source)
     chosen = np.flatnonzero(np.isin(data.rows, rows))
     if len(chosen) != len(rows):
@@ -194,16 +205,36 @@ def send(data: ViewerData, name: str, to: str) -> Exported:
     Raises
     ------
     InputError
-        If the selection, the target or the particle file cannot be used.
+        If the selection, the target or the particle file cannot be used, or another process writes to the
+        run folder.
     """
     if to not in TARGETS:
         raise InputError(f"there is no target {to!r}")
-    path = _path(data, name)
-    if not path.is_file():
-        raise InputError("no such selection", file=path, remedy="save it first")
-    options = ExportOptions(Selection(ind=path), overwrite=True)
-    return export(data.run, to, path.with_suffix(TARGETS[to]), options)
+    options = ExportOptions(Selection(ind=_kept_file(data, name)), overwrite=True)
+    with shared_folder(data.run.folder).writing() as own:
+        output = own.file(SELECTIONS, _file(name, TARGETS[to]))
+        return export(data.run, to, output, options, own=own)
 
 
-def _path(data: ViewerData, name: str) -> Path:
-    return data.run.folder / FOLDER / f"{check_name(name)}.npy"
+def _file(name: str, suffix: str = ".npy") -> str:
+    """The file of a selection, below the run folder."""
+    return f"{FOLDER}/{check_name(name)}{suffix}"
+
+
+def _kept_file(data: ViewerData, name: str) -> Path:
+    """Where a saved selection lies.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is a link or behind one.
+    """
+    file = _file(name)
+    path = data.run.folder / file
+    try:
+        open_inside(data.run.folder, file).close()
+    except FileNotFoundError:
+        raise InputError("no such selection", file=path, remedy="save it first") from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
+    return path

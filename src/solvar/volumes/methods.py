@@ -33,14 +33,17 @@ def make_method(
     run: Run,
     settings: VolumeSettings,
     original: ParticleSet | None,
+    scratch: Path,
     progress: Progress,
     team: ThreadTeam,
 ) -> tuple[Method, float]:
-    """The method that `settings` names, and the pixel size (Å) of its volumes."""
+    """The method that `settings` names, and the pixel size (Å) of its volumes.
+
+    Images that do not fit into memory are kept in `scratch`, unless the settings name another folder.
+    """
     if settings.method == "reproject":
         return Reprojection(run.model), run.pixel_size_angstrom
-    mask: Path | None = settings.mask
-    source = open_source(run, original, mask, settings.lazy, progress, team)
+    source = open_source(run, original, settings, settings.scratch or scratch, progress, team)
     known = run.posterior
     pixel_size = source.images.pixel_size_angstrom
     if settings.method == "subset":

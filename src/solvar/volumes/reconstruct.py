@@ -2,25 +2,27 @@
 
 Images are read and whitened once for all points. At each point the method makes a volume and, from disjoint
 halves of the particles, two half-maps; their FSC tells the resolution. Volumes, half-maps and a table are
-written.
+written; the table comes last.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from solvar.errors import InputError
+import solvar
 from solvar.files import write_json
 from solvar.particles import ParticleSet
 from solvar.progress import Progress, SilentProgress
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
+from solvar.volumes.folder import volume_folder
 from solvar.volumes.methods import make_method
 from solvar.volumes.settings import VolumeSettings
+from solvar.volumes.table import FILE, FORMAT, FORMAT_VERSION, recorded_settings
 from solvar.volumes.targets import Targets
-from solvar.volumes.volume import PARTS
 from solvar.volumes.writing import Placement, write_reconstruction
 
 
@@ -31,6 +33,7 @@ def reconstruct(
     settings: VolumeSettings | None = None,
     *,
     particles: ParticleSet | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Make and write the volumes of a run at some points.
@@ -40,10 +43,13 @@ def reconstruct(
     run : Run or run folder
     targets : Targets
     output : path
-        Folder of the files of docs/file-formats.md; it is created.
+        Folder of the files of docs/file-formats.md; it is created. In the run folder it is one of
+        ``volumes``.
     settings : VolumeSettings, optional
     particles : ParticleSet, optional
         The same particles at another box size; the run's poses and latents are used.
+    overwrite : bool
+        Replace what an earlier call wrote to `output`.
     progress : Progress, optional
 
     Returns
@@ -54,45 +60,58 @@ def reconstruct(
     Raises
     ------
     InputError
-        If images, particles or mask cannot be used, or a foreign file is in the way.
+        If images, particles or mask cannot be used, volumes or a foreign file are in the way, or
+        another process writes there.
     """
     run = run if isinstance(run, Run) else Run(run)
     settings, progress = settings or VolumeSettings(), progress or SilentProgress()
-    folder = Path(output)
-    _check_destination(folder, targets)
+    with volume_folder(
+        run, targets, settings, Path(output), particles=particles, overwrite=overwrite
+    ) as folder:
+        return make_volumes(
+            run, targets, settings, folder.begin, folder.own.root, particles, progress
+        )
+
+
+def make_volumes(
+    run: Run,
+    targets: Targets,
+    settings: VolumeSettings,
+    begin: Callable[[], Path],
+    scratch: Path,
+    particles: ParticleSet | None,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """`reconstruct`, for who owns the folder.
+
+    Parameters
+    ----------
+    begin : callable
+        Makes and returns the folder; called when all is read.
+    scratch : Path
+        A folder of one's own for images that do not fit into memory.
+    """
     with ThreadTeam(settings.threads) as team:
-        method, pixel_size = make_method(run, settings, particles, progress, team)
-        folder.mkdir(parents=True, exist_ok=True)
-        records = []
+        method, pixel_size = make_method(run, settings, particles, scratch, progress, team)
+        folder, records = begin(), []
         with progress.step("Volumes", len(targets), "volumes") as step:
             for name, z in zip(targets.name, targets.z, strict=True):
                 made = method.volume(z)
                 place = Placement.over(run, len(made.volume), pixel_size, settings.pixel_size)
-                record = write_reconstruction(folder, name, made, place, settings)
+                record = write_reconstruction(folder, name, made, place, settings, run.run_id)
                 records.append({"name": name, "z": z.tolist(), **record})
                 step.advance()
     table = {
-        "run": str(run.folder.absolute()),
-        "settings": settings.model_dump(mode="json"),
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "version": solvar.__version__,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run": run.folder.absolute(),
+        "run_id": run.run_id,
+        "particles": None if particles is None else particles.source.absolute(),
+        "settings": recorded_settings(settings),
         "pixel_size_angstrom": settings.pixel_size or pixel_size,
         "volumes": records,
     }
-    write_json(folder / "volumes.json", table)
+    write_json(folder / FILE, table)
     return records
-
-
-def _check_destination(folder: Path, targets: Targets) -> None:
-    """Refuse to replace a file that no earlier call wrote: names come from files of points."""
-    try:
-        earlier = json.loads((folder / "volumes.json").read_text(encoding="utf-8"))
-        ours = {file for record in earlier["volumes"] for file in record["files"]}
-    # there is none, or it is not ours
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        ours = set[str]()
-    for file in (f"{name}{part}.mrc" for name in targets.name for part in ("", *PARTS)):
-        if file not in ours and (folder / file).exists():
-            raise InputError(
-                "is there already and no earlier volume of this folder",
-                file=folder / file,
-                remedy="choose another --output",
-            )

@@ -51,4 +51,9 @@ class VolumeSettings(BaseModel):
         None,
         description="Keep whitened images on disk; default: when they would take half of the free memory.",
     )
+    scratch: Path | None = Field(
+        None,
+        description="Folder for whitened images on disk, best a fast local one; default: the folder that "
+        "is written to.",
+    )
     threads: int | None = Field(None, ge=1, description="Threads; default: all available cores.")

@@ -21,6 +21,7 @@ from solvar.progress import Progress
 from solvar.results.matching import find_particles
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
+from solvar.volumes.settings import VolumeSettings
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -58,8 +59,8 @@ class Source:
 def open_source(
     run: Run,
     original: ParticleSet | None,
-    mask: Path | None,
-    lazy: bool | None,
+    wanted: VolumeSettings,
+    scratch: Path,
     progress: Progress,
     team: ThreadTeam,
 ) -> Source:
@@ -69,8 +70,10 @@ def open_source(
     ----------
     original : ParticleSet or None
         The particles at another box size, in any order; matched by their identity.
-    lazy : bool or None
-        Whether images are kept on disk, in the run folder; None for when they would fill the memory.
+    wanted : VolumeSettings
+        Its mask, if there is one, takes the place of the run's.
+    scratch : path
+        Where images lie that are kept on disk; no folder that the run's record names is written to.
 
     Raises
     ------
@@ -80,16 +83,16 @@ def open_source(
     particles = _with_poses_of(run, _particles_of(run) if original is None else original)
     settings = run.settings.model_copy(
         update={} if original is None else {"downsample": None, "resolution": None}
-    ).model_copy(update={"lazy": lazy})
+    ).model_copy(update={"lazy": wanted.lazy, "scratch": scratch})
     if not runs_here(settings.backend, settings.device):
         # the run's GPU is no part of its result: another machine does without
         settings = settings.model_copy(update={"backend": "auto", "device": None})
     stack = ImageStack(particles, settings.downsample)
     box = stack.box_size
     volume = resample_mask(run.model.mask, box)
-    if mask is not None:
-        volume = read_mask(mask, box, stack.pixel_size_angstrom)
-    images, _ = read_images(particles, stack, volume, settings, progress, team, run.folder)
+    if wanted.mask is not None:
+        volume = read_mask(wanted.mask, box, stack.pixel_size_angstrom)
+    images, _ = read_images(particles, stack, volume, settings, progress, team, scratch)
     images.inverted = bool(run.record["result"]["inverted"])
     halves = tuple(np.flatnonzero(particles.halfset == half) for half in (1, 2))
     model = run.model

@@ -22,6 +22,8 @@ Float64 = NDArray[np.float64]
 
 _END_PERCENTILES = (5.0, 95.0)
 _LONGEST_NAME = 80
+# bytes; the longest of the parts and what a temporary file adds must fit beside it
+_LONGEST_FILE_NAME = 200
 _NUMBER = re.compile("[0-9]{1,6}")
 
 
@@ -34,10 +36,27 @@ class Targets:
     z : (K, r) float64
         In the units of `Posterior.z`.
     name : tuple of K str
+        Of their files, without the suffix.
+    kind : str
+        What the points are, in a word for the name of their folder.
+
+    Raises
+    ------
+    InputError
+        If a name occurs twice, or is none for a file.
     """
 
     z: Float64
     name: tuple[str, ...]
+    kind: str = "points"
+
+    def __post_init__(self) -> None:
+        for name in (*self.name, self.kind):
+            plain = name.isprintable() and not set(name) & set("/\\") and name[:1] not in ("", ".")
+            if not plain or len(os.fsencode(name)) > _LONGEST_FILE_NAME:
+                raise InputError(f"{name!r} is no name for the file of a volume")
+        if len(set(self.name)) < len(self.name):
+            raise InputError("points of one call need different names")
 
     def __len__(self) -> int:
         return len(self.z)
@@ -65,7 +84,8 @@ def along_component(run: Run, component: int, count: int) -> Targets:
         weight = np.exp(-0.5 * ((along - value) / width) ** 2)
         points[k] = weight @ z / weight.sum()
         points[k, component - 1] = value
-    return Targets(points, tuple(f"component{component}_{k + 1:03d}" for k in range(count)))
+    kind = f"component{component}"
+    return Targets(points, tuple(f"{kind}_{k + 1:03d}" for k in range(count)), kind)
 
 
 def cluster_centres(run: Run, count: int) -> Targets:
@@ -78,7 +98,8 @@ def cluster_centres(run: Run, count: int) -> Targets:
     space = latent_space(run, range(1, run.rank + 1))
     centres = space.to_latents(find_clusters(space.whitened, count).centre)
     order = np.argsort(centres[:, 0])
-    return Targets(centres[order], tuple(f"cluster_{k + 1:03d}" for k in range(len(centres))))
+    names = tuple(f"cluster_{k + 1:03d}" for k in range(len(centres)))
+    return Targets(centres[order], names, "clusters")
 
 
 def from_file(run: Run, path: Path) -> Targets:
@@ -115,7 +136,9 @@ def from_file(run: Run, path: Path) -> Targets:
             raise InputError("is not a number", file=path, row=row, column=name)
         z[:, component - 1] = values
     names = [str(name) for name in table["name"]] if "name" in table else None
-    return Targets(z, _file_names(path.stem, len(z), names))
+    kind = _plain(path.stem)
+    kind = kind if kind.strip("._") else "points"
+    return Targets(z, _file_names(kind, len(z), names), kind)
 
 
 def from_text(run: Run, text: str) -> Targets:
@@ -138,8 +161,7 @@ def _file_names(stem: str, count: int, given: list[str] | None) -> tuple[str, ..
     """File names that nothing in the names of the points can turn into paths."""
     if given is None or len(set(given)) < count:
         return tuple(f"{stem}_{k + 1:03d}" for k in range(count))
-    kept = ["".join(c if c.isalnum() or c in "-_." else "_" for c in name) for name in given]
-    kept = [name.lstrip(".")[:_LONGEST_NAME] for name in kept]
+    kept = [_plain(name) for name in given]
     clash = len(set(kept)) < count or any(not name.strip("._") for name in kept)
     # NAME_half1.mrc is also what belongs to NAME
     clash = clash or any(name.endswith(PARTS) for name in kept)
@@ -151,6 +173,13 @@ def _is_there(name: str) -> bool:
     return os.path.lexists(name) and not os.path.isdir(name)
 
 
+def _plain(name: str) -> str:
+    """Letters, digits and a few marks of a name, the others replaced, short enough for any file system."""
+    kept = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".")
+    # letters take up to four bytes
+    return kept[:_LONGEST_NAME].encode()[:_LONGEST_FILE_NAME].decode(errors="ignore")
+
+
 def choose_targets(
     run: Run, at: list[str], clusters: int | None, component: int, points: int
 ) -> Targets:
@@ -160,6 +189,8 @@ def choose_targets(
             return cluster_centres(run, clusters)
         return along_component(run, component, points)
     parts = [from_file(run, Path(a)) if _is_there(a) else from_text(run, a) for a in at]
+    if len(parts) == 1:
+        return parts[0]
     z = np.concatenate([part.z for part in parts])
     names = [name for part in parts for name in part.name]
     if len(set(names)) < len(names):

@@ -56,9 +56,14 @@ class Placement:
 
 
 def write_reconstruction(
-    folder: Path, name: str, made: Reconstruction, place: Placement, settings: VolumeSettings
+    folder: Path,
+    name: str,
+    made: Reconstruction,
+    place: Placement,
+    settings: VolumeSettings,
+    run_id: str,
 ) -> dict[str, Any]:
-    """Write the files of one volume.
+    """Write the files of one volume of the run `run_id`.
 
     Returns
     -------
@@ -85,7 +90,7 @@ def write_reconstruction(
         maps[f"{name}_local_resolution"] = local
         maps[f"{name}_local_filtered"] = locally_filtered(made.volume, local, pixel_size)
     for file, volume in maps.items():
-        write_volume(folder / f"{file}.mrc", volume, pixel_size, place.origin_angstrom)
+        write_volume(folder / f"{file}.mrc", volume, pixel_size, place.origin_angstrom, run_id)
     return {**record, "files": [f"{file}.mrc" for file in maps]}
 
 
