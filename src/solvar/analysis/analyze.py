@@ -199,7 +199,7 @@ def parse_end(space: LatentSpace, text: str) -> Float64:
         values = np.array([np.nan])
     if len(values) == space.rank and len(values) > 1 and np.isfinite(values).all():
         return space.to_whitened(values[None])[0]
-    if len(values) == 1 and text.strip().isdecimal() and int(text) < len(space):
+    if len(values) == 1 and text.strip().isdecimal() and values[0] < len(space):
         return space.whitened[int(text)]
     raise InputError(
         f"{text!r} is not an end of a path",
