@@ -11,22 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.analyze import Analysis
-from solvar.files import OwnedFolder, Writer, replacing, write_json
+from solvar.files import OwnedFolder, replacing, write_json
 from solvar.results.run import Run
+from solvar.results.writer import ANALYSIS
 
 FOLDER = "analysis"
 _TABLE = f"{FOLDER}/analysis.json"
-ANALYSIS = Writer(
-    "analysis",
-    (
-        _TABLE,
-        f"{FOLDER}/particles.h5",
-        f"{FOLDER}/clusters.csv",
-        f"{FOLDER}/trajectory_*.csv",
-        # what `solvar.report.analysis` draws there
-        *(f"{FOLDER}/{name}.png" for name in ("clusters", "density", "umap", "diagnostics")),
-    ),
-)
 
 
 def write_analysis(run: Run, own: OwnedFolder, analysis: Analysis) -> Path:

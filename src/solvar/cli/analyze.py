@@ -27,7 +27,7 @@ def analyze(run: RunFolder, settings: AnalysisSettings, as_json: AsJson = False)
     """Find clusters, densities, paths and outliers among the particles of a run."""
     from solvar.results.run import Run
 
-    found = Run(run)
+    folder = Run(run).folder  # known to be a run before anything long is imported
 
     from solvar.analysis import analyze as study
     from solvar.analysis import write_analysis
@@ -38,16 +38,17 @@ def analyze(run: RunFolder, settings: AnalysisSettings, as_json: AsJson = False)
     from solvar.report.html import write_report
 
     progress = make_progress()
-    with owned(found.folder, "solvar analyze") as own:
+    with owned(folder, "solvar analyze") as own:
+        found = Run(folder)  # once more, now that nobody replaces it
         analysis = study(found, settings, progress)
-        folder = write_analysis(found, own, analysis)
+        written = write_analysis(found, own, analysis)
         with progress.step("Figures", 0):
             figures = draw_analysis(analysis, own)
         report = write_report(found, own, progress)
     if as_json:
         print_json(summary(found, analysis))
     else:
-        _print(analysis, folder, figures if report is None else [report, *figures])
+        _print(analysis, written, figures if report is None else [report, *figures])
 
 
 def _print(analysis: Analysis, folder: Path, drawn: list[Path]) -> None:

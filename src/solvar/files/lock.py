@@ -4,6 +4,10 @@ The kernel's lock on `.solvar.lock` decides between processes of one machine, an
 however it ended. Some file systems do not carry such locks to other machines, or have none. So the
 file also says who holds it (host, boot, process, start), and the holder touches it every half minute: a lock
 of another machine that was not touched for five minutes is stale.
+
+Where there are no locks, who finds nobody alive puts a file of its own in place of the one that is there,
+waits longer than others need between finding nobody and doing the same, and holds the lock if its file is the
+one that stayed (Fischer's algorithm).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import secrets
 import stat
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,9 +32,10 @@ FILE = ".solvar.lock"
 _BEAT_SECONDS = 30.0
 _STALE_SECONDS = 300.0
 _LARGEST = 4096
-# the file may be replaced between opening and locking, by a holder that ends
-_TRIES = 20
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# so long a lock may be held by one who has not yet said so: by its name who is refused is told of it
+_PATIENCE_SECONDS = 1.0
+_PAUSE_SECONDS = 0.01
+_SETTLING_SECONDS = 0.5
 
 
 class FolderLock:
@@ -52,29 +58,30 @@ class FolderLock:
 
     def __init__(self, folder: Path, purpose: str) -> None:
         self._path = Path(folder) / FILE
-        self._handle = _acquire(self._path)
-        try:
-            content = json.dumps(_holder(purpose)).encode()
-            os.ftruncate(self._handle, 0)
-            os.pwrite(self._handle, content, 0)
-        except BaseException:
-            self.release()
-            raise
+        self._handle = _acquire(self._path, _holder(purpose))
         self._ended = threading.Event()
         threading.Thread(target=self._beat, name="solvar-lock", daemon=True).start()
 
+    def refuse_lost(self) -> None:
+        """Raise InputError if the folder was removed or taken over: others may write there now."""
+        if not _is_same(self._handle, self._path):
+            raise InputError(
+                "was removed, or taken over by another process, while this one wrote to it",
+                file=self._path.parent,
+                remedy="start again",
+            )
+
     def release(self) -> None:
         """Let others write; the file goes with the lock."""
-        if hasattr(self, "_ended"):
-            self._ended.set()
-        # removed before it is unlocked: who waits for it sees that it is another file now
-        if _is_same(self._handle, self._path):
-            self._path.unlink(missing_ok=True)
-        os.close(self._handle)
+        self._ended.set()
+        _give_up(self._handle, self._path)
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT_SECONDS):
             try:
+                # a lock of somebody else must not be kept alive
+                if not _is_same(self._handle, self._path):
+                    return
                 os.utime(self._path, follow_symlinks=False)
             except OSError:
                 return  # the folder is gone: writing will tell
@@ -92,67 +99,132 @@ def refuse_locked(folder: Path) -> None:
             return  # who may not write there will hear of that
         raise
     try:
-        _refuse_held(path, handle)
+        # shared: who looks must not be in the way of another who looks
+        locked = _try_lock(handle, fcntl.LOCK_SH)
+        content = _content(path, handle)
+        if _is_alive(path, handle, content, locked):
+            raise _held(path, content)
     finally:
         os.close(handle)
 
 
-def _acquire(path: Path) -> int:
-    """A handle of the lock file that holds the lock."""
-    for _ in range(_TRIES):
+def _acquire(path: Path, us: dict[str, Any]) -> int:
+    """A handle of the lock file, which says that it is ours."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
         handle = _open(path, create=True)
         try:
-            _refuse_held(path, handle)
-            if _is_same(handle, path):
+            locked = _try_lock(handle, fcntl.LOCK_EX)
+            content = _content(path, handle)
+            if _is_alive(path, handle, content, locked) or time.monotonic() > deadline:
+                raise _held(path, content)
+            # the file may have been removed since it was opened, by a holder that ended
+            if locked and _is_same(handle, path):
+                _say(handle, path, us)
                 return handle
         except BaseException:
             os.close(handle)
             raise
         os.close(handle)
-    raise InputError(
-        "is taken by one process after the other", file=path.parent, remedy="try again"
-    )
+        if locked is None and (settled := _settled(path, us)) is not None:
+            return settled
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _settled(path: Path, us: dict[str, Any]) -> int | None:
+    """A handle of a lock file that took the place of a stale one and stayed; None if another one did."""
+    ours = path.with_name(f".lock.{secrets.token_hex(8)}.partial")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(ours, flags, 0o644)
+    try:
+        _say(handle, ours, us)
+        with suppress(FileNotFoundError):  # an owner has removed it, as an orphan
+            os.replace(ours, path)
+            time.sleep(_SETTLING_SECONDS)
+        if _is_same(handle, path):
+            return handle
+    except BaseException:
+        ours.unlink(missing_ok=True)
+        _give_up(handle, path)
+        raise
+    os.close(handle)
+    return None
+
+
+def _say(handle: int, path: Path, us: dict[str, Any]) -> None:
+    """Write into a lock file who holds it; it goes if that cannot be written."""
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(us).encode(), 0)
+    except OSError:
+        if _is_same(handle, path):
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _give_up(handle: int, path: Path) -> None:
+    # removed before it is unlocked: who waits for it sees that it is another file now
+    if _is_same(handle, path):
+        path.unlink(missing_ok=True)
+    os.close(handle)
 
 
 def _open(path: Path, create: bool) -> int:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with suppress(FileNotFoundError):
+        # looked at before it is opened: to open a device may already do something
+        _refuse_foreign(path, os.stat(path, follow_symlinks=False))
     try:
         handle = os.open(path, flags | os.O_CREAT if create else flags, 0o644)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise _foreign(path) from error
         raise
-    found = os.fstat(handle)
-    # another name of somebody's file must not be written to
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_size > _LARGEST:
+    try:
+        _refuse_foreign(path, os.fstat(handle))
+    except InputError:
         os.close(handle)
-        raise _foreign(path)
+        raise
     return handle
+
+
+def _refuse_foreign(path: Path, found: os.stat_result) -> None:
+    """Raise InputError unless it is a small file without another name, to which it would be written, too."""
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_size > _LARGEST:
+        raise _foreign(path)
 
 
 def _foreign(path: Path) -> InputError:
     return InputError("is no lock of solvar", file=path, remedy="remove it, if it is yours")
 
 
-def _refuse_held(path: Path, handle: int) -> None:
-    """Raise InputError if somebody else holds the lock; else lock it, where the file system can."""
+def _try_lock(handle: int, kind: int) -> bool | None:
+    """Whether the kernel gave us its lock; None where the file system has none."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        known = True
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise _held(path, _content(path, handle)) from error
-        known = False
-    content = _content(path, handle)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_alive(path: Path, handle: int, content: dict[str, Any], locked: bool | None) -> bool:
+    """Whether the holder that a lock file names is there.
+
+    Parameters
+    ----------
+    locked : bool or None
+        As `_try_lock` returned it.
+    """
     if not content:
-        return
+        return False
     here = _holder("")
     if (content.get("host"), content.get("boot")) == (here["host"], here["boot"]):
-        alive = not known and _start_of(content.get("pid")) == content.get("started")
-    else:
-        alive = _age(path, handle) < _STALE_SECONDS
-    if alive:
-        raise _held(path, content)
+        # where the kernel gave us its lock, that process has ended, or ended its work
+        return not locked and _start_of(content.get("pid")) == content.get("started")
+    # one that comes with a received folder may bear any time, and none is touched in the future
+    return abs(_age(path, handle)) < _STALE_SECONDS
 
 
 def _content(path: Path, handle: int) -> dict[str, Any]:
@@ -193,6 +265,8 @@ def _holder(purpose: str) -> dict[str, Any]:
 
 def _start_of(pid: Any) -> str:
     """When a process of this machine started, in ticks; empty if there is none of that number."""
+    if type(pid) is not int:
+        return ""
     # the name of the program, in brackets, may hold anything
     fields = _first_line(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[19] if len(fields) > 19 else ""
@@ -224,5 +298,5 @@ def _is_same(handle: int, path: Path) -> bool:
     """Whether an open file still has its name."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ from solvar.files.lock import FolderLock
 from solvar.files.reading import NotAFileError
 from solvar.files.writing import remove_orphans
 
+_TRIES = 20
+
 
 @dataclass(frozen=True)
 class Writer:
@@ -26,7 +29,8 @@ class Writer:
     name : str
         In the manifest.
     patterns : tuple of str
-        What its files are called; ``*`` and ``[0-9]`` stand for parts of a name.
+        What its files are called; ``*`` and ``[0-9]`` stand for parts of a name. Files that speak of
+        others come before these: they are removed first.
     """
 
     name: str
@@ -34,8 +38,13 @@ class Writer:
 
     def owns(self, name: str) -> bool:
         """Whether a file of this name may be one of this writer's."""
+        return self.place_of(name) < len(self.patterns)
+
+    def place_of(self, name: str) -> int:
+        """Number of the first pattern that a name fits; that of patterns if it fits none."""
         depth = name.count("/")
-        return any(fnmatchcase(name, p) and p.count("/") == depth for p in self.patterns)
+        fits = (fnmatchcase(name, p) and p.count("/") == depth for p in self.patterns)
+        return next((number for number, it_does in enumerate(fits) if it_does), len(self.patterns))
 
 
 class OwnedFolder:
@@ -46,8 +55,8 @@ class OwnedFolder:
     root : Path
     """
 
-    def __init__(self, root: Path, ledger: Ledger) -> None:
-        self.root, self._ledger = root, ledger
+    def __init__(self, root: Path, ledger: Ledger, lock: FolderLock) -> None:
+        self.root, self._ledger, self._lock = root, ledger, lock
         self._written: set[str] = set()
         # threads of one process may share the right
         self._mutex = threading.RLock()
@@ -66,6 +75,7 @@ class OwnedFolder:
         """`file` for several names; the manifest is written once."""
         names = list(names)
         with self._mutex:
+            self._lock.refuse_lost()
             self.refuse_taken(writer, names)
             self._ledger.files.update((name, Entry(writer.name)) for name in names)
             self._written.update(names)
@@ -96,6 +106,7 @@ class OwnedFolder:
             If a result has such a name, or a folder on the way is a link.
         """
         names = list(names)
+        self._lock.refuse_lost()
         for name in names:
             refuse_links(self.root, name)
             if name in self._ledger.files:
@@ -134,16 +145,19 @@ class OwnedFolder:
         Folders that are empty then go too.
         """
         with self._mutex:
+            self._lock.refuse_lost()
             names, folders = self.written_by(writer), self._ledger.folders
             if not names:
                 return
+            for name in names:
+                self._refuse_foreign(name, writer)
             # whoever finds some of them after a kill must not take them for whole
             self._ledger.files.update((name, Entry(writer.name)) for name in names)
             self._ledger.save()
-            for name in sorted(names, key=lambda name: (name != first, name)):
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    refuse_links(self.root, name)
-                    (self.root / name).unlink()
+            for name in sorted(
+                names, key=lambda name: (name != first, writer.place_of(name), name)
+            ):
+                (self.root / name).unlink(missing_ok=True)
                 del self._ledger.files[name]
             for folder in folders:
                 if any(name.startswith(f"{folder}/") for name in names):
@@ -158,17 +172,18 @@ class OwnedFolder:
             for path in sorted(self.root.glob(pattern)):
                 self._refuse_foreign(path.relative_to(self.root).as_posix(), writer)
 
-    def seal(self) -> None:
-        """Enter size and digest of what was written since the folder is owned."""
+    def seal(self, writer: Writer | None = None) -> None:
+        """Enter size and digest of what was written since the folder is owned, all of it or by `writer`."""
         with self._mutex:
-            self._ledger.seal(self._written)
+            self._lock.refuse_lost()
+            self._ledger.seal(name for name in self._written if writer is None or writer.owns(name))
 
     def _refuse_foreign(self, name: str, writer: Writer) -> None:
         refuse_links(self.root, name)
         if not os.path.lexists(self.root / name):
             return
         entry = self._ledger.files.get(name)
-        if entry is None:
+        if entry is None or stat.S_ISDIR(os.lstat(self.root / name).st_mode):
             raise InputError(
                 "has the name of a result, but solvar did not write it",
                 file=self.root / name,
@@ -243,41 +258,41 @@ def owned(folder: Path, purpose: str) -> Iterator[OwnedFolder]:
         is damaged.
     """
     folder = Path(folder)
-    made = _make(folder)
+    lock, made = _entered(folder, purpose)
     try:
-        with _locked(folder, purpose):
-            ledger = Ledger.read(folder)
-            # nowhere else: other folders below this one may have owners who live
-            remove_orphans(folder, ledger.folders)
-            own = OwnedFolder(folder, ledger)
-            yield own
-            own.seal()
-    finally:
-        for place in made:
-            with suppress(OSError):
-                place.rmdir()
-
-
-@contextmanager
-def _locked(folder: Path, purpose: str) -> Iterator[None]:
-    try:
-        lock = FolderLock(folder, purpose)
-    except OSError as error:
-        raise _unusable(folder, error) from error
-    try:
-        yield
+        ledger = Ledger.read(folder)
+        # nowhere else: other folders below this one may have owners who live
+        remove_orphans(folder, ledger.folders)
+        own = OwnedFolder(folder, ledger, lock)
+        yield own
+        own.seal()
     finally:
         lock.release()
+        _remove_empty(made)
 
 
-def _make(folder: Path) -> list[Path]:
-    """Make a folder; those that were not there, the innermost first."""
-    try:
-        new = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unusable(folder, error) from error
-    return new
+def _entered(folder: Path, purpose: str) -> tuple[FolderLock, list[Path]]:
+    """The lock of a folder, and the folders that were made for it, the innermost first."""
+    for left in reversed(range(_TRIES)):
+        made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return FolderLock(folder, purpose), made
+        except OSError as error:
+            _remove_empty(made)
+            # who had made the folder wrote nothing, and has removed it
+            if not (isinstance(error, FileNotFoundError) and left):
+                raise _unusable(folder, error) from error
+        except InputError:
+            _remove_empty(made)
+            raise
+    raise AssertionError
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for place in folders:
+        with suppress(OSError):
+            place.rmdir()
 
 
 def _unusable(folder: Path, error: OSError) -> InputError:

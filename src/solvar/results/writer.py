@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,9 +44,22 @@ RUN = Writer(
 # they stand for the run and go with it
 FIGURES = Writer("figures", ("figures/[1-9]_*.png",))
 REPORT = Writer("report", ("report.html",))
+_REPLACED = (RUN, FIGURES, REPORT)
+# they were made of the run, and would be taken for those of the one that takes its place
+ANALYSIS = Writer(
+    "analysis",
+    (
+        "analysis/analysis.json",
+        "analysis/particles.h5",
+        "analysis/clusters.csv",
+        "analysis/trajectory_*.csv",
+        *(f"analysis/{name}.png" for name in ("clusters", "density", "umap", "diagnostics")),
+    ),
+)
+VOLUMES = Writer("volumes", ("volumes/*/volumes.json", "volumes/*/*.mrc"))
+_DERIVED = (ANALYSIS, VOLUMES)
 # it grows from attempt to attempt and is never removed
 LOG = Writer("log", ("run.log",))
-_REPLACED = (RUN, FIGURES, REPORT)
 
 
 @contextmanager
@@ -83,7 +96,13 @@ def run_folder(
         _refuse_earlier(folder, overwrite, resume)
         _refuse_foreign(own)
         _refuse_replaced(own, inputs)
-        yield own
+        try:
+            yield own
+        except BaseException:
+            # it has grown, though nothing else may be whole
+            with suppress(InputError, OSError):
+                own.seal(LOG)
+            raise
 
 
 def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
@@ -119,10 +138,12 @@ def _refuse_foreign(own: OwnedFolder) -> None:
     """Nothing that solvar did not write may have the name of a result."""
     for writer in (*_REPLACED, LOG, CHECKPOINT):
         own.refuse_foreign(writer)
+    for writer in _DERIVED:
+        own.refuse_taken(writer, own.written_by(writer))
 
 
 def _refuse_replaced(own: OwnedFolder, inputs: Iterable[Path]) -> None:
-    names = [name for writer in _REPLACED for name in own.written_by(writer)]
+    names = [name for writer in (*_REPLACED, *_DERIVED) for name in own.written_by(writer)]
     replaced = {(own.root / name).resolve() for name in names}
     for path in inputs:
         if path.resolve() in replaced:
@@ -136,9 +157,10 @@ def _refuse_replaced(own: OwnedFolder, inputs: Iterable[Path]) -> None:
 def write_run(own: OwnedFolder, fit: Fit, provenance: Provenance) -> None:
     """Write every file of the run folder (docs/file-formats.md).
 
-    An earlier run in the folder stops looking finished before the first new file appears.
+    An earlier run in the folder stops looking finished before the first new file appears; what was made
+    of it goes with it.
     """
-    for writer in _REPLACED:
+    for writer in (*_REPLACED, *_DERIVED):
         own.remove(writer, first="run.json")
     run_id, volumes = provenance.run_id, _volumes(fit)
     tables = ["model.h5", "particles.h5", "particles.star", "poses.pkl", "run.json"]

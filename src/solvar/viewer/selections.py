@@ -17,6 +17,7 @@ from solvar.errors import InputError
 from solvar.export import Exported, ExportOptions, Selection, export
 from solvar.export.selection import points_in_polygon
 from solvar.files import Writer, open_inside, replacing
+from solvar.particles.npy import npy_length
 from solvar.particles.selection import read_selection
 from solvar.results.record import refuse_replaced
 from solvar.viewer.data import ViewerData
@@ -146,8 +147,7 @@ def saved(data: ViewerData) -> list[Saved]:
         if not _NAME.fullmatch(path.stem):
             continue
         try:
-            open_inside(data.run.folder, f"{FOLDER}/{path.name}").close()
-            count = len(np.load(path, mmap_mode="r", allow_pickle=False))
+            count = npy_length(path, data.run.folder)
         # numpy evaluates the header as Python text and lets through whatever that raises
         except Exception:
             continue
