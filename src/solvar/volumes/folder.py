@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
@@ -49,15 +49,17 @@ class VolumeFolder:
     def begin(self) -> Path:
         """Remove what an earlier call left, and make the folder."""
         self._begun = True
-        self.own.remove(writer_in(self.below), first=self._names((FILE,))[0])
+        self.own.remove(writer_in(self.below))
         self.own.claim(writer_in(self.below), self._names(self.files))
         return self.path
 
     def abandon(self) -> None:
         """Remove what was written since `begin`."""
         if self._begun:
-            remove_orphans(self.path)
-            self.own.remove(writer_in(self.below), first=self._names((FILE,))[0])
+            # the failure that led here says more; what stays is known to be unfinished
+            with suppress(InputError, OSError):
+                remove_orphans(self.path)
+                self.own.remove(writer_in(self.below))
 
     def refuse_taken(self, overwrite: bool) -> None:
         """Raise InputError if volumes are there that may not be replaced, or files of others."""
