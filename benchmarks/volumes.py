@@ -70,7 +70,8 @@ def main() -> None:
     with ThreadTeam() as team:
         for method in ("reproject", "kernel", "subset"):
             settings = VolumeSettings(method=method)
-            made, _ = make_method(run, settings, None, SilentProgress(), team)
+            scratch = Path(tempfile.gettempdir())
+            made, _ = make_method(run, settings, None, scratch, SilentProgress(), team)
             found = {name: made.volume(z) for name, z in targets.items()}
             area = [fsc_auc(masked_fsc(found[name].volume, true[name], mask)) for name in targets]
             told = f"{method:10} AUC-FSC {np.mean(area):.4f}, worst {min(area):.4f}"
@@ -99,7 +100,8 @@ def command_seconds(run: Path, count: int) -> float:
         for _ in range(3):
             start = time.perf_counter()
             command = [sys.executable, "-m", "solvar", "volume", str(run), "--clusters", str(count)]
-            subprocess.run([*command, "-o", folder], check=True, capture_output=True)
+            command += ["-o", folder, "--overwrite"]
+            subprocess.run(command, check=True, capture_output=True)
             seconds.append(time.perf_counter() - start)
     return min(seconds)
 

@@ -15,7 +15,8 @@ from solvar.files import OwnedFolder
 from solvar.notebook import Run
 from solvar.parallel import Processes, broadcast, join_processes, refuse_disagreement
 from solvar.particles import ParticleSet
-from solvar.progress import Progress, SilentProgress
+from solvar.paths import require_utf8
+from solvar.progress import Progress, SilentProgress, harmless
 from solvar.report import draw_figures
 from solvar.report.html import write_report
 from solvar.results.checkpoint import Checkpoint, is_finished, job_of
@@ -67,10 +68,12 @@ def run_job(
     -----
     Started several times by ``torchrun``, all processes share the work; the first one writes.
     """
-    progress, folder = progress or SilentProgress(), Path(output)
+    progress, folder = harmless(progress), Path(output)
     processes = join_processes(settings.device or "cpu")
+    inputs = input_paths(particles, settings)
+    require_utf8(output, particles.reading.working_folder, *inputs)
     with (
-        _written(folder, overwrite, resume, input_paths(particles, settings), processes) as own,
+        _written(folder, overwrite, resume, inputs, processes) as own,
         logged(own.file(LOG, "run.log"), progress, command)
         if own is not None
         else nullcontext(SilentProgress()) as told,

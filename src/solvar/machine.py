@@ -6,6 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+# More threads than any machine has cores; beyond it a number is a slip
+MOST_THREADS = 1024
+
 
 def available_cores() -> int:
     """Number of cores this process may use (a container may allow fewer than exist)."""

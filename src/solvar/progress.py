@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Step(Protocol):
@@ -18,7 +19,10 @@ class Step(Protocol):
 
 
 class Progress(Protocol):
-    """Where long steps announce themselves; the command line draws bars, others what they like."""
+    """Where long steps announce themselves; the command line draws bars, others what they like.
+
+    What one of these functions cannot write is lost and ends nothing (`harmless`).
+    """
 
     def step(self, name: str, total: int, unit: str = "particles") -> AbstractContextManager[Step]:
         """Announce a step of `total` units; leaving the context ends it."""
@@ -41,3 +45,57 @@ class SilentProgress:
         yield _SilentStep()
 
     def message(self, text: str) -> None: ...
+
+
+def harmless(progress: Progress | None) -> Progress:
+    """`progress` made unable to end what it watches; silence if there is none.
+
+    A closed stream, a full disk or an encoding without σ (OSError, ValueError) loses that line and nothing
+    else. Other exceptions pass: whoever watches may want to stop the work.
+    """
+    if progress is None:
+        return SilentProgress()
+    return progress if isinstance(progress, HarmlessProgress) else HarmlessProgress(progress)
+
+
+class HarmlessProgress:
+    """See `harmless`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    @contextmanager
+    def step(self, name: str, total: int, unit: str = "particles") -> Iterator[Step]:
+        context = _attempt(self._progress.step, name, total, unit)
+        step = _attempt(context.__enter__) if context is not None else None
+        ended: tuple[Any, Any, Any] = (None, None, None)
+        try:
+            yield _HarmlessStep(step or _SilentStep())
+        except BaseException:
+            ended = sys.exc_info()
+            raise
+        finally:
+            if step is not None:
+                _attempt(context.__exit__, *ended)
+
+    def message(self, text: str) -> None:
+        _attempt(self._progress.message, text)
+
+
+class _HarmlessStep:
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def advance(self, amount: int = 1) -> None:
+        _attempt(self._step.advance, amount)
+
+    def note(self, text: str) -> None:
+        _attempt(self._step.note, text)
+
+
+def _attempt(tell: Callable[..., Any], *words: Any) -> Any:
+    """What `tell` returns; None if it could not be written."""
+    try:
+        return tell(*words)
+    except (OSError, ValueError):
+        return None

@@ -9,19 +9,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.files import replacing
-from solvar.mrc_header import read_mrc_header
+from solvar.mrc_header import read_mrc, read_mrc_header
 
 Float32 = NDArray[np.float32]
 
 _LABEL = "solvar run "
 
 
-def read_volume(path: str | Path) -> tuple[Float32, float]:
+def read_volume(path: str | Path, inside: Path | None = None) -> tuple[Float32, float]:
     """Read a cubic volume.
 
     Parameters
     ----------
     path : path
+    inside : path, optional
+        A folder that `path` begins with, and below which no link is followed.
 
     Returns
     -------
@@ -35,27 +37,13 @@ def read_volume(path: str | Path) -> tuple[Float32, float]:
     InputError
         If it cannot be read, is not cubic, or holds NaN or infinite voxels.
     """
-    import mrcfile
-
-    # mrcfile allocates what the header promises before it looks at the file
-    read_mrc_header(Path(path))
-    try:
-        with mrcfile.open(path, permissive=False) as file:
-            data = np.asarray(file.data)
-            pixel_size = float(file.voxel_size.x)
-    except (OSError, ValueError, ArithmeticError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"cannot be read as an MRC volume ({reason})",
-            file=path,
-            remedy="check the path, or write the volume again",
-        ) from error
-    if data.ndim != 3 or len(set(data.shape)) != 1 or data.shape[0] < 2:
+    header, data = read_mrc(Path(path), inside)
+    if len(set(data.shape)) != 1 or data.shape[0] < 2:
         shape = " × ".join(str(n) for n in data.shape)
         raise InputError(f"is not a cubic volume ({shape} voxels)", file=path)
     if not np.isfinite(data).all():
         raise InputError("holds NaN or infinite voxels", file=path)
-    return data.astype(np.float32), pixel_size
+    return data.astype(np.float32, copy=False), header.pixel_size_angstrom
 
 
 def write_volume(
@@ -101,14 +89,20 @@ def write_volume(
             file.add_label(f"{_LABEL}{run_id}")
 
 
-def run_id_of(path: str | Path) -> str | None:
+def run_id_of(path: str | Path, inside: Path | None = None) -> str | None:
     """Identity of the run that a volume says it belongs to; None if it says nothing.
+
+    Parameters
+    ----------
+    path : path
+    inside : path, optional
+        As in `read_volume`.
 
     Raises
     ------
     InputError
         If it is no MRC file.
     """
-    labels = read_mrc_header(Path(path)).labels
+    labels = read_mrc_header(Path(path), inside).labels
     said = (label.removeprefix(_LABEL) for label in labels if label.startswith(_LABEL))
     return next(said, None)

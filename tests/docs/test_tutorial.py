@@ -26,7 +26,7 @@ from solvar.simulation import SimulationSettings, simulate
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"(<!-- not run: .+ -->\n)?^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A file that a page names in running text or prints in code: a folder of the tutorial, and a suffix.
-NAMED = re.compile(r"`((?:run|motion|path|chimerax|cluster1|example)/[\w/.]+\.\w+)`")
+NAMED = re.compile(r"`((?:run|motion|path|chimerax|cluster1|example)/[\w/.-]+\.\w+)`")
 
 
 def blocks(page: Path) -> list[str]:

@@ -269,4 +269,4 @@ def test_an_export_of_images_that_are_gone_says_so(tmp_path):
     os.truncate(tmp_path / STACK, 1500)
     with pytest.raises(InputError, match=r"stack\.mrcs: .*so .*particles\.star was not written"):
         export(run, "relion", tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()

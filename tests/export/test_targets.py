@@ -11,7 +11,12 @@ from export.runs import run_on
 from particles.particle_files import COLUMNS_31, star_text, with_value, write_stack
 from solvar.errors import InputError
 from solvar.export import TARGETS, ExportOptions, Selection, export
+from solvar.files import Ledger, Writer, owned
 from solvar.volume_file import read_volume, write_volume
+from solvar.volumes import Targets, VolumeSettings, reconstruct
+
+# what is no result
+LEFT = {"manifest.json", "cluster1"}
 
 
 @pytest.fixture
@@ -178,3 +183,53 @@ def test_folder_without_a_series_is_refused(run, tmp_path):
     (tmp_path / "volumes").mkdir()
     with pytest.raises(InputError, match="holds 0 maps"):
         export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=tmp_path / "volumes"))
+
+
+@pytest.mark.parametrize("place", ["out", "job/run/cluster1", "job/run"])
+def test_an_export_owns_its_folder_or_the_run_that_it_lies_in(run, tmp_path, place):
+    output = tmp_path / place / "some.star"
+    home = run.folder if place.startswith("job") else output.parent
+    home.mkdir(exist_ok=True)
+    with (
+        owned(home, "solvar analyze"),
+        pytest.raises(InputError, match="being written to by `solvar analyze`"),
+    ):
+        export(run, "relion", output)
+    assert not output.exists()
+    manifest = Ledger.read(run.folder).files
+    export(run, "relion", output)
+    if output.parent != run.folder:  # whose files are all inputs
+        export(run, "relion", output, ExportOptions(overwrite=True))
+    assert Ledger.read(run.folder).files == manifest
+    assert {"some.star"} == {p.name for p in output.parent.iterdir()} - set(manifest) - LEFT
+
+
+def test_results_are_never_replaced_and_links_in_the_run_folder_not_followed(run, tmp_path):
+    (tmp_path / "other").mkdir()
+    other, _ = run_on("relion31", tmp_path / "other")
+    with owned(run.folder, "test") as own:
+        own.file(Writer("volumes", ("volumes/a/mean.mrc",)), "volumes/a/mean.mrc").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (run.folder / "selections").symlink_to(tmp_path / "elsewhere")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for to, output, words in (
+        ("relion", other.folder, "is a result that solvar keeps here"),
+        ("relion", other.folder / "particles.star", "is a result that solvar keeps here"),
+        ("chimerax", run.folder / "volumes" / "a", "is a result that solvar keeps here"),
+        ("relion", run.folder / "selections", "is a link"),
+    ):
+        with pytest.raises(InputError, match=words):
+            export(run, to, output, ExportOptions(overwrite=True))
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_volumes_of_one_call_are_a_series(run, tmp_path):
+    targets = Targets(np.zeros((3, 3)), ("c", "a", "b"))
+    folder = run.folder / "volumes" / "mine"
+    reconstruct(run, targets, folder, VolumeSettings(method="reproject", bfactor=-10))
+    (path,) = export(run, "chimerax", tmp_path / "out", ExportOptions(volumes=folder)).files
+    opened = [path.parent / name for name in re.findall(r'open "(.*?)" id', path.read_text())]
+    assert [p.resolve() for p in opened] == [folder / f"{name}.mrc" for name in "cab"]
+    (folder / "volumes.json").unlink()
+    with pytest.raises(InputError, match="holds no finished volumes"):
+        export(run, "chimerax", tmp_path / "out2", ExportOptions(volumes=folder))

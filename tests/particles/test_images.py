@@ -113,7 +113,7 @@ def _complex(path):
 
 
 DAMAGE = {
-    "missing": (lambda p: p.unlink(), r"stack.mrcs: cannot be read"),
+    "missing": (lambda p: p.unlink(), r"stack.mrcs: no such file"),
     "truncated": (_truncate, r"truncated: 2460 bytes where the header promises 2560; copy"),
     "empty": (lambda p: p.write_bytes(b""), "too short for an MRC header"),
     "not MRC": (lambda p: p.write_bytes(b"x" * 4000), "is not an MRC file"),

@@ -47,7 +47,7 @@ def _write(path, data):
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda p: None, "cannot be read .No such file"),
+        (lambda p: None, "no such file"),
         (lambda p: p.write_bytes(b"nonsense" * 300), "is not an MRC file"),
         (lambda p: _write(p, VOLUME[:4]), "not a cubic volume .4 × 6 × 6 voxels"),
         (lambda p: _write(p, VOLUME[0]), "not a cubic volume"),

@@ -171,6 +171,8 @@ def test_a_selection_outlives_the_run_if_it_fits_the_next(data, run, tmp_path):
     again = ViewerData(written(run.folder, make_fit(tmp_path, rank=3, count=500)))
     assert again.run.run_id != run.run_id and path.is_file()
     np.testing.assert_array_equal(selections.load(again, "kept"), np.arange(3))
+    with pytest.raises(InputError, match="another run than the one that was opened"):
+        selections.save(data, "late", np.arange(3))  # by a page of the earlier run
     fewer = ViewerData(written(run.folder, make_fit(tmp_path, rank=3, count=100, seed=1)))
     with pytest.raises(InputError, match=r"rows that the run|is selected"):
         selections.load(fewer, "kept")

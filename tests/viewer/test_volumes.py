@@ -66,7 +66,7 @@ def test_large_volume_is_drawn_small_with_its_grey_values(tmp_path):
     z, y, x = np.indices((96,) * 3) - 48
     blob = np.exp(-0.5 * (x**2 + y**2 + z**2) / 8**2)
     write_volume(tmp_path / "big.mrc", 3 * blob, 1.5)
-    small, voxel = open_volume(tmp_path / "big.mrc")
+    small, voxel = open_volume(tmp_path / "big.mrc", tmp_path)
     assert small.shape == (BOX_SIZE,) * 3 and voxel == pytest.approx(1.5 * 96 / BOX_SIZE)
     assert small.max() == pytest.approx(3, rel=1e-3)
     assert small[32, 32, 36] == pytest.approx(3 * np.exp(-0.5 * 6**2 / 8**2), rel=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -92,6 +93,9 @@ def test_the_same_call_again_is_refused_or_replaces_its_own_result(run: Run) -> 
     (folder / "component1_002.mrc").unlink()
     assert volume(run, "--points", 2, "--overwrite") == folder
     assert names(folder) == sorted(before) and tree(other) == kept
+    shutil.rmtree(other)  # as a user would who needs it no more
+    volume(run, "--at", "0")
+    assert not [name for name in Ledger.read(run.folder).files if other.name in name]
 
 
 def test_new_clusters_never_meet_old_volumes(run: Run, tmp_path: Path) -> None:
@@ -252,7 +256,7 @@ def test_one_writer_at_a_time(run: Run, tmp_path: Path) -> None:
 
 def test_a_run_that_was_replaced_meanwhile_gets_no_volumes(run: Run, tmp_path: Path) -> None:
     written(run.folder, make_fit(tmp_path, rank=2, seed=1))
-    with pytest.raises(InputError, match="another run than a moment ago"):
+    with pytest.raises(InputError, match="another run than the one that was opened"):
         reconstruct(run, Targets(np.zeros((1, 2)), ("a",)), run.folder / "volumes" / "a", MODEL)
 
 

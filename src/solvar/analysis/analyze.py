@@ -17,7 +17,7 @@ from solvar.analysis.settings import AnalysisSettings
 from solvar.analysis.space import LatentSpace, latent_space
 from solvar.analysis.trajectories import Trajectory, build_graph, find_path, propose_ends
 from solvar.errors import InputError
-from solvar.progress import Progress, SilentProgress
+from solvar.progress import Progress, harmless
 from solvar.results.run import Run, check_component
 
 Float64 = NDArray[np.float64]
@@ -79,7 +79,7 @@ def analyze(
         If a setting does not fit the run, or the run is too small.
     """
     settings = settings or AnalysisSettings()
-    progress = progress or SilentProgress()
+    progress = harmless(progress)
     plane = _checked(run, settings)
     space = latent_space(run, settings.component)
     points, seed = space.whitened, settings.seed
@@ -199,7 +199,7 @@ def parse_end(space: LatentSpace, text: str) -> Float64:
         values = np.array([np.nan])
     if len(values) == space.rank and len(values) > 1 and np.isfinite(values).all():
         return space.to_whitened(values[None])[0]
-    if len(values) == 1 and text.strip().isdecimal() and int(text) < len(space):
+    if len(values) == 1 and text.strip().isdecimal() and values[0] < len(space):
         return space.whitened[int(text)]
     raise InputError(
         f"{text!r} is not an end of a path",

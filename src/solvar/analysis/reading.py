@@ -1,22 +1,78 @@
-"""Read back what `solvar analyze` left in a run folder."""
+"""Read back what `solvar analyze` left in a run folder; what no analysis leaves is none."""
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from solvar.analysis.density import DensityMap
 from solvar.analysis.writing import FOLDER
+from solvar.commands import command_line
 from solvar.errors import InputError
-from solvar.files import read_json
+from solvar.estimation.model import prior_spread
+from solvar.files import explained, read_json, read_text
 from solvar.results.hdf5 import Hdf5File, Shape
+from solvar.results.numbers import Judge
+from solvar.results.record import validated
 from solvar.results.run import Run
 
 Float64 = NDArray[np.float64]
+
+FILE = f"{FOLDER}/particles.h5"
+_TABLE = f"{FOLDER}/analysis.json"
+# standard deviations; farther away there is nothing to draw
+_FARTHEST_SIGMA = 1e6
+_LONGEST_PATH = 100_000
+
+_Count = Annotated[int, Field(ge=0, lt=2**53)]
+_Number = Annotated[float, Field(allow_inf_nan=False, ge=0, lt=1e9)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _Clusters(_Part):
+    size: list[_Count]
+    angular_coverage: list[_Number]
+    nearest_particle: list[_Count]
+
+
+class _Trajectory(_Part):
+    name: str
+    points: _Count
+    length: _Number
+
+
+class _Outliers(_Part):
+    far: _Count
+    unlikely: _Count
+    either: _Count
+
+
+class _Association(_Part):
+    factor: str
+    component: Annotated[int, Field(ge=1, le=200)]
+    r_squared: Annotated[float, Field(ge=-1e9, le=1, allow_inf_nan=False)]
+
+
+class _Summary(_Part):
+    """What is used of analysis.json."""
+
+    run_id: str
+    clusters: _Clusters
+    trajectories: list[_Trajectory]
+    outliers: _Outliers
+    associations: list[_Association]
+    messages: list[str]
+    warnings: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,45 +103,101 @@ class StoredAnalysis:
 
 def read_analysis(run: Run) -> StoredAnalysis | None:
     """The analysis of `run`; None if there is none, or it is damaged or of an earlier run."""
-    count = run.particle_count
-    shapes: dict[str, Shape] = {"uid": (count,), "cluster": (count,), "outlier": (count,)}
     try:
-        summary = read_json(run.folder, f"{FOLDER}/analysis.json")
-        with run.hdf5(f"{FOLDER}/particles.h5") as file:
-            found = file.arrays(shapes)
-            umap = file.arrays({"umap": (count, 2)})["umap"] if "umap" in file else None
-            density = _density(file, run.rank) if "density" in file else None
-        if summary["run_id"] != run.run_id or not np.array_equal(
-            found["uid"], run.particles["uid"]
-        ):
-            return None
-        paths = _paths(run.folder / FOLDER, run.rank)
-    except (InputError, OSError, ValueError, LookupError, TypeError):
+        summary = _summary(run)
+        columns = analysed_columns(run, "cluster", "outlier")
+        with run.hdf5(FILE) as file:
+            has_umap, has_density = "umap" in file, "density" in file
+            density = _density(file, run.rank) if has_density else None
+        umap = analysed_columns(run, "umap")["umap"] if has_umap else None
+        paths = _paths(run)
+    except (InputError, OSError, ValueError):
         return None  # an analysis that was cut short is none
     return StoredAnalysis(
-        summary, found["cluster"].astype(np.int64), found["outlier"] != 0, umap, density, paths
+        summary, columns["cluster"], columns["outlier"] != 0, umap, density, paths
     )
+
+
+def analysed_columns(run: Run, *names: str, remedy: str | None = None) -> dict[str, NDArray[Any]]:
+    """Columns (N, …) that the analysis of a run has for its particles.
+
+    Parameters
+    ----------
+    run : Run
+    *names : str
+        Such as ``cluster`` (from 1), ``outlier``, ``umap`` (N, 2), ``log_density`` or ``mahalanobis``.
+    remedy : str, optional
+
+    Raises
+    ------
+    InputError
+        If there is no analysis, or it is damaged, of another run, or has no such column.
+    """
+    remedy = remedy or f"run `{command_line('solvar', 'analyze', run.folder)}` again"
+    count, judge = run.particle_count, Judge(run.folder / FILE, remedy)
+    shapes: dict[str, Shape] = {name: (count, 2) if name == "umap" else (count,) for name in names}
+    with run.hdf5(FILE, remedy) as file:
+        found = file.arrays(shapes)
+    for name, values in found.items():
+        if name == "cluster":
+            wrong = (values.dtype.kind not in "iu") | (values < 1) | (values > count)
+            judge.refuse(wrong, name, "is no label of a cluster")
+            found[name] = values.astype(np.int64)
+        elif name == "umap":
+            judge.finite(name, values)
+    return found
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    path = run.folder / _TABLE
+    content: dict[str, Any] = read_json(run.folder, _TABLE)
+    told = validated(_Summary, content, path)
+    clusters = told.clusters
+    lengths = {len(clusters.size), len(clusters.angular_coverage), len(clusters.nearest_particle)}
+    judge = Judge(path)
+    judge.refuse(told.run_id != run.run_id, "run_id", "is that of another run")
+    judge.refuse(len(lengths) != 1, "clusters", "has columns of several lengths")
+    return content
 
 
 def _density(file: Hdf5File, rank: int) -> DensityMap:
     components = file.attribute("components", "density")
+    if components.dtype.kind not in "iu" or components.shape != (2,):
+        raise file.refused("density", "is of no two components")
     first, second = (int(number) - 1 for number in components)
     if not (0 <= first < rank and 0 <= second < rank):
-        raise ValueError
+        raise file.refused("density", "is of components that the run does not have")
     sides = file.arrays({"density/x": (None,), "density/y": (None,)})
     x, y = sides["density/x"], sides["density/y"]
+    for side in (x, y):
+        if len(side) < 2 or not np.isfinite(side).all() or not (np.diff(side) > 0).all():
+            raise file.refused("density", "has sides that do not rise")
     shape = len(y), len(x)
     maps = file.arrays({"density/raw": shape, "density/deconvolved": shape})
+    for name, values in maps.items():
+        if not np.isfinite(values).all() or (values < 0).any() or not 0 < values.sum() < np.inf:
+            raise file.refused(name, "is no density")
     raw, deconvolved = maps.values()
     return DensityMap((first, second), x, y, raw, deconvolved, 0, np.empty(0))
 
 
-def _paths(folder: Path, rank: int) -> dict[str, Float64]:
-    import pandas as pd
-
+def _paths(run: Run) -> dict[str, Float64]:
+    """Points of every path that has one latent a component."""
     found = {}
-    for path in sorted(folder.glob("trajectory_*.csv")):
-        points = pd.read_csv(path).to_numpy(np.float64)
-        if points.shape[1] == rank:
+    for path in sorted((run.folder / FOLDER).glob("trajectory_*.csv")):
+        points = _points(path, run.folder)
+        if points.shape[1:] == (run.rank,):
+            far = np.abs(points) > _FARTHEST_SIGMA * prior_spread(run.eigenvalues)
+            Judge(path).refuse(far.any(axis=1), "z", "is farther away than any latent")
             found[path.stem.removeprefix("trajectory_")] = points
     return found
+
+
+def _points(path: Path, inside: Path) -> Float64:
+    """Points (n, r) of a table as `write_points` writes it, n at least 2."""
+    with explained(path):
+        lines = list(csv.reader(io.StringIO(read_text(path, inside=inside))))[1:]
+    points = np.array(lines, dtype=np.float64)
+    if points.ndim != 2 or not 2 <= len(points) <= _LONGEST_PATH or not np.isfinite(points).all():
+        raise InputError("is no path", file=path)
+    return points

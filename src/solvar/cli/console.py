@@ -52,10 +52,13 @@ def print_commands(console: Console, commands: Iterable[tuple[str, str]]) -> Non
 
 
 def print_json(content: Any) -> None:
-    """Print `content` as strict JSON, and nothing else, on stdout."""
+    """Print `content` as strict JSON, and nothing else, on stdout.
+
+    In ASCII: escapes that a stream puts in place of what its encoding lacks are not those of JSON.
+    """
     from solvar.files import strict_json
 
-    print(strict_json(content))
+    print(strict_json(content, ascii_only=True))
 
 
 def make_progress() -> Progress:

@@ -14,6 +14,7 @@ from solvar.cli.options import command
 from solvar.commands import command_line
 from solvar.errors import InputError
 from solvar.files import Writer, owned
+from solvar.machine import MOST_THREADS
 
 if TYPE_CHECKING:
     from solvar.results.run import Run
@@ -36,7 +37,8 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(min=0, help="Seed of molecule, images and fit.")] = 0,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads; default: all available cores.")
+        int | None,
+        typer.Option(min=1, max=MOST_THREADS, help="Threads; default: all available cores."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 import solvar
+from solvar.cli.environment import refuse_nonsense, settle
+from solvar.cli.options import failures_explained
+from solvar.cli.streams import make_output_harmless
 
 # First line of each command's help; the modules are imported only for the command that is called.
 COMMANDS = {
@@ -39,7 +43,11 @@ class _Commands(TyperGroup):
             return None
         if self._for_help:
             return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
-        loaded = typer.main.get_command(importlib.import_module(f"solvar.cli.{cmd_name}").app)
+        # before libraries are imported that the environment could crash, and whatever their import raises
+        with failures_explained("--debug" in sys.argv):
+            refuse_nonsense()
+            module = importlib.import_module(f"solvar.cli.{cmd_name}")
+        loaded = typer.main.get_command(module.app)
         loaded.name = cmd_name
         return loaded
 
@@ -80,4 +88,6 @@ def _program(
 
 def main() -> None:
     """Entry point of the program."""
+    make_output_harmless()
+    settle()
     app()

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from solvar.cli.signals import Terminated
 from solvar.errors import InputError, SolvarError
+from solvar.paths import is_utf8, require_utf8
 from solvar.text import visible
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def command(body: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(body)
     def run(debug: bool, **values: Any) -> None:
         with failures_explained(debug):
+            require_utf8(*_names(values))
             for name, model in models.items():
                 fields = {field: values.pop(field) for field in model.model_fields}
                 values[name] = validated(model, fields)
@@ -91,6 +93,14 @@ def command(body: Callable[..., Any]) -> Callable[..., Any]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run.__wrapped__  # type: ignore[attr-defined]
     return run
+
+
+def _names(values: dict[str, Any]) -> Iterator[Path | str]:
+    """Every path that was given, and words that cannot be written down."""
+    for value in values.values():
+        for name in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(name, Path) or (isinstance(name, str) and not is_utf8(name)):
+                yield name
 
 
 def _options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
@@ -170,8 +180,6 @@ def failures_explained(debug: bool = False) -> Iterator[None]:
         _leave("Stopped on request; run again with --resume to go on.", 143, debug=False)
     except KeyboardInterrupt:
         _leave("Stopped; a run goes on with --resume.", 130, debug=False)
-    except BrokenPipeError:
-        _leave("", 1, debug=False)
     except MemoryError:
         _leave("There is not enough memory; try --downsample or a lower --rank.", 1, debug)
     except OSError as error:
@@ -200,6 +208,6 @@ def _in_options(error: SolvarError) -> str:
 def _leave(sentence: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc(file=sys.stderr)
-    elif sentence:
-        typer.echo(f"solvar: {visible(sentence)}", err=True)
+    else:
+        print(f"solvar: {visible(sentence)}", file=sys.stderr)
     raise typer.Exit(code)

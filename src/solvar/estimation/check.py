@@ -38,7 +38,7 @@ from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.masks import resample_mask
 from solvar.machine import available_memory, free_disk
 from solvar.particles import ImageStack, ParticleSet, Poses, assign_halfsets
-from solvar.progress import Progress, SilentProgress
+from solvar.progress import Progress, SilentProgress, harmless
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
@@ -83,7 +83,7 @@ def check_particles(
     progress : Progress, optional
         Silent by default.
     """
-    progress = progress or SilentProgress()
+    progress = harmless(progress)
     findings = list(table_findings(particles))
     stack = _attempt(findings, "files", lambda: ImageStack(particles, settings.downsample))
     if stack is None:

@@ -13,12 +13,12 @@ from solvar.particles import ParticleSet
 # Likely causes, by what went before.
 IMAGES = (
     "pixel values or CTF parameters that overflow single precision, or an optics group of empty "
-    "images; look at the particles with `solvar check`"
+    "images; look at the particles with solvar check"
 )
-MEAN = "poses or CTFs that do not belong to the images; look at the particles with `solvar check`"
+MEAN = "poses or CTFs that do not belong to the images; look at the particles with solvar check"
 FITTING = (
     "a few images far brighter than the others, or settings outside what was tried; look at the "
-    "particles with `solvar check` and run again with the default settings"
+    "particles with solvar check and run again with the default settings"
 )
 
 

@@ -33,7 +33,7 @@ from solvar.estimation.warm import compile_kernels
 from solvar.estimation.workspace import NoWorkspace, Workspace
 from solvar.parallel import OneProcess, Processes
 from solvar.particles import ImageStack, ParticleSet, assign_halfsets
-from solvar.progress import Progress, SilentProgress
+from solvar.progress import Progress, harmless
 from solvar.threads import ThreadTeam
 
 
@@ -62,7 +62,7 @@ def fit(
     InputError
         When mask, resolution, images or the number of particles do not allow the fit.
     """
-    progress = progress or SilentProgress()
+    progress = harmless(progress)
     _require_enough(particles, settings)
     halved = assign_halfsets(particles, settings.seed)
     with ThreadTeam(settings.threads) as team:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.imaging.projector.numba_kernels import OPTIONS
+from solvar.compilation import compiled
 from solvar.threads import ThreadTeam
 
 Complex64 = NDArray[np.complex64]
@@ -25,7 +24,7 @@ _BLOCK = 256
 _IMAGES_A_TASK = 16
 
 
-@numba.njit(**OPTIONS)
+@compiled()
 def _gram(slices, image, out, first, last):  # type: ignore[no-untyped-def]
     channels, length = slices.shape[1], slices.shape[2]
     for b in range(first, last):
@@ -44,7 +43,7 @@ def _gram(slices, image, out, first, last):  # type: ignore[no-untyped-def]
                 out[b, j, i] = total
 
 
-@numba.njit(**OPTIONS)
+@compiled()
 def _pose_products(slices, tangent, image, moment, wave, out, first, last):  # type: ignore[no-untyped-def]
     channels, length = slices.shape[1], slices.shape[2]
     rows = np.empty((5, _BLOCK), np.float32)

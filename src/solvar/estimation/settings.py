@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from solvar.imaging.projector import BACKENDS
 from solvar.imaging.projector.devices import DEVICE_NAMES, complaint
+from solvar.machine import MOST_THREADS
 
 _AUTO_COLUMNS = 10
 
@@ -88,7 +89,9 @@ class FitSettings(BaseModel):
         "float32", description="Numbers of whitened images on disk; float16 takes half the space."
     )
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
-    threads: int | None = Field(None, ge=1, description="Threads; default: all available cores.")
+    threads: int | None = Field(
+        None, ge=1, le=MOST_THREADS, description="Threads; default: all available cores."
+    )
     backend: str = Field(
         "auto",
         description=f"Projector: {', '.join(BACKENDS)}; auto: numba on the CPU, torch elsewhere.",

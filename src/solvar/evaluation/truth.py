@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.files import open_regular
 from solvar.imaging.fourier import crop_volume
-from solvar.mrc_header import read_mrc_header
-from solvar.particles.npy import read_array
+from solvar.mrc_header import read_mrc
+from solvar.particles.npy import read_npz
 from solvar.volume_file import read_volume
 
 Float32 = NDArray[np.float32]
@@ -84,7 +85,7 @@ class Truth:
         folder = Path(folder)
         path = folder / "gt.npz"
         table = _read_table(path)
-        box_size, pixel_size = int(table["L"]), float(table["apix"])
+        box_size, pixel_size = int(table["L"].item()), float(table["apix"].item())
         rotation, position = table.get("rotations"), table.get("shift_px")
         coordinate, place = table.get("state_coord"), table.get("vol_coord")
         truth = cls(
@@ -187,33 +188,66 @@ _MOST_STATES = 20  # more are steps of a continuous motion, with few particles e
 _PER_PARTICLE = ("rotation", "shift_angstrom", "contrast", "state", "state_coordinate", "latent")
 
 
+# Edges that follow the first of what is read from gt.npz; None stands for any, or for no such edge.
+_EDGES: dict[str, tuple[tuple[int | None, ...], ...]] = {
+    "rotations": ((3, 3),),
+    "shift_px": ((2,),),
+    "contrast": ((),),
+    "state": ((),),
+    "state_coord": ((), (None,)),
+    "vol_coord": ((), (None,)),
+    "z": ((None,),),
+    "noise_power": ((None,), (None, None)),
+}
+_LARGEST_BOX = 4096
+
+
 def _read_table(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    """What is used of gt.npz: numbers, finite, in the shapes that they should have."""
+    try:
+        with open_regular(path) as file:
+            table = read_npz(file)
+    except FileNotFoundError:
         raise InputError(
             "there is no gt.npz",
             file=path.parent,
             remedy="give a folder that `solvar simulate` wrote",
-        )
-    try:
-        table = _arrays(path)
+        ) from None
     # a damaged archive, or a damaged array in it, raises nearly anything
     except Exception as error:
-        raise InputError(f"cannot be read as a table of arrays ({error})", file=path) from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot be read as a table of arrays ({reason})", file=path) from error
     for name in ("L", "apix"):
-        if name not in table or table[name].size != 1 or not float(table[name]) > 0:
-            raise InputError("is missing or not a positive number", file=path, column=name)
+        _check_number(path, name, table.get(name))
+    for name, edges in _EDGES.items():
+        if name in table:
+            _check_array(path, name, table[name], edges)
     return table
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file, none larger than the archive says that it is."""
-    arrays = {}
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            with archive.open(entry) as stream:
-                name = entry.filename.removesuffix(".npy")
-                arrays[name] = read_array(stream, entry.file_size)
-    return arrays
+def _check_number(path: Path, name: str, array: NDArray[Any] | None) -> None:
+    number = np.nan if array is None or array.size != 1 or array.dtype.kind not in "fiu" else array
+    value = float(np.reshape(number, ()))
+    if not 0 < value < np.inf:
+        raise InputError("is missing or not a positive number", file=path, column=name)
+    if name == "L" and not (value.is_integer() and 2 <= value <= _LARGEST_BOX):
+        raise InputError(f"is no edge of a volume ({value:g})", file=path, column=name)
+
+
+def _check_array(
+    path: Path, name: str, array: NDArray[Any], edges: tuple[tuple[int | None, ...], ...]
+) -> None:
+    fits = any(
+        len(array.shape) == 1 + len(rest)
+        and all(wanted in (None, edge) for wanted, edge in zip(rest, array.shape[1:], strict=True))
+        for rest in edges
+    )
+    kinds = "iu" if name == "state" else "fiu"
+    if not fits or array.dtype.kind not in kinds:
+        problem = f"holds {array.dtype} of shape {array.shape}, not what simulations hold there"
+        raise InputError(problem, file=path, column=name)
+    if not np.isfinite(array).all():
+        raise InputError("holds numbers that are not finite", file=path, column=name)
 
 
 def _check_lengths(truth: Truth, path: Path) -> None:
@@ -236,7 +270,7 @@ def _as_columns(coordinate: Float64) -> Float64:
 
 
 def _optional_volume(path: Path, box_size: int) -> Float32 | None:
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     volume, _ = read_volume(path)
     if len(volume) != box_size:
@@ -246,17 +280,13 @@ def _optional_volume(path: Path, box_size: int) -> Float32 | None:
 
 def _stacked_volumes(path: Path, box_size: int) -> Float32 | None:
     """Volumes stacked along z, (q·L, L, L) on disk, as (q, L, L, L)."""
-    import mrcfile
-
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    read_mrc_header(path)
-    try:
-        data = mrcfile.read(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read as MRC ({error})", file=path) from error
-    if data.ndim != 3 or data.shape[1:] != (box_size, box_size) or len(data) % box_size:
+    _, data = read_mrc(path)
+    if data.shape[1:] != (box_size, box_size) or len(data) % box_size:
         raise InputError(
             f"has shape {data.shape}, not volumes of {box_size} voxels stacked along z", file=path
         )
+    if not np.isfinite(data).all():
+        raise InputError("holds NaN or infinite voxels", file=path)
     return np.ascontiguousarray(data, np.float32).reshape(-1, box_size, box_size, box_size)

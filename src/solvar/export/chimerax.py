@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.export.target import Job, Target, Writer
-from solvar.files import replacing
+from solvar.files import inside, replacing
 from solvar.mrc_header import read_mrc_header
 from solvar.results.run import Run, check_component
 from solvar.volume_file import read_volume, write_volume
@@ -38,7 +38,7 @@ def files(job: Job) -> Mapping[str, Writer]:
         If the component does not exist, or the folder holds no series of maps.
     """
     if job.options.volumes is not None:
-        maps = _series(job.options.volumes)
+        maps = _series(job.run, job.options.volumes)
         level = contour_level(read_volume(maps[len(maps) // 2])[0])
         return {_SCRIPT: lambda path: _write_script(path, _relative(maps, path), level)}
     series = along_component(job.run, job.options.component)
@@ -93,15 +93,20 @@ def along_component(run: Run, component: int) -> dict[str, NDArray[np.float32]]:
     return {n: (model.mean + k * step).astype(np.float32) for n, k in shown.items()}
 
 
-def _series(folder: Path) -> list[Path]:
-    """The maps of a folder, 2 before 10."""
+def _series(run: Run, folder: Path) -> list[Path]:
+    """The maps of a folder, 2 before 10; in that of a call of `solvar volume` those that it tells of."""
     if not folder.is_dir():
         raise InputError("is not a folder", file=folder, remedy="check --volumes")
 
     def by_number(path: Path) -> list[tuple[int, str]]:
         return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", path.name)]
 
-    maps = _listed(folder) or sorted(folder.glob("*.mrc"), key=by_number)
+    maps = _listed(folder)
+    if not maps and (inside(run.folder, folder) or "").startswith("volumes/"):
+        raise InputError(
+            "holds no finished volumes", file=folder, remedy="make them again with `solvar volume`"
+        )
+    maps = maps or sorted(folder.glob("*.mrc"), key=by_number)
     if len(maps) < 2:
         raise InputError(
             f"holds {len(maps)} maps (*.mrc), a series has at least 2",

@@ -10,6 +10,7 @@ from solvar.errors import InputError
 from solvar.export.matching import choose
 from solvar.export.target import Exported, ExportOptions, Job, Target
 from solvar.files import OwnedFolder, inside, owned, replacing
+from solvar.paths import require_utf8
 from solvar.results.run import Run
 
 
@@ -45,6 +46,7 @@ def export_to(
         If an option does not fit the target, the particles cannot be found, a file is in the way, or
         another process writes there, or what was written does not load.
     """
+    require_utf8(output)
     _check_options(target, options)
     chosen = choose(run, options, target.whole_file) if target.takes_particles else None
     job = Job(run, options, chosen)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from solvar.analysis.reading import FILE as ANALYSED
+from solvar.analysis.reading import analysed_columns
 from solvar.commands import command_line
 from solvar.errors import InputError
+from solvar.files import explained, read_text
 from solvar.particles.selection import read_selection
 from solvar.results.run import Run, check_component
 
@@ -135,28 +140,20 @@ def _in_clusters(run: Run, clusters: tuple[int, ...]) -> NDArray[np.bool_]:
     if absent:
         raise InputError(
             f"there is no cluster {absent[0]}",
-            file=_analysis(run),
+            file=run.folder / ANALYSED,
             column="cluster",
             remedy=f"the labels go from {known[0]} to {known[-1]}",
         )
     return np.isin(labels, clusters)
 
 
-def _analysis(run: Run) -> Path:
-    return run.folder / "analysis" / "particles.h5"
-
-
 def _cluster_labels(run: Run) -> NDArray[np.int64]:
     """(N,) labels in the order of the run."""
-    path = _analysis(run)
+    path = run.folder / ANALYSED
     remedy = f"run `{command_line('solvar', 'analyze', run.folder)}`"
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise InputError("is missing, so there are no clusters", file=path, remedy=remedy)
-    with run.hdf5("analysis/particles.h5", remedy) as file:
-        labels = file.arrays({"cluster": (run.particle_count,)})["cluster"]
-    if labels.dtype.kind not in "iu":
-        raise InputError(f"holds {labels.dtype}", file=path, column="cluster", remedy=remedy)
-    return np.asarray(labels, np.int64)
+    return analysed_columns(run, "cluster", remedy=remedy)["cluster"]
 
 
 def _in_polygon(run: Run, path: Path, components: tuple[int, int]) -> NDArray[np.bool_]:
@@ -193,11 +190,11 @@ def _read_vertices(path: Path) -> NDArray[np.float64]:
 
 def _csv_lines(path: Path) -> list[list[str]]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [[value.strip() for value in line] for line in csv.reader(file)]
-    except FileNotFoundError:
-        raise InputError("no such file", file=path, remedy="check the spelling") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        with explained(path):
+            text = read_text(path).removeprefix("\ufeff")
+        lines = csv.reader(io.StringIO(text, newline=""))
+        return [[value.strip() for value in line] for line in lines]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot be read as text ({error})", file=path) from error
 
 

@@ -10,14 +10,19 @@ from solvar.files.ledger import Ledger
 from solvar.files.lock import refuse_locked
 from solvar.files.owned import OwnedFolder, Writer, inside, owned
 from solvar.files.reading import (
+    believable,
     believed_size,
+    explained,
     neighbours,
+    open_below,
     open_inside,
     open_regular,
     read_at,
     read_bytes,
     read_json,
     read_text,
+    refuse_claim,
+    refuse_hollow,
 )
 from solvar.files.writing import open_log, remove_orphans, replacing, strict_json, write_json
 
@@ -25,10 +30,13 @@ __all__ = [
     "Ledger",
     "OwnedFolder",
     "Writer",
+    "believable",
     "believed_size",
     "digest_of",
+    "explained",
     "inside",
     "neighbours",
+    "open_below",
     "open_inside",
     "open_log",
     "open_regular",
@@ -37,6 +45,8 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_text",
+    "refuse_claim",
+    "refuse_hollow",
     "refuse_locked",
     "remove_orphans",
     "replacing",

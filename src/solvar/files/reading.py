@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,8 +30,9 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISLNK, "a link"),
 )
-# Holes are legal (a mask is mostly zeros, and some disks store zeros as holes): below the first number of
-# bytes they are not looked for, and beyond it a file may be larger by the second than what the disk holds.
+# Holes are legal (a mask is mostly zeros, and some disks store zeros as holes), and so are archives of
+# zeros: below the first number of bytes nobody asks, and beyond it content may be larger by the second
+# than what the disk holds.
 _UNQUESTIONED = 256 << 20
 _HOLLOW = 64
 _MOST_PIECES = 100_000
@@ -72,20 +76,53 @@ def open_regular(path: str | Path, *, follow: bool = True) -> BinaryIO:
         raise
 
 
-def open_inside(folder: Path, name: str) -> BinaryIO:
-    """Open the regular file `name` (parts separated by ``/``) below `folder`, through no link below it.
+def open_inside(folder: Path, name: str | Path) -> BinaryIO:
+    """Open the regular file `name`, relative to `folder`, through no link below the folder.
 
     Raises
     ------
     OSError
-        As `open_regular`; a link is no regular file here.
+        As `open_regular`; a link is no regular file here, and nothing outside the folder is.
     """
-    place = Path(folder)
-    for part in name.split("/")[:-1]:
+    place, parts = Path(folder), Path(name).parts
+    if Path(name).is_absolute() or ".." in parts:
+        raise NotAFileError(place / name, "outside its folder")
+    for part in parts[:-1]:
         place = place / part
         if place.is_symlink():
             raise NotAFileError(place, "a link")
     return open_regular(Path(folder) / name, follow=False)
+
+
+def open_below(path: str | Path, inside: Path | None) -> BinaryIO:
+    """`open_inside` for a path that begins with the folder `inside`; `open_regular` without one."""
+    if inside is None:
+        return open_regular(path)
+    return open_inside(inside, Path(path).relative_to(inside))
+
+
+@contextmanager
+def explained(path: str | Path, remedy: str | None = None) -> Iterator[None]:
+    """Turn what goes wrong with opening and reading `path` into one sentence.
+
+    Raises
+    ------
+    InputError
+        In place of an OSError.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(
+            "no such file", file=path, remedy=remedy or "check the spelling"
+        ) from error
+    except OSError as error:
+        raise _unreadable(path, error, remedy) from error
+
+
+def _unreadable(path: str | Path, error: OSError, remedy: str | None) -> InputError:
+    reason = error.strerror or str(error)
+    return InputError(f"cannot be read ({reason})", file=path, remedy=remedy)
 
 
 def _refuse_special(path: Path, mode: int) -> None:
@@ -99,9 +136,35 @@ def believed_size(file: BinaryIO) -> int:
     What a header claims is held against this. The size alone can be set to anything by anyone.
     """
     size = os.fstat(file.fileno()).st_size
-    if size <= _UNQUESTIONED:
-        return size
-    return min(size, max(_UNQUESTIONED, _HOLLOW * _stored(file.fileno(), size)))
+    return size if size <= _UNQUESTIONED else min(size, believable(_stored(file.fileno(), size)))
+
+
+def refuse_hollow(file: BinaryIO) -> None:
+    """Raise OSError if hardly anything of an open file is stored."""
+    size = os.fstat(file.fileno()).st_size
+    if size > believed_size(file):
+        raise OSError(errno.EFBIG, f"it claims {size} bytes and is nearly empty on the disk")
+
+
+def refuse_claim(claimed: int, stored: int) -> None:
+    """Raise OSError if content cannot be as long as is claimed, or does not fit into memory.
+
+    Parameters
+    ----------
+    claimed : int
+        Bytes that it takes in memory.
+    stored : int
+        Bytes that hold it, packed or not.
+    """
+    if claimed > believable(stored):
+        raise OSError(errno.EFBIG, f"it claims {claimed} bytes and holds {stored}")
+    if claimed > _UNQUESTIONED and claimed > available_memory():
+        raise OSError(errno.EFBIG, f"its {claimed} bytes do not fit into memory")
+
+
+def believable(stored: int) -> int:
+    """Bytes of content that so many on the disk may stand for, packed or with holes."""
+    return max(_UNQUESTIONED, _HOLLOW * stored)
 
 
 def _stored(handle: int, size: int) -> int:
@@ -122,8 +185,8 @@ def _stored(handle: int, size: int) -> int:
         os.lseek(handle, here, os.SEEK_SET)
 
 
-def read_bytes(file: BinaryIO) -> bytes:
-    """The rest of an open file, if it fits into memory.
+def read_bytes(file: BinaryIO, most: int | None = None) -> bytes:
+    """The rest of an open file, if it fits into memory, or its next `most` bytes.
 
     Raises
     ------
@@ -131,16 +194,22 @@ def read_bytes(file: BinaryIO) -> bytes:
         If the file is hollow, or larger than the memory that is free.
     """
     size = os.fstat(file.fileno()).st_size
-    if size > believed_size(file):
-        raise OSError(errno.EFBIG, f"it claims {size} bytes and is nearly empty on the disk")
-    if size > _UNQUESTIONED and size > available_memory():
-        raise OSError(errno.EFBIG, f"its {size} bytes do not fit into memory")
-    # one that grows while it is read is cut
-    return file.read(size)
+    if most is None:
+        refuse_hollow(file)
+        refuse_claim(size, size)
+    # One that grows while it is read is cut. Files of the kernel have the size 0: some never end, some never
+    # answer, and none of them is ours to read.
+    return file.read(size if most is None else min(size, most))
 
 
-def read_text(path: str | Path, *, follow: bool = True) -> str:
+def read_text(path: str | Path, *, inside: Path | None = None) -> str:
     """A text file, decoded as UTF-8.
+
+    Parameters
+    ----------
+    path : path
+    inside : path, optional
+        A folder that `path` begins with, and below which no link is followed.
 
     Raises
     ------
@@ -148,7 +217,7 @@ def read_text(path: str | Path, *, follow: bool = True) -> str:
         As `open_regular` and `read_bytes`.
     UnicodeDecodeError
     """
-    with open_regular(path, follow=follow) as file:
+    with open_below(path, inside) as file:
         return read_bytes(file).decode("utf-8")
 
 
@@ -164,20 +233,29 @@ def read_json(folder: Path, name: str, remedy: str | None = None) -> Any:
     """
     path = Path(folder) / name
     try:
-        with open_inside(folder, name) as file:
-            return json.loads(read_bytes(file).decode("utf-8"), parse_constant=_refuse_constant)
+        text = read_text(path, inside=Path(folder))
+        content = json.loads(text, parse_constant=_refused, parse_float=_finite)
+        if "\\u" in text:
+            # halves of characters, which no file or terminal takes
+            json.dumps(content, ensure_ascii=False).encode("utf-8")
+        return content
     except FileNotFoundError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot be read ({reason})", file=path, remedy=remedy) from error
+        raise _unreadable(path, error, remedy) from error
     # brackets nested by the thousand exhaust the parser's recursion
     except (ValueError, RecursionError) as error:
         raise InputError("is not readable as JSON", file=path, remedy=remedy) from error
 
 
-def _refuse_constant(name: str) -> float:
+def _refused(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    """A number; "1e999" is one to JSON and infinite to Python."""
+    value = float(digits)
+    return value if math.isfinite(value) else _refused(digits)
 
 
 def read_at(handle: int, array: NDArray[Any], offset: int) -> None:

@@ -93,9 +93,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(strict_json(content) + "\n", encoding="utf-8")
 
 
-def strict_json(content: Any) -> str:
+def strict_json(content: Any, ascii_only: bool = False) -> str:
     """JSON that every reader accepts: arrays as lists, numbers that are not finite as null."""
-    return json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_strict(content), indent=2, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def _strict(value: Any) -> Any:

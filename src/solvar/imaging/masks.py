@@ -15,6 +15,8 @@ Float32 = NDArray[np.float32]
 
 # Width of the cosine edge of the default mask, as a fraction of the box, and never under 2 voxels
 _EDGE = 0.06
+# a cube of three: less than a shape of any kind
+_FEWEST_VOXELS = 27
 
 
 def soft_sphere(box: int, diameter: float) -> Float32:
@@ -47,7 +49,7 @@ def read_mask(path: Path, box: int, pixel_size: float) -> Float32:
     Raises
     ------
     InputError
-        When the extents differ, values leave [0, 1] or the mask is empty.
+        When the extents differ, values leave [0, 1] or the mask is as good as empty.
     """
     mask, mask_pixel = read_volume(path)
     extent, wanted = len(mask) * mask_pixel, box * pixel_size
@@ -64,9 +66,16 @@ def read_mask(path: Path, box: int, pixel_size: float) -> Float32:
             file=path,
             remedy="threshold and soften the map first, for example with relion_mask_create",
         )
-    if mask.max() < 0.5:
-        raise InputError("the mask is empty", file=path, remedy="choose another mask")
+    if is_too_small(mask):
+        raise InputError(
+            "the mask is empty, or as good as empty", file=path, remedy="choose another mask"
+        )
     return resample_mask(mask, box)
+
+
+def is_too_small(mask: NDArray[np.floating]) -> bool:
+    """Whether a mask (L, L, L) leaves too few voxels for anything to vary in."""
+    return bool(np.count_nonzero(mask >= 0.5) < _FEWEST_VOXELS)
 
 
 def resample_mask(mask: Float32, box: int) -> Float32:

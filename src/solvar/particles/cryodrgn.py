@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.files import open_regular, read_bytes, read_text
 from solvar.mrc_header import looks_like_mrc, read_mrc_header
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
 from solvar.particles.reading import Reading
@@ -33,8 +34,8 @@ def recognises(path: Path) -> bool:
     if looks_like_mrc(path):
         return True
     try:
-        with path.open("rb") as file:
-            first = file.readline(4096).decode("utf-8").strip().lower()
+        with open_regular(path) as file:
+            first = read_bytes(file, 4096).split(b"\n")[0].decode("utf-8").strip().lower()
     except (OSError, UnicodeDecodeError):
         return False
     return first.endswith((".mrc", ".mrcs"))
@@ -71,7 +72,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
 def _listed(path: Path) -> list[str]:
     """The stacks that a text file names, one a line."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot be read as a list of stacks ({error})", file=path, remedy="write it again"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.files import open_regular, read_bytes
 from solvar.particles.npy import NPY_MAGIC, read_npy
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
 from solvar.particles.picks import Picks
@@ -77,8 +78,8 @@ _IGNORED_ABERRATIONS = ("ctf/tilt_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/aniso
 def recognises(path: Path) -> bool:
     """A numpy file with named fields."""
     try:
-        with path.open("rb") as file:
-            start = file.read(4096)
+        with open_regular(path) as file:
+            start = read_bytes(file, 4096)
     except OSError:
         return False
     return start.startswith(NPY_MAGIC) and b"'descr': [" in start

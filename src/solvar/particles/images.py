@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
-from solvar.files import neighbours, read_at
+from solvar.files import neighbours, open_regular, read_at
 from solvar.mrc_header import MrcHeader, read_mrc_header
 from solvar.particles.particle_set import ParticleSet
 
@@ -110,7 +110,7 @@ class ImageStack:
         """The file of a stack; the least recently used one makes room for it."""
         with self._lock:
             if stack not in self._files:
-                self._files[stack] = open(self._particles.stacks[stack], "rb", buffering=0)  # noqa: SIM115
+                self._files[stack] = open_regular(self._particles.stacks[stack])
                 # closed when the last thread that reads from it lets go
                 while len(self._files) > _OPEN_STACKS:
                     self._files.popitem(last=False)

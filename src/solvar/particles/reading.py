@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from solvar.errors import InputError
+from solvar.files import explained, open_regular
 from solvar.particles.stack_paths import StackFinder
 
 
@@ -82,11 +83,11 @@ def existing(path: str | Path) -> Path:
     Raises
     ------
     InputError
-        If it is no file.
+        If it is no file, or may not be read.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError("is a folder", file=path, remedy="pass the particle file inside it")
-    if not path.is_file():
-        raise InputError("no such file", file=path, remedy="check the spelling")
+    with explained(path):
+        open_regular(path).close()
     return path.absolute()

@@ -7,6 +7,7 @@ as they do not contradict themselves. RELION's angles give R = Rz(rot)·Ry(tilt)
 
 from __future__ import annotations
 
+import codecs
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.files import open_regular, read_bytes
 from solvar.particles.particle_set import CtfParameters, Optics, Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
@@ -56,8 +58,9 @@ _IGNORED_ABERRATIONS = (
 def recognises(path: Path) -> bool:
     """Text with a line that begins a data block."""
     try:
-        with path.open(encoding="utf-8") as file:
-            start = file.read(65536)
+        with open_regular(path) as file:
+            # the last character may be cut
+            start = codecs.getincrementaldecoder("utf-8")().decode(read_bytes(file, 65536))
     except (OSError, UnicodeDecodeError):
         return False
     return any(line.startswith("data_") for line in start.splitlines())

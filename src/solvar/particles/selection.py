@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
+from solvar.files import explained, open_regular, read_bytes, read_text
 from solvar.particles.npy import NPY_MAGIC, read_npy
 from solvar.particles.unpickle import read_pickled_arrays
 
@@ -73,25 +74,23 @@ def read_selection(
 
 
 def _read_file(file: Path) -> NDArray[Any]:
-    if not file.is_file():
-        raise InputError("no such file", file=file, remedy="check the spelling")
-    with file.open("rb") as handle:
-        start = handle.read(6)
+    with explained(file), open_regular(file) as handle:
+        start = read_bytes(handle, 6)
     if start[:1] == b"\x80" or file.suffix == ".pkl":
         return read_pickled_arrays(file)[0]
     if start == NPY_MAGIC:
         return read_npy(file, "a list of row numbers", _REMEDY)
-    return _read_text(file)
+    return _read_list(file)
 
 
-def _read_text(file: Path) -> NDArray[np.int64]:
+def _read_list(file: Path) -> NDArray[np.int64]:
     """Whole numbers separated by white space; what follows # in a line is a comment.
 
     Not by numpy's reader of text: some bytes end the whole program in it.
     """
     rows: list[int] = []
     try:
-        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n")):
+        for number, line in enumerate(read_text(file).split("\n")):
             for word in line.split("#")[0].split():
                 value = float(word) if _NUMBER.fullmatch(word) else 0.5
                 if not value.is_integer() or abs(value) > _LARGEST:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from solvar.errors import InputError
-from solvar.files import replacing
+from solvar.files import explained, read_text, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,9 @@ _UNWRITABLE = re.compile("[\"\t\n\r\x00-\x1f\x7f\x85\u2028\u2029]|^'|'.* | .*'")
 _SPECIAL = re.compile(r"^[^ ]*#[^ ]*$|^(?:_|data_|loop_)[^ ]*$")
 
 
-def read_blocks(path: Path, as_text: bool = False) -> dict[str, pd.DataFrame]:
+def read_blocks(
+    path: Path, as_text: bool = False, inside: Path | None = None
+) -> dict[str, pd.DataFrame]:
     """Every block of a star file as a table; a block without a loop becomes one row.
 
     Parameters
@@ -41,12 +43,16 @@ def read_blocks(path: Path, as_text: bool = False) -> dict[str, pd.DataFrame]:
     path : Path
     as_text : bool
         Keep every value as it is spelled in the file.
+    inside : Path, optional
+        A folder that `path` begins with, and below which no link is followed.
     """
     import pandas as pd
     import starfile
 
-    linecache.checkcache(str(path))
-    text = _text(path)
+    text = _text(path, inside)
+    # Starfile takes lines from Python's cache of them: it reads what was judged, and as UTF-8, whatever
+    # encoding a comment declares.
+    linecache.cache[str(path)] = (len(text), None, text.split("\n"), str(path))
     text_columns = _column_names(text) if as_text else []
     try:
         raw = starfile.read(path, always_dict=True, parse_as_string=text_columns)
@@ -87,15 +93,14 @@ def write_blocks(path: Path, blocks: Mapping[str, pd.DataFrame]) -> None:
         starfile.write(quoted, temporary)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, inside: Path | None) -> str:
     """The whole file, which is to be text without the characters at which programs disagree."""
     try:
         # newlines as they are: a lone carriage return must be seen
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
+        with explained(path):
+            text = read_text(path, inside=inside)
     except UnicodeDecodeError as error:
-        line = path.read_bytes().count(b"\n", 0, error.start) + 1
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(f"line {line} is not UTF-8 text", file=path, remedy=_AGAIN) from None
     odd = _ODD.search(text)
     if odd:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.files import explained, open_regular, read_bytes
 
 _PLAIN_KINDS = "biufSU"
 
@@ -42,10 +43,8 @@ def read_pickled_arrays(path: Path) -> list[NDArray[Any]]:
     InputError
         If the file is missing, not a pickle, truncated, or holds anything but plain numpy arrays.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
+    with explained(path), open_regular(path) as file:
+        data = read_bytes(file)
     try:
         return _as_arrays(_PlainUnpickler(data).load())
     # a hostile or damaged pickle can make the unpickler raise nearly anything

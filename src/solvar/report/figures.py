@@ -7,7 +7,7 @@ from pathlib import Path
 
 from solvar.errors import InputError
 from solvar.files import OwnedFolder
-from solvar.progress import Progress, SilentProgress
+from solvar.progress import Progress, harmless
 from solvar.report.curves import draw_eigenvalues, draw_resolution
 from solvar.report.particles import draw_contrast, draw_latents
 from solvar.report.poses import draw_poses
@@ -46,7 +46,7 @@ def draw_figures(run: Run, own: OwnedFolder, progress: Progress | None = None) -
         refined poses only if there are any.
     """
     drawn = []
-    progress = progress or SilentProgress()
+    progress = harmless(progress)
     try:
         paths = own.claim(FIGURES, [f"figures/{name}" for name in _FIGURES])
     except (InputError, OSError) as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from solvar.errors import InputError
 from solvar.estimation.settings import FitSettings
 from solvar.files import OwnedFolder, Writer, open_inside, read_json, replacing, write_json
+from solvar.particles.npy import read_npz
 from solvar.results.inputs import InputFile, difference
 from solvar.results.provenance import Provenance
 from solvar.results.record import read_record, settings_of
@@ -218,24 +218,17 @@ def read_tree(path: Path, run_id: str | None = None) -> Any:
         If the file is damaged, or belongs to another run.
     """
     try:
-        with open_inside(path.parent, path.name) as stream, np.load(stream) as file:
-            _refuse_compressed(file.zip)
-            header = json.loads(file[_HEADER].tobytes())
-            if run_id is not None and header["run_id"] != run_id:
-                raise InputError("belongs to another run", file=path, remedy=_AGAIN)
-            return _unpacked(header["content"], file)
+        with open_inside(path.parent, path.name) as file:
+            arrays = read_npz(file)
+        header = json.loads(arrays[_HEADER].tobytes())
+        if run_id is not None and header["run_id"] != run_id:
+            raise InputError("belongs to another run", file=path, remedy=_AGAIN)
+        return _unpacked(header["content"], arrays)
     except InputError:
         raise
     # numpy, zipfile and the classes of the fit fail in a dozen ways on a damaged one
     except Exception as error:
         raise InputError("is damaged", file=path, remedy=f"remove it, or {_AGAIN}") from error
-
-
-def _refuse_compressed(archive: zipfile.ZipFile) -> None:
-    """Raise ValueError if an entry takes more memory than it takes on disk: we write none that does."""
-    for entry in archive.infolist():
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-            raise ValueError(entry.filename)
 
 
 def _classes() -> dict[str, type]:

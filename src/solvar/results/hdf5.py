@@ -7,6 +7,7 @@ writes it, and all of it together is no longer than the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import h5py
 
 REPEAT = "repeat the run"
+# bytes; a run's identity takes 32
+_LARGEST_ATTRIBUTE = 1024
 # Edges of an array; None stands for any length.
 Shape = tuple[int | None, ...]
 
@@ -44,7 +47,7 @@ class Hdf5File:
         self.path, self.remedy = path, remedy
 
     def __contains__(self, name: str) -> bool:
-        return name in self._file
+        return self._own(name) is not None
 
     def names(self, group: str) -> list[str]:
         """Of what lies in a group.
@@ -62,7 +65,7 @@ class Hdf5File:
         return list(found)
 
     def arrays(self, shapes: Mapping[str, Shape]) -> dict[str, NDArray[Any]]:
-        """Sets of numbers.
+        """Sets of numbers, in the byte order and one of the number types that everything computes with.
 
         Parameters
         ----------
@@ -75,7 +78,7 @@ class Hdf5File:
             If one is missing, has another shape, holds no numbers, lies elsewhere or claims more than the
             file holds.
         """
-        return {name: self._array(name, shape, "fiub") for name, shape in shapes.items()}
+        return {name: _plain(self._array(name, shape, "fiub")) for name, shape in shapes.items()}
 
     def strings(self, name: str) -> tuple[str, ...]:
         """A list of names, as `write_strings` writes it.
@@ -91,14 +94,26 @@ class Hdf5File:
             raise self.refused(name, "holds no text") from error
 
     def attribute(self, name: str, group: str = "/") -> NDArray[Any]:
-        """A small array that is attached to the file or to a group; empty if there is none."""
-        attributes = self._own(group).attrs if group != "/" else self._file.attrs
-        if name not in attributes:
+        """A few numbers or a name attached to the file or to a group; empty if there are none.
+
+        Raises
+        ------
+        InputError
+            If something else is attached by that name.
+        """
+        import h5py
+
+        owner = self._file if group == "/" else self._own(group)
+        if owner is None or name not in owner.attrs:
             return np.empty(0)
-        found = attributes.get_id(name)
-        if int(np.prod(found.shape)) > 64:
+        found = owner.attrs.get_id(name)
+        kind = found.dtype
+        is_text = kind.kind == "S" or h5py.check_string_dtype(kind) is not None
+        length = math.prod(found.shape or (0,)) * kind.itemsize
+        if not (is_text or kind.kind in "fiub") or length > _LARGEST_ATTRIBUTE:
             raise self.refused(name, "is no attribute of solvar's")
-        return np.asarray(attributes[name])
+        value = np.asarray(owner.attrs[name])
+        return value if is_text else _plain(value)
 
     def number(self, name: str) -> float:
         """An attribute of the file that is one finite number.
@@ -134,9 +149,10 @@ class Hdf5File:
         if item.is_virtual or item.external or item.id.get_create_plist().get_nfilters():
             raise self.refused(name, "is stored in a way that solvar does not use")
         # numbers that were never written take no space in the file, but all of it in memory
-        if item.nbytes > self._left:
-            raise self.refused(name, f"claims {item.nbytes} bytes, more than the file holds")
-        self._left -= item.nbytes
+        length = math.prod(found) * item.dtype.itemsize
+        if length > self._left:
+            raise self.refused(name, f"claims {length} bytes, more than the file holds")
+        self._left -= length
         array: NDArray[Any] = item[()]
         return array
 
@@ -146,9 +162,10 @@ class Hdf5File:
 
         place: Any = self._file
         for part in name.split("/"):
-            if not isinstance(place, h5py.Group) or part not in place.keys():  # noqa: SIM118 - no link is followed
+            # asked below h5py, whose own questions follow links
+            if not isinstance(place, h5py.Group) or not place.id.links.exists(part.encode()):
                 return None
-            if not isinstance(place.get(part, getlink=True), h5py.HardLink):
+            if place.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
                 raise self.refused(name, "is a link")
             place = place[part]
         return place
@@ -177,19 +194,33 @@ def opened(
 
     path = Path(folder) / name
     try:
-        with open_inside(folder, name) as plain:
-            size = believed_size(plain)
-        with h5py.File(path, "r") as file:
-            found = Hdf5File(file, path, size, remedy)
+        # the open file is handed on, not its name: what was looked at is what is read
+        with open_inside(folder, name) as plain, h5py.File(plain, "r") as file:
+            found = Hdf5File(file, path, believed_size(plain), remedy)
             if run_id is not None and found.attribute("run_id").tolist() != run_id:
                 raise InputError("belongs to another run than run.json", file=path, remedy=remedy)
             yield found
     except InputError:
         raise
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise InputError(f"is missing or damaged ({reason})", file=path, remedy=remedy) from error
     # whatever HDF5 stumbles over: h5py raises KeyError, RuntimeError, OSError, TypeError …
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"is missing or damaged ({reason})", file=path, remedy=remedy) from error
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Numbers of single or double precision, whole ones, or truth values, as this machine has them."""
+    kind = array.dtype
+    if kind.kind == "b":
+        # a byte that is neither 0 nor 1 would be neither true nor false
+        return array.view(np.uint8) != 0
+    if kind.kind == "f" and kind.itemsize not in (4, 8):
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32 if kind.itemsize < 4 else np.float64)
+    return array.astype(kind.newbyteorder("="), copy=False)
 
 
 def write_strings(file: h5py.File, name: str, values: tuple[str, ...]) -> None:

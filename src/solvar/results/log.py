@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 import solvar
 from solvar.commands import command_line
@@ -29,7 +31,7 @@ def logged(path: Path, progress: Progress, command: Sequence[str] = ()) -> Itera
         raise InputError(
             f"cannot be written to ({reason})", file=path, remedy="remove it"
         ) from error
-    handler = logging.StreamHandler(stream)
+    handler = _LogFile(progress, path, stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     log = logging.Logger("solvar.run", logging.INFO)  # its own: two runs in a process do not mix
     log.addHandler(handler)
@@ -52,7 +54,27 @@ def logged(path: Path, progress: Progress, command: Sequence[str] = ()) -> Itera
         for each in (handler, teller):
             package.removeHandler(each)
         handler.close()
-        stream.close()
+
+
+class _LogFile(logging.StreamHandler[TextIO]):
+    """A log that ends nothing: what cannot be written, as on a full disk, is lost and told once."""
+
+    def __init__(self, progress: Progress, path: Path, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._progress, self._path, self._told = progress, path, False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self._told:
+            self._told = True
+            self._progress.message(
+                f"{self._path} cannot be written ({sys.exc_info()[1]}); the run goes on"
+            )
+
+    def close(self) -> None:
+        super().close()
+        # lines that found no room are tried once more here
+        with suppress(OSError):
+            self.stream.close()
 
 
 class _Teller(logging.Handler):

@@ -118,7 +118,7 @@ def _name(run: Run, position: int) -> str:
         return f"uid {run.particles['uid'][position]} ({row})"
     try:
         path = run.folder / "particles.star"
-        blocks = read_blocks(path, as_text=True)
+        blocks = read_blocks(path, as_text=True, inside=run.folder)
         return f"{blocks[particle_block(blocks, path)]['rlnImageName'].iloc[position]} ({row})"
     except (InputError, IndexError):
         return row

@@ -60,9 +60,9 @@ class PoseChange:
                 "shift": np.linalg.norm(moved, axis=1),
             },
             spread={
-                "out_of_plane": np.rad2deg(np.sqrt(rotation_variance[:, :2].sum(axis=1))),
-                "in_plane": np.rad2deg(np.sqrt(rotation_variance[:, 2])),
-                "shift": np.sqrt(shift_variance.sum(axis=1)),
+                "out_of_plane": np.rad2deg(_root(rotation_variance[:, :2].sum(axis=1))),
+                "in_plane": np.rad2deg(_root(rotation_variance[:, 2])),
+                "shift": _root(shift_variance.sum(axis=1)),
             },
             prior_rotation_degree=refinement.prior_rotation_degree,
             prior_shift_angstrom=refinement.prior_shift_angstrom,
@@ -109,6 +109,11 @@ class PoseChange:
 def with_unit(value: float, unit: str) -> str:
     """Two digits and the unit, which stands apart unless it is a degree sign."""
     return f"{value:.2g}{unit}" if unit == "°" else f"{value:.2g} {unit}"
+
+
+def _root(variance: Float64) -> Float64:
+    """Standard deviations; rounding may have left a variance below 0."""
+    return np.sqrt(np.maximum(variance, 0))
 
 
 def _rms(values: Float64) -> float:

@@ -1,11 +1,20 @@
-"""What `run.json` must hold for a run to be read."""
+"""What `run.json` must hold for a run to be read: every field, so that no reader has to ask again."""
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from solvar.errors import InputError
 from solvar.estimation.settings import FitSettings
@@ -16,8 +25,32 @@ FORMAT = "solvar-run"
 FORMAT_VERSION = 2
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _no_zero_byte(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds a zero byte")
+    return text
+
+
+def _time(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Some = Annotated[int, Field(ge=1, lt=2**53)]
+_Whole = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+_Finite = Annotated[float, Field(allow_inf_nan=False, gt=-1e100, lt=1e100)]
+_Duration = Annotated[float, Field(allow_inf_nan=False, ge=0, lt=1e12)]
+_NotNegative = Annotated[float, Field(allow_inf_nan=False, ge=0, lt=1e100)]
+# as wide as anything that particles may have, downsampled
+_PixelSize = Annotated[float, Field(allow_inf_nan=False, ge=1e-3, le=1e6)]
+_Path = Annotated[str, AfterValidator(_no_zero_byte)]
+_Time = Annotated[str, AfterValidator(_time)]
+# JSON has no NaN: it is null there
+_OrNone = _Finite | None
+_Leaf = bool | _Whole | _Finite | str | None
 
 
 class _Part(BaseModel):
@@ -25,33 +58,105 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
+class _Reading(_Part):
+    """How the particles were read; each is missing or as `solvar.particles.Reading` has it."""
+
+    datadir: _Path | None = None
+    strip_prefix: str | None = None
+    poses: _Path | None = None
+    ctf: _Path | None = None
+    passthrough: list[_Path] = []
+    working_folder: _Path = "."
+
+
 class _Particles(_Part):
-    count: _Count
-    source: str
+    count: _Some
+    source: _Path
     source_format: str
+    # runs of early versions kept no record of it
+    reading: _Reading = _Reading()
+    stacks: _Some
+    optics_groups: _Some
+    halfset_sizes: Annotated[list[_Count], Field(min_length=2, max_length=2)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> _Particles:
+        if sum(self.halfset_sizes) > self.count:
+            raise ValueError(f"{self.count} particles make no halves of {self.halfset_sizes}")
+        return self
+
+
+class _PoseChange(_Part):
+    correction_median: _NotNegative
+    correction_rms: _NotNegative
+    spread_median: _NotNegative
+    spread_rms: _NotNegative
+
+
+class _Poses(_Part):
+    out_of_plane_degree: _PoseChange
+    in_plane_degree: _PoseChange
+    shift_angstrom: _PoseChange
+    prior_rotation_degree: _NotNegative
+    prior_shift_angstrom: _NotNegative
 
 
 class _Result(_Part):
-    rank: _Count
-    box_size: _Count
-    pixel_size_angstrom: _Positive
+    rank: Annotated[int, Field(ge=1, le=200)]
+    box_size: Annotated[int, Field(ge=8, le=4096)]
+    pixel_size_angstrom: _PixelSize
+    eigenvalues: list[_NotNegative]
     inverted: bool
-    poses: dict[str, float | dict[str, float | None] | None] | None = None
+    reliability: list[_OrNone] | None = None
+    reliable: list[bool] | None = None
+    component_resolution_angstrom: list[_NotNegative | None] | None = None
+    poses: _Poses | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> _Result:
+        told = {
+            name: getattr(self, name)
+            for name in ("reliability", "reliable", "component_resolution_angstrom")
+        }
+        if len({value is None for value in told.values()}) > 1:
+            raise ValueError(f"has some of {', '.join(told)} and not all")
+        for name, values in {"eigenvalues": self.eigenvalues, **told}.items():
+            if values is not None and len(values) != self.rank:
+                raise ValueError(f"{name} has {len(values)} entries for a rank of {self.rank}")
+        return self
 
 
 class _Stage(_Part):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     name: str
-    wall_seconds: float
-    cpu_seconds: float
-    peak_memory_mib: float
+    wall_seconds: _Duration
+    cpu_seconds: _Duration
+    peak_memory_mib: _Duration
+
+
+class _Input(_Part):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    path: _Path
+    size: Annotated[int, Field(ge=-1, lt=2**63)]
+    digest: str
+    sampled: Annotated[int, Field(ge=0, lt=2**63)]
+    modified_ns: _Whole
+    inode: _Whole
 
 
 class _Record(_Part):
     run_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     version: str
-    settings: dict[str, Any]
+    command: list[str]
+    started: _Time
+    finished: _Time
+    inputs: list[_Input]
+    machine: dict[str, _Leaf]
+    packages: dict[str, str]
+    seed: _Count
+    settings: dict[str, _Leaf]
     particles: _Particles
     result: _Result
     stages: list[_Stage]
@@ -76,7 +181,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError("was not written by solvar", file=path)
     version = record.get("format_version")
-    if not isinstance(version, int):
+    if type(version) is not int:
         raise _damaged(path, "format_version", "is missing or not a number")
     if version > FORMAT_VERSION:
         raise InputError(
@@ -88,6 +193,14 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise InputError("was written by an earlier version of solvar", file=path, remedy=REPEAT)
     validated(_Record, record, path)
     return record
+
+
+def refuse_replaced(folder: Path, run_id: str) -> None:
+    """Raise InputError if a folder does not hold the run that was opened there: now it is one's own."""
+    if read_record(folder)["run_id"] != run_id:
+        raise InputError(
+            "holds another run than the one that was opened", file=folder, remedy="start again"
+        )
 
 
 def settings_of(record: dict[str, Any], path: Path) -> FitSettings:
@@ -112,11 +225,13 @@ def validated(
         If it is not; the first entry that is wrong is named, after `prefix`.
     """
     try:
-        return model.model_validate(content)
+        # from text, where a path may be a string and yet nothing is turned into what it is not
+        return model.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         column = prefix + ".".join(str(part) for part in first["loc"])
-        problem = first["msg"][:1].lower() + first["msg"][1:]
+        problem = first["msg"].removeprefix("Value error, ")
+        problem = problem[:1].lower() + problem[1:]
         raise InputError(problem, file=path, column=column, remedy=remedy) from error
 
 

@@ -21,13 +21,21 @@ from solvar.estimation.model import (
 )
 from solvar.estimation.settings import FitSettings
 from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
-from solvar.particles.validate import are_rotations
+from solvar.results import numbers
 from solvar.results.hdf5 import REPEAT, Hdf5File, Shape, opened
 from solvar.results.inputs import InputFile, refuse_changed
+from solvar.results.numbers import Expected, Judge
 from solvar.results.poses import PoseChange
 from solvar.results.record import read_record, settings_of
 from solvar.volume_file import read_volume, run_id_of
 
+_TYPES = {"mean": "f4", "eigenvolumes": "f4", "eigenvalues": "f8", "mask": "f4"}
+# What follows the number of particles in the shapes of particles.h5.
+_PER_PARTICLE: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("contrast", "log_likelihood", "uid", "row", "halfset"), ()),
+    "rotation": (3, 3),
+    "shift_angstrom": (2,),
+}
 # Arrays (r,) of the half-set validation.
 _PER_COMPONENT = (
     "component_resolution",
@@ -73,6 +81,11 @@ class Run:
     def rank(self) -> int:
         """Number of eigenvolumes r."""
         return int(self.record["result"]["rank"])
+
+    @property
+    def box_size(self) -> int:
+        """Edge L of the volumes, voxels."""
+        return int(self.record["result"]["box_size"])
 
     @property
     def particle_count(self) -> int:
@@ -166,10 +179,20 @@ class Run:
         """The settings that the run started with."""
         return settings_of(self.record, self.folder / "run.json")
 
+    @property
+    def eigenvalues(self) -> NDArray[np.float64]:
+        """(r,) variance of the latents along each eigenvolume; reads no volume."""
+        return np.asarray(self.record["result"]["eigenvalues"], np.float64)
+
+    @property
+    def extent_angstrom(self) -> float:
+        """Edge of the box, Å."""
+        return self.box_size * self.pixel_size_angstrom
+
     @cached_property
     def model(self) -> LowRankModel:
         """Mean, eigenvolumes, eigenvalues and mask."""
-        box, rank = int(self.record["result"]["box_size"]), self.rank
+        box, rank = self.box_size, self.rank
         shapes: dict[str, Shape] = {
             "mean": (box, box, box),
             "eigenvolumes": (rank, box, box, box),
@@ -178,16 +201,17 @@ class Run:
         }
         with self.hdf5("model.h5") as file:
             pixel_size = file.number("pixel_size_angstrom")
-            return LowRankModel(**file.arrays(shapes), pixel_size_angstrom=pixel_size)
+            found = file.arrays(shapes)
+        found = {name: values.astype(_TYPES[name], copy=False) for name, values in found.items()}
+        model = LowRankModel(**found, pixel_size_angstrom=pixel_size)
+        told = self.record["result"]["eigenvalues"]
+        numbers.check_model(model, self.folder / "model.h5", told, self.pixel_size_angstrom)
+        return model
 
     @cached_property
     def posterior(self) -> Posterior:
         """Latents, their precision, contrast and log-likelihood, in input row order."""
-        rank = self.rank
-        read = self._columns(
-            {"z": (rank,), "precision": (rank, rank), "contrast": (), "log_likelihood": ()}
-        )
-        return Posterior(**{name: column.astype(np.float64) for name, column in read.items()})
+        return Posterior(**self.columns("z", "precision", "contrast", "log_likelihood"))
 
     @cached_property
     def particles(self) -> dict[str, np.ndarray]:
@@ -195,49 +219,46 @@ class Run:
 
         uid (N,) uint64, row (N,), halfset (N,), rotation (N, 3, 3), shift_angstrom (N, 2).
         """
-        found = self._columns(
-            {"uid": (), "row": (), "halfset": (), "rotation": (3, 3), "shift_angstrom": (2,)}
-        )
-        for name in ("uid", "row", "halfset"):
-            if found[name].dtype.kind not in "iu" or (found[name] < 0).any():
-                raise InputError(
-                    "holds other things than counts",
-                    file=self.folder / "particles.h5",
-                    column=name,
-                    remedy=REPEAT,
-                )
-        self._refuse_no_rotations("rotation", found["rotation"])
-        return found
+        return self.columns("uid", "row", "halfset", "rotation", "shift_angstrom")
 
-    def _refuse_no_rotations(self, name: str, matrices: np.ndarray) -> None:
-        wrong = np.flatnonzero(~are_rotations(matrices))
-        if len(wrong):
-            raise InputError(
-                "is not a rotation",
-                file=self.folder / "particles.h5",
-                row=int(wrong[0]),
-                column=name,
-                remedy=REPEAT,
-            )
+    def columns(self, *names: str) -> dict[str, np.ndarray]:
+        """Some of what `posterior` and `particles` hold, by name; the rest is not read.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged, or holds what no run ends with.
+        """
+        count, rank = self.particle_count, self.rank
+        shapes = {**_PER_PARTICLE, "z": (rank,), "precision": (rank, rank)}
+        with self.hdf5("particles.h5") as file:
+            found = file.arrays({name: (count, *shapes[name]) for name in names})
+        for name in names:
+            if found[name].dtype.kind == "f":
+                found[name] = found[name].astype(np.float64, copy=False)
+        expected = Expected(
+            self.eigenvalues, self.record["particles"]["halfset_sizes"], self.extent_angstrom
+        )
+        numbers.check_columns(found, self.folder / "particles.h5", expected)
+        return found
 
     @cached_property
     def picks(self) -> Picks | None:
         """Micrographs and coordinates of the particles; None where the input had none."""
         count = self.particle_count
         shapes: dict[str, Shape] = {"micrograph_index": (count,), "coordinate_pixel": (count, 2)}
+        judge = Judge(self.folder / "particles.h5")
         with self.hdf5("particles.h5") as file:
             if "coordinate_pixel" not in file:
                 return None
             index, coordinate = file.arrays(shapes).values()
             names = file.strings("micrograph")
-            if index.dtype.kind not in "iu" or not ((index >= 0) & (index < len(names))).all():
-                raise InputError(
-                    "points to no micrograph",
-                    file=self.folder / "particles.h5",
-                    column="micrograph_index",
-                    remedy=REPEAT,
-                )
-            return Picks(names, index.astype(np.int64), coordinate.astype(np.float64))
+        judge.refuse(
+            (index.dtype.kind not in "iu") | (index < 0) | (index >= len(names)),
+            "micrograph_index",
+            "points to no micrograph",
+        )
+        return Picks(names, index.astype(np.int64), coordinate.astype(np.float64))
 
     @cached_property
     def pose_refinement(self) -> PoseRefinement | None:
@@ -252,13 +273,14 @@ class Run:
             if "rotation_start" not in file:
                 return None
             rotation, shift, covariance = file.arrays(shapes).values()
-            self._refuse_no_rotations("rotation_start", rotation)
-            return PoseRefinement(
+            found = PoseRefinement(
                 start=Poses(rotation, shift),
                 covariance=covariance,
                 prior_rotation_degree=file.number("prior_rotation_degree"),
                 prior_shift_angstrom=file.number("prior_shift_angstrom"),
             )
+        numbers.check_refinement(found, self.folder / "particles.h5", self.extent_angstrom)
+        return found
 
     @cached_property
     def pose_change(self) -> PoseChange | None:
@@ -282,8 +304,11 @@ class Run:
             if "covariance_fsc" not in file:
                 return None
             curves = file.arrays(shapes)
-        halves = [self._volume(f"mean_half{half}.mrc") for half in (1, 2)]
-        return HalfsetValidation(means=np.stack(halves), **curves)
+        halves = [self.volume(f"mean_half{half}.mrc") for half in (1, 2)]
+        curves["reliable"] = curves["reliable"] != 0
+        found = HalfsetValidation(means=np.stack(halves), **curves)
+        numbers.check_validation(found, self.folder / "model.h5")
+        return found
 
     @cached_property
     def noise_power(self) -> np.ndarray:
@@ -346,20 +371,22 @@ class Run:
         """
         return opened(self.folder, name, self.run_id, remedy)
 
-    def _volume(self, name: str) -> NDArray[np.float32]:
-        """One of the run's volumes."""
-        path = self.folder / name
-        if path.is_symlink():
-            raise InputError("is a link", file=path, remedy="put what it leads to in its place")
-        if run_id_of(path) != self.run_id:
-            raise InputError("belongs to another run than run.json", file=path, remedy=REPEAT)
-        return read_volume(path)[0]
+    def volume(self, name: str) -> NDArray[np.float32]:
+        """One of the run's volumes (L, L, L), such as ``mean.mrc``, axes z, y, x.
 
-    def _columns(self, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
-        """Datasets of particles.h5; shapes are what follows the number of particles."""
-        with self.hdf5("particles.h5") as file:
-            whole = {name: (self.particle_count, *shape) for name, shape in shapes.items()}
-            return file.arrays(whole)
+        Raises
+        ------
+        InputError
+            If it is missing, damaged, of another run, or has another box.
+        """
+        path = self.folder / name
+        if run_id_of(path, self.folder) != self.run_id:
+            raise InputError("belongs to another run than run.json", file=path, remedy=REPEAT)
+        volume, _ = read_volume(path, self.folder)
+        judge = Judge(path)
+        judge.refuse(len(volume) != self.box_size, "voxels", "has another box than run.json")
+        judge.finite("voxels", volume[None], numbers.LARGEST_VOXEL)
+        return volume
 
     def _model_array(self, name: str, *shape: int | None) -> np.ndarray:
         """One dataset of model.h5."""

@@ -75,7 +75,7 @@ def _mixed(run: Run, name: str) -> str | None:
 def _identities(folder: Path, name: str) -> Iterator[object]:
     """Identities of runs that a whole file of ours names."""
     if name.endswith(".mrc"):
-        said = run_id_of(folder / name)
+        said = run_id_of(folder / name, folder)
         yield from [] if said is None else [said]
     elif name.endswith(".h5"):
         with opened(folder, name) as file:

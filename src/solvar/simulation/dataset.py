@@ -13,7 +13,7 @@ from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.imaging.rotations import random as random_rotations
 from solvar.particles import CtfParameters, Optics, Poses
-from solvar.progress import Progress, SilentProgress
+from solvar.progress import Progress, harmless
 from solvar.simulation.ensemble import Ensemble, build_ensemble
 from solvar.simulation.images import (
     disc_pixels,
@@ -146,7 +146,7 @@ class SimulatedSet:
         from solvar.simulation.writing import simulation_folder, write_simulated_set
 
         with simulation_folder(Path(folder), overwrite) as own:
-            return write_simulated_set(self, own, progress or SilentProgress())
+            return write_simulated_set(self, own, harmless(progress))
 
 
 # BLAS threads on products of this size wait for each other: one thread is up to 20 times faster
@@ -185,7 +185,7 @@ def simulate(settings: SimulationSettings, progress: Progress | None = None) -> 
         noise_power=np.stack([noise_spectrum(settings.box_size, c) for c in colour]),
         scale=1.0,
     )
-    signal = _signal_variance(unscaled, rng, progress or SilentProgress())
+    signal = _signal_variance(unscaled, rng, harmless(progress))
     return replace(unscaled, scale=float(np.sqrt(settings.snr / signal)))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
+from solvar.files import believable, explained, open_regular, read_bytes, refuse_claim
 from solvar.imaging.rotations import from_rotation_vector
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ _LOOP_ANCHORS = np.array([[-25.0, -8.0, 5.0], [-14.0, 12.0, 11.0]])
 _LOOP_HEIGHT = 27.0
 _BODY_COUNT, _ARM_COUNT, _LOOP_COUNT = 210, 74, 22
 _STEP, _SEPARATION = 5.6, 4.6
+# Å; where coordinate files end
+_FAR = 1e5
 _HINGE_SWING, _LOOP_SWING = np.deg2rad(50.0), np.deg2rad(90.0)
 
 
@@ -227,8 +233,9 @@ def atoms_from_file(path: str | Path) -> AtomStates:
     """
     import gemmi
 
+    content = _unpacked(path)
     try:
-        structure = gemmi.read_structure(str(path))
+        structure = gemmi.read_structure_string(content)
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"cannot be read as PDB or mmCIF ({error})", file=path) from error
     structure.remove_waters()
@@ -251,8 +258,26 @@ def atoms_from_file(path: str | Path) -> AtomStates:
     weights = np.array([weight for _, weight in models[0]], dtype=np.float64)
     if not weights.sum() > 0:
         raise InputError("all atoms have occupancy 0", file=path)
+    if not (np.abs(positions) < _FAR).all() or not np.isfinite(weights).all():
+        raise InputError("has an atom that is nowhere", file=path)
     centre = weights @ positions.mean(axis=0) / weights.sum()
     return AtomStates(positions - centre, weights)
+
+
+def _unpacked(path: str | Path) -> bytes:
+    """The content of a file that may be gzipped."""
+    with explained(path), open_regular(path) as file:
+        content = read_bytes(file)
+        if content[:2] != b"\x1f\x8b":
+            return content
+        # one byte more than is believed tells that there is more
+        most = believable(len(content))
+        try:
+            unpacked = gzip.GzipFile(fileobj=io.BytesIO(content)).read(most + 1)
+        except (EOFError, zlib.error) as error:
+            raise InputError(f"cannot be unpacked ({error})", file=path) from error
+        refuse_claim(len(unpacked), len(content))
+    return unpacked
 
 
 def _atoms(model: gemmi.Model) -> Iterator[gemmi.Atom]:

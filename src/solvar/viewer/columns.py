@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.files import open_inside, refuse_hollow
 from solvar.report.interactive.theme import MOST_LABELS
 
 Float32 = NDArray[np.float32]
@@ -79,24 +81,29 @@ class StarTable:
         if name not in self.columns:
             raise InputError("is missing", file=self.path, column=name)
         try:
-            table = pd.read_csv(
-                self.path, sep=r"\s+", header=None, names=list(self.columns), usecols=[name],
-                skiprows=self.first_row, comment="#", skip_blank_lines=True,
-            )  # fmt: skip
+            with open_inside(self.path.parent, self.path.name) as file:
+                refuse_hollow(file)
+                table = pd.read_csv(
+                    file, sep=r"\s+", header=None, names=list(self.columns), usecols=[name],
+                    skiprows=self.first_row, comment="#", skip_blank_lines=True,
+                )  # fmt: skip
         except (OSError, ValueError) as error:
             raise InputError(f"cannot be read ({error})", file=self.path, column=name) from error
         values = table[name]
         if values.dtype.kind in "iuf":
-            return Column(name, values.to_numpy(dtype=np.float32))
+            with np.errstate(over="ignore"):
+                numbers = values.to_numpy(dtype=np.float32)
+            return Column(name, np.where(np.isfinite(numbers), numbers, np.float32(np.nan)))
         return Column.of_labels(name, values.astype(str).to_numpy())
 
 
 def open_star(path: Path) -> StarTable | None:
     """The particle table of a star file that `solvar run` wrote; None if it is not there."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with open_inside(path.parent, path.name) as file:
+            refuse_hollow(file)
             columns: list[str] = []
-            for number, line in enumerate(file):
+            for number, line in enumerate(io.TextIOWrapper(file, "utf-8")):
                 word = line.strip()
                 if word.startswith("_"):
                     columns.append(word.split()[0][1:])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.analysis.reading import analysed_columns
 from solvar.errors import InputError
 from solvar.estimation.model import prior_spread
 from solvar.report.interactive.latents import MOST_POINTS
@@ -45,10 +46,9 @@ class ViewerData:
         self.run = run if isinstance(run, Run) else Run(run)
         # the model must not wait for a column of a large star file
         self._column_lock, self._model_lock = threading.Lock(), threading.Lock()
-        eigenvalues = np.asarray(self.run.record["result"]["eigenvalues"], np.float64)
-        self.eigenvalues = eigenvalues
-        self.spread = prior_spread(eigenvalues)
-        self.latents = np.ascontiguousarray((self._stored("z", len(eigenvalues)) / self.spread).T)
+        self.eigenvalues = self.run.eigenvalues
+        self.spread = prior_spread(self.eigenvalues)
+        self.latents = np.ascontiguousarray((self._stored("z") / self.spread).T)
         self._kept = lru_cache(_KEPT_COLUMNS)(self._read_column)
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class ViewerData:
     @cached_property
     def axes(self) -> dict[str, str]:
         """Titles of what can be an axis, by key."""
-        reliable = self.run.record["result"].get("reliable", [True] * self.rank)
+        reliable = self.run.record["result"].get("reliable") or [True] * self.rank
         titles = {
             f"z{j + 1}": component_title(j, self.eigenvalues, reliable[j]) for j in range(self.rank)
         }
@@ -223,21 +223,14 @@ class ViewerData:
 
     def _analysed(self, name: str) -> NDArray | None:
         """A column of the analysis; None if the run was not analysed, or not with this."""
-        shape = (len(self), 2) if name == "umap" else (len(self),)
         try:
-            with self.run.hdf5("analysis/particles.h5") as file:
-                return file.arrays({name: shape})[name]
+            return analysed_columns(self.run, name)[name]
         except InputError:
             return None  # the page shows the run without an analysis that is cut short or another's
 
-    def _stored(self, name: str, *shape: int) -> NDArray:
-        """One dataset of the run, an entry of `shape` a particle.
-
-        `Run.posterior` and `Run.particles` would read the precision and the poses with it, which are
-        most of the file and are not shown.
-        """
-        with self.run.hdf5("particles.h5") as file:
-            return file.arrays({name: (self.run.particle_count, *shape)})[name]
+    def _stored(self, name: str) -> NDArray:
+        """One column of the run, without the precision and the poses, which are most of the file."""
+        return self.run.columns(name)[name]
 
     # -- volumes ------------------------------------------------------------------------------
 
@@ -253,7 +246,7 @@ class ViewerData:
 
     def reconstruction(self, file: str) -> DisplayVolume:
         """A volume that was reconstructed, by its name below the run folder, on such a grid."""
-        return DisplayVolume(*open_volume(volume_below(self.run, file)))
+        return DisplayVolume(*open_volume(volume_below(self.run, file), self.run.folder))
 
     @cached_property
     def rows(self) -> Int64:

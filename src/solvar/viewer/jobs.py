@@ -154,6 +154,8 @@ class JobQueue:
 
     def _carry_out(self, order: _Order) -> None:
         """Fill the folder of one job; it is whole then, or gone."""
+        if order.name in self._stopping:
+            raise _EndedError("stopped")
         output = self._run.folder / FOLDER / order.name
         with (
             shared_folder(self._run.folder).writing() as own,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,24 +116,30 @@ class DisplayModel:
 
 def open_model(run: Run, box: int = BOX_SIZE) -> DisplayModel:
     """Read a run's volumes one by one, so that full-size eigenvolumes never fill the memory."""
-    mean, voxel = open_volume(run.folder / "mean.mrc", box)
-    mask, _ = open_volume(run.folder / "mask.mrc", box)
-    scale = np.sqrt(np.maximum(run.record["result"]["eigenvalues"], 0)).astype(np.float32)
+    mean, voxel = _reduced(run.volume("mean.mrc"), run.pixel_size_angstrom, box)
+    mask, _ = _reduced(run.volume("mask.mrc"), run.pixel_size_angstrom, box)
+    scale = np.sqrt(run.eigenvalues).astype(np.float32)
     columns = np.empty((run.rank, mean.size), np.float32)
     for j in range(run.rank):
-        eigenvolume, _ = open_volume(run.folder / f"eigenvolume_{j + 1:03d}.mrc", box)
+        volume = run.volume(f"eigenvolume_{j + 1:03d}.mrc")
+        eigenvolume, _ = _reduced(volume, run.pixel_size_angstrom, box)
         columns[j] = scale[j] * eigenvolume.reshape(-1)
     return DisplayModel(mean, columns, mask, voxel, float(mean.std()) or 1.0)
 
 
-def open_volume(path: Any, box: int = BOX_SIZE) -> tuple[Float32, float]:
-    """A volume of at most `box` voxels an edge, its grey values kept, and its voxel size in Å."""
-    volume, voxel = read_volume(path)
+def open_volume(path: Path, inside: Path, box: int = BOX_SIZE) -> tuple[Float32, float]:
+    """A volume below the folder `inside`, of at most `box` voxels an edge, and its voxel size in Å."""
+    volume, voxel = read_volume(path, inside)
+    return _reduced(volume, voxel or 1.0, box)
+
+
+def _reduced(volume: Float32, voxel: float, box: int) -> tuple[Float32, float]:
+    """The same on a grid of at most `box`, its grey values kept, and the voxel size there."""
     full = len(volume)
     if full <= box:
-        return volume, voxel or 1.0
+        return volume, voxel
     small = crop_volume(volume, box) * np.float32((box / full) ** 3)
-    return small, (voxel or 1.0) * full / box
+    return small, voxel * full / box
 
 
 def isosurface(volume: DisplayVolume, level: float) -> Surface:

@@ -17,7 +17,9 @@ from solvar.errors import InputError
 from solvar.export import Exported, ExportOptions, Selection, export
 from solvar.export.selection import points_in_polygon
 from solvar.files import Writer, open_inside, replacing
+from solvar.particles.npy import npy_length
 from solvar.particles.selection import read_selection
+from solvar.results.record import refuse_replaced
 from solvar.viewer.data import ViewerData
 from solvar.viewer.sharing import shared_folder
 
@@ -145,8 +147,7 @@ def saved(data: ViewerData) -> list[Saved]:
         if not _NAME.fullmatch(path.stem):
             continue
         try:
-            open_inside(data.run.folder, f"{FOLDER}/{path.name}").close()
-            count = len(np.load(path, mmap_mode="r", allow_pickle=False))
+            count = npy_length(path, data.run.folder)
         # numpy evaluates the header as Python text and lets through whatever that raises
         except Exception:
             continue
@@ -170,6 +171,7 @@ def save(data: ViewerData, name: str, chosen: Int64) -> Path:
     if not len(chosen):
         raise InputError("nothing is selected", remedy="draw around some particles first")
     with shared_folder(data.run.folder).writing() as own:
+        refuse_replaced(data.run.folder, data.run.run_id)
         own.refuse_taken(SELECTIONS, [file])
         if os.path.lexists(own.root / file):
             raise InputError(
@@ -212,6 +214,7 @@ def send(data: ViewerData, name: str, to: str) -> Exported:
         raise InputError(f"there is no target {to!r}")
     options = ExportOptions(Selection(ind=_kept_file(data, name)), overwrite=True)
     with shared_folder(data.run.folder).writing() as own:
+        refuse_replaced(data.run.folder, data.run.run_id)
         output = own.file(SELECTIONS, _file(name, TARGETS[to]))
         return export(data.run, to, output, options, own=own)
 

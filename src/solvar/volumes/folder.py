@@ -12,7 +12,7 @@ from pathlib import Path
 from solvar.errors import InputError
 from solvar.files import OwnedFolder, Writer, inside, owned, remove_orphans
 from solvar.particles import ParticleSet
-from solvar.results.record import read_record
+from solvar.results.record import refuse_replaced
 from solvar.results.run import Run
 from solvar.volumes.settings import VolumeSettings
 from solvar.volumes.table import FILE, FOLDER, finished_tables
@@ -110,7 +110,7 @@ def volume_folder(
             remove_unfinished(held, "")
             below = ""
         else:
-            _refuse_replaced(run)
+            refuse_replaced(run.folder, run.run_id)
             remove_unfinished(held)
             below = given or _name_for(run, targets, settings, particles, overwrite)
         files = tuple(f"{name}{part}.mrc" for name in targets.name for part in ("", *PARTS))
@@ -126,12 +126,18 @@ def volume_folder(
 def writer_in(below: str) -> Writer:
     """Who writes the volumes in a folder, or in every folder of volumes in a run folder."""
     folder = below if below == _EVERY else escape(below)
-    return Writer("volumes", tuple(f"{folder}/{name}".lstrip("/") for name in ("*.mrc", FILE)))
+    return Writer("volumes", tuple(f"{folder}/{name}".lstrip("/") for name in (FILE, "*.mrc")))
 
 
 def remove_unfinished(own: OwnedFolder, below: str = _EVERY) -> None:
-    """Remove the volumes of calls that were killed; those of a call that had written its table are whole."""
-    for folder in {name.rpartition("/")[0] for name in own.unfinished(writer_in(below))}:
+    """Remove the volumes of calls that were killed; those of a call that had written its table are whole.
+
+    Folders that the user has removed are forgotten.
+    """
+    folders = {name.rpartition("/")[0] for name in own.written_by(writer_in(below))}
+    gone = {folder for folder in folders if not os.path.lexists(own.root / folder)}
+    unfinished = {name.rpartition("/")[0] for name in own.unfinished(writer_in(below))}
+    for folder in gone | unfinished:
         writer = writer_in(folder)
         if os.path.lexists(own.root / folder / FILE):
             own.adopt(own.written_by(writer))
@@ -157,14 +163,6 @@ def _below(run: Run, output: Path) -> str | None:
             remedy=f"choose {run.folder / FOLDER / 'NAME'}, or a folder elsewhere",
         )
     return below
-
-
-def _refuse_replaced(run: Run) -> None:
-    """Raise InputError if the run was replaced since it was opened, now that nobody can do so."""
-    if read_record(run.folder)["run_id"] != run.run_id:
-        raise InputError(
-            "holds another run than a moment ago", file=run.folder, remedy="begin again"
-        )
 
 
 def _name_for(

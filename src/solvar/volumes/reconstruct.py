@@ -15,7 +15,8 @@ from typing import Any
 import solvar
 from solvar.files import write_json
 from solvar.particles import ParticleSet
-from solvar.progress import Progress, SilentProgress
+from solvar.paths import require_utf8
+from solvar.progress import Progress, harmless
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
 from solvar.volumes.folder import volume_folder
@@ -64,7 +65,8 @@ def reconstruct(
         another process writes there.
     """
     run = run if isinstance(run, Run) else Run(run)
-    settings, progress = settings or VolumeSettings(), progress or SilentProgress()
+    settings, progress = settings or VolumeSettings(), harmless(progress)
+    require_utf8(output, run.folder)
     with volume_folder(
         run, targets, settings, Path(output), particles=particles, overwrite=overwrite
     ) as folder:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from solvar.machine import MOST_THREADS
+
 
 class VolumeSettings(BaseModel):
     """Settings of `reconstruct`; the command line and the API share these names and defaults."""
@@ -56,4 +58,6 @@ class VolumeSettings(BaseModel):
         description="Folder for whitened images on disk, best a fast local one; default: the folder that "
         "is written to.",
     )
-    threads: int | None = Field(None, ge=1, description="Threads; default: all available cores.")
+    threads: int | None = Field(
+        None, ge=1, le=MOST_THREADS, description="Threads; default: all available cores."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from solvar.analysis.clusters import find_clusters
 from solvar.analysis.space import latent_space
 from solvar.errors import InputError
+from solvar.files import explained, read_text
 from solvar.results.run import Run, check_component
 from solvar.volumes.volume import PARTS
 
@@ -108,8 +110,11 @@ def from_file(run: Run, path: Path) -> Targets:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, comment="#")
-    except (OSError, ValueError) as error:
+        with explained(path):
+            table = pd.read_csv(io.StringIO(read_text(path)), comment="#")
+    except InputError:
+        raise
+    except ValueError as error:
         raise InputError(
             f"cannot be read as CSV ({error})", file=path, remedy="write columns z1, z2, …"
         ) from error
@@ -163,6 +168,11 @@ def _file_names(stem: str, count: int, given: list[str] | None) -> tuple[str, ..
     return _file_names(stem, count, None) if clash else tuple(kept)
 
 
+def _is_there(name: str) -> bool:
+    """Whether there is a file of that name; a point of many components is too long to be one."""
+    return os.path.lexists(name) and not os.path.isdir(name)
+
+
 def _plain(name: str) -> str:
     """Letters, digits and a few marks of a name, the others replaced, short enough for any file system."""
     kept = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".")
@@ -178,7 +188,7 @@ def choose_targets(
         if clusters is not None:
             return cluster_centres(run, clusters)
         return along_component(run, component, points)
-    parts = [from_file(run, Path(a)) if Path(a).is_file() else from_text(run, a) for a in at]
+    parts = [from_file(run, Path(a)) if _is_there(a) else from_text(run, a) for a in at]
     if len(parts) == 1:
         return parts[0]
     z = np.concatenate([part.z for part in parts])

@@ -21,21 +21,19 @@ not fit the L2 cache, so reuse between neighbouring pixels and images decides, a
 a few pixels ahead; `benchmarks/projector.py` prints the share of the measured memory bandwidth.
 
 The width is a constant to the compiler (`window.py`), so that the loops over the window unroll. Where
-a pixel falls is said once for CPU and GPU (`pixel.py`). The compiled code is cached on disk by the time
-stamp of this file: touch it after editing `pixel.py`, `window.py` or `simd.py`. The kernels are compiled
-without parallel=True: they release the GIL and the caller's threads run them over image ranges (forward)
-or lattice slabs (scatter). Every lattice value is written by one thread, images in order, which makes the
-sums the same to the last bit for any number of threads.
+a pixel falls is said once for CPU and GPU (`pixel.py`). The kernels are compiled without parallel=True:
+they release the GIL and the caller's threads run them over image ranges (forward) or lattice slabs
+(scatter). Every lattice value is written by one thread, images in order, which makes the sums the same to
+the last bit for any number of threads.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 
-from solvar.imaging.projector import pixel, simd
+from solvar.compilation import compiled
+from solvar.imaging.projector import kernel, pixel, simd, window
 from solvar.imaging.projector.window import (
     gather,
     gather_slopes,
@@ -45,13 +43,6 @@ from solvar.imaging.projector.window import (
     slope,
 )
 
-OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "fastmath": True,
-    "boundscheck": False,
-    "error_model": "numpy",
-    "cache": True,
-}
 _f, _u = np.float32, np.uintp
 _LANES = np.uintp(simd.LANES)
 
@@ -61,6 +52,7 @@ _BLOCK = np.uintp(128)
 _AHEAD, _IN_CACHE = np.uintp(8), 1 << 19
 
 
+_kernel = compiled(kernel, pixel, simd, window)
 _turned = numba.njit(inline="always")(pixel.turned)
 _offset = numba.njit(inline="always")(pixel.offset)
 
@@ -96,7 +88,7 @@ def _place(  # type: ignore[no-untyped-def]
         corner[0, i], corner[1, i], corner[2, i] = np.int32(ix), np.int32(iy), np.int32(iz)
 
 
-@numba.njit(**OPTIONS)
+@_kernel
 def forward(  # type: ignore[no-untyped-def]
     window, lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, out,
     first, last,
@@ -168,7 +160,7 @@ def forward(  # type: ignore[no-untyped-def]
                     out[b, c, block + i] = pairs[i * pair_stride + c]
 
 
-@numba.njit(**OPTIONS)
+@_kernel
 def scatter(  # type: ignore[no-untyped-def]
     window, lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, image,
     low, high,
@@ -257,7 +249,7 @@ def scatter(  # type: ignore[no-untyped-def]
                             simd.store(lattice, at + q, value)
 
 
-@numba.njit(**OPTIONS)
+@_kernel
 def differentiate(  # type: ignore[no-untyped-def]
     window, lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale,
     first_moment, residual, tangent, torque, first, last,

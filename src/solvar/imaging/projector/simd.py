@@ -129,7 +129,7 @@ def multiply_add(typingctx: Any, vector: Any, factor: Any, addend: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        fused = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+        fused = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
         return builder.call(fused, [args[0], _spread(builder, signature.args[1], args[1]), args[2]])
 
     return _float32_vector(_float32_vector, _factor_type(factor), _float32_vector), codegen

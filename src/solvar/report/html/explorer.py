@@ -106,12 +106,13 @@ def read_defocus(run: Run) -> Float64 | None:
     """Mean defocus (N,) of each particle in µm; None if the run's particle table does not tell it."""
     path = run.folder / "particles.star"
     try:
-        blocks = read_blocks(path)
+        blocks = read_blocks(path, inside=run.folder)
         table = blocks[particle_block(blocks, path)]
         pair = table[["rlnDefocusU", "rlnDefocusV"]].to_numpy(np.float64)
     except (InputError, OSError, KeyError, ValueError):
         return None
-    return pair.mean(axis=1) / 1e4 if len(pair) == run.particle_count else None
+    is_known = len(pair) == run.particle_count and np.isfinite(pair).all()
+    return pair.mean(axis=1) / 1e4 if is_known else None
 
 
 def _coloured(title: str, values: NDArray[Any]) -> dict[str, Any]:

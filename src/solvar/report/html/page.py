@@ -11,7 +11,7 @@ import solvar
 from solvar.analysis.reading import StoredAnalysis, read_analysis
 from solvar.estimation.model import prior_spread
 from solvar.files import OwnedFolder, replacing, strict_json
-from solvar.progress import Progress, SilentProgress
+from solvar.progress import Progress, harmless
 from solvar.report import style
 from solvar.report.html import tables, words
 from solvar.report.html.encoding import packed
@@ -53,7 +53,7 @@ def write_report(run: Run, own: OwnedFolder, progress: Progress | None = None) -
     path : Path or None
         None if it could not be made.
     """
-    progress = progress or SilentProgress()
+    progress = harmless(progress)
     try:
         with progress.step("Report", 0):
             path = own.file(REPORT, FILE)
