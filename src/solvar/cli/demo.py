@@ -35,7 +35,8 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(min=0, help="Seed of molecule, images and fit.")] = 0,
     threads: Annotated[
-        int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads; default: all available cores.")
+        int | None,
+        typer.Option(min=1, max=MOST_THREADS, help="Threads; default: all available cores."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -56,8 +56,7 @@ class ViewerServer:
     @property
     def tunnel(self) -> str:
         """The command that brings a remote viewer to the user's own machine."""
-        there = f"{getpass.getuser()}@{socket.gethostname()}"
-        return f"ssh -N -L {self.port}:{HOST}:{self.port} {there}"
+        return f"ssh -N -L {self.port}:{HOST}:{self.port} {_user()}@{socket.gethostname()}"
 
     def serve(self) -> None:
         """Answer requests until `stop` is called or the keyboard interrupts."""
@@ -71,6 +70,13 @@ class ViewerServer:
         """Give the port back and stop reconstructions."""
         self._server.server_close()
         self.viewer.close()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return "USER"
 
 
 def _listen(viewer: Viewer, port: int) -> BaseWSGIServer:
