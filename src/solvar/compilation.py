@@ -132,12 +132,16 @@ class _Forgiving(Cache):
         try:
             return super().load_overload(signature, target)
         except Exception:  # a damaged pickle raises whatever it likes
+            self._forget()
             return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
         try:
             super().save_overload(signature, result)
         except OSError:
-            # the index may name a file that holds older code
-            with suppress(OSError):
-                os.unlink(self._cache_file._index_path)
+            # the index may by now name a file that holds older code
+            self._forget()
+
+    def _forget(self) -> None:
+        with suppress(OSError):
+            os.unlink(self._cache_file._index_path)
