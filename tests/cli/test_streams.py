@@ -73,7 +73,10 @@ OTHERS = [(name, streams) for streams in STREAMS for name in COMMANDS]
 
 @pytest.mark.parametrize(
     ("name", "streams"),
-    [*TURNS, *(pytest.param(*each, marks=pytest.mark.slow) for each in OTHERS if each not in TURNS)],
+    [
+        *TURNS,
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in OTHERS if each not in TURNS),
+    ],
 )
 def test_a_command_ends_well_whatever_becomes_of_its_output(project, name, streams):
     for left in ([project / LEFT[name]] if name in LEFT else []) + [project / "more"]:
