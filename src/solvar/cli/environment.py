@@ -37,9 +37,10 @@ def settle() -> None:
     for name in _THREADS:
         if not os.environ.get(name, "unset").strip():
             del os.environ[name]
+    # it tells at length that it found no folder for its settings, which needs none
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if os.path.lexists("matplotlibrc"):
         _import_elsewhere("matplotlib")
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     _settle_warnings()
     limit = address_space_limit()
     if limit is not None:
@@ -108,6 +109,8 @@ def _settle_warnings() -> None:
             ResourceWarning,
         ):
             warnings.simplefilter("ignore", quiet)
+    # without yaml, numba tells again and again that it cannot read what it should not
+    warnings.filterwarnings("ignore", "A Numba config file is found")
 
     def show(
         message: Warning | str,
