@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from kill_processes import preload
-from kill_races import Race
+from kill_races import Race, without_kernel_locks
 from kill_trial import Command, Stage, Trial
 
 from solvar.results.writer import ANALYSIS, RUN
@@ -36,6 +36,7 @@ _OTHER = "run ../data/particles_noisy.star -o other --rank 3"
 _PARTS = "analyze run --clusters 3"
 _RELION = "export run --to relion -o out --overwrite"
 _EVALUATION = "--truth ../data -o out"
+_SETS = (f"{_SET} --seed 2 --overwrite", f"{_SET} --seed 3 --overwrite")
 
 
 def _below(folder: str, patterns: tuple[str, ...]) -> tuple[str, ...]:
@@ -62,7 +63,8 @@ def _export(target: str, earlier: str, now: str = "", last: str = "") -> Command
 
 COMMANDS = (
     Command("run --resume", f"{_TWO} --refine-pose --resume", (), _RUN),
-    Command("run --overwrite", f"{_TWO} --overwrite", (_THREE, _PARTS), _RUN),
+    Command("run --overwrite", f"{_TWO} --overwrite",
+            (_THREE, _PARTS, "volume run --points 2"), _RUN),
     Command("analyze", "analyze run --clusters 2", (_TWO, _PARTS), _RUN | _ANALYSIS),
     Command("volume", "volume run --clusters 2 --overwrite", (_TWO,),
             {"run/volumes/*/volumes.json": ("run/volumes/*/*",)}),
@@ -91,7 +93,8 @@ RACES = (
         (_TWO, _PARTS),
         unlisted="out/*",
     ),
-    Race("simulate/simulate", (f"{_SET} --seed 2 --overwrite", f"{_SET} --seed 3 --overwrite")),
+    Race("simulate/simulate", _SETS),
+    Race("simulate, no flock", _SETS, prepare=without_kernel_locks),
 )
 
 
@@ -119,7 +122,7 @@ def race_all(stage: Stage, pairs: list[Race], races: int, chance: random.Random)
     """Run the races in turn until there were enough; whether nothing was mixed."""
     begun = time.monotonic()
     for pair in pairs:
-        pair.prepare(stage)
+        pair.rehearse(stage)
     for number in range(races):
         pairs[number % len(pairs)].run(stage, chance)
     print(f"\n{'race':22}{'races':>7}{'refused':>9}{'in turn':>9}{'mixed':>7}")

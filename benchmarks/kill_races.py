@@ -7,6 +7,8 @@ have left, to the last bit.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import platform
 import random
 import re
@@ -15,12 +17,21 @@ from dataclasses import dataclass, field
 
 from kill_contents import Contents, contents
 from kill_processes import start
-from kill_trial import Stage, changed, left_behind
+from kill_trial import Prepare, Stage, changed, left_behind
 
 _BUSY = re.compile(r"is being written to by `solvar (\w+).*` \(process (\d+) on (\S+), since ")
 # two that came one after the other: the second finds a result
 _TAKEN = re.compile(r"already holds|is there already")
 _SHORT_SECONDS, _LONG_SECONDS = 0.05, 2.0
+
+
+def without_kernel_locks() -> None:
+    """Let this process find no `flock`, as on some file systems."""
+
+    def refuse(handle: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    fcntl.flock = refuse
 
 
 @dataclass(eq=False)
@@ -33,7 +44,7 @@ class Race:
     lines : (str, str)
     earlier : tuple of str
         Commands that were run there before.
-    unlisted : str
+    unlisted, prepare
         As in `kill_trial.Command`.
     races, refused, in_turn, mixed : int
         Races; those in which one was refused, in which one came after the other, and which went wrong.
@@ -43,6 +54,7 @@ class Race:
     lines: tuple[str, str]
     earlier: tuple[str, ...] = ()
     unlisted: str = ""
+    prepare: Prepare = None
     races: int = 0
     refused: int = 0
     in_turn: int = 0
@@ -50,7 +62,7 @@ class Race:
     _alone: list[Contents] = field(default_factory=list)
     _both: list[Contents] = field(default_factory=list)
 
-    def prepare(self, stage: Stage) -> None:
+    def rehearse(self, stage: Stage) -> None:
         """Find out what the commands leave alone and one after the other."""
         for first, second in (self.lines, self.lines[::-1]):
             stage.reset(self.earlier)
@@ -66,9 +78,9 @@ class Race:
         order = chance.choice([(0, 1), (1, 0)])
         delay = chance.uniform(0, chance.choice([_SHORT_SECONDS, _LONG_SECONDS]))
         said = [stage.root / f"said{number}.txt" for number in order]
-        first = start(self.lines[order[0]], stage.work, said[0])
+        first = start(self.lines[order[0]], stage.work, said[0], prepare=self.prepare)
         time.sleep(delay)
-        second = start(self.lines[order[1]], stage.work, said[1])
+        second = start(self.lines[order[1]], stage.work, said[1], prepare=self.prepare)
         codes = [first.wait(), second.wait()]
         ends = [path.read_text(errors="replace").strip().rpartition("\n")[2] for path in said]
         pids, words = [first.pid, second.pid], [self.lines[number].split()[0] for number in order]

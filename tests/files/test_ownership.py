@@ -111,3 +111,35 @@ def test_a_path_is_inside_a_folder_whatever_links_lead_there(
     assert inside(tmp_path / "run", tmp_path / path) == name
     assert inside(tmp_path / "link", tmp_path / path) == name
     assert inside(tmp_path / "missing", tmp_path / path) is None
+
+
+def test_what_is_left_of_a_removal_is_known_to_be_unfinished(tmp_path: Path, monkeypatch) -> None:
+    with owned(tmp_path, "test") as own:
+        for path in own.claim(FIRST, ["a/x.txt", "a/y.txt"]):
+            path.write_text("x")
+
+    unlink = Path.unlink
+
+    def killed(self: Path, missing_ok: bool = False) -> None:
+        if self.name == "y.txt":
+            raise KeyboardInterrupt
+        unlink(self, missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt), owned(tmp_path, "test") as own:
+            own.remove(FIRST, first="a/x.txt")
+    with owned(tmp_path, "test") as own:
+        assert sorted(own.unfinished(FIRST)) == ["a/x.txt", "a/y.txt"]
+        own.remove(FIRST)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_folder_is_made_that_the_manifest_does_not_lead_to(tmp_path: Path, monkeypatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), owned(tmp_path, "test") as own:
+        monkeypatch.setattr(Ledger, "save", killed)
+        own.file(FIRST, "a/x.txt")
+    assert not (tmp_path / "a").exists()

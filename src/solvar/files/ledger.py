@@ -16,7 +16,7 @@ from typing import Any
 
 from solvar.errors import InputError
 from solvar.files.digest import digest_of
-from solvar.files.reading import read_json
+from solvar.files.reading import NotAFileError, read_json
 from solvar.files.writing import write_json
 
 FILE = "manifest.json"
@@ -101,6 +101,8 @@ class Ledger:
                 self.files[name] = Entry(self.files[name].by, size, digest_of(self.folder, name))
             except (FileNotFoundError, NotADirectoryError):
                 del self.files[name]
+            except NotAFileError:
+                continue  # what has taken its place is not ours
         if names:
             self.save()
 

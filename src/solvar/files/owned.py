@@ -77,12 +77,13 @@ class OwnedFolder:
         with self._mutex:
             self._lock.refuse_lost()
             self.refuse_taken(writer, names)
-            for name in names:
-                self._make_folders(name)
-                self._ledger.files[name] = Entry(writer.name)
+            self._ledger.files.update((name, Entry(writer.name)) for name in names)
             self._written.update(names)
             if names:
                 self._ledger.save()
+            # afterwards: no folder is left that the manifest does not lead to
+            for name in names:
+                self._make_folders(name)
         return [self.root / name for name in names]
 
     def refuse_taken(self, writer: Writer, names: Iterable[str]) -> None:
@@ -146,19 +147,23 @@ class OwnedFolder:
         with self._mutex:
             self._lock.refuse_lost()
             names, folders = self.written_by(writer), self._ledger.folders
+            if not names:
+                return
             for name in names:
                 self._refuse_foreign(name, writer)
+            # whoever finds some of them after a kill must not take them for whole
+            self._ledger.files.update((name, Entry(writer.name)) for name in names)
+            self._ledger.save()
             for name in sorted(
                 names, key=lambda name: (name != first, writer.place_of(name), name)
             ):
                 (self.root / name).unlink(missing_ok=True)
                 del self._ledger.files[name]
-            if names:
-                self._ledger.save()
             for folder in folders:
                 if any(name.startswith(f"{folder}/") for name in names):
                     with suppress(OSError):  # other files are in it
                         (self.root / folder).rmdir()
+            self._ledger.save()
 
     def refuse_foreign(self, writer: Writer) -> None:
         """Raise InputError if a file that has the name of one of `writer`'s is another's."""

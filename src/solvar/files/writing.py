@@ -6,6 +6,7 @@ change a file elsewhere. So a temporary file is created by this process alone (O
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -72,7 +73,7 @@ def open_log(path: Path) -> TextIO:
     Raises
     ------
     OSError
-        If `path` is a link or no regular file, or may not be written.
+        If `path` is a link, no regular file or one with several names, or may not be written.
     """
     from solvar.files.reading import NotAFileError
 
@@ -81,9 +82,14 @@ def open_log(path: Path) -> TextIO:
     if path.is_symlink():
         raise NotAFileError(path, "a link")
     handle = os.open(path, flags | os.O_NOFOLLOW, 0o666)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
         os.close(handle)
         raise NotAFileError(path, "a pipe or a device")
+    if found.st_nlink > 1:
+        # a snapshot made of links would grow, too
+        os.close(handle)
+        raise OSError(errno.EMLINK, "it has another name elsewhere", str(path))
     return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
 
 
