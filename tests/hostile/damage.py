@@ -1,4 +1,4 @@
-"""What can be done to a file of a run folder: to any, to one entry of a JSON tree, to one array of an HDF5 file."""
+"""What can be done to files of a run folder: to any, to an entry of a JSON tree, to an array of HDF5."""
 
 from __future__ import annotations
 

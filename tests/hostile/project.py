@@ -1,4 +1,4 @@
-"""A small finished run with everything that can lie in its folder, and the commands that read it, in process."""
+"""A small finished run with all that can lie in its folder, and the commands that read it, in process."""
 
 from __future__ import annotations
 
