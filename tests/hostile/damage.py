@@ -226,8 +226,8 @@ def _bottomless(file: h5py.File, name: str) -> None:
 
 def _group(file: h5py.File, name: str) -> None:
     del file[name]
-    # that holds itself
-    file.create_group(name)["again"] = file[name]
+    group = file.create_group(name)
+    group["again"] = group  # that holds itself
 
 
 ANY_ARRAY: dict[str, SpoilArray] = {

@@ -150,7 +150,8 @@ def _solvar(*arguments: object) -> Told:
 
 def _sentence(stderr: str) -> str:
     """What was said last, behind the progress of what went well."""
-    return "solvar: ".join(["", *stderr.partition("solvar: ")[2:]]).strip()
+    _, mark, sentence = stderr.partition("solvar: ")
+    return f"{mark}{sentence}".strip()
 
 
 def _explained(work: Callable[[], object]) -> Told:
@@ -189,7 +190,8 @@ def _export(target: str, *options: object) -> Callable[[Path, Project], Told]:
 
 def _movie(run: Path, project: Project) -> Told:
     """Of the volumes that were made."""
-    return _export("chimerax", "--volumes", next((run / "volumes").iterdir()))(run, project)
+    volumes = next((project.run / "volumes").iterdir()).name
+    return _export("chimerax", "--volumes", run / "volumes" / volumes)(run, project)
 
 
 def _resume(run: Path, project: Project) -> Told:
