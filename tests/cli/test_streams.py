@@ -62,6 +62,8 @@ def ended(folder: Path, streams: str, command: str) -> tuple[int, str, str]:
 def project(tiny_stack, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(tiny_stack, folder / "stack")
+    # commands after `run` need one, whichever tests are chosen
+    assert ended(folder, "ascii", COMMANDS["run"])[0] == 0
     return folder
 
 
@@ -81,7 +83,7 @@ OTHERS = [(name, streams) for streams in STREAMS for name in COMMANDS]
 def test_a_command_ends_well_whatever_becomes_of_its_output(project, name, streams):
     for left in ([project / LEFT[name]] if name in LEFT else []) + [project / "more"]:
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-    overwrite = " --overwrite" if name in ("run", "export") else ""
+    overwrite = " --overwrite" if name in ("run", "export", "volume") else ""
     code, output, errors = ended(project, streams, COMMANDS[name] + overwrite)
     assert code == 0, errors
     assert "Traceback" not in errors and "Exception ignored" not in errors
