@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
+import mrcfile
 import numpy as np
 import pytest
 
@@ -38,6 +40,21 @@ def test_eigenvolumes_are_orthonormal_and_ordered(simulated, fitted) -> None:
     flat = model.eigenvolumes.reshape(3, -1).astype(np.float64)
     np.testing.assert_allclose(flat @ flat.T, np.eye(3), atol=1e-5)
     assert np.all(np.diff(model.eigenvalues) <= 0)
+
+
+@pytest.mark.parametrize("size", [1e-18, 1e30])
+def test_the_unit_of_the_images_does_not_matter(simulated, fitted, tmp_path, size) -> None:
+    """Single precision holds neither squares of 1e-30 nor their inverses."""
+    folder, scaled = simulated(**GAUSSIAN), tmp_path / "scaled"
+    shutil.copytree(folder, scaled)
+    with mrcfile.open(scaled / "particles.mrcs", "r+") as stack:
+        stack.data[:] = stack.data.astype(np.float64) * size
+    plain, fit = fitted(folder, rank=2), fitted(scaled, rank=2)
+    assert plain.intensity_factor == 1 and abs(np.log2(fit.intensity_factor * size)) < 10
+    sigma = [each.posterior.z / np.sqrt(each.model.eigenvalues) for each in (plain, fit)]
+    for column, other in zip(sigma[0].T, sigma[1].T, strict=True):
+        assert abs(np.corrcoef(column, other)[0, 1]) > 0.999
+    assert any("images were multiplied by" in warning for warning in fit.warnings)
 
 
 def test_particles_without_heterogeneity_yield_no_reliable_component(simulated, fitted) -> None:

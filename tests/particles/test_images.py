@@ -38,6 +38,23 @@ def test_images_come_in_the_order_that_was_asked_for(tmp_path):
     assert len(stack._files) <= 64
 
 
+@pytest.mark.parametrize("size", [1e-42, 1e-18, 1e30])
+def test_pixels_far_from_one_are_brought_near_it_by_a_power_of_two(tmp_path, size):
+    particles, images = _many_stacks(tmp_path, count=1, depth=40)
+    plain = ImageStack(particles)
+    assert plain.brought_near_one() is plain
+    scaled = (images.astype(np.float64) * size).astype(np.float32)
+    order = np.argsort(particles.frame)
+    files.write_stack(tmp_path / "s0.mrcs", scaled[order])
+    for box in (None, files.BOX // 2):
+        near = ImageStack(particles, box).brought_near_one()
+        assert np.frexp(near.factor)[0] == 0.5 and near.box_size == (box or files.BOX)
+        found = near.read(np.arange(40))
+        assert np.isfinite(found).all() and 1e-5 < found.std() < 10
+    whole = ImageStack(particles).brought_near_one()
+    np.testing.assert_array_equal(whole.read([3]), scaled[[3]] * np.float32(whole.factor))
+
+
 def test_threads_may_share_a_stack(tmp_path):
     particles, images = _many_stacks(tmp_path)
     stack = ImageStack(particles)

@@ -57,7 +57,7 @@ def test_summary_gives_back_the_size_of_the_errors(tmp_path):
 
 @pytest.mark.parametrize(("spread", "warned"), [(0.5, False), (2.0, True)])
 def test_run_warns_where_more_is_unknown_of_a_pose_than_was_corrected(tmp_path, spread, warned):
-    fit = make_fit(tmp_path)
+    fit = make_fit(tmp_path, refined=True)
     refinement = make_refinement(fit.particles.poses, spread=spread)
     fit = replace(fit, pose_refinement=refinement)
     written(tmp_path / "run", fit)

@@ -175,9 +175,11 @@ def _density(file: Hdf5File, rank: int) -> DensityMap:
     shape = len(y), len(x)
     maps = file.arrays({"density/raw": shape, "density/deconvolved": shape})
     for name, values in maps.items():
-        if not np.isfinite(values).all() or (values < 0).any() or not 0 < values.sum() < np.inf:
+        if not np.isfinite(values).all() or (values < 0).any() or not values.sum() < np.inf:
             raise file.refused(name, "is no density")
     raw, deconvolved = maps.values()
+    if not deconvolved.any():
+        raise file.refused("density", "is zero everywhere")
     return DensityMap((first, second), x, y, raw, deconvolved, 0, np.empty(0))
 
 

@@ -185,7 +185,7 @@ def _mean_findings(
     if len(few) < 50:
         yield Finding("warning", "mean", f"{len(few)} particles are too few to test poses and CTF")
         return
-    part = ImageStack(few, settings.downsample)
+    part = ImageStack(few, settings.downsample).brought_near_one()
     disc = HalfDisc.of_radius(min(k_c, _MEAN_SHELLS))
     noise = estimate_noise(few, part, mask_diameter(mask), disc.k_c + 2, settings.seed)
     with ThreadTeam(settings.threads) as team, progress.step("Quick mean", 4, "means") as step:

@@ -82,7 +82,7 @@ def _fit(
 ) -> Fit:
     clock = StageClock()
     halves = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
-    stack = ImageStack(particles, settings.downsample)
+    stack = ImageStack(particles, settings.downsample).brought_near_one()
     mask = load_mask(settings, stack)
     compile_kernels(settings, team, progress)
     progress.message(f"This run takes {expected(stack, settings, team, processes.size)}")
@@ -129,6 +129,7 @@ def _fit(
         noise_power=noise,
         prior_precision=prior.columns,
         inverted=images.inverted,
+        intensity_factor=stack.factor,
         pose_refinement=refinement,
         history=context.history,
         costs=clock.costs,
@@ -138,6 +139,11 @@ def _fit(
 def _warnings(particles: ParticleSet, found: Fit) -> list[str]:
     """What the user should know before believing the result."""
     warnings = []
+    if found.intensity_factor != 1:
+        warnings.append(
+            f"Pixel values are far from 1, so images were multiplied by {found.intensity_factor:g}: "
+            "volumes, eigenvalues and latents are in these units."
+        )
     if found.inverted and found.settings.density == "auto":
         warnings.append(
             "The molecule is dark in the images; they were inverted. If volumes look like "

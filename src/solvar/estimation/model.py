@@ -179,6 +179,8 @@ class Fit:
         Precision Λ(shell) of the prior on the columns √eigenvalue·eigenvolume.
     inverted : bool
         Whether the images were dark on bright and were inverted.
+    intensity_factor : float
+        What pixel values were multiplied by; the model, the latents and the noise are in these units.
     pose_refinement : PoseRefinement or None
         None when the poses were kept.
     history : list of dict
@@ -195,6 +197,7 @@ class Fit:
     noise_power: Float64
     prior_precision: Float64
     inverted: bool
+    intensity_factor: float = 1.0
     pose_refinement: PoseRefinement | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     costs: list[StageCost] = field(default_factory=list)

@@ -76,7 +76,7 @@ class FitSettings(BaseModel):
         description="Sign of the particle in the images; 'auto' decides from the mean volume.",
     )
     batch_size: int | None = Field(
-        None, ge=1, description="Particles per update; default: by rule."
+        None, ge=1, lt=2**53, description="Particles per update; default: by rule."
     )
     lazy: bool | None = Field(
         None,
@@ -88,7 +88,7 @@ class FitSettings(BaseModel):
     cache_precision: Literal["float32", "float16"] = Field(
         "float32", description="Numbers of whitened images on disk; float16 takes half the space."
     )
-    seed: int = Field(0, ge=0, description="Seed of every random choice.")
+    seed: int = Field(0, ge=0, lt=2**53, description="Seed of every random choice.")
     threads: int | None = Field(
         None, ge=1, le=MOST_THREADS, description="Threads; default: all available cores."
     )

@@ -15,8 +15,8 @@ Float32 = NDArray[np.float32]
 
 # Width of the cosine edge of the default mask, as a fraction of the box, and never under 2 voxels
 _EDGE = 0.06
-# a cube of three: less than a shape of any kind
-_FEWEST_VOXELS = 27
+# one and its neighbours, as the smallest sphere that is made here has
+_FEWEST_VOXELS = 7
 
 
 def soft_sphere(box: int, diameter: float) -> Float32:
@@ -66,16 +66,17 @@ def read_mask(path: Path, box: int, pixel_size: float) -> Float32:
             file=path,
             remedy="threshold and soften the map first, for example with relion_mask_create",
         )
-    if is_too_small(mask):
+    resampled = resample_mask(mask, box)
+    if is_too_small(resampled):
         raise InputError(
             "the mask is empty, or as good as empty", file=path, remedy="choose another mask"
         )
-    return resample_mask(mask, box)
+    return resampled
 
 
 def is_too_small(mask: NDArray[np.floating]) -> bool:
     """Whether a mask (L, L, L) leaves too few voxels for anything to vary in."""
-    return bool(np.count_nonzero(mask >= 0.5) < _FEWEST_VOXELS)
+    return bool(np.count_nonzero(mask > 0.49) < _FEWEST_VOXELS)
 
 
 def resample_mask(mask: Float32, box: int) -> Float32:
@@ -91,7 +92,7 @@ def default_mask(box: int, pixel_size: float, diameter_angstrom: float | None) -
     diameter = 0.85 * box if diameter_angstrom is None else diameter_angstrom / pixel_size
     if not 4 <= diameter <= box:
         raise InputError(
-            f"a mask diameter of {diameter * pixel_size:.0f} Å does not fit a box of "
+            f"a mask diameter of {diameter * pixel_size:.6g} Å does not fit a box of "
             f"{box * pixel_size:.0f} Å",
             column="mask_diameter",
             remedy=f"choose a value up to {box * pixel_size:.0f}",

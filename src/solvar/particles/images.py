@@ -18,6 +18,9 @@ from solvar.particles.particle_set import ParticleSet
 Float32 = NDArray[np.float32]
 
 _OPEN_STACKS = 64
+# Images that tell the size of pixels, and the power of two from which on it matters.
+_SAMPLE = 16
+_NEAR_ONE = 20
 
 
 class ImageStack:
@@ -30,6 +33,8 @@ class ImageStack:
     particles : ParticleSet
     box_size : int, optional
         Fourier-crop the images to this edge; the edge on disk by default.
+    factor : float
+        What every pixel is multiplied by.
 
     Raises
     ------
@@ -38,8 +43,10 @@ class ImageStack:
         size than its optics group says, or has too few images.
     """
 
-    def __init__(self, particles: ParticleSet, box_size: int | None = None) -> None:
-        self._particles = particles
+    def __init__(
+        self, particles: ParticleSet, box_size: int | None = None, factor: float = 1.0
+    ) -> None:
+        self._particles, self.factor = particles, factor
         self._box_size = particles.box_size if box_size is None else int(box_size)
         if not 2 <= self._box_size <= particles.box_size:
             raise InputError(
@@ -90,7 +97,29 @@ class ImageStack:
         for part in np.split(order, starts[1:]) if len(order) else []:
             images[part] = self._frames(int(stack[part[0]]), frame[part])
         self._refuse_broken(images, index)
+        if self.factor != 1:
+            images *= np.float32(self.factor)
         return images if self._box_size == side else downsample(images, self._box_size)
+
+    def brought_near_one(self) -> ImageStack:
+        """The same images, multiplied by a power of two if their pixels are far from 1.
+
+        Single precision holds neither the squares nor the inverses of pixels of 1e-18 or 1e30. Ordinary
+        images are left as they are, to the last bit.
+
+        Raises
+        ------
+        InputError
+            As `read`.
+        """
+        few = np.linspace(0, len(self) - 1, min(len(self), _SAMPLE)).astype(np.int64)
+        whole = ImageStack(self._particles).read(few).astype(np.float64)
+        power = int(np.round(np.log2(np.median(whole.std(axis=(1, 2))))))
+        if abs(power) <= _NEAR_ONE:
+            return self
+        # beyond that a factor is no number of single precision
+        factor = 2.0 ** -np.clip(power, -126, 126)
+        return ImageStack(self._particles, self._box_size, float(factor))
 
     def _frames(self, stack: int, frame: NDArray[np.int64]) -> NDArray[Any]:
         """Images of one stack, (B, L, L), in its own number type; `frame` rises."""

@@ -24,6 +24,7 @@ from solvar.particles.relion_tomo import refuse_subtomograms
 from solvar.particles.relion_write import write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
 from solvar.particles.table import Format, ParticleTable, group_rows
+from solvar.particles.validate import LARGEST_ANGLE_DEGREE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,11 +264,25 @@ def _poses(table: _Columns) -> Poses:
 
     names = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
     angles = np.stack([table.numbers(name, _POSE_REMEDY) for name in names], axis=-1)
+    _refuse_no_angles(table, names, angles)
     finite = np.isfinite(angles).all(axis=1)
     rotation = np.full((len(angles), 3, 3), np.nan)
     rotation[finite] = Rotation.from_euler("ZYZ", angles[finite], degrees=True).as_matrix()
     shift = [_origin(table, axis) for axis in "XY"]
     return Poses(rotation, np.stack(shift, axis=-1))
+
+
+def _refuse_no_angles(table: _Columns, names: tuple[str, ...], angles: Float64) -> None:
+    odd = np.argwhere(np.abs(angles) > LARGEST_ANGLE_DEGREE)
+    if len(odd):
+        row, column = (int(place) for place in odd[0])
+        raise InputError(
+            f"{angles[row, column]:g} is no angle",
+            file=table.path,
+            row=row,
+            column=names[column],
+            remedy="correct the value",
+        )
 
 
 def _origin(table: _Columns, axis: str) -> Float64:

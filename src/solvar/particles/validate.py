@@ -19,6 +19,10 @@ from solvar.particles.particle_set import Optics, ParticleSet
 _ORTHONORMAL_TOLERANCE = 1e-3
 _LARGEST_DEFOCUS_ANGSTROM = 1e6
 _SMALLEST_DEFOCUS_ANGSTROM = 10.0
+# of more turns than anybody counts nothing is left of an angle in double precision
+LARGEST_ANGLE_DEGREE = 1e6
+# Å²; the envelope of one beyond these is 0 or overflows
+_LARGEST_BFACTOR = 1e4
 
 
 class Origin(NamedTuple):
@@ -161,6 +165,19 @@ def _check_ctf(particles: ParticleSet, check: _Checker) -> None:
     ctf = particles.ctf
     for field in ctf.__dataclass_fields__:
         check.finite(field, getattr(ctf, field))
+    for field in ("defocus_angle_radian", "phase_shift_radian"):
+        check.refuse(
+            np.abs(np.rad2deg(getattr(ctf, field))) > LARGEST_ANGLE_DEGREE,
+            field,
+            "is no angle",
+            "correct the value",
+        )
+    check.refuse(
+        np.abs(ctf.bfactor_angstrom2) > _LARGEST_BFACTOR,
+        "bfactor_angstrom2",
+        f"B-factor is beyond {_LARGEST_BFACTOR:g} Å²",
+        "correct the value",
+    )
     mean = 0.5 * (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom)
     check.refuse(
         mean < 0,

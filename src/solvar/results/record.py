@@ -45,7 +45,7 @@ _Finite = Annotated[float, Field(allow_inf_nan=False, gt=-1e100, lt=1e100)]
 _Duration = Annotated[float, Field(allow_inf_nan=False, ge=0, lt=1e12)]
 _NotNegative = Annotated[float, Field(allow_inf_nan=False, ge=0, lt=1e100)]
 # as wide as anything that particles may have, downsampled
-_PixelSize = Annotated[float, Field(allow_inf_nan=False, ge=1e-3, le=1e6)]
+_PixelSize = Annotated[float, Field(allow_inf_nan=False, ge=1e-3, le=1e8)]
 _Path = Annotated[str, AfterValidator(_no_zero_byte)]
 _Time = Annotated[str, AfterValidator(_time)]
 # JSON has no NaN: it is null there
@@ -103,10 +103,11 @@ class _Poses(_Part):
 
 class _Result(_Part):
     rank: Annotated[int, Field(ge=1, le=200)]
-    box_size: Annotated[int, Field(ge=8, le=4096)]
+    box_size: Annotated[int, Field(ge=2, le=4096)]
     pixel_size_angstrom: _PixelSize
     eigenvalues: list[_NotNegative]
     inverted: bool
+    intensity_factor: Annotated[float, Field(gt=1e-40, lt=1e40)] = 1.0
     reliability: list[_OrNone] | None = None
     reliable: list[bool] | None = None
     component_resolution_angstrom: list[_NotNegative | None] | None = None
@@ -153,6 +154,7 @@ class _Record(_Part):
     started: _Time
     finished: _Time
     inputs: list[_Input]
+    table: str
     machine: dict[str, _Leaf]
     packages: dict[str, str]
     seed: _Count
@@ -241,7 +243,7 @@ def validated(
         column = prefix + ".".join(str(part) for part in first["loc"])
         problem = first["msg"].removeprefix("Value error, ")
         problem = problem[:1].lower() + problem[1:]
-        raise InputError(problem, file=path, column=column, remedy=remedy) from error
+        raise InputError(problem, file=path, column=column or None, remedy=remedy) from error
 
 
 def _read_json(folder: Path, path: Path) -> Any:

@@ -169,6 +169,11 @@ class Run:
         return np.asarray(self.record["result"]["eigenvalues"], np.float64)
 
     @property
+    def intensity_factor(self) -> float:
+        """What pixel values were multiplied by: volumes, latents and noise are in these units."""
+        return float(self.record["result"].get("intensity_factor", 1.0))
+
+    @property
     def extent_angstrom(self) -> float:
         """Edge of the box, Å."""
         return self.box_size * self.pixel_size_angstrom

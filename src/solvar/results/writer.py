@@ -270,6 +270,7 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
         "pixel_size_angstrom": model.pixel_size_angstrom,
         "eigenvalues": model.eigenvalues,
         "inverted": fit.inverted,
+        "intensity_factor": fit.intensity_factor,
     }
     if fit.validation is not None:
         result["reliability"] = fit.validation.reliability

@@ -87,7 +87,7 @@ def open_source(
     if not runs_here(settings.backend, settings.device):
         # the run's GPU is no part of its result: another machine does without
         settings = settings.model_copy(update={"backend": "auto", "device": None})
-    stack = ImageStack(particles, settings.downsample)
+    stack = ImageStack(particles, settings.downsample, run.intensity_factor)
     box = stack.box_size
     volume = resample_mask(run.model.mask, box)
     if wanted.mask is not None:
