@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= solvar-demo
+# tests of a file stay together: they share what is long to make
+PARALLEL ?= -n 2 --dist loadfile
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -32,7 +34,7 @@ demo: $(VENV)/.installed  ## install into .venv and run the demonstration (two m
 	$(BIN)/solvar demo --output $(DEMO) --overwrite
 
 test: $(VENV)/.installed-dev  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not browser" $(PARALLEL) $(PYTEST_ARGS)
 
 # A system with apt-get and root gets the browser; elsewhere its tests are skipped and say so.
 browser-tests: $(VENV)/.installed-dev  ## pages and reports in a headless Chromium
@@ -45,7 +47,7 @@ browser-tests: $(VENV)/.installed-dev  ## pages and reports in a headless Chromi
 	timeout 1200 $(BIN)/python -m pytest -m browser --timeout 300 $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: no test is marked slow
+	$(BIN)/python -m pytest -m slow $(PARALLEL) $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: no test is marked slow
 
 fmt: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff format .

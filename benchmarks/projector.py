@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from solvar.estimation.kernels import gram, residual_in_place
+from solvar.estimation.kernels import gram, residual
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector import make_projector
 from solvar.imaging.rotations import random as random_rotations
@@ -199,6 +199,7 @@ def em_step(rank: int, threads: int, turns: int) -> dict[str, Any]:
         rotation = random_rotations(STEP_BATCH, rng).astype(np.float32)
         ctf = rng.uniform(0.5, 1, (STEP_BATCH, len(disc))).astype(np.float32)
         data = projector.project(projector.prepare(volumes[:1]), rotation, ctf)[:, 0].copy()
+        out = np.empty((STEP_BATCH, channels, len(disc)), np.complex64)
         second = np.broadcast_to(np.eye(channels), (STEP_BATCH, channels, channels))
         first = np.zeros((STEP_BATCH, channels))
         parts = ("prepare", "project", "gram", "residual", "scatter", "collect")
@@ -215,10 +216,10 @@ def em_step(rank: int, threads: int, turns: int) -> dict[str, Any]:
             mark()
             gram(slices, data, team)
             mark()
-            residual_in_place(slices, data, second, first, team)
+            residual(slices, data, second, first, team, out)
             mark()
             into = projector.zeros(channels)
-            projector.scatter(slices, rotation, ctf, into)
+            projector.scatter(out, rotation, ctf, into)
             mark()
             projector.collect(into)
             mark()
@@ -269,7 +270,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
@@ -315,7 +316,7 @@ def main() -> None:
     arguments = parser.parse_args()
     threads = sorted({1, available_cores()})
     report: dict[str, Any] = {
-        "machine": f"{platform.node()} ({_processor()})",
+        "machine": f"{platform.node()} ({processor()})",
         "cores": available_cores(),
         "versions": _versions(),
         "races": [race(r, t, arguments.turns) for t in threads for r in RANKS],

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from solvar import parallel
+from solvar.errors import SolvarError
 from solvar.estimation.settings import FitSettings
 from solvar.job import run_job
 from solvar.parallel import OneProcess, own_device, own_range
@@ -37,6 +41,20 @@ def test_each_process_takes_its_own_gpu(monkeypatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert own_device("cuda") == "cuda:3"
     assert own_device("cuda:1") == "cuda:1" and own_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_processes_that_do_not_meet_say_so_soon(monkeypatch, rank: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = str(unused.getsockname()[1])
+    launch = {"WORLD_SIZE": "2", "RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in launch.items():
+        monkeypatch.setenv(name, value)
+    assert parallel._START < parallel._PATIENCE
+    monkeypatch.setattr(parallel, "_START", timedelta(seconds=0.2))
+    with pytest.raises(SolvarError, match=f"process {rank} of 2 did not meet .*:{port}.*torchrun"):
+        parallel.join_processes()
 
 
 def _torchrun(processes: int, stack: Path, folder: Path, *options: str) -> subprocess.Popen[str]:

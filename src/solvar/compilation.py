@@ -1,9 +1,10 @@
 """Loops compiled by numba, and where the compiled code is kept from one run to the next.
 
-Compiled code is kept as pickles, which are programs to whoever reads them. It is therefore read only from where
-solvar itself is installed, from the folder that NUMBA_CACHE_DIR names, or from a folder below the user's own
-cache that nobody else can have prepared. Where none of these can be written, code is compiled anew in each
-process and kept in memory alone. A disk that is full or a damaged file costs a compilation, nothing else.
+Compiled code is kept as pickles, which are programs to whoever reads them. It is therefore read only from
+where solvar itself is installed, from the folder that NUMBA_CACHE_DIR names, or from a folder below the
+user's own cache that nobody else can have prepared. Where none of these can be written, code is compiled
+anew in each process and kept in memory alone. A disk that is full or a damaged file costs a compilation,
+nothing else.
 """
 
 from __future__ import annotations
@@ -131,12 +132,16 @@ class _Forgiving(Cache):
         try:
             return super().load_overload(signature, target)
         except Exception:  # a damaged pickle raises whatever it likes
+            self._forget()
             return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
         try:
             super().save_overload(signature, result)
         except OSError:
-            # the index may name a file that holds older code
-            with suppress(OSError):
-                os.unlink(self._cache_file._index_path)
+            # the index may by now name a file that holds older code
+            self._forget()
+
+    def _forget(self) -> None:
+        with suppress(OSError):
+            os.unlink(self._cache_file._index_path)

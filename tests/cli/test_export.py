@@ -20,7 +20,7 @@ def export(*arguments):
 
 
 def test_cluster_with_refined_poses_and_latents(run, tmp_path):
-    write_clusters(run, [0, 1, 1, 0, 2, 2])
+    write_clusters(run, [3, 1, 1, 3, 2, 2])
     out = tmp_path / "new" / "cluster.star"
     arguments = ("--cluster", 1, "--cluster", 2, "--refined-poses", "--latents")
     result = export(run.folder, "--to", "relion", "-o", out, *arguments)

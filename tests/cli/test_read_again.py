@@ -166,4 +166,4 @@ def test_a_file_that_holds_other_particles_now_is_refused(tiny_stack, tmp_path):
     star.write_text(head + "\n".join([second, first, rest]))
     refused = CliRunner().invoke(app, ["volume", str(tmp_path / "run")])
     assert refused.exit_code == 2
-    assert "row 1: holds other particles than when the run was made, 2 of 400" in refused.stderr
+    assert "particles.star: holds other data since the run was made" in refused.stderr

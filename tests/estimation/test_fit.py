@@ -107,7 +107,7 @@ Variant = dict[str, object]
         {"downsample": 24},
         {"downsample": 27},
         {"batch_size": 5000},
-        {"backend": "torch"},
+        pytest.param({"backend": "torch"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -67,7 +67,7 @@ def test_cluster_of_a_run_selects_its_particles_from_the_shuffled_original(
 ):
     used = np.random.default_rng(6).permutation(COUNT)[:200]
     run = run_of(tmp_path, original, tiny_stack, key, used)
-    labels = np.random.default_rng(3).integers(0, 4, len(used))
+    labels = np.random.default_rng(3).integers(1, 5, len(used))
     write_clusters(run, labels)
     shuffled = original["particles"].sample(frac=1, random_state=5)
     starfile.write({**original, "particles": shuffled}, tmp_path / "original.star")

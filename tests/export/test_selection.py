@@ -21,9 +21,9 @@ def test_everything_by_default(run):
 
 
 def test_clusters_and_their_complement(run):
-    write_clusters(run, [3, 1, 3, 0])
+    write_clusters(run, [3, 1, 3, 4])
     assert select(run, Selection(clusters=(3,))).tolist() == [0, 2]
-    assert select(run, Selection(clusters=(3, 0))).tolist() == [0, 2, 3]
+    assert select(run, Selection(clusters=(3, 4))).tolist() == [0, 2, 3]
     assert select(run, Selection(clusters=(3,), invert=True)).tolist() == [1, 3]
 
 
@@ -87,12 +87,12 @@ def test_polygons_that_are_none(run, tmp_path, text, word):
 
 
 def test_labels_that_do_not_fit(run):
-    write_clusters(run, [0, 1])
+    write_clusters(run, [1, 2])
     with pytest.raises(InputError, match=r"shape \(2,\) where 4 numbers"):
         select(run, Selection(clusters=(0,)))
 
 
 def test_unknown_cluster(run):
-    write_clusters(run, [0, 1, 1, 2])
-    with pytest.raises(InputError, match=r"no cluster 7.*from 0 to 2"):
+    write_clusters(run, [1, 2, 2, 3])
+    with pytest.raises(InputError, match=r"no cluster 7.*from 1 to 3"):
         select(run, Selection(clusters=(7,)))

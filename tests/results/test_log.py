@@ -1,6 +1,8 @@
 """run.log tells the story of a run, also of one that failed."""
 
 import logging
+import os
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,30 @@ def test_a_failed_attempt_says_why_and_is_followed_by_the_next(tmp_path):
     lines = path.read_text().splitlines()
     assert lines[1].endswith("stopped: p.star: defocus is missing.")
     assert lines[-1].endswith("finished")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk here is always full")
+def test_a_full_disk_loses_lines_of_the_log_and_says_so_once(tmp_path, capsys):
+    told = []
+
+    class Watcher(SilentProgress):
+        def message(self, text):
+            told.append(text)
+
+    with logged(tmp_path / "run.log", Watcher()) as progress:
+        logging.getLogger("solvar").handlers[0].setStream(open("/dev/full", "w"))  # noqa: SIM115
+        with progress.step("mean", 10):
+            progress.message("Compiling.")
+        logging.getLogger("solvar.particles").info("a detail")
+    assert told[0] == "Compiling." and "No space left on device" in told[1] and len(told) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_words_that_are_not_utf8_are_logged_with_escapes(tmp_path, capsys):
+    with logged(tmp_path / "run.log", SilentProgress(), ("solvar", os.fsdecode(b"na\xffve"))):
+        pass
+    assert r"na\udcffve" in (tmp_path / "run.log").read_text()
+    assert capsys.readouterr().err == ""
 
 
 def test_nothing_is_logged_after_the_run(tmp_path):

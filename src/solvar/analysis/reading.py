@@ -140,7 +140,7 @@ def analysed_columns(run: Run, *names: str, remedy: str | None = None) -> dict[s
         found = file.arrays(shapes)
     for name, values in found.items():
         if name == "cluster":
-            wrong = (values.dtype.kind not in "iu") | (values < 1) | (values > count)
+            wrong = (values.dtype.kind not in "iu") | (values < 0) | (values > count)
             judge.refuse(wrong, name, "is no label of a cluster")
             found[name] = values.astype(np.int64)
         elif name == "umap":

@@ -88,6 +88,9 @@ def _numba() -> list[Row]:
     import numba
     import numpy as np
 
+    from solvar.compilation import kept_in
+    from solvar.imaging.projector import simd
+
     @numba.njit(parallel=True)
     def total(values: np.ndarray) -> float:
         result = 0.0
@@ -101,16 +104,12 @@ def _numba() -> list[Row]:
     level = "ok" if right else "error"
     text = f"compiled a kernel in {seconds:.1f} s, {numba.get_num_threads()} threads"
     rows: list[Row] = [(level, "numba", f"{text} ({numba.threading_layer()})")]
-    home = Path(__file__).resolve().parents[1]
-    if not os.access(home, os.W_OK) and "NUMBA_CACHE_DIR" not in os.environ:
-        rows.append(
-            (
-                "warning",
-                "numba",
-                f"{home} is read-only; set NUMBA_CACHE_DIR to keep compiled kernels",
-            )
-        )
-    return rows
+    rows.append(("ok", "projector", f"compiled for {simd.instructions()}"))
+    place = kept_in(Path(simd.__file__))
+    if place is None:
+        advice = "no folder for compiled code can be written; set NUMBA_CACHE_DIR to keep it"
+        return [*rows, ("warning", "projector", advice)]
+    return [*rows, ("ok", "projector", f"compiled code is kept in {place}")]
 
 
 def _torch() -> list[Row]:

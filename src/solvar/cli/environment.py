@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
 import warnings
+from contextlib import suppress
 from typing import Any
 
 from solvar.errors import InputError, SolvarError
-from solvar.machine import MOST_THREADS, available_cores
+from solvar.machine import MOST_THREADS, address_space_limit, available_cores
 
 # Numbers of threads that a library takes unchecked: it then crashes, or fails in words of its own
 _THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
@@ -31,13 +33,16 @@ def settle() -> None:
     # from the cache that it names; what the environment says, be it nothing, goes before that file
     for name in ("NUMBA_CACHE_DIR", "NUMBA_CACHE_LOCATOR_CLASSES"):
         os.environ.setdefault(name, "")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     for name in _THREADS:
         if not os.environ.get(name, "unset").strip():
             del os.environ[name]
+    # it tells at length that it found no folder for its settings, which needs none
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    if os.path.lexists("matplotlibrc"):
+        _import_elsewhere("matplotlib")
     _settle_warnings()
-    limit = _address_space()
+    limit = address_space_limit()
     if limit is not None:
         _save_address_space(limit)
 
@@ -72,13 +77,25 @@ def refuse_nonsense() -> None:
         raise InputError(
             f"the working folder is gone ({error.strerror})", remedy="change to another"
         ) from None
-    limit = _address_space()
+    limit = address_space_limit()
     if limit is not None and limit < _LEAST_ADDRESS_SPACE:
         raise SolvarError(
             f"The address space is limited to {limit / 2**30:.2f} GiB, and solvar takes "
             f"{_LEAST_ADDRESS_SPACE / 2**30:.2f} GiB before it reads any data; raise the limit "
             "(`ulimit -v unlimited`, or more memory from the batch system)."
         )
+
+
+def _import_elsewhere(module: str) -> None:
+    """Import a module that would read a file of the working folder, which may be anybody's."""
+    with suppress(OSError):
+        here = os.open(os.curdir, os.O_RDONLY)
+        try:
+            os.chdir(os.sep)
+            importlib.import_module(module)
+        finally:
+            os.fchdir(here)
+            os.close(here)
 
 
 def _settle_warnings() -> None:
@@ -92,24 +109,21 @@ def _settle_warnings() -> None:
             ResourceWarning,
         ):
             warnings.simplefilter("ignore", quiet)
+    # without yaml, numba tells again and again that it cannot read what it should not
+    warnings.filterwarnings("ignore", "A Numba config file is found")
 
     def show(
-        message: Warning | str, category: type[Warning], file: str, line: int, *more: Any
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: Any = None,
+        line: str | None = None,
     ) -> None:
         first = (str(message).strip() or "warning").splitlines()[0]
-        print(f"solvar: {first} ({category.__name__}, {file}:{line})", file=sys.stderr)
+        print(f"solvar: {first} ({category.__name__}, {filename}:{lineno})", file=sys.stderr)
 
     warnings.showwarning = show
-
-
-def _address_space() -> int | None:
-    """Bytes of address space that this process may have; None if there is no limit."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-    return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=None)
 
 
 def _save_address_space(limit: int) -> None:

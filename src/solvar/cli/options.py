@@ -188,11 +188,15 @@ def failures_explained(debug: bool = False) -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        text = str(error).strip().splitlines()
-        detail = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-        _leave(
-            f"Unexpected failure ({detail}); run with --debug and report the traceback.", 1, debug
-        )
+        _leave(_unexpected(error), 1, debug)
+
+
+def _unexpected(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    detail = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    if "can't start new thread" in detail:
+        return "The system allows no more threads (`ulimit -u`); pass fewer --threads."
+    return f"Unexpected failure ({detail}); run with --debug and report the traceback."
 
 
 def _in_options(error: SolvarError) -> str:

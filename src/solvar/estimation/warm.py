@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from threading import Timer
 
 import numpy as np
 
+from solvar.compilation import kept_in
 from solvar.estimation.kernels import gram, pose_products, residual
 from solvar.estimation.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
@@ -20,11 +22,7 @@ _PATIENCE_SECONDS = 1.0
 
 def compile_kernels(settings: FitSettings, team: ThreadTeam, progress: Progress) -> None:
     """Run every kernel once on next to nothing; say so if that means compiling, or another device."""
-    announcement = Timer(
-        _PATIENCE_SECONDS,
-        progress.message,
-        ["Compiling the projector: first use on this machine, once, under half a minute"],
-    )
+    announcement = Timer(_PATIENCE_SECONDS, progress.message, [_compiling()])
     announcement.start()
     try:
         _touch(settings, team)
@@ -34,6 +32,15 @@ def compile_kernels(settings: FitSettings, team: ThreadTeam, progress: Progress)
         backend, device = resolve(settings.backend, settings.device, BACKENDS)
         if device != "cpu":
             progress.message(f"Slices are computed on {device} (backend {backend})")
+
+
+def _compiling() -> str:
+    if kept_in(Path(__file__)) is not None:
+        return "Compiling the projector: first use on this machine, once, under half a minute"
+    return (
+        "Compiling the projector: under half a minute, at every start, because no folder for compiled code "
+        "can be written that is the user's own; set NUMBA_CACHE_DIR to one"
+    )
 
 
 def _touch(settings: FitSettings, team: ThreadTeam) -> None:

@@ -177,16 +177,21 @@ def _as_numbers(column: pd.Series, name: str, path: Path) -> Float64:
     return values
 
 
+def _text(column: pd.Series) -> pd.Series:
+    """A column as text: pandas takes "nan" for a value that is missing, and numbers those as -1."""
+    return column.astype(str).fillna("nan")
+
+
 def _images(table: _Columns) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
     """Split `frame@stack` (frames from 1); a bare name is a file with one image."""
     import pandas as pd
 
-    names = table.particles["rlnImageName"].astype(str)
+    names = _text(table.particles["rlnImageName"])
     parts = names.str.partition("@")
     numbered = parts[1] == "@"
     stacks = parts[2].where(numbered, parts[0])
     number = pd.to_numeric(parts[0].where(numbered, "1"), errors="coerce").to_numpy(np.float64)
-    bad = np.flatnonzero(~(number >= 1) | (number % 1 != 0) | (stacks == "").to_numpy())
+    bad = np.flatnonzero(~(number >= 1) | (number % 1 != 0) | stacks.isin(("", "nan")).to_numpy())
     if len(bad):
         raise InputError(
             f"'{names.iloc[bad[0]]}' is not of the form 000001@stack.mrcs, counted from 1",
@@ -222,7 +227,7 @@ def _optics(table: _Columns) -> tuple[Optics, NDArray[np.int64]]:
 
 def _group_names(table: _Columns, first: NDArray[np.int64]) -> tuple[str, ...]:
     if table.optics is not None and "rlnOpticsGroupName" in table.optics.columns:
-        named = table.optics["rlnOpticsGroupName"].astype(str).to_numpy()[table.group_row[first]]
+        named = _text(table.optics["rlnOpticsGroupName"]).to_numpy()[table.group_row[first]]
         return tuple(str(n) for n in named)
     return tuple(f"opticsGroup{g + 1}" for g in range(len(first)))
 
@@ -298,7 +303,7 @@ def _picks(table: _Columns) -> Picks | None:
     names = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY")
     if any(name not in table.particles.columns for name in names):
         return None
-    index, paths = pd.factorize(table.particles[names[0]].astype(str))
+    index, paths = pd.factorize(_text(table.particles[names[0]]))
     xy = [pd.to_numeric(table.particles[name], errors="coerce") for name in names[1:]]
     return Picks.of_paths(list(paths), index.astype(np.int64), np.column_stack(xy))
 

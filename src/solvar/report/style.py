@@ -55,13 +55,16 @@ _RC: Any = {
 def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of `width` × `height` inches that is saved to `path` when the block ends.
 
-    Built without pyplot: nothing global is touched, no window system is asked.
+    Built without pyplot: nothing global is touched, no window system is asked. Nor is a matplotlibrc: it
+    may be anybody's that lies in the working folder, and one that asks for LaTeX would end the drawing.
     """
-    from matplotlib import rc_context
+    from matplotlib import rc_context, rcdefaults, rcParams
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context(_RC):
+    with rc_context():
+        rcdefaults()
+        rcParams.update(_RC)
         drawing = Figure(figsize=(width, height), dpi=130, facecolor="white")
         FigureCanvasAgg(drawing)
         yield drawing

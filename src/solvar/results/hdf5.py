@@ -148,10 +148,10 @@ class Hdf5File:
             raise self.refused(name, problem)
         if item.is_virtual or item.external or item.id.get_create_plist().get_nfilters():
             raise self.refused(name, "is stored in a way that solvar does not use")
-        # numbers that were never written take no space in the file, but all of it in memory
         length = math.prod(found) * item.dtype.itemsize
-        if length > self._left:
-            raise self.refused(name, f"claims {length} bytes, more than the file holds")
+        # numbers that were never written take no space in the file, but all of it in memory
+        if item.id.get_storage_size() != length or length > self._left:
+            raise self.refused(name, f"claims {length} bytes, other than the file holds")
         self._left -= length
         array: NDArray[Any] = item[()]
         return array

@@ -162,6 +162,13 @@ class _Record(_Part):
     stages: list[_Stage]
     warnings: list[str]
 
+    @model_validator(mode="after")
+    def _consistent(self) -> _Record:
+        for setting, name in (("refine_pose", "poses"), ("halfsets", "reliable")):
+            if bool(self.settings.get(setting)) != (getattr(self.result, name) is not None):
+                raise ValueError(f"settings.{setting} and result.{name} contradict each other")
+        return self
+
 
 def read_record(folder: Path) -> dict[str, Any]:
     """run.json of a finished run.
@@ -192,6 +199,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     if version < FORMAT_VERSION:
         raise InputError("was written by an earlier version of solvar", file=path, remedy=REPEAT)
     validated(_Record, record, path)
+    known = {k: v for k, v in record["settings"].items() if k in FitSettings.model_fields}
+    validated(FitSettings, known, path, "settings.")
     return record
 
 

@@ -21,28 +21,11 @@ from solvar.estimation.model import (
 )
 from solvar.estimation.settings import FitSettings
 from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
-from solvar.results import numbers
-from solvar.results.hdf5 import REPEAT, Hdf5File, Shape, opened
+from solvar.results.hdf5 import REPEAT, Hdf5File
 from solvar.results.inputs import InputFile, refuse_changed
-from solvar.results.numbers import Expected, Judge
 from solvar.results.poses import PoseChange
 from solvar.results.record import read_record, settings_of
-from solvar.volume_file import read_volume, run_id_of
-
-_TYPES = {"mean": "f4", "eigenvolumes": "f4", "eigenvalues": "f8", "mask": "f4"}
-# What follows the number of particles in the shapes of particles.h5.
-_PER_PARTICLE: dict[str, tuple[int, ...]] = {
-    **dict.fromkeys(("contrast", "log_likelihood", "uid", "row", "halfset"), ()),
-    "rotation": (3, 3),
-    "shift_angstrom": (2,),
-}
-# Arrays (r,) of the half-set validation.
-_PER_COMPONENT = (
-    "component_resolution",
-    "component_resolution_half",
-    "reliability",
-    "reliable",
-)
+from solvar.results.stored import StoredNumbers
 
 
 class Run:
@@ -68,6 +51,7 @@ class Run:
         self.folder = Path(folder)
         self._given = dict(reading or {})
         self.record: dict[str, Any] = read_record(self.folder)
+        self._stored = StoredNumbers(self.folder, self.record)
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.particle_count} particles, rank {self.rank})"
@@ -192,21 +176,7 @@ class Run:
     @cached_property
     def model(self) -> LowRankModel:
         """Mean, eigenvolumes, eigenvalues and mask."""
-        box, rank = self.box_size, self.rank
-        shapes: dict[str, Shape] = {
-            "mean": (box, box, box),
-            "eigenvolumes": (rank, box, box, box),
-            "eigenvalues": (rank,),
-            "mask": (box, box, box),
-        }
-        with self.hdf5("model.h5") as file:
-            pixel_size = file.number("pixel_size_angstrom")
-            found = file.arrays(shapes)
-        found = {name: values.astype(_TYPES[name], copy=False) for name, values in found.items()}
-        model = LowRankModel(**found, pixel_size_angstrom=pixel_size)
-        told = self.record["result"]["eigenvalues"]
-        numbers.check_model(model, self.folder / "model.h5", told, self.pixel_size_angstrom)
-        return model
+        return self._stored.model()
 
     @cached_property
     def posterior(self) -> Posterior:
@@ -229,58 +199,17 @@ class Run:
         InputError
             If the file is damaged, or holds what no run ends with.
         """
-        count, rank = self.particle_count, self.rank
-        shapes = {**_PER_PARTICLE, "z": (rank,), "precision": (rank, rank)}
-        with self.hdf5("particles.h5") as file:
-            found = file.arrays({name: (count, *shapes[name]) for name in names})
-        for name in names:
-            if found[name].dtype.kind == "f":
-                found[name] = found[name].astype(np.float64, copy=False)
-        expected = Expected(
-            self.eigenvalues, self.record["particles"]["halfset_sizes"], self.extent_angstrom
-        )
-        numbers.check_columns(found, self.folder / "particles.h5", expected)
-        return found
+        return self._stored.columns(*names)
 
     @cached_property
     def picks(self) -> Picks | None:
         """Micrographs and coordinates of the particles; None where the input had none."""
-        count = self.particle_count
-        shapes: dict[str, Shape] = {"micrograph_index": (count,), "coordinate_pixel": (count, 2)}
-        judge = Judge(self.folder / "particles.h5")
-        with self.hdf5("particles.h5") as file:
-            if "coordinate_pixel" not in file:
-                return None
-            index, coordinate = file.arrays(shapes).values()
-            names = file.strings("micrograph")
-        judge.refuse(
-            (index.dtype.kind not in "iu") | (index < 0) | (index >= len(names)),
-            "micrograph_index",
-            "points to no micrograph",
-        )
-        return Picks(names, index.astype(np.int64), coordinate.astype(np.float64))
+        return self._stored.picks()
 
     @cached_property
     def pose_refinement(self) -> PoseRefinement | None:
         """The input poses and what is known of the refined ones; None when the poses were kept."""
-        count = self.particle_count
-        shapes: dict[str, Shape] = {
-            "rotation_start": (count, 3, 3),
-            "shift_start_angstrom": (count, 2),
-            "pose_covariance": (count, 5, 5),
-        }
-        with self.hdf5("particles.h5") as file:
-            if "rotation_start" not in file:
-                return None
-            rotation, shift, covariance = file.arrays(shapes).values()
-            found = PoseRefinement(
-                start=Poses(rotation, shift),
-                covariance=covariance,
-                prior_rotation_degree=file.number("prior_rotation_degree"),
-                prior_shift_angstrom=file.number("prior_shift_angstrom"),
-            )
-        numbers.check_refinement(found, self.folder / "particles.h5", self.extent_angstrom)
-        return found
+        return self._stored.refinement()
 
     @cached_property
     def pose_change(self) -> PoseChange | None:
@@ -293,40 +222,22 @@ class Run:
     @cached_property
     def validation(self) -> HalfsetValidation | None:
         """Agreement of the two halves; None when the run had none."""
-        rank = self.rank
-        shapes: dict[str, Shape] = {
-            "mean_fsc": (None,),
-            "covariance_fsc": (None, None),
-            "component_fsc": (rank, None),
-            **dict.fromkeys(_PER_COMPONENT, (rank,)),
-        }
-        with self.hdf5("model.h5") as file:
-            if "covariance_fsc" not in file:
-                return None
-            curves = file.arrays(shapes)
-        halves = [self.volume(f"mean_half{half}.mrc") for half in (1, 2)]
-        curves["reliable"] = curves["reliable"] != 0
-        found = HalfsetValidation(means=np.stack(halves), **curves)
-        numbers.check_validation(found, self.folder / "model.h5")
-        return found
+        return self._stored.validation()
 
     @cached_property
     def noise_power(self) -> np.ndarray:
         """(G, S) noise power per optics group and shell."""
-        return self._model_array("noise_power", None, None)
+        return self._stored.noise_power()
 
     @cached_property
     def prior_precision(self) -> np.ndarray:
         """(S,) precision of the prior per shell."""
-        return self._model_array("prior_precision", None)
+        return self._stored.prior_precision()
 
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
         """One array per quantity followed during the fit, one entry a sweep."""
-        with self.hdf5("model.h5") as file:
-            names = file.names("history")
-            found = file.arrays({f"history/{name}": (None,) for name in names})
-            return dict(zip(names, found.values(), strict=True))
+        return self._stored.history()
 
     def volume_at(self, z: ArrayLike) -> NDArray[np.float32]:
         """The model's volume mean + V z at a point in latent space; reads no image.
@@ -369,7 +280,7 @@ class Run:
         InputError
             If it is damaged, leads out of the folder, or belongs to another run.
         """
-        return opened(self.folder, name, self.run_id, remedy)
+        return self._stored.hdf5(name, remedy)
 
     def volume(self, name: str) -> NDArray[np.float32]:
         """One of the run's volumes (L, L, L), such as ``mean.mrc``, axes z, y, x.
@@ -379,19 +290,7 @@ class Run:
         InputError
             If it is missing, damaged, of another run, or has another box.
         """
-        path = self.folder / name
-        if run_id_of(path, self.folder) != self.run_id:
-            raise InputError("belongs to another run than run.json", file=path, remedy=REPEAT)
-        volume, _ = read_volume(path, self.folder)
-        judge = Judge(path)
-        judge.refuse(len(volume) != self.box_size, "voxels", "has another box than run.json")
-        judge.finite("voxels", volume[None], numbers.LARGEST_VOXEL)
-        return volume
-
-    def _model_array(self, name: str, *shape: int | None) -> np.ndarray:
-        """One dataset of model.h5."""
-        with self.hdf5("model.h5") as file:
-            return file.arrays({name: shape})[name]
+        return self._stored.volume(name)
 
 
 def check_component(run: Run, component: int) -> None:

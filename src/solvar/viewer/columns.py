@@ -94,7 +94,7 @@ class StarTable:
             with np.errstate(over="ignore"):
                 numbers = values.to_numpy(dtype=np.float32)
             return Column(name, np.where(np.isfinite(numbers), numbers, np.float32(np.nan)))
-        return Column.of_labels(name, values.astype(str).to_numpy())
+        return Column.of_labels(name, values.astype(str).fillna("nan").to_numpy())
 
 
 def open_star(path: Path) -> StarTable | None:

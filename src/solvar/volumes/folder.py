@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
@@ -12,14 +12,14 @@ from pathlib import Path
 from solvar.errors import InputError
 from solvar.files import OwnedFolder, Writer, inside, owned, remove_orphans
 from solvar.particles import ParticleSet
+from solvar.paths import require_utf8
 from solvar.results.record import refuse_replaced
 from solvar.results.run import Run
+from solvar.results.writer import VOLUMES
 from solvar.volumes.settings import VolumeSettings
 from solvar.volumes.table import FILE, FOLDER, finished_tables
 from solvar.volumes.targets import Targets
 from solvar.volumes.volume import PARTS
-
-_EVERY = f"{FOLDER}/*"
 
 
 @dataclass(eq=False)
@@ -49,15 +49,17 @@ class VolumeFolder:
     def begin(self) -> Path:
         """Remove what an earlier call left, and make the folder."""
         self._begun = True
-        self.own.remove(writer_in(self.below), first=self._names((FILE,))[0])
+        self.own.remove(writer_in(self.below))
         self.own.claim(writer_in(self.below), self._names(self.files))
         return self.path
 
     def abandon(self) -> None:
         """Remove what was written since `begin`."""
         if self._begun:
-            remove_orphans(self.path)
-            self.own.remove(writer_in(self.below), first=self._names((FILE,))[0])
+            # the failure that led here says more; what stays is known to be unfinished
+            with suppress(InputError, OSError):
+                remove_orphans(self.path)
+                self.own.remove(writer_in(self.below))
 
     def refuse_taken(self, overwrite: bool) -> None:
         """Raise InputError if volumes are there that may not be replaced, or files of others."""
@@ -103,11 +105,12 @@ def volume_folder(
     InputError
         If the folder may not be written to, or holds an earlier call's volumes or somebody's files.
     """
+    require_utf8(run.folder, *([] if output is None else [output]))
     given = None if output is None else _below(run, output)
     root = run.folder if output is None or given is not None else output
     with nullcontext(own) if own is not None else owned(root, "solvar volume") as held:
         if root == output:
-            remove_unfinished(held, "")
+            remove_unfinished(held, writer_in(""))
             below = ""
         else:
             refuse_replaced(run.folder, run.run_id)
@@ -124,19 +127,19 @@ def volume_folder(
 
 
 def writer_in(below: str) -> Writer:
-    """Who writes the volumes in a folder, or in every folder of volumes in a run folder."""
-    folder = below if below == _EVERY else escape(below)
-    return Writer("volumes", tuple(f"{folder}/{name}".lstrip("/") for name in (FILE, "*.mrc")))
+    """Who writes the volumes of one folder."""
+    names = (f"{escape(below)}/{name}".lstrip("/") for name in (FILE, "*.mrc"))
+    return Writer(VOLUMES.name, tuple(names))
 
 
-def remove_unfinished(own: OwnedFolder, below: str = _EVERY) -> None:
+def remove_unfinished(own: OwnedFolder, every: Writer = VOLUMES) -> None:
     """Remove the volumes of calls that were killed; those of a call that had written its table are whole.
 
     Folders that the user has removed are forgotten.
     """
-    folders = {name.rpartition("/")[0] for name in own.written_by(writer_in(below))}
+    folders = {name.rpartition("/")[0] for name in own.written_by(every)}
     gone = {folder for folder in folders if not os.path.lexists(own.root / folder)}
-    unfinished = {name.rpartition("/")[0] for name in own.unfinished(writer_in(below))}
+    unfinished = {name.rpartition("/")[0] for name in own.unfinished(every)}
     for folder in gone | unfinished:
         writer = writer_in(folder)
         if os.path.lexists(own.root / folder / FILE):

@@ -15,7 +15,6 @@ from typing import Any
 import solvar
 from solvar.files import write_json
 from solvar.particles import ParticleSet
-from solvar.paths import require_utf8
 from solvar.progress import Progress, harmless
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
@@ -65,8 +64,7 @@ def reconstruct(
         another process writes there.
     """
     run = run if isinstance(run, Run) else Run(run)
-    settings, progress = settings or VolumeSettings(), harmless(progress)
-    require_utf8(output, run.folder)
+    settings = settings or VolumeSettings()
     with volume_folder(
         run, targets, settings, Path(output), particles=particles, overwrite=overwrite
     ) as folder:
@@ -82,7 +80,7 @@ def make_volumes(
     begin: Callable[[], Path],
     scratch: Path,
     particles: ParticleSet | None,
-    progress: Progress,
+    progress: Progress | None,
 ) -> list[dict[str, Any]]:
     """`reconstruct`, for who owns the folder.
 
@@ -93,6 +91,7 @@ def make_volumes(
     scratch : Path
         A folder of one's own for images that do not fit into memory.
     """
+    progress = harmless(progress)
     with ThreadTeam(settings.threads) as team:
         method, pixel_size = make_method(run, settings, particles, scratch, progress, team)
         folder, records = begin(), []

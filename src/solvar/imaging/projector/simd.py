@@ -2,7 +2,8 @@
 
 LLVM does not vectorise the projector's short inner loops by itself (it cannot rule out that the
 lattice and the accumulator overlap), so the kernels say what they mean: load, multiply-add, store.
-A vector is one AVX-512 register; LLVM splits it into two of AVX2 or four of NEON.
+A vector is one AVX-512 register; LLVM splits it into two of AVX2 or four of NEON or SSE2. Where the processor
+cannot multiply and add in one step, LLVM makes two of it (docs/decisions/0014).
 """
 
 from __future__ import annotations
@@ -11,11 +12,27 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _UNALIGNED = 4
+
+
+# widest first
+_X86 = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sse4.1": "SSE4"}
+
+
+def instructions() -> str:
+    """What numba compiles vectors to on this processor, in words."""
+    triple, processor, flags = cpu_target.target_context.codegen().magic_tuple()
+    known = {flag[1:] for flag in flags.split(",") if flag.startswith("+")}
+    if not triple.startswith("x86_64"):
+        return f"{triple.split('-')[0]} ({processor})"
+    widest = next((name for flag, name in _X86.items() if flag in known), "SSE2")
+    fused = "with" if known & {"fma", "fma4"} else "without"
+    return f"{widest} {fused} fused multiply-add ({processor})"
 
 
 class _Float32Vector(types.Type):
@@ -129,8 +146,11 @@ def multiply_add(typingctx: Any, vector: Any, factor: Any, addend: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        fused = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
-        return builder.call(fused, [args[0], _spread(builder, signature.args[1], args[1]), args[2]])
+        # llvm.fma would be fused at any cost: where the processor cannot, one call of fmaf a lane
+        either = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+        return builder.call(
+            either, [args[0], _spread(builder, signature.args[1], args[1]), args[2]]
+        )
 
     return _float32_vector(_float32_vector, _factor_type(factor), _float32_vector), codegen
 

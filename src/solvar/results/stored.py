@@ -1,0 +1,181 @@
+"""The numbers of a run folder, read piece by piece and judged before anybody computes with them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.estimation.model import HalfsetValidation, LowRankModel, PoseRefinement
+from solvar.particles import Picks, Poses
+from solvar.results import numbers
+from solvar.results.hdf5 import REPEAT, Hdf5File, Shape, opened
+from solvar.results.numbers import Expected, Judge
+from solvar.volume_file import read_volume, run_id_of
+
+MODEL, PARTICLES = "model.h5", "particles.h5"
+_TYPES = {"mean": "f4", "eigenvolumes": "f4", "eigenvalues": "f8", "mask": "f4"}
+# What follows the number of particles in the shapes of particles.h5.
+_PER_PARTICLE: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("contrast", "log_likelihood", "uid", "row", "halfset"), ()),
+    "rotation": (3, 3),
+    "shift_angstrom": (2,),
+}
+# Arrays (r,) of the half-set validation.
+_PER_COMPONENT = (
+    "component_resolution",
+    "component_resolution_half",
+    "reliability",
+    "reliable",
+)
+
+
+class StoredNumbers:
+    """What the files of a run hold beside run.json.
+
+    Each method raises `InputError` where a file is damaged, a link, of another run, or holds what no run
+    ends with.
+
+    Parameters
+    ----------
+    folder : Path
+    record : dict
+        The content of run.json.
+    """
+
+    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
+        self._folder, self._result = folder, record["result"]
+        self._run_id, self._particles = str(record["run_id"]), record["particles"]
+        self._count = int(self._particles["count"])
+        self._box, self._rank = int(self._result["box_size"]), int(self._result["rank"])
+        self._extent = self._box * float(self._result["pixel_size_angstrom"])
+
+    def hdf5(self, name: str, remedy: str = REPEAT) -> AbstractContextManager[Hdf5File]:
+        """One of the HDF5 files, open for reading."""
+        return opened(self._folder, name, self._run_id, remedy)
+
+    def model(self) -> LowRankModel:
+        """See `Run.model`."""
+        cube = (self._box,) * 3
+        shapes: dict[str, Shape] = {
+            "mean": cube,
+            "eigenvolumes": (self._rank, *cube),
+            "eigenvalues": (self._rank,),
+            "mask": cube,
+        }
+        with self.hdf5(MODEL) as file:
+            pixel_size = file.number("pixel_size_angstrom")
+            found = file.arrays(shapes)
+        found = {name: values.astype(_TYPES[name], copy=False) for name, values in found.items()}
+        model = LowRankModel(**found, pixel_size_angstrom=pixel_size)
+        told = self._result["eigenvalues"], self._result["pixel_size_angstrom"]
+        numbers.check_model(model, self._folder / MODEL, *told)
+        return model
+
+    def columns(self, *names: str) -> dict[str, NDArray[Any]]:
+        """See `Run.columns`."""
+        shapes = {**_PER_PARTICLE, "z": (self._rank,), "precision": (self._rank, self._rank)}
+        with self.hdf5(PARTICLES) as file:
+            found = file.arrays({name: (self._count, *shapes[name]) for name in names})
+        for name, values in found.items():
+            if values.dtype.kind == "f":
+                found[name] = values.astype(np.float64, copy=False)
+        eigenvalues = np.asarray(self._result["eigenvalues"], np.float64)
+        expected = Expected(eigenvalues, self._particles["halfset_sizes"], self._extent)
+        numbers.check_columns(found, self._folder / PARTICLES, expected)
+        return found
+
+    def picks(self) -> Picks | None:
+        """See `Run.picks`."""
+        shapes: dict[str, Shape] = {
+            "micrograph_index": (self._count,),
+            "coordinate_pixel": (self._count, 2),
+        }
+        with self.hdf5(PARTICLES) as file:
+            if "coordinate_pixel" not in file:
+                return None
+            index, coordinate = file.arrays(shapes).values()
+            names = file.strings("micrograph")
+        lost = (index.dtype.kind not in "iu") | (index < 0) | (index >= len(names))
+        judge = Judge(self._folder / PARTICLES)
+        judge.refuse(lost, "micrograph_index", "points to no micrograph")
+        return Picks(names, index.astype(np.int64), coordinate.astype(np.float64))
+
+    def refinement(self) -> PoseRefinement | None:
+        """See `Run.pose_refinement`."""
+        if self._result.get("poses") is None:
+            return None
+        shapes: dict[str, Shape] = {
+            "rotation_start": (self._count, 3, 3),
+            "shift_start_angstrom": (self._count, 2),
+            "pose_covariance": (self._count, 5, 5),
+        }
+        with self.hdf5(PARTICLES) as file:
+            rotation, shift, covariance = file.arrays(shapes).values()
+            found = PoseRefinement(
+                start=Poses(rotation, shift),
+                covariance=covariance,
+                prior_rotation_degree=file.number("prior_rotation_degree"),
+                prior_shift_angstrom=file.number("prior_shift_angstrom"),
+            )
+        numbers.check_refinement(found, self._folder / PARTICLES, self._extent)
+        return found
+
+    def validation(self) -> HalfsetValidation | None:
+        """See `Run.validation`."""
+        if self._result.get("reliable") is None:
+            return None
+        shapes: dict[str, Shape] = {
+            "mean_fsc": (None,),
+            "covariance_fsc": (None, None),
+            "component_fsc": (self._rank, None),
+            **dict.fromkeys(_PER_COMPONENT, (self._rank,)),
+        }
+        with self.hdf5(MODEL) as file:
+            curves = file.arrays(shapes)
+        curves["reliable"] = curves["reliable"] != 0
+        halves = [self.volume(f"mean_half{half}.mrc") for half in (1, 2)]
+        found = HalfsetValidation(means=np.stack(halves), **curves)
+        numbers.check_validation(found, self._folder / MODEL)
+        return found
+
+    def noise_power(self) -> NDArray[np.float64]:
+        """See `Run.noise_power`."""
+        groups = int(self._particles["optics_groups"])
+        return self._positive("noise_power", groups, None)
+
+    def prior_precision(self) -> NDArray[np.float64]:
+        """See `Run.prior_precision`."""
+        return self._positive("prior_precision", None)
+
+    def history(self) -> dict[str, NDArray[Any]]:
+        """See `Run.history`."""
+        with self.hdf5(MODEL) as file:
+            names = file.names("history")
+            found = file.arrays({f"history/{name}": (None,) for name in names})
+            return dict(zip(names, found.values(), strict=True))
+
+    def volume(self, name: str) -> NDArray[np.float32]:
+        """See `Run.volume`."""
+        path = self._folder / name
+        judge = Judge(path)
+        try:
+            if run_id_of(path, self._folder) != self._run_id:
+                raise InputError("belongs to another run than run.json")
+            volume, _ = read_volume(path, self._folder)
+            judge.refuse(len(volume) != self._box, "voxels", "has another box than run.json")
+            judge.finite("voxels", volume[None], numbers.LARGEST_VOXEL)
+        except InputError as error:
+            raise InputError(error.problem, file=path, remedy=REPEAT) from error
+        return volume
+
+    def _positive(self, name: str, *shape: int | None) -> NDArray[np.float64]:
+        """A dataset of model.h5 that holds no negative number; infinity may stand for "none"."""
+        with self.hdf5(MODEL) as file:
+            found = file.arrays({name: shape})[name].astype(np.float64, copy=False)
+        Judge(self._folder / MODEL).refuse(not (found >= 0).all(), name, "holds what is no power")
+        return found
