@@ -4,8 +4,8 @@
 
 A small set is simulated. Each command is run once without disturbance, over the result of an earlier one
 where it replaces something. Then it is started from there again and killed (kill -9 of its process group)
-up to four times, half of them at a random moment and half just before one of its changes to the disk, and
-repeated to its end.
+up to four times, at a random moment or, most times, just before one of its changes to the disk, and repeated
+to its end.
 
 After each kill every file is whole, of the earlier result or of the new one; what looks finished is one of
 the two; and a manifest knows every file. At the end every number is that of the undisturbed command, to the

@@ -20,6 +20,8 @@ from solvar.results.run import Run
 
 Prepare = Callable[[], None] | None
 _KILLED = -9
+# share of the kills that come just before a change to the disk, each change once
+_BEFORE_CHANGES = 0.7
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Trial:
     def _killed(self, chance: random.Random) -> bool:
         """Whether a kill at a random moment, or before a random change, came before the end."""
         moment = chance.uniform(0, self.usual_seconds)
-        if chance.random() < 0.5:
+        if chance.random() < _BEFORE_CHANGES:
             if not self._unused:
                 self._unused = chance.sample(range(1, self._changes + 1), self._changes)
             program = self._start(self._unused.pop())
