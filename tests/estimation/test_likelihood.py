@@ -63,6 +63,20 @@ def test_contrast_integral_equals_a_fine_grid(noise_scale: float) -> None:
     np.testing.assert_allclose(found.contrast_square, weight @ grid**2 / mass, atol=4e-3)
 
 
+@pytest.mark.parametrize("tau", [0.2, 0.3, 0.5])
+def test_evidence_of_an_image_without_a_particle_is_integrated_over_positive_contrasts(tau) -> None:
+    rng = np.random.default_rng(0)
+    slices = 0.2 * rng.standard_normal((60, 4, 400)) * np.array([1, 0.4, 0.4, 0.4])[:, None]
+    y = rng.standard_normal((60, 400))
+    grid = np.linspace(0.05, 1 + 6 * tau, 4001)
+    log = [image_posterior(_gram(slices * a, y), 0.0).log_likelihood for a in grid]
+    log = np.transpose(log) - 0.5 * ((grid - 1) / tau) ** 2 - np.log(tau * np.sqrt(2 * np.pi))
+    peak = log.max(axis=1, keepdims=True)
+    evidence = peak[:, 0] + np.log(np.trapezoid(np.exp(log - peak), grid, axis=1))
+    found = image_posterior(_gram(slices, y), tau)
+    np.testing.assert_allclose(found.log_likelihood, evidence, atol=0.03)
+
+
 @pytest.mark.parametrize("contrast_sd", [0.0, 0.15])
 def test_latents_drawn_from_the_model_are_calibrated(contrast_sd: float) -> None:
     rank, count = 3, 6000

@@ -116,14 +116,19 @@ def _contrast_nodes(problem: _Eigenproblem, contrast_sd: float) -> tuple[Float64
     low, middle, high = log_posterior(np.maximum(three, _SMALLEST_CONTRAST)).T
     curvature = np.maximum((2 * middle - low - high) / step**2, contrast_sd**-2)
     mode = start + np.clip((high - low) / (2 * step * curvature), -step, step)
-    spread = curvature**-0.5
-    node = np.maximum(mode[:, None] + spread[:, None] * _NODES, _SMALLEST_CONTRAST)
+    mode, spread = np.maximum(mode, _SMALLEST_CONTRAST), curvature**-0.5
+    first, last = mode + spread * _NODES[0], mode + spread * _NODES[-1]
+    is_cut = first < _SMALLEST_CONTRAST
+    first = np.where(is_cut, _SMALLEST_CONTRAST, first)
+    width = (last - first) / (len(_NODES) - 1)
+    node = first[:, None] + width[:, None] * np.arange(len(_NODES))
     value = log_posterior(node)
     peak = value.max(axis=1, keepdims=True)
     weight = np.exp(value - peak)
+    # where the integral begins inside the peak, its first node stands for half a step (trapezoidal rule)
+    weight[is_cut, 0] /= 2
     total = weight.sum(axis=1, keepdims=True)
-    density_step = spread * (_NODES[1] - _NODES[0]) / (np.sqrt(2 * np.pi) * contrast_sd)
-    evidence = peak[:, 0] + np.log(total[:, 0] * density_step)
+    evidence = peak[:, 0] + np.log(total[:, 0] * width / (np.sqrt(2 * np.pi) * contrast_sd))
     return node, weight / total, evidence
 
 
