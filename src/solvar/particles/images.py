@@ -114,7 +114,10 @@ class ImageStack:
         """
         few = np.linspace(0, len(self) - 1, min(len(self), _SAMPLE)).astype(np.int64)
         whole = ImageStack(self._particles).read(few).astype(np.float64)
-        power = int(np.round(np.log2(np.median(whole.std(axis=(1, 2))))))
+        spread = float(np.median(whole.std(axis=(1, 2))))
+        if not 0 < spread < np.inf:
+            return self  # what is wrong with them is told where they are whitened
+        power = int(np.round(np.log2(spread)))
         if abs(power) <= _NEAR_ONE:
             return self
         # beyond that a factor is no number of single precision
