@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.errors import InputError
 from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.level import Level
+from solvar.estimation.likeness import is_history, is_like
 from solvar.estimation.poses import PoseSolver, PoseState
 from solvar.estimation.settings import FitSettings
 from solvar.estimation.sweep import ColumnSolver, SweepStatistics
@@ -52,11 +54,25 @@ class Context:
         """The level `k_c` of the particles `index`."""
         return Level(self.images, index, k_c, self.mask, self.settings, self.team)
 
-    def once(self, name: str, step: Callable[[], Result]) -> Result:
-        """The result of a step: the one that was saved by an earlier process, or a new one, saved."""
+    def once(self, name: str, step: Callable[[], Result], like: Result) -> Result:
+        """The result of a step: the one that was saved by an earlier process, or a new one, saved.
+
+        Parameters
+        ----------
+        name : str
+            Of the step, unlike any other in the fit.
+        step : callable
+        like : content
+            What has the form of the result.
+
+        Raises
+        ------
+        InputError
+            If what was saved is not of that form.
+        """
         saved = self.workspace.load(name)
         if saved is not None:
-            self._restore(saved)
+            self._restore(name, saved, {"result": like})
             return saved["result"]
         result = step()
         self.workspace.save(name, {"result": result, **self._state()})
@@ -92,7 +108,9 @@ class Context:
         sweep, ended, statistics = 0, False, list[SweepStatistics]()
         saved = self.workspace.load(name)
         if saved is not None:
-            self._restore(saved)
+            form = {"sweep": 0, "ended": False, "fits": [fit.state() for fit in fits]}
+            form["statistics"] = [_no_statistics(len(fit.columns) - 1) for fit in fits]
+            self._restore(name, saved, form)
             sweep, ended, statistics = saved["sweep"], saved["ended"], saved["statistics"]
             for fit, state in zip(fits, saved["fits"], strict=True):
                 fit.restore(state)
@@ -125,7 +143,17 @@ class Context:
             state["poses"], state["solver"] = vars(self.poses), self.solver.memory
         return state
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, name: str, state: dict[str, Any], form: dict[str, Any]) -> None:
+        """Take over what steps change, and make sure that the rest has the given form."""
+        form, rest = {**form, **self._state()}, dict(state)
+        del form["history"]
+        fits = is_history(rest.pop("history", None)) and is_like(rest, form, len(self.images))
+        if not fits:
+            raise InputError(
+                f"the checkpoint of the step '{name}' does not fit this run",
+                file=self.workspace.scratch,
+                remedy="start again with --overwrite",
+            )
         self.rng.bit_generator.state = state["rng"]
         self.history[:] = state["history"]
         self.images.inverted = state["inverted"]
@@ -135,3 +163,8 @@ class Context:
             self.solver.memory = state["solver"]
             self.images.rotation[:] = self.poses.rotation
             self.images.shift[:] = self.poses.shift
+
+
+def _no_statistics(rank: int) -> SweepStatistics:
+    """What has the form of the statistics of a sweep."""
+    return SweepStatistics(0.0, np.zeros((rank, rank)), np.zeros((rank, rank)), 0.0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,23 @@ def require_finite(
                     f"The stage '{stage}' ended with {bad:,} values of {name.replace('_', ' ')} that "
                     f"are not finite numbers. Likely cause: {cause}."
                 )
+
+
+@contextmanager
+def require_invertible(cause: str) -> Iterator[None]:
+    """Say what most likely went wrong where a matrix cannot be inverted.
+
+    Raises
+    ------
+    SolvarError
+        In place of numpy's error.
+    """
+    try:
+        yield
+    except np.linalg.LinAlgError as error:
+        raise SolvarError(
+            f"The fit met a matrix that cannot be inverted ({error}). Likely cause: {cause}."
+        ) from error
 
 
 def require_finite_images(pixels: NDArray[np.complex64], particles: ParticleSet) -> None:

@@ -20,9 +20,9 @@ from solvar.estimation import finite
 from solvar.estimation.clock import StageClock
 from solvar.estimation.context import Context
 from solvar.estimation.final import finish
-from solvar.estimation.finite import require_finite
+from solvar.estimation.finite import require_finite, require_invertible
 from solvar.estimation.level import Prior
-from solvar.estimation.march import climb, first_means, new_models
+from solvar.estimation.march import climb, first_means, means_form, new_models
 from solvar.estimation.model import Fit
 from solvar.estimation.plan import expected
 from solvar.estimation.poses import make_solver, start_poses
@@ -66,9 +66,9 @@ def fit(
     _require_enough(particles, settings)
     halved = assign_halfsets(particles, settings.seed)
     with ThreadTeam(settings.threads) as team:
-        found = _fit(
-            halved, settings, progress, team, workspace or NoWorkspace(), processes or OneProcess()
-        )
+        given = halved, settings, progress, team, workspace or NoWorkspace()
+        with require_invertible(finite.FITTING):
+            found = _fit(*given, processes or OneProcess())
     return replace(found, warnings=_warnings(particles, found))
 
 
@@ -98,7 +98,9 @@ def _fit(
     context = Context(images, mask, settings, team, rng, poses, solver, workspace=workspace)
 
     with clock.stage("mean"), progress.step("Mean of each half", 1, "pair") as step:
-        means, precision = context.once("mean", partial(first_means, context, halves))
+        means, precision = context.once(
+            "mean", partial(first_means, context, halves), means_form(images)
+        )
         require_finite("mean", finite.MEAN, means=means, prior_precision=precision)
         step.advance()
 

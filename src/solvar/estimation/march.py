@@ -13,10 +13,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.cache import WhitenedImages
 from solvar.estimation.context import Context
 from solvar.estimation.heldout import gram_matrices, held_out_scale
 from solvar.estimation.latents import combined, rotated_uncertainty
-from solvar.estimation.level import Level, Prior
+from solvar.estimation.level import Level, Prior, level_box
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.mean import MeanProblem, fourier_filter
 from solvar.estimation.poses import poses_follow_shape, refine_poses, search_poses
@@ -91,6 +92,12 @@ def first_means(context: Context, halves: list[Int64]) -> tuple[list[Float32], F
     return means, precision
 
 
+def means_form(images: WhitenedImages) -> tuple[list[Float32], Float64]:
+    """What has the form of `first_means`."""
+    means = [np.zeros((images.box,) * 3, np.float32) for _ in (1, 2)]
+    return means, np.zeros(images.disc.k_c + 1)
+
+
 def new_models(halves: list[Int64], means: list[Float32], settings: FitSettings) -> list[Model]:
     """Models that know their mean alone: one a half, or one of everybody without half-sets."""
     sd = _START_CONTRAST_SD if settings.refine_contrast else 0.0
@@ -108,11 +115,20 @@ def climb(
     for turn in range(plan.pose_turns if context.poses else 1):
         name = f"level {plan.k_c} turn {turn + 1}"
         models, prior, moved = context.once(
-            name, partial(_turn, context, models, prior, plan, turn, name, progress)
+            name,
+            partial(_turn, context, models, prior, plan, turn, name, progress),
+            ([_fitted(context, model, plan) for model in models], prior, 0.0),
         )
         if moved < _SETTLED_POSES:
             break
     return models, prior
+
+
+def _fitted(context: Context, model: Model, plan: LevelPlan) -> Model:
+    """What has the form of a model that was fitted at a level."""
+    box, rank = level_box(plan.k_c, context.images.box), context.settings.columns
+    columns = np.zeros((1 + rank, box, box, box), np.float32)
+    return replace(model, columns=columns, factor=np.zeros((rank, rank)))
 
 
 def _turn(
