@@ -306,7 +306,9 @@ def volume_options(arrived: list[Any]) -> list[dict[str, Any]]:
     options = [_live()]
     for volume in arrived:
         found = volume.resolution_angstrom
-        words = f"{volume.key.rsplit('/', 1)[-1]}"
+        folder, name = volume.key.split("/")
+        # volumes of two calls may have the same name
+        words = name if name.startswith(folder) else volume.key
         about = [f"{found:.1f} Å"] if found else []
         about += [f"{volume.particles:,} particles"] if volume.particles else []
         label = html.Span([words, html.Small(" · ".join(about))])
