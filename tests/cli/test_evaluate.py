@@ -40,7 +40,7 @@ def discrete(tmp_path_factory):
     model = LowRankModel(volumes.mean, unit, variance, volumes.mask, 8.0)
     fit = Fit(
         particles=particles,
-        settings=FitSettings(rank=len(unit)),
+        settings=FitSettings(rank=len(unit), halfsets=False),
         model=model,
         posterior=Posterior(
             true_latents(folder / "set", model, states)

@@ -73,7 +73,7 @@ def test_a_full_disk_loses_lines_of_the_log_and_says_so_once(tmp_path, capsys):
 def test_words_that_are_not_utf8_are_logged_with_escapes(tmp_path, capsys):
     with logged(tmp_path / "run.log", SilentProgress(), ("solvar", os.fsdecode(b"na\xffve"))):
         pass
-    assert r"na\udcffve" in (tmp_path / "run.log").read_text()
+    assert r"na\377ve" in (tmp_path / "run.log").read_text()
     assert capsys.readouterr().err == ""
 
 
