@@ -126,7 +126,10 @@ def test_coordinates_that_are_not_those_of_the_volumes_are_refused(gaussian, tmp
 
 def test_a_run_folder_and_the_fit_it_was_written_from_get_the_same_marks(gaussian, tmp_path):
     _, folder, estimate = gaussian
-    particles, settings = read_particles(folder / "particles.star"), FitSettings(rank=3, halfsets=False)
+    particles, settings = (
+        read_particles(folder / "particles.star"),
+        FitSettings(rank=3, halfsets=False),
+    )
     fit = Fit(
         particles=particles,
         settings=settings,

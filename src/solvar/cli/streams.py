@@ -39,13 +39,16 @@ def _fill_closed_descriptors() -> None:
 
 def _harmless(stream: Any) -> io.TextIOWrapper:
     """A text stream to where `stream` leads; None, which Python sets for a closed one, leads nowhere."""
-    number = os.open(os.devnull, os.O_WRONLY) if stream is None else stream.fileno()
+    if stream is None:
+        nowhere = _HarmlessFile(os.open(os.devnull, os.O_WRONLY))
+        return io.TextIOWrapper(io.BufferedWriter(nowhere), "utf-8", "backslashreplace")
+    file: Any = _HarmlessFile(stream.fileno())
     return io.TextIOWrapper(
-        io.BufferedWriter(_HarmlessFile(number)),
-        encoding="utf-8" if stream is None else stream.encoding,
+        file if stream.write_through else io.BufferedWriter(file),  # `python -u` has no buffer
+        encoding=stream.encoding,
         errors="backslashreplace",
-        line_buffering=stream is None or stream.line_buffering,
-        write_through=stream is not None and stream.write_through,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
     )
 
 
@@ -69,11 +72,13 @@ class _HarmlessFile(io.RawIOBase):
         return os.isatty(self._number)
 
     def write(self, data: Any) -> int:
-        while True:
+        rest = memoryview(data)
+        while len(rest):
             try:
-                return os.write(self._number, data)
+                rest = rest[os.write(self._number, rest) :]
             except BlockingIOError:
                 # a parent made the pipe non-blocking: wait, as for any other
                 select.select([], [self._number], [])
             except OSError:
-                return len(data)
+                break
+        return len(data)
