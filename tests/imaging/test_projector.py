@@ -265,7 +265,7 @@ def test_lattice_tells_its_number_of_channels_and_grid_is_a_view():
 
 def test_nufft_without_finufft_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "finufft", None)
-    with pytest.raises(InputError, match=r"\[nufft\]"):
+    with pytest.raises(InputError, match=r"finufft; install it with .*nufft"):
         make_projector(8, HalfDisc.of_radius(3), interpolation="nufft")
 
 

@@ -91,9 +91,10 @@ def test_lasso_selects_and_the_exported_star_holds_exactly_these_rows(page, run,
     page.until(lambda: "Exported" in page.text("message"))
     page.picture("exported")
     exported = run.folder / "selections" / "half-open.star"
-    found = read_particles(exported, datadir=tiny_stack)
     rows = run.particles["row"][inside]
-    assert_same_particles(found, read_particles(run.source, ind=np.sort(rows)))
+    expected = read_particles(run.source, ind=np.sort(rows))
+    # elsewhere than beside their stack, images have names that are found from anywhere
+    assert_same_particles(read_particles(exported), expected, uid=False)
     assert page.complaints() == []
 
 
