@@ -17,7 +17,7 @@ from solvar.results.hdf5 import opened, write_strings
 VALUES = np.arange(12.0).reshape(4, 3)
 # other numbers, or the same ones in another form: whether they make sense is asked later
 NUMBERS = {
-    *("nan", "infinite", "huge", "negative", "all zero", "all one", "truth", "enumeration"),
+    *("nan", "infinite", "huge", "negative", "all zero", "all one", "enumeration"),
     *("half precision", "long precision", "other order"),
 }
 
@@ -32,9 +32,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "x.h5"
 
 
-def _read(path: Path, name: str = "inside/z") -> np.ndarray:
+def _read(path: Path, name: str = "inside/z", truths: tuple[str, ...] = ()) -> np.ndarray:
     with opened(path.parent, path.name) as file:
-        return file.arrays({name: (4, 3)})[name]
+        return file.arrays({name: (4, 3)}, truths)[name]
 
 
 def test_what_was_written_is_read(path: Path) -> None:
@@ -77,7 +77,15 @@ def test_truth_values_are_true_or_false(path: Path) -> None:
     content = path.read_bytes()
     assert content.count(b"\1" * 12) == 1
     path.write_bytes(content.replace(b"\1" * 12, b"\7" * 12))
-    assert _read(path).sum() == 12 and not (~_read(path)).any()
+    found = _read(path, truths=("inside/z",))
+    assert found.sum() == 12 and not (~found).any()
+    with pytest.raises(InputError, match="holds bool .* numbers are needed"):
+        _read(path)
+
+
+def test_numbers_are_no_truth_values(path: Path) -> None:
+    with pytest.raises(InputError, match="holds float64 .* truth values are needed"):
+        _read(path, truths=("inside/z",))
 
 
 @pytest.mark.parametrize("name", ["run_id", "width"])

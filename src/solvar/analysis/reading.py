@@ -113,9 +113,7 @@ def read_analysis(run: Run) -> StoredAnalysis | None:
         paths = _paths(run)
     except (InputError, OSError, ValueError):
         return None  # an analysis that was cut short is none
-    return StoredAnalysis(
-        summary, columns["cluster"], columns["outlier"] != 0, umap, density, paths
-    )
+    return StoredAnalysis(summary, columns["cluster"], columns["outlier"], umap, density, paths)
 
 
 def analysed_columns(run: Run, *names: str, remedy: str | None = None) -> dict[str, NDArray[Any]]:
@@ -137,7 +135,7 @@ def analysed_columns(run: Run, *names: str, remedy: str | None = None) -> dict[s
     count, judge = run.particle_count, Judge(run.folder / FILE, remedy)
     shapes: dict[str, Shape] = {name: (count, 2) if name == "umap" else (count,) for name in names}
     with run.hdf5(FILE, remedy) as file:
-        found = file.arrays(shapes)
+        found = file.arrays(shapes, truths=("outlier",))
     for name, values in found.items():
         if name == "cluster":
             wrong = (values.dtype.kind not in "iu") | (values < 0) | (values > count)

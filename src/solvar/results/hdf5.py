@@ -8,7 +8,7 @@ writes it, and all of it together is no longer than the file.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,13 +64,17 @@ class Hdf5File:
             raise self.refused(group, "is missing")
         return list(found)
 
-    def arrays(self, shapes: Mapping[str, Shape]) -> dict[str, NDArray[Any]]:
+    def arrays(
+        self, shapes: Mapping[str, Shape], truths: Collection[str] = ()
+    ) -> dict[str, NDArray[Any]]:
         """Sets of numbers, in the byte order and one of the number types that everything computes with.
 
         Parameters
         ----------
         shapes : mapping of name to shape
             None for an edge of any length.
+        truths : collection of str
+            Those of them that hold truth values, which no number is.
 
         Raises
         ------
@@ -78,7 +82,8 @@ class Hdf5File:
             If one is missing, has another shape, holds no numbers, lies elsewhere or claims more than the
             file holds.
         """
-        return {name: _plain(self._array(name, shape, "fiub")) for name, shape in shapes.items()}
+        kinds = {name: "b" if name in truths else "fiu" for name in shapes}
+        return {name: _plain(self._array(name, shapes[name], kinds[name])) for name in shapes}
 
     def strings(self, name: str) -> tuple[str, ...]:
         """A list of names, as `write_strings` writes it.
@@ -143,7 +148,7 @@ class Hdf5File:
         )
         if item.dtype.kind not in kinds or not fits:
             wanted = " × ".join("any" if edge is None else str(edge) for edge in shape)
-            what = "names" if kinds == "S" else "numbers"
+            what = {"S": "names", "b": "truth values"}.get(kinds, "numbers")
             problem = f"holds {item.dtype} of shape {found} where {wanted} {what} are needed"
             raise self.refused(name, problem)
         if item.is_virtual or item.external or item.id.get_create_plist().get_nfilters():

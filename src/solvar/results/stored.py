@@ -136,8 +136,7 @@ class StoredNumbers:
             **dict.fromkeys(_PER_COMPONENT, (self._rank,)),
         }
         with self.hdf5(MODEL) as file:
-            curves = file.arrays(shapes)
-        curves["reliable"] = curves["reliable"] != 0
+            curves = file.arrays(shapes, truths=("reliable",))
         halves = [self.volume(f"mean_half{half}.mrc") for half in (1, 2)]
         found = HalfsetValidation(means=np.stack(halves), **curves)
         numbers.check_validation(found, self._folder / MODEL)
