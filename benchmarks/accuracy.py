@@ -23,10 +23,10 @@ from unittest import mock
 import numpy as np
 
 from solvar.estimation import em, final, heldout, march
-from solvar.estimation.fit import fit
-from solvar.estimation.level import Uncertainty
-from solvar.estimation.model import Fit
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.fit import fit
+from solvar.estimation.posterior_variance import PosteriorVariance
+from solvar.fitting.result import Fit
+from solvar.fitting.settings import FitSettings
 from solvar.evaluation import Truth, evaluate
 from solvar.particles import read_particles
 
@@ -36,13 +36,13 @@ Change = Callable[[], AbstractContextManager[None]]
 @contextmanager
 def without_excess() -> Iterator[None]:
     """Particles may believe the share of their own noise that the model holds."""
-    honest = em.Metric.uncertainty
+    honest = em.Metric.variance
 
-    def nothing(self: em.Metric, second: Any) -> Uncertainty:
+    def nothing(self: em.Metric, second: Any) -> PosteriorVariance:
         found = honest(self, second)
         return replace(found, mean=0 * found.mean, columns=0 * found.columns)
 
-    with mock.patch.object(em.Metric, "uncertainty", nothing):
+    with mock.patch.object(em.Metric, "variance", nothing):
         yield
 
 
@@ -78,7 +78,7 @@ VARIANTS: list[tuple[str, dict[str, Any], Change]] = [
     ("nufft", {"interpolation": "nufft"}, nullcontext),
     ("contrast fixed", {"refine_contrast": False}, nullcontext),
     ("no half-sets", {"halfsets": False}, nullcontext),
-    ("no excess term", {}, without_excess),
+    ("no variance term", {}, without_excess),
     ("no held-out scale", {}, without_held_out_scale),
     ("no spare columns", {"seed": 3}, without_spare_columns),
 ]

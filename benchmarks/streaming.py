@@ -3,7 +3,7 @@
     python benchmarks/streaming.py FOLDER [--counts 10000 50000 200000]
 
 FOLDER is what `solvar simulate -o FOLDER --particles 200000 --stacks 10` wrote (3.3 GB). One sweep of all
-particles at the finest level is timed with whitened images on disk, in a process of its own for each N. In
+particles at the finest band is timed with whitened images on disk, in a process of its own for each N. In
 the same process two bounds are measured on the same kernel and the same files:
 
 compute   E-step and back-projection of a thousand particles that lie in memory, the best of twelve
@@ -25,15 +25,16 @@ from pathlib import Path
 
 import numpy as np
 
-from solvar.estimation.cache import WhitenedImages
-from solvar.estimation.context import Context
-from solvar.estimation.level import Level, Prior
+from solvar.estimation.images import WhitenedImages
+from solvar.fitting.context import Context
+from solvar.estimation.band import Band
+from solvar.estimation.prior import Prior
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.pixels import MemoryPixels
-from solvar.estimation.schedule import split_batches
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.schedule import split_batches
+from solvar.fitting.settings import FitSettings
 from solvar.estimation.solvers import make_column_solver
-from solvar.estimation.start import load_mask, read_images
+from solvar.fitting.start import load_mask, read_images
 from solvar.particles import ImageStack, ParticleSet, assign_halfsets, read_particles
 from solvar.progress import SilentProgress
 from solvar.threads import ThreadTeam
@@ -42,19 +43,19 @@ RANK, CACHED = 4, 1000
 GIB = 2**30
 
 
-def start(level: Level) -> np.ndarray:
+def start(band: Band) -> np.ndarray:
     """Columns of noise."""
     rng = np.random.default_rng(0)
-    columns = 1e-3 * rng.standard_normal((1 + RANK, *[level.box] * 3)) * level.mask
+    columns = 1e-3 * rng.standard_normal((1 + RANK, *[band.box] * 3)) * band.mask
     return columns.astype(np.float32)
 
 
-def one_sweep(level: Level, settings: FitSettings, turns: int) -> float:
-    """Seconds of the fastest of some sweeps over a level."""
+def one_sweep(band: Band, settings: FitSettings, turns: int) -> float:
+    """Seconds of the fastest of some sweeps over a band."""
     rng = np.random.default_rng(0)
-    flat = np.full(level.k_c + 1, float(level.shell_information.mean()))
-    batches = split_batches(level.index, settings.batch_size, rng)
-    fit = make_column_solver(settings, level, start(level), Prior(flat, flat), 0.15, batches, None)
+    flat = np.full(band.k_c + 1, float(band.shell_information.mean()))
+    batches = split_batches(band.index, settings.batch_size, rng)
+    fit = make_column_solver(settings, band, start(band), Prior(flat, flat), 0.15, batches, None)
     seconds = []
     for _ in range(turns):
         begun = time.perf_counter()
@@ -64,14 +65,14 @@ def one_sweep(level: Level, settings: FitSettings, turns: int) -> float:
     return min(seconds)
 
 
-def compute_bound(level: Level) -> float:
+def compute_bound(band: Band) -> float:
     """Particles a second of the E-step and the back-projection alone, images in memory."""
-    columns, objective, seconds = start(level), MaximumLikelihood(), []
+    columns, objective, seconds = start(band), MaximumLikelihood(), []
     for _ in range(6):
         begun = time.perf_counter()
-        objective.gradient(level, columns, level.index, 0.15, None)
+        objective.gradient(band, columns, band.index, 0.15, None)
         seconds.append(time.perf_counter() - begun)
-    return len(level.index) / min(seconds)
+    return len(band.index) / min(seconds)
 
 
 def in_memory(images: WhitenedImages) -> WhitenedImages:
@@ -109,11 +110,11 @@ def measure(particles: ParticleSet, scratch: Path) -> dict[str, float]:
         whitening = time.perf_counter() - begun
         few = in_memory(images)
         context = Context(few, mask, settings, team, np.random.default_rng(0))
-        small = context.level(np.arange(CACHED), images.disc.k_c)
+        small = context.band(np.arange(CACHED), images.disc.k_c)
         compute = compute_bound(small)
-        level = Level(images, np.arange(count), images.disc.k_c, mask, settings, team)
-        disk = count / read_all(images, level.index, settings)
-        seconds = one_sweep(level, settings, 1 if count > 50_000 else 2)
+        band = Band(images, np.arange(count), images.disc.k_c, mask, settings, team)
+        disk = count / read_all(images, band.index, settings)
+        seconds = one_sweep(band, settings, 1 if count > 50_000 else 2)
         compute = max(compute, compute_bound(small))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
     sweep = count / seconds

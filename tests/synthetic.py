@@ -6,15 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from solvar.estimation.model import (
-    Fit,
-    HalfsetValidation,
-    LowRankModel,
-    PoseRefinement,
-    Posterior,
-    StageCost,
-)
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.low_rank import LowRankModel
+from solvar.estimation.posterior import PoseRefinement, Posterior
+from solvar.fitting.result import Fit, HalfsetValidation, StageCost
+from solvar.fitting.settings import FitSettings
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.particles import CtfParameters, Optics, ParticleSet, Poses
 

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from solvar.analysis.analyze import analyze
-    from solvar.estimation.model import HalfsetValidation, LowRankModel, Posterior
-    from solvar.estimation.settings import FitSettings
+    from solvar.estimation.low_rank import LowRankModel
+    from solvar.estimation.posterior import Posterior
     from solvar.evaluation import evaluate
+    from solvar.fitting.result import HalfsetValidation
+    from solvar.fitting.settings import FitSettings
     from solvar.job import run_job as fit
     from solvar.notebook import Run
     from solvar.particles import ParticleSet, read_particles
@@ -48,11 +50,11 @@ __all__ = [
 ]
 
 _HOME = {
-    "FitSettings": "solvar.estimation.settings",
-    "HalfsetValidation": "solvar.estimation.model",
-    "LowRankModel": "solvar.estimation.model",
+    "FitSettings": "solvar.fitting.settings",
+    "HalfsetValidation": "solvar.fitting.result",
+    "LowRankModel": "solvar.estimation.low_rank",
     "ParticleSet": "solvar.particles",
-    "Posterior": "solvar.estimation.model",
+    "Posterior": "solvar.estimation.posterior",
     "Run": "solvar.notebook",
     "SimulationSettings": "solvar.simulation",
     "Targets": "solvar.volumes",

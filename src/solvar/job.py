@@ -8,14 +8,15 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from solvar.estimation.fit import fit
-from solvar.estimation.model import Fit
-from solvar.estimation.settings import FitSettings
 from solvar.files import OwnedFolder
+from solvar.fitting.fit import fit
+from solvar.fitting.result import Fit
+from solvar.fitting.settings import FitSettings
 from solvar.notebook import Run
 from solvar.parallel import Processes, broadcast, join_processes, refuse_disagreement
 from solvar.particles import ParticleSet
 from solvar.paths import require_utf8
+from solvar.preflight.cost import announce
 from solvar.progress import Progress, SilentProgress, harmless
 from solvar.report import draw_figures
 from solvar.report.html import write_report
@@ -87,6 +88,7 @@ def run_job(
             provenance = checkpoint.begin(settings, provenance, resume)
             # the others write nothing, and read what belongs to the first one's run
             checkpoint.run_id = broadcast(provenance.run_id.encode(), processes).decode()
+            announce(particles, settings, told, processes)
             found = fit(particles, settings, told, checkpoint, processes)
             if own is not None:
                 write_run(own, _warned(found, provenance), provenance)

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from other_formats import write_cryodrgn, write_cryosparc
 from solvar.cli.main import app
-from solvar.estimation.fit import fit
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.fit import fit
+from solvar.fitting.settings import FitSettings
 from solvar.particles import Poses, read_particles
 from solvar.results.run import Run
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from solvar.cli.main import app
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 from solvar.imaging.fourier import volume_shells
 from solvar.job import run_job
 from solvar.particles import read_particles

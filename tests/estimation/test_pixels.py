@@ -7,7 +7,7 @@ import pytest
 
 from solvar.errors import SolvarError
 from solvar.estimation.pixels import DiskPixels, MemoryPixels
-from solvar.estimation.schedule import split_batches
+from solvar.fitting.schedule import split_batches
 
 COUNT, BANDS = 90, [7, 20, 33]
 

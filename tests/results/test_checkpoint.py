@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from solvar.errors import InputError
-from solvar.estimation.level import Prior
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.prior import Prior
 from solvar.files import OwnedFolder, Writer, owned
+from solvar.fitting.settings import FitSettings
 from solvar.results.checkpoint import Checkpoint, is_interrupted, read_tree, write_tree
 from solvar.results.inputs import InputFile
 from solvar.results.provenance import Provenance

@@ -201,7 +201,7 @@ def _unexpected(error: Exception) -> str:
 
 def _in_options(error: SolvarError) -> str:
     """The sentence of an error; a setting is named as the option that the user typed."""
-    from solvar.estimation.settings import FitSettings
+    from solvar.fitting.settings import FitSettings
 
     column = getattr(error, "column", None)
     if column in FitSettings.model_fields:

@@ -37,7 +37,7 @@ class ImagePosterior:
     z : (B, r)
         E[z].
     covariance : (B, r, r)
-        Covariance of z, the uncertainty of the contrast included.
+        Covariance of z, the variance of the contrast included.
     contrast, contrast_square : (B,)
         E[a], E[a²].
     log_likelihood : (B,)

@@ -1,10 +1,13 @@
-"""The noise power of each optics group, from the corners of a sample of its images."""
+"""The noise of the images: a power per optics group and shell, first from the corners of a sample."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.noise import background_power, corner_window, ring_power
 from solvar.parallel import OneProcess, Processes
 from solvar.particles import ImageStack, ParticleSet
@@ -16,6 +19,23 @@ _SAMPLE = 1000
 _CHUNK = 100
 
 
+@dataclass(frozen=True, eq=False)
+class NoiseModel:
+    """Noise that is independent from pixel to pixel in Fourier space, its power a function of the shell.
+
+    Attributes
+    ----------
+    power : (G, S) float64
+        E|ŷ(k)|² of the noise in the unnormalised transform, per optics group and shell.
+    """
+
+    power: Float64
+
+    def whitening(self, disc: HalfDisc) -> Float64:
+        """√(w / power) at the pixels of a disc, (G, n), w their weight in the half-plane inner product."""
+        return np.sqrt(disc.weight / self.power[:, disc.shell])
+
+
 def estimate_noise(
     particles: ParticleSet,
     stack: ImageStack,
@@ -23,8 +43,8 @@ def estimate_noise(
     shells: int,
     seed: int,
     processes: Processes | None = None,
-) -> Float64:
-    """Noise power per optics group and shell from image corners.
+) -> NoiseModel:
+    """Noise of each optics group from image corners.
 
     Parameters
     ----------
@@ -38,8 +58,8 @@ def estimate_noise(
 
     Returns
     -------
-    (G, shells) float64
-        E|ŷ(k)|² of the noise in the unnormalised transform.
+    NoiseModel
+        Of `shells` shells; 1 for a group without images.
     """
     processes = processes or OneProcess()
     rng = np.random.default_rng(seed)
@@ -58,4 +78,4 @@ def estimate_noise(
         for first in range(0, len(own), _CHUNK):
             power += background_power(stack.read(own[first : first + _CHUNK]), window)
         noise[group] = ring_power(processes.sum(power) / len(sample), window, shells)
-    return noise
+    return NoiseModel(noise)

@@ -1,6 +1,6 @@
 """Where whitened pixels lie: in memory, or on disk when they do not fit.
 
-On disk each frequency band has a file of its own, so that a coarse level reads what it needs and no more, and
+On disk each frequency band has a file of its own, so that a coarse band reads what it needs and no more, and
 the particles of a half-set stand together in file order, so that a batch made of neighbours is read in long
 pieces. The files have no name: however the process ends, nothing is left behind.
 """

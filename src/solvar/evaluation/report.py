@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.prior import resolution
 from solvar.evaluation import clustering, covariance, embedding, latents
 from solvar.evaluation.pose_bound import pose_bound
 from solvar.evaluation.poses import pose_errors, within_groups
 from solvar.evaluation.truth import Truth
 from solvar.evaluation.volumes import fsc_auc, volume_metrics
+from solvar.imaging.fsc import resolution
 from solvar.particles import ParticleSet, Poses
 
 if TYPE_CHECKING:
-    from solvar.estimation.model import Fit, LowRankModel, Posterior
+    from solvar.estimation.low_rank import LowRankModel
+    from solvar.estimation.posterior import Posterior
+    from solvar.fitting.result import Fit
     from solvar.results.run import Run
 
 Float64 = NDArray[np.float64]
@@ -148,7 +150,7 @@ def evaluate(
 
 
 def _as_estimate(run: str | Path | Run | Fit | Estimate) -> Estimate:
-    from solvar.estimation.model import Fit
+    from solvar.fitting.result import Fit
     from solvar.results.run import Run
 
     if isinstance(run, Estimate):

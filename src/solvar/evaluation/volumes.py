@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.model import LowRankModel
-from solvar.estimation.prior import mean_fsc, shell_products
+from solvar.estimation.low_rank import LowRankModel
 from solvar.evaluation.truth import Truth
 from solvar.imaging.fourier import crop_volume
+from solvar.imaging.fsc import fourier_shell_correlation, shell_products
 from solvar.volume_file import read_volume
 
 Float32 = NDArray[np.float32]
@@ -60,7 +60,7 @@ def masked_fsc(first: Float32, second: Float32, mask: Float32 | None = None) -> 
         raise ValueError("the volumes and the mask need one shape")
     if mask is not None:
         first, second = first * mask, second * mask
-    return mean_fsc(first, second, first.shape[-1] // 2 + 1)
+    return fourier_shell_correlation(first, second, first.shape[-1] // 2 + 1)
 
 
 def fsc_auc(fsc: Float64) -> Float64:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.particles import CtfParameters, Optics
+from solvar.imaging.optics import CtfParameters, Optics
 
 Float64 = NDArray[np.float64]
 

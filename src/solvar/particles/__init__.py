@@ -1,9 +1,10 @@
 """What comes in: particles, their identity, poses, optics and images."""
 
+from solvar.imaging.optics import CtfParameters, Optics
 from solvar.particles.cryodrgn_write import write_poses_pickle
 from solvar.particles.halfsets import assign_halfsets
 from solvar.particles.images import ImageStack
-from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
+from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 from solvar.particles.registry import read_as, read_particles

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.files import open_regular, read_bytes
+from solvar.imaging.optics import CtfParameters, Optics
 from solvar.particles.npy import NPY_MAGIC, read_npy
-from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.particles.particle_set import Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 from solvar.particles.table import (

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
+from solvar.imaging.optics import CtfParameters, Optics
 from solvar.mrc_header import read_mrc_header
 from solvar.particles import cryodrgn, cryosparc, relion
 from solvar.particles.identity import image_uid
-from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
+from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.reading import Reading, existing
 from solvar.particles.selection import read_selection
 from solvar.particles.stack_paths import StackFinder

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.files import open_regular, read_bytes
-from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles.particle_set import Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 from solvar.particles.relion_tomo import refuse_subtomograms

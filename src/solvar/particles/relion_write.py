@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
-from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet
+from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles.particle_set import ParticleSet
 from solvar.particles.stack_paths import lasting_name
 from solvar.particles.star_blocks import can_stand, particle_block, read_blocks, write_blocks
 

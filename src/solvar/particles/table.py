@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
+from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.particles.particle_set import Optics, ParticleSet
+from solvar.imaging.optics import Optics
+from solvar.particles.particle_set import ParticleSet
 
 _ORTHONORMAL_TOLERANCE = 1e-3
 _LARGEST_DEFOCUS_ANGSTROM = 1e6

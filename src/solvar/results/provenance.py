@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import solvar
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 from solvar.machine import available_cores
 from solvar.particles import ParticleSet
 from solvar.results.inputs import InputFile, describe_files

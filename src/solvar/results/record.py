@@ -17,8 +17,8 @@ from pydantic import (
 )
 
 from solvar.errors import InputError
-from solvar.estimation.settings import FitSettings
 from solvar.files import read_json
+from solvar.fitting.settings import FitSettings
 from solvar.results.hdf5 import REPEAT
 
 FORMAT = "solvar-run"

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.prior import mean_fsc, resolution
 from solvar.imaging.fourier import hermitian_weight, volume_shells
+from solvar.imaging.fsc import fourier_shell_correlation, resolution
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -85,8 +85,8 @@ def half_map_fsc(half_maps: Float32, mask: Float32, shells: int) -> FscCurves:
     shells : int
         S, at most L // 2 + 1.
     """
-    unmasked = mean_fsc(half_maps[0], half_maps[1], shells)
-    masked = mean_fsc(half_maps[0] * mask, half_maps[1] * mask, shells)
+    unmasked = fourier_shell_correlation(half_maps[0], half_maps[1], shells)
+    masked = fourier_shell_correlation(half_maps[0] * mask, half_maps[1] * mask, shells)
     freedom = _freedom(mask, shells)
     below = np.flatnonzero(unmasked[1:] < _RANDOMISE_BELOW) + 1
     if len(below) == 0:
@@ -96,7 +96,7 @@ def half_map_fsc(half_maps: Float32, mask: Float32, shells: int) -> FscCurves:
     draws = []
     for _ in range(_DRAWS):
         noise = [mask * with_random_phases(half, first, rng) for half in half_maps]
-        draws.append(mean_fsc(noise[0], noise[1], shells))
+        draws.append(fourier_shell_correlation(noise[0], noise[1], shells))
     randomised = np.mean(draws, axis=0)
     # where even shell 1 is below, no shell is known to be good: all of them are corrected
     start = first + _MARGIN if first > 1 else first

@@ -45,7 +45,7 @@ def make_method(
         return Reprojection(run.model), run.pixel_size_angstrom
     source = open_source(run, original, settings, settings.scratch or scratch, progress, team)
     known = run.posterior
-    pixel_size = source.images.pixel_size_angstrom
+    pixel_size = source.images.store.pixel_size_angstrom
     if settings.method == "subset":
         share = settings.subset_fraction, settings.subset_probability
         return Subset(source, known.z, known.precision, known.contrast, *share), pixel_size

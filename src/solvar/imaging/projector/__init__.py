@@ -8,6 +8,7 @@ Nothing is imported before it is used: settings read the names of the backends f
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from solvar.errors import InputError
@@ -135,6 +136,28 @@ def make_projector(
     backend, device = resolve(backend, device, BACKENDS)
     made: Projector = _module(backend).make(lattice, disc, device, team)
     return made
+
+
+@dataclass(frozen=True)
+class Projection:
+    """How slices are computed, whatever their size: see `make_projector`."""
+
+    interpolation: str = "kaiser"
+    upsampling: float | None = None
+    backend: str = "auto"
+    device: str | None = None
+
+    def projector(self, box: int, disc: HalfDisc, team: ThreadTeam | None = None) -> Projector:
+        """The projector of volumes of edge `box` and slices on a disc."""
+        return make_projector(
+            box,
+            disc,
+            interpolation=self.interpolation,
+            upsampling=self.upsampling,
+            backend=self.backend,
+            device=self.device,
+            team=team,
+        )
 
 
 def runs_here(backend: str, device: str | None) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import solvar
 from solvar.analysis.reading import StoredAnalysis, read_analysis
-from solvar.estimation.model import prior_spread
+from solvar.estimation.low_rank import prior_spread
 from solvar.files import OwnedFolder, replacing, strict_json
 from solvar.progress import Progress, harmless
 from solvar.report import style

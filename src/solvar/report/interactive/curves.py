@@ -14,7 +14,7 @@ from solvar.results.words import has_shape
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from solvar.estimation.model import HalfsetValidation
+    from solvar.fitting.result import HalfsetValidation
 
 Float64 = NDArray[np.float64]
 

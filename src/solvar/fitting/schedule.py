@@ -1,0 +1,86 @@
+"""The order of the work: frequency bands, batches, sweeps and when to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.fitting.settings import FitSettings
+
+Int64 = NDArray[np.int64]
+
+_FIRST_BAND = 8
+# shifts that are off by a few pixels blur all but the first shells: refinement starts there
+_FIRST_POSE_BAND = 3
+_EPOCHS = 20
+_BATCH = 750
+# so many particles may be too many for the memory; then so many neighbours stay together
+_MANY, _BLOCK = 20_000, 32
+# at least this many steps a sweep, so that each sees what the others found; at most that many stored targets
+_FEWEST_BATCHES, _MOST_BATCHES = 4, 8
+# a sweep that gains less than this much log-likelihood a held-out particle was not worth its time
+_WORTHWHILE_GAIN = 0.05
+
+
+@dataclass(frozen=True)
+class BandSchedule:
+    """A frequency band, the most sweeps a half may take, the sweeps of the final model, and the most
+    turns of sweeps and pose refinement.
+    """
+
+    k_c: int
+    most_sweeps: int
+    final_sweeps: int
+    pose_iterations: int = 3
+
+
+def schedule_bands(k_max: int, settings: FitSettings) -> list[BandSchedule]:
+    """The bands of a fit up to `k_max`."""
+    if settings.solver == "adam":
+        return published_schedule(k_max)
+    return marching_schedule(k_max, settings.refine_pose)
+
+
+def published_schedule(k_max: int) -> list[BandSchedule]:
+    """The published schedule: everything at the finest band, twenty sweeps of each half and of all."""
+    return [BandSchedule(k_max, _EPOCHS, _EPOCHS)]
+
+
+def marching_schedule(k_max: int, refine_pose: bool = False) -> list[BandSchedule]:
+    """Levels 8, 16, 32, … up to and including `k_max`; from 3 or 4 on where poses are refined.
+
+    The first band starts from random columns and costs next to nothing: it may take many sweeps. A band
+    is left out where the next one is less than a third finer.
+    """
+    first, room = (_FIRST_POSE_BAND, 1.67) if refine_pose else (_FIRST_BAND, 1.33)
+    radii = [k_max]
+    while radii[0] > room * first:
+        radii.insert(0, max(first, -(-radii[0] // 2)))
+    plans = [BandSchedule(k, 8, 5) for k in radii]
+    plans[0] = BandSchedule(radii[0], 12, 12)
+    plans[-1] = BandSchedule(radii[-1], 4, 3, pose_iterations=8)
+    return plans
+
+
+def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator) -> list[Int64]:
+    """A random partition of particles into batches of about `batch_size`, each in file order.
+
+    Without a size the rule is batches of 750, but 4 to 8 of them. Of many particles neighbours stay
+    together, 32 at a time, so that images on disk are read in long pieces.
+    """
+    count = round(len(index) / (batch_size or _BATCH))
+    if batch_size is None:
+        count = int(np.clip(count, _FEWEST_BATCHES, _MOST_BATCHES))
+    count = int(np.clip(count, 1, len(index)))
+    if len(index) < _MANY:
+        return [np.sort(part) for part in np.array_split(rng.permutation(index), count)]
+    blocks = [index[first : first + _BLOCK] for first in range(0, len(index), _BLOCK)]
+    parts = np.array_split(rng.permutation(len(blocks)), count)
+    return [np.concatenate([blocks[b] for b in np.sort(part)]) for part in parts]
+
+
+def has_settled(before: float, now: float) -> bool:
+    """Whether a sweep was not worth it, by the mean log-likelihood of held-out particles."""
+    return now - before < _WORTHWHILE_GAIN
