@@ -23,11 +23,11 @@ from unittest import mock
 import numpy as np
 
 from solvar.estimation import em, final, heldout, march
-from solvar.fitting.fit import fit
 from solvar.estimation.posterior_variance import PosteriorVariance
+from solvar.evaluation import Truth, evaluate
+from solvar.fitting.fit import fit
 from solvar.fitting.result import Fit
 from solvar.fitting.settings import FitSettings
-from solvar.evaluation import Truth, evaluate
 from solvar.particles import read_particles
 
 Change = Callable[[], AbstractContextManager[None]]

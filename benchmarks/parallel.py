@@ -22,9 +22,9 @@ import numpy as np
 
 from solvar.estimation.band import Band
 from solvar.estimation.prior import Prior
+from solvar.estimation.solvers import make_column_solver
 from solvar.fitting.schedule import split_batches
 from solvar.fitting.settings import FitSettings
-from solvar.estimation.solvers import make_column_solver
 from solvar.fitting.start import load_mask, read_images
 from solvar.parallel import Array, OneProcess, Processes, join_processes
 from solvar.particles import ImageStack, assign_halfsets, read_particles

@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from solvar.estimation.images import WhitenedImages
 from solvar.estimation.band import Band
+from solvar.estimation.images import WhitenedImages
 from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.poses import PoseState, make_solver, refine_poses
 from solvar.estimation.poses.newton import GaussNewton

@@ -25,15 +25,15 @@ from pathlib import Path
 
 import numpy as np
 
-from solvar.estimation.images import WhitenedImages
-from solvar.fitting.context import Context
 from solvar.estimation.band import Band
-from solvar.estimation.prior import Prior
+from solvar.estimation.images import WhitenedImages
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.pixels import MemoryPixels
+from solvar.estimation.prior import Prior
+from solvar.estimation.solvers import make_column_solver
+from solvar.fitting.context import Context
 from solvar.fitting.schedule import split_batches
 from solvar.fitting.settings import FitSettings
-from solvar.estimation.solvers import make_column_solver
 from solvar.fitting.start import load_mask, read_images
 from solvar.particles import ImageStack, ParticleSet, assign_halfsets, read_particles
 from solvar.progress import SilentProgress

@@ -11,7 +11,7 @@ from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.fitting.result import Fit, HalfsetValidation, StageCost
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.rotations import from_rotation_vector
-from solvar.particles import CtfParameters, Optics, ParticleSet, Poses
+from solvar.particles import CtfParameters, Exposures, Optics, ParticleSet, Poses
 
 PIXEL_SIZE = 3.0
 
@@ -34,12 +34,14 @@ def make_particles(folder: Path, count: int, box: int, seed: int = 0) -> Particl
             ("one",), np.array([300.0]), np.array([2.7]), np.array([0.1]),
             np.array([PIXEL_SIZE]), np.array([box]),
         ),
-        optics_group=np.zeros(count, np.int64),
         poses=Poses(rotation, rng.normal(0, 2, (count, 2))),
-        ctf=CtfParameters(*defocus, np.zeros(count), np.zeros(count), np.zeros(count)),
         stacks=(stack,),
-        stack_index=np.zeros(count, np.int64),
-        frame=np.arange(count),
+        exposures=Exposures.one_each(
+            np.zeros(count, np.int64),
+            CtfParameters(*defocus, np.zeros(count), np.zeros(count), np.zeros(count)),
+            np.zeros(count, np.int64),
+            np.arange(count),
+        ),
         halfset=(1 + np.arange(count) % 2).astype(np.int8),
     )  # fmt: skip
 

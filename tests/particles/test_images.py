@@ -44,7 +44,7 @@ def test_pixels_far_from_one_are_brought_near_it_by_a_power_of_two(tmp_path, siz
     plain = ImageStack(particles)
     assert plain.brought_near_one() is plain
     scaled = (images.astype(np.float64) * size).astype(np.float32)
-    order = np.argsort(particles.frame)
+    order = np.argsort(particles.exposures.frame)
     files.write_stack(tmp_path / "s0.mrcs", scaled[order])
     for box in (None, files.BOX // 2):
         near = ImageStack(particles, box).brought_near_one()

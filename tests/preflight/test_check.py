@@ -66,7 +66,8 @@ def test_reversed_shifts_are_found(particles):
 
 
 def test_images_of_other_particles_are_found(particles):
-    other = replace(particles, frame=np.random.default_rng(0).permutation(len(particles)))
+    frame = np.random.default_rng(0).permutation(len(particles))
+    other = replace(particles, exposures=replace(particles.exposures, frame=frame))
     report = check_particles(other, SETTINGS)
     assert levels(report)["mean"] == "error"
 
@@ -117,7 +118,7 @@ def test_shifts_in_the_wrong_unit_stand_out(particles):
 def test_unusual_defocus_stands_out(particles):
     zero = np.zeros(len(particles))
     ctf = CtfParameters(zero + 9e4, zero + 9e4, zero, zero, zero)
-    report = check_particles(replace(particles, ctf=ctf), SETTINGS)
+    report = check_particles(replace(particles, exposures=replace(particles.exposures, ctf=ctf)), SETTINGS)
     assert levels(report)["CTF"] == "warning"
     assert "outside 0.1 to 6 µm" in text_of(report, "CTF")
 

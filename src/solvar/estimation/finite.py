@@ -76,7 +76,7 @@ def require_finite_images(pixels: NDArray[np.complex64], particles: ParticleSet)
     ----------
     pixels : (B, P) complex64
     particles : ParticleSet
-        The B particles.
+        Of the B images.
 
     Raises
     ------
@@ -85,8 +85,9 @@ def require_finite_images(pixels: NDArray[np.complex64], particles: ParticleSet)
     """
     bad = np.flatnonzero(~np.isfinite(pixels).all(axis=1))
     if len(bad):
-        stack = particles.stacks[particles.stack_index[bad[0]]]
+        first, images = bad[0], particles.exposures
+        stack, row = particles.stacks[images.stack_index[first]], images.particle[first]
         raise SolvarError(
-            f"{stack}: image {particles.frame[bad[0]] + 1} (row {particles.row[bad[0]] + 1} of "
+            f"{stack}: image {images.frame[first] + 1} (row {particles.row[row] + 1} of "
             f"{particles.source}) is not finite after whitening. Likely cause: {IMAGES}."
         )

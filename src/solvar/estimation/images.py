@@ -264,12 +264,17 @@ def whiten(
         for index, images in zip(parts, prefetched(stack.read, parts), strict=True):
             some, row = particles.select(index), np.arange(first, first + len(index))
             first += len(index)
-            factor = scale[some.optics_group]
+            factor = scale[some.exposures.optics_group]
             data = images_to_disc(images, disc, team.size)
             data *= centring_phase(disc, some.poses.shift_angstrom / extent)
             data *= factor.astype(np.float32)
             modelled = evaluate_ctf(
-                disc.kx, disc.ky, extent, some.ctf, some.optics, some.optics_group
+                disc.kx,
+                disc.ky,
+                extent,
+                some.exposures.ctf,
+                some.optics,
+                some.exposures.optics_group,
             )
             ctf = (factor * modelled).astype(np.float32)
             require_finite_images(data, some)
@@ -284,7 +289,7 @@ def whiten(
         pixel_size_angstrom=stack.pixel_size_angstrom,
         pixels=pixels,
         ctf_power=ctf_power,
-        group=particles.optics_group[own],
+        group=particles.exposures.optics_group[own],
         reference=noise,
         row=rows,
         processes=processes,

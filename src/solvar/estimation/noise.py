@@ -68,7 +68,7 @@ def estimate_noise(
     window = corner_window(stack.box_size, radius)
     noise = np.empty((len(particles.optics.name), shells))
     for group in range(len(noise)):
-        members = np.flatnonzero(particles.optics_group == group)
+        members = np.flatnonzero(particles.exposures.optics_group == group)
         if len(members) == 0:
             noise[group] = 1.0
             continue

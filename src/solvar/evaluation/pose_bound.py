@@ -77,9 +77,14 @@ def _empty_images(
 ) -> tuple[WhitenedImages, MemoryPixels]:
     """CTFs and poses of images that are yet to be drawn."""
     extent = truth.box_size * truth.pixel_size_angstrom
-    factor = np.sqrt(disc.weight / noise_power[:, disc.shell])[particles.optics_group]
+    factor = np.sqrt(disc.weight / noise_power[:, disc.shell])[particles.exposures.optics_group]
     ctf = evaluate_ctf(
-        disc.kx, disc.ky, extent, particles.ctf, particles.optics, particles.optics_group
+        disc.kx,
+        disc.ky,
+        extent,
+        particles.exposures.ctf,
+        particles.optics,
+        particles.exposures.optics_group,
     )
     pixels = MemoryPixels(
         np.zeros(ctf.shape, dtype=np.complex64), (factor * ctf).astype(np.float32)

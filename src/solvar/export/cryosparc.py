@@ -81,7 +81,9 @@ def _lasting_paths(particles: ParticleSet, table: NDArray[Any], path: Path) -> F
     """The image file of each row, by which it is found from any working folder; none if all are."""
     spelled = table["blob/path"]
     as_bytes = spelled.dtype.kind == "S"
-    used, first, index = np.unique(particles.stack_index, return_index=True, return_inverse=True)
+    used, first, index = np.unique(
+        particles.exposures.stack_index, return_index=True, return_inverse=True
+    )
     names = []
     for stack, old in zip(used, spelled[first].tolist(), strict=True):
         name = old.decode() if as_bytes else old
@@ -102,14 +104,14 @@ def _pose_fields(particles: ParticleSet, table: NDArray[Any]) -> Fields:
     if "alignments3D/psize_A" in names:
         pixel_size = table["alignments3D/psize_A"].astype(np.float64)
     else:
-        pixel_size = particles.optics.pixel_size_angstrom[particles.optics_group]
+        pixel_size = particles.optics.pixel_size_angstrom[particles.exposures.optics_group]
         fields["alignments3D/psize_A"] = pixel_size.astype(np.float32)
     shift = particles.poses.shift_angstrom / pixel_size[:, None]
     return {**fields, "alignments3D/shift": shift.astype(np.float32)}
 
 
 def _ctf_fields(particles: ParticleSet) -> Fields:
-    optics, ctf, group = particles.optics, particles.ctf, particles.optics_group
+    optics, ctf, group = particles.optics, particles.exposures.ctf, particles.exposures.optics_group
     values = {
         "ctf/accel_kv": optics.voltage_kv[group],
         "ctf/cs_mm": optics.spherical_aberration_mm[group],
@@ -124,13 +126,13 @@ def _ctf_fields(particles: ParticleSet) -> Fields:
 
 
 def _image_fields(particles: ParticleSet) -> Fields:
-    optics, group = particles.optics, particles.optics_group
+    optics, group = particles.optics, particles.exposures.optics_group
     stacks = np.array([str(stack).encode() for stack in particles.stacks])
     box_size = optics.box_size[group].astype(np.uint32)
     return {
         "uid": particles.uid,
-        "blob/path": stacks[particles.stack_index],
-        "blob/idx": particles.frame.astype(np.uint32),
+        "blob/path": stacks[particles.exposures.stack_index],
+        "blob/idx": particles.exposures.frame.astype(np.uint32),
         "blob/shape": np.stack([box_size, box_size], axis=1),
         "blob/psize_A": optics.pixel_size_angstrom[group].astype(np.float32),
         "ctf/exp_group_id": (group + 1).astype(np.uint32),

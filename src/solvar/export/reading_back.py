@@ -78,21 +78,21 @@ def _refuse(differs: ArrayLike, problem: str, path: Path) -> None:
 
 def _image(particles: ParticleSet) -> NDArray[np.void]:
     """(N,) what no two images share: device and inode of the stack, and the place in it."""
-    used, place = np.unique(particles.stack_index, return_inverse=True)
+    used, place = np.unique(particles.exposures.stack_index, return_inverse=True)
     status = [particles.stacks[stack].stat() for stack in used]
     image = np.empty(len(particles), [("device", "u8"), ("inode", "u8"), ("frame", "i8")])
     image["device"] = np.array([one.st_dev for one in status], np.uint64)[place]
     image["inode"] = np.array([one.st_ino for one in status], np.uint64)[place]
-    image["frame"] = particles.frame
+    image["frame"] = particles.exposures.frame
     return image
 
 
 def _quantities(particles: ParticleSet) -> dict[str, NDArray[np.float64]]:
     """What every format can hold of N particles, each (N, …)."""
-    optics, ctf, poses = particles.optics, particles.ctf, particles.poses
+    optics, ctf, poses = particles.optics, particles.exposures.ctf, particles.poses
     twice = 2 * ctf.defocus_angle_radian  # half a turn is no difference
     return {
-        "pixel size": optics.pixel_size_angstrom[particles.optics_group],
+        "pixel size": optics.pixel_size_angstrom[particles.exposures.optics_group],
         "defocus": np.stack([ctf.defocus_u_angstrom, ctf.defocus_v_angstrom], axis=1),
         "angle of astigmatism": np.stack([np.cos(twice), np.sin(twice)], axis=1),
         "phase shift": ctf.phase_shift_radian,

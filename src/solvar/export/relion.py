@@ -60,7 +60,7 @@ def write(path: Path, job: Job) -> None:
     if job.ctf_replaced or not _is_complete(optics, table):
         optics, table = _regrouped(optics, table, particles)
         if job.ctf_replaced:
-            table = table.assign(**ctf_columns(particles.ctf))
+            table = table.assign(**ctf_columns(particles.exposures.ctf))
     poses = pose_columns(particles, in_pixels=False)
     if not job.poses_replaced:
         # what the file says of its own poses stays as it is spelled
@@ -91,7 +91,9 @@ def _regrouped(
     old: pd.DataFrame | None, table: pd.DataFrame, particles: ParticleSet
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A complete optics table for the particles, with the columns of an incomplete one kept."""
-    used, first, group = np.unique(particles.optics_group, return_index=True, return_inverse=True)
+    used, first, group = np.unique(
+        particles.exposures.optics_group, return_index=True, return_inverse=True
+    )
     optics = optics_table(particles.optics).iloc[used].reset_index(drop=True)
     optics["rlnOpticsGroup"] = as_text(np.arange(1, len(used) + 1))
     repeated = optics["rlnOpticsGroupName"].duplicated(keep=False)

@@ -2,6 +2,7 @@
 
 from solvar.imaging.optics import CtfParameters, Optics
 from solvar.particles.cryodrgn_write import write_poses_pickle
+from solvar.particles.exposures import Exposures
 from solvar.particles.halfsets import assign_halfsets
 from solvar.particles.images import ImageStack
 from solvar.particles.particle_set import ParticleSet, Poses
@@ -12,6 +13,7 @@ from solvar.particles.relion_write import write_star
 
 __all__ = [
     "CtfParameters",
+    "Exposures",
     "ImageStack",
     "Optics",
     "ParticleSet",

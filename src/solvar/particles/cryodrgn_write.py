@@ -28,7 +28,7 @@ def write_poses_pickle(path: str | Path, particles: ParticleSet) -> None:
     particles : ParticleSet
     """
     optics = particles.optics
-    width = (optics.box_size * optics.pixel_size_angstrom)[particles.optics_group]
+    width = (optics.box_size * optics.pixel_size_angstrom)[particles.exposures.optics_group]
     rotation = np.swapaxes(particles.poses.rotation, -1, -2).astype(np.float32)
     shift = (particles.poses.shift_angstrom / width[:, None]).astype(np.float32)
     _write_pickle(path, (np.ascontiguousarray(rotation), shift))
@@ -46,17 +46,17 @@ def write_ctf_pickle(path: str | Path, particles: ParticleSet) -> None:
     path : path
     particles : ParticleSet
     """
-    optics, ctf = particles.optics, particles.ctf
+    optics, ctf = particles.optics, particles.exposures.ctf
     constants = (optics.voltage_kv, optics.spherical_aberration_mm, optics.amplitude_contrast)
     columns = [
         *(
-            values[particles.optics_group]
+            values[particles.exposures.optics_group]
             for values in (optics.box_size, optics.pixel_size_angstrom)
         ),
         ctf.defocus_u_angstrom,
         ctf.defocus_v_angstrom,
         np.rad2deg(ctf.defocus_angle_radian),
-        *(values[particles.optics_group] for values in constants),
+        *(values[particles.exposures.optics_group] for values in constants),
         np.rad2deg(ctf.phase_shift_radian),
     ]
     _write_pickle(path, np.stack(columns, axis=1).astype(np.float32))

@@ -24,7 +24,7 @@ _NEAR_ONE = 20
 
 
 class ImageStack:
-    """Images of `particles` in the particles' order; nothing is read before `read`.
+    """The images of `particles` in the order of their exposures; nothing is read before `read`.
 
     At most 64 stacks are open at a time; threads may share one `ImageStack`.
 
@@ -58,7 +58,7 @@ class ImageStack:
         self._lock = Lock()
 
     def __len__(self) -> int:
-        return len(self._particles)
+        return len(self._particles.exposures)
 
     @property
     def box_size(self) -> int:
@@ -71,7 +71,7 @@ class ImageStack:
         return self._particles.pixel_size_angstrom * self._particles.box_size / self._box_size
 
     def read(self, index: ArrayLike) -> Float32:
-        """Images of the particles at positions `index`, in that order.
+        """The images at positions `index` among the exposures, in that order.
 
         Parameters
         ----------
@@ -88,7 +88,8 @@ class ImageStack:
             If an image holds NaN or infinity, or is constant.
         """
         index = np.asarray(index, dtype=np.int64)
-        stack, frame = self._particles.stack_index[index], self._particles.frame[index]
+        exposures = self._particles.exposures
+        stack, frame = exposures.stack_index[index], exposures.frame[index]
         side = self._particles.box_size
         images = np.empty((len(index), side, side), dtype=np.float32)
         # one visit per stack, frames in file order: a disk and its cache like nothing better
@@ -158,10 +159,11 @@ class ImageStack:
             return
         particles, position = self._particles, index[broken[0]]
         problem = "is constant" if spread[broken[0]] == 0 else "holds NaN or infinite pixels"
-        row = f"row {particles.row[position] + 1} of {particles.source}"
+        shown = particles.exposures.particle[position]
+        row = f"row {particles.row[shown] + 1} of {particles.source}"
         raise InputError(
-            f"image {particles.frame[position] + 1} {problem} ({row})",
-            file=particles.stacks[particles.stack_index[position]],
+            f"image {particles.exposures.frame[position] + 1} {problem} ({row})",
+            file=particles.stacks[particles.exposures.stack_index[position]],
             remedy="remove that row from the particle file, or leave it out with --ind",
         )
 
@@ -197,7 +199,7 @@ def downsample(images: Float32, box_size: int) -> Float32:
 
 def _checked_headers(particles: ParticleSet) -> dict[int, MrcHeader]:
     """Headers of the stacks in use, all of them consistent with the table."""
-    used = np.unique(particles.stack_index)
+    used = np.unique(particles.exposures.stack_index)
     headers = {int(s): read_mrc_header(particles.stacks[s]) for s in used}
     depth = np.zeros(len(particles.stacks), dtype=np.int64)
     side = np.zeros(len(particles.stacks), dtype=np.int64)
@@ -215,32 +217,34 @@ def _checked_headers(particles: ParticleSet) -> dict[int, MrcHeader]:
 
 
 def _refuse_other_box(particles: ParticleSet, side: NDArray[np.int64]) -> None:
-    promised = particles.optics.box_size[particles.optics_group]
-    wrong = np.flatnonzero(side[particles.stack_index] != promised)
+    images = particles.exposures
+    promised = particles.optics.box_size[images.optics_group]
+    wrong = np.flatnonzero(side[images.stack_index] != promised)
     if not len(wrong):
         return
     position = wrong[0]
-    stack: Path = particles.stacks[particles.stack_index[position]]
-    group = particles.optics.name[particles.optics_group[position]]
+    stack: Path = particles.stacks[images.stack_index[position]]
+    group = particles.optics.name[images.optics_group[position]]
     raise InputError(
         f"box size is {promised[position]} pixels in optics group {group}, "
-        f"but {side[particles.stack_index[position]]} in {stack}",
+        f"but {side[images.stack_index[position]]} in {stack}",
         file=particles.source,
-        row=int(particles.row[position]),
+        row=int(particles.row[images.particle[position]]),
         remedy="use the stack that belongs to this file; a downsampled copy has its own metadata",
     )
 
 
 def _refuse_missing_frames(particles: ParticleSet, depth: NDArray[np.int64]) -> None:
-    available = depth[particles.stack_index]
-    wrong = np.flatnonzero((particles.frame >= available) | (particles.frame < 0))
+    images = particles.exposures
+    available = depth[images.stack_index]
+    wrong = np.flatnonzero((images.frame >= available) | (images.frame < 0))
     if not len(wrong):
         return
     position = wrong[0]
     raise InputError(
-        f"image {particles.frame[position] + 1} is asked for, but "
-        f"{particles.stacks[particles.stack_index[position]]} holds {available[position]}",
+        f"image {images.frame[position] + 1} is asked for, but "
+        f"{particles.stacks[images.stack_index[position]]} holds {available[position]}",
         file=particles.source,
-        row=int(particles.row[position]),
+        row=int(particles.row[images.particle[position]]),
         remedy="use the stack that belongs to this file, or extract it again",
     )

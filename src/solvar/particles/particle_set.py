@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.imaging.optics import CtfParameters, Optics
+from solvar.imaging.optics import Optics
+from solvar.particles.exposures import Exposures
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 
@@ -48,14 +49,11 @@ class ParticleSet:
     uid : (N,) uint64
         Identity of a particle: cryoSPARC's uid, or a digest of stack path and frame.
     optics : Optics
-    optics_group : (N,) int64
-        Index into `optics`.
     poses : Poses
-    ctf : CtfParameters
     stacks : tuple of Path
         The distinct, resolved image files.
-    stack_index, frame : (N,) int64
-        Image `frame` (zero-based) of `stacks[stack_index]`.
+    exposures : Exposures
+        The images of the particles, one each in an ordinary stack.
     halfset : (N,) int8
         1 or 2 as given by the file; 0 where the file does not say.
     reading : Reading
@@ -69,12 +67,9 @@ class ParticleSet:
     row: NDArray[np.int64]
     uid: NDArray[np.uint64]
     optics: Optics
-    optics_group: NDArray[np.int64]
     poses: Poses
-    ctf: CtfParameters
     stacks: tuple[Path, ...]
-    stack_index: NDArray[np.int64]
-    frame: NDArray[np.int64]
+    exposures: Exposures
     halfset: NDArray[np.int8]
     reading: Reading = field(default_factory=Reading)
     picks: Picks | None = None
@@ -96,7 +91,8 @@ class ParticleSet:
         """blake2b (128 bit, as hex) over what a fit uses of the table; paths are left out."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr(self.optics.name).encode())
-        tables = [vars(self.optics), vars(self.poses), vars(self.ctf), vars(self)]
+        images = self.exposures
+        tables = [vars(part) for part in (self.optics, self.poses, images.ctf, images, self)]
         for name, values in ((n, v) for table in tables for n, v in table.items()):
             if isinstance(values, np.ndarray):
                 digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
@@ -108,17 +104,8 @@ class ParticleSet:
             self,
             row=self.row[index],
             uid=self.uid[index],
-            optics_group=self.optics_group[index],
             poses=Poses(self.poses.rotation[index], self.poses.shift_angstrom[index]),
-            ctf=CtfParameters(
-                self.ctf.defocus_u_angstrom[index],
-                self.ctf.defocus_v_angstrom[index],
-                self.ctf.defocus_angle_radian[index],
-                self.ctf.phase_shift_radian[index],
-                self.ctf.bfactor_angstrom2[index],
-            ),
-            stack_index=self.stack_index[index],
-            frame=self.frame[index],
+            exposures=self.exposures.of(index),
             halfset=self.halfset[index],
             picks=None if self.picks is None else self.picks.select(index),
         )

@@ -13,6 +13,7 @@ from solvar.errors import InputError
 from solvar.imaging.optics import CtfParameters, Optics
 from solvar.mrc_header import read_mrc_header
 from solvar.particles import cryodrgn, cryosparc, relion
+from solvar.particles.exposures import Exposures
 from solvar.particles.identity import image_uid
 from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.reading import Reading, existing
@@ -127,12 +128,9 @@ def _assemble(
         row=row,
         uid=uid[row],
         optics=optics,
-        optics_group=optics_group,
         poses=_poses(source, table, row, reading, optics, optics_group),
-        ctf=ctf,
         stacks=stacks,
-        stack_index=stack_index,
-        frame=table.frame[row],
+        exposures=Exposures.one_each(optics_group, ctf, stack_index, table.frame[row]),
         halfset=table.halfset[row],
         reading=reading,
         picks=None if table.picks is None else table.picks.select(row),

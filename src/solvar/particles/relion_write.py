@@ -102,10 +102,10 @@ def lasting_images(images: pd.Series, particles: ParticleSet, path: Path) -> pd.
     numbered = parts[1] == "@"
     spelled = parts[2].where(numbered, parts[0]).to_numpy(dtype=object)
     names = np.empty(len(particles.stacks), dtype=object)
-    used, first = np.unique(particles.stack_index, return_index=True)
+    used, first = np.unique(particles.exposures.stack_index, return_index=True)
     for stack, row in zip(used, first, strict=True):
         names[stack] = _name_in_star(spelled[row], particles.stacks[stack], path)
-    wanted = names[particles.stack_index]
+    wanted = names[particles.exposures.stack_index]
     frame = parts[0].where(numbered, "000001")
     return images.where(wanted == spelled, frame + "@" + wanted)
 
@@ -124,11 +124,11 @@ def complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], st
     import pandas as pd
 
     stacks = np.array([str(s) for s in particles.stacks], dtype=object)
-    frames = pd.Series(particles.frame + 1).astype(str).str.zfill(6)
+    frames = pd.Series(particles.exposures.frame + 1).astype(str).str.zfill(6)
     table = {
-        "rlnImageName": frames + "@" + stacks[particles.stack_index],
-        "rlnOpticsGroup": as_text(particles.optics_group + 1),
-        **ctf_columns(particles.ctf),
+        "rlnImageName": frames + "@" + stacks[particles.exposures.stack_index],
+        "rlnOpticsGroup": as_text(particles.exposures.optics_group + 1),
+        **ctf_columns(particles.exposures.ctf),
     }
     if np.any(particles.halfset):
         table["rlnRandomSubset"] = as_text(particles.halfset)

@@ -163,7 +163,7 @@ def _refuse_mixed(optics: Optics, check: _Checker, field: str, what: str, unit: 
 
 
 def _check_ctf(particles: ParticleSet, check: _Checker) -> None:
-    ctf = particles.ctf
+    ctf = particles.exposures.ctf
     for field in ctf.__dataclass_fields__:
         check.finite(field, getattr(ctf, field))
     for field in ("defocus_angle_radian", "phase_shift_radian"):
@@ -213,7 +213,7 @@ def _check_poses(particles: ParticleSet, check: _Checker) -> None:
         "pass rotation matrices as cryoDRGN's parse_pose commands write them",
     )
     width = (particles.optics.box_size * particles.optics.pixel_size_angstrom)[
-        particles.optics_group
+        particles.exposures.optics_group
     ]
     check.refuse(
         np.abs(shift).max(axis=1) > width,

@@ -62,7 +62,7 @@ def _span(values: Float64, unit: str) -> str:
 
 
 def _ctf(particles: ParticleSet) -> Iterator[Finding]:
-    ctf = particles.ctf
+    ctf = particles.exposures.ctf
     mean = 0.5 * (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom)
     if not mean.any():
         yield Finding("warning", "CTF", "every defocus is 0; right only for images without a CTF")
@@ -135,7 +135,8 @@ def _row_order(particles: ParticleSet) -> Finding:
     if particles.source_format == "cryodrgn":
         text = "poses and CTFs name no images: they are matched to the stack by order alone"
         return Finding("ok", "row order", text)
-    key = particles.stack_index * (int(particles.frame.max()) + 1) + particles.frame
+    images = particles.exposures
+    key = images.stack_index * (int(images.frame.max()) + 1) + images.frame
     sorted_ = bool(np.all(np.diff(key) > 0))
     how = "are in the order of the rows" if sorted_ else "are not in the order of the rows"
     text = f"images {how}; each row names its own image"
