@@ -27,10 +27,10 @@ def test_stage_array_and_cause_are_named(bad):
 def test_image_is_named_by_file_frame_and_row(tmp_path):
     particles = read_particles(files.write_star31(tmp_path), ind=[4, 1, 3])
     pixels = np.ones((3, 5), np.complex64)
-    require_finite_images(pixels, particles)
+    require_finite_images(pixels, particles, np.arange(3))
     pixels[1, 2] = np.inf
     with pytest.raises(SolvarError, match=r"stack\.mrcs: image 2 \(row 2 of .*particles\.star\)"):
-        require_finite_images(pixels, particles)
+        require_finite_images(pixels, particles, np.arange(3))
 
 
 def test_images_that_overflow_stop_the_fit_at_its_first_stage(tmp_path):

@@ -83,7 +83,10 @@ def test_a_real_cryosparc_refinement_equals_the_pickles_made_from_it(shared_data
         file.set_data(np.zeros((1, 180, 180), np.int8))
     pickled = read_particles(**arguments, ctf=folder / "ctf2.pkl")
     for field in direct.exposures.ctf.__dataclass_fields__:
-        expected, value = getattr(pickled.exposures.ctf, field), getattr(direct.exposures.ctf, field)
+        expected, value = (
+            getattr(pickled.exposures.ctf, field),
+            getattr(direct.exposures.ctf, field),
+        )
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
     assert pickled.pixel_size_angstrom == pytest.approx(direct.pixel_size_angstrom, rel=1e-6)
 

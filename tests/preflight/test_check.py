@@ -118,7 +118,9 @@ def test_shifts_in_the_wrong_unit_stand_out(particles):
 def test_unusual_defocus_stands_out(particles):
     zero = np.zeros(len(particles))
     ctf = CtfParameters(zero + 9e4, zero + 9e4, zero, zero, zero)
-    report = check_particles(replace(particles, exposures=replace(particles.exposures, ctf=ctf)), SETTINGS)
+    report = check_particles(
+        replace(particles, exposures=replace(particles.exposures, ctf=ctf)), SETTINGS
+    )
     assert levels(report)["CTF"] == "warning"
     assert "outside 0.1 to 6 µm" in text_of(report, "CTF")
 

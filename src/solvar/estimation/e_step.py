@@ -13,7 +13,7 @@ from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.images import ImageBatch
 from solvar.estimation.kernels import gram
 from solvar.estimation.likelihood import ImagePosterior, image_posterior
-from solvar.estimation.pose_errors import marginalise
+from solvar.estimation.pose_errors import MOTIONS, Marginalisation, marginalise
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -23,18 +23,24 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class ImagePlane:
-    """A batch as the M-step needs it.
+    """The images of a batch as the M-step needs them.
 
     Attributes
     ----------
-    slices : (B, C, n)
+    slices : (R, C, n)
         Of all columns, the rigid motions last; where the projector computes.
-    mixing : (B, C, 1 + r)
-        Second moments of all coefficients with those of W = [μ | V].
+    first : (R, 1 + r)
+        First moments of the coefficients of W = [μ | V], times the weight of the image's pose.
+    mixing : (R, C, 1 + r)
+        Second moments of all coefficients with those of W, times that weight.
+    cross : (6, 1 + r) or None
+        Σ E[(δ - centre) ζᵀ] over the particles, δ their pose errors; None where there are none.
     """
 
     slices: Any
+    first: Float64
     mixing: Float64
+    cross: Float64 | None = None
 
 
 class BandModel:
@@ -55,11 +61,11 @@ class BandModel:
         """Slices (B, C, n) of all columns, in memory that the band's next slices use again."""
         return self.band.slices(self.prepared, frame, ctf)
 
-    def posterior(self, products: Float64, batch: ImageBatch) -> ImagePosterior:
-        """Posterior of a batch from its Gram matrices (B, r + 2, r + 2)."""
+    def posterior(self, products: Float64, ctf_power: Float32) -> ImagePosterior:
+        """Posterior from Gram matrices (Q, r + 2, r + 2) of images with CTF powers (Q, S)."""
         if self.model.variance is not None:
             products = products.copy()
-            self.model.variance.add_to(products, batch.ctf_power[:, : self.band.k_c + 1])
+            self.model.variance.add_to(products, ctf_power[:, : self.band.k_c + 1])
         return image_posterior(products, self.model.contrast_sd)
 
 
@@ -74,31 +80,53 @@ def e_step(model: BandModel, batch: ImageBatch) -> tuple[ImagePosterior, ImagePl
     Returns
     -------
     ImagePosterior
+        Of the B particles.
     ImagePlane
         Its slices last until the next E-step in the same band.
     """
-    slices = model.slices(batch.frame, batch.ctf)
+    slices, grouping = model.slices(batch.frame, batch.ctf), batch.grouping
+    products, marginalised = _products(model, batch, slices)
+    power = batch.ctf_power if grouping is None else batch.ctf_power[grouping.particle]
+    found = model.posterior(products, power)
+    first, mixing, cross = found.first, found.second, None
+    if marginalised is not None:
+        mixing = np.concatenate([mixing, marginalised.cross_moment(first, mixing)], axis=1)
+    if grouping is not None:
+        found, weight = grouping.mixed(found)
+        first, mixing = weight[:, None] * first, weight[:, None, None] * mixing
+    errors = model.model.pose_errors
+    if errors is not None:
+        moved = mixing[:, -MOTIONS:].sum(axis=0)
+        cross = moved - errors.centre[batch.index_of_poses].T @ first
+    if grouping is not None:
+        first, mixing = first[grouping.pose], mixing[grouping.pose]
+    return found, ImagePlane(slices, first, mixing, cross)
+
+
+def _products(
+    model: BandModel, batch: ImageBatch, slices: Any
+) -> tuple[Float64, Marginalisation | None]:
+    """Gram matrices (Q, r + 2, r + 2) of the poses of a batch, pose errors integrated out."""
     products = gram(slices, batch.data, model.band.team)
+    if batch.grouping is not None:
+        products = batch.grouping.sum_by_pose(products)
     errors = model.model.pose_errors
     if errors is None:
-        found = model.posterior(products, batch)
-        return found, ImagePlane(slices, found.second)
-    products, marginalised = marginalise(products, errors.centre[batch.index])
-    found = model.posterior(products, batch)
-    cross = marginalised.cross_moment(found.first, found.second)
-    return found, ImagePlane(slices, np.concatenate([found.second, cross], axis=1))
+        return products, None
+    return marginalise(products, errors.centre[batch.index_of_poses])
 
 
 def gram_matrices(model: BandModel, index: Int64) -> Float64:
     """Gram matrices (N, r + 2, r + 2) of the particles `index` under a model, at every process.
 
-    Pose errors are integrated out; the posterior variance of the model is left out.
+    Pose errors are integrated out; the posterior variance of the model is left out. Of several poses of a
+    particle the likeliest one counts.
     """
     out = np.zeros((len(index), model.model.rank + 2, model.model.rank + 2))
-    errors = model.model.pose_errors
     for batch in model.band.batches(index):
-        products = gram(model.slices(batch.frame, batch.ctf), batch.data, model.band.team)
-        if errors is not None:
-            products, _ = marginalise(products, errors.centre[batch.index])
+        products, _ = _products(model, batch, model.slices(batch.frame, batch.ctf))
+        if batch.grouping is not None:
+            found = image_posterior(products, model.model.contrast_sd)
+            products = products[batch.grouping.likeliest(found.log_likelihood)]
         out[batch.place] = products
     return model.band.sum(out)

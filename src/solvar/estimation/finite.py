@@ -69,14 +69,17 @@ def require_invertible(cause: str) -> Iterator[None]:
         ) from error
 
 
-def require_finite_images(pixels: NDArray[np.complex64], particles: ParticleSet) -> None:
+def require_finite_images(
+    pixels: NDArray[np.complex64], particles: ParticleSet, place: NDArray[np.int64]
+) -> None:
     """Make sure that whitened images are finite.
 
     Parameters
     ----------
     pixels : (B, P) complex64
     particles : ParticleSet
-        Of the B images.
+    place : (B,) int64
+        Which of its exposures they are.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def require_finite_images(pixels: NDArray[np.complex64], particles: ParticleSet)
     """
     bad = np.flatnonzero(~np.isfinite(pixels).all(axis=1))
     if len(bad):
-        first, images = bad[0], particles.exposures
+        first, images = place[bad[0]], particles.exposures
         stack, row = particles.stacks[images.stack_index[first]], images.particle[first]
         raise SolvarError(
             f"{stack}: image {images.frame[first] + 1} (row {particles.row[row] + 1} of "

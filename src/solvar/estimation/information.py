@@ -68,8 +68,8 @@ def sampling_information(
     projector = make_projector(box, disc, interpolation="trilinear", upsampling=1.0, team=team)
     lattice = projector.zeros(1)
     for batch in images.batches(index, disc):
-        ones = np.ones((len(batch), 1, len(disc)), dtype=np.complex64)
-        projector.scatter(ones, batch.frame, batch.ctf**2, lattice)
+        ones = np.ones((len(batch.data), 1, len(disc)), dtype=np.complex64)
+        projector.scatter(batch.weighted(ones), batch.frame, batch.ctf**2, lattice)
     half = projector.lattice.grid(lattice, 1)[..., 0].real  # type: ignore[attr-defined]
     return SamplingInformation(k_c, images.processes.sum(_hermitian_grid(half, k_c)))
 

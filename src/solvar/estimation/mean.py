@@ -82,7 +82,7 @@ def _back_project_data(band: Band) -> Float32:
     """Σ Pᵀ C y."""
     total = BackProjection(band.projector, 1)
     for batch in band.batches():
-        total.add(batch.data[:, None], batch.frame, batch.ctf)
+        total.add(batch.weighted(batch.data)[:, None], batch.frame, batch.ctf)
     return band.sum(total.volumes())[0]
 
 
@@ -91,5 +91,6 @@ def _normal_operator(band: Band, volume: Float32) -> Float32:
     prepared = band.projector.prepare(volume[None])
     total = BackProjection(band.projector, 1)
     for batch in band.batches():
-        total.add(band.slices(prepared, batch.frame, batch.ctf), batch.frame, batch.ctf)
+        slices = band.slices(prepared, batch.frame, batch.ctf)
+        total.add(batch.weighted(slices), batch.frame, batch.ctf)
     return band.sum(total.volumes())[0]

@@ -74,6 +74,16 @@ class Exposures:
         count = self.counts()
         return ranges(np.cumsum(count)[index] - count[index], count[index])
 
+    def rows(self, index: Int64) -> Exposures:
+        """Some of the images; those of a particle need not be whole."""
+        return self._at(index, self.particle[index])
+
+    def moves(self, shift: Float64) -> Float64:
+        """Shifts (M, 2) of the images, from shifts (M, 2) along x and y of their particles' own frames."""
+        if self.tilt is None:
+            return shift
+        return np.einsum("mji,mj->mi", self.tilt[:, :2, :2], shift)
+
     def _at(self, place: Int64, particle: Int64) -> Exposures:
         columns = {each.name: getattr(self, each.name) for each in fields(self)}
         taken = {n: v[place] for n, v in columns.items() if isinstance(v, np.ndarray)}

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.back_projection import BackProjection
+from solvar.estimation.images import ImageBatch
 from solvar.estimation.information import sampling_information
 from solvar.estimation.kernels import gram, on_host
 from solvar.estimation.mean import fourier_filter
@@ -68,7 +69,7 @@ class HalfMaps:
         total = BackProjection(band.projector, 2)
         for batch in band.batches(index):
             slices = on_host(band.slices(self._prepared, batch.frame, batch.ctf))
-            blind = batch.data - self._explained(slices, batch.data, batch.index)
+            blind = batch.data - self._explained(slices, batch)
             pair = np.stack([batch.data, blind], axis=1)
             total.add(pair, batch.frame, batch.ctf)
         sums = band.sum(total.volumes())
@@ -79,14 +80,17 @@ class HalfMaps:
         maps = np.stack([fourier_filter(each, response.astype(np.float32)) for each in sums])
         return crop_volume(maps, images.box)
 
-    def _explained(self, slices: Complex64, data: Complex64, index: Int64) -> Complex64:
-        """A (AᵀA)⁻¹ Aᵀ (y - a C P μ) of a batch, (B, n)."""
-        products = gram(slices, data, self._band.team)
+    def _explained(self, slices: Complex64, batch: ImageBatch) -> Complex64:
+        """A (AᵀA)⁻¹ Aᵀ (y - a C P μ) of the images of a batch, (R, n); those of a particle together."""
+        products = gram(slices, batch.data, self._band.team)
+        if batch.grouping is not None:
+            products = batch.grouping.sum_by_pose(products)
         inner, cross = products[:, 1:-1, 1:-1], products[:, 1:-1, -1]
-        cross = cross - self._contrast[index, None] * products[:, 1:-1, 0]
+        cross = cross - self._contrast[batch.index, None] * products[:, 1:-1, 0]
         size = np.trace(inner, axis1=1, axis2=2)[:, None, None] / max(inner.shape[1], 1)
         # a column that an image does not see at all explains nothing of it
         ridge = (_RIDGE * size + np.finfo(np.float64).tiny) * np.eye(inner.shape[1])
-        weight = np.linalg.solve(inner + ridge, cross[..., None])[..., 0].astype(np.float32)
+        weight = np.linalg.solve(inner + ridge, cross[..., None])[..., 0]
+        weight = batch.per_image(weight).astype(np.float32)
         parts = np.ascontiguousarray(slices[:, 1:]).view(np.float32)
         return np.matmul(weight[:, None], parts)[:, 0].view(np.complex64)

@@ -88,15 +88,15 @@ class KernelRegression:
         images = self.source.images
         if images.store.pixels.is_slow:
             return None
-        out = np.empty((len(images), len(images.disc)), dtype=np.complex64)
+        out = np.empty((len(images.store.ctf_power), len(images.disc)), dtype=np.complex64)
         for batch in self._band.batches():
-            out[batch.index] = self._new_residual(batch)
+            out[batch.row] = self._new_residual(batch)
         return out
 
     def _new_residual(self, batch: ImageBatch) -> Complex64:
         slices = on_host(self._band.slices(self._prepared, batch.frame, batch.ctf))
-        own = np.column_stack([np.ones(len(batch)), self._z[batch.index]])
-        weight = (self._contrast[batch.index, None] * own).astype(np.float32)
+        own = np.column_stack([np.ones(len(batch.row)), self._z[batch.particle]])
+        weight = (self._contrast[batch.particle, None] * own).astype(np.float32)
         shown = np.matmul(weight[:, None], slices.view(np.float32))[:, 0].view(np.complex64)
         return batch.data - shown
 
@@ -108,8 +108,8 @@ class KernelRegression:
             total = BackProjection(band.projector, 1)
             for batch in band.batches(index):
                 kept = self._residual
-                rest = self._new_residual(batch) if kept is None else kept[batch.index]
-                weighted = rest * self._contrast[batch.index, None].astype(np.float32)
+                rest = self._new_residual(batch) if kept is None else kept[batch.row]
+                weighted = rest * self._contrast[batch.particle, None].astype(np.float32)
                 total.add(weighted[:, None], batch.frame, batch.ctf)
             square = np.float32(np.mean(self._contrast[index] ** 2))
             found = sampling_information(self.source.images, index, band.k_c, band.team)

@@ -39,9 +39,12 @@ class LeastSquares:
         statistics, weight = SufficientStatistics(model.rank), 0.0
         for images in band.batches(batch, _CHUNK):
             slices = prepared.slices(images.frame, images.ctf)
-            products = gram(slices, images.data, band.team)
-            found = prepared.posterior(products, images)
-            mixing, data_share = _coefficients(products)
+            products, grouping = gram(slices, images.data, band.team), images.grouping
+            if grouping is not None:
+                grouping.refuse_uncertain("least squares")
+                products = grouping.sum_by_pose(products)
+            found = prepared.posterior(products, images.ctf_power)
+            mixing, data_share = (images.per_image(each) for each in _coefficients(products))
             residuals = band.buffer("residual", slices.shape)
             residual(slices, images.data, mixing, data_share, band.team, out=residuals)
             total.add(residuals, images.frame, images.ctf)

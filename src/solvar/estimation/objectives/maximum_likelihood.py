@@ -27,18 +27,17 @@ class MaximumLikelihood:
         By Fisher's identity it is the gradient of the expected complete-data log-likelihood. Slices are
         held for a thousand images at a time, so that memory does not grow with the batch.
         """
-        prepared, errors = BandModel(band, model), model.pose_errors
+        prepared = BandModel(band, model)
         fitted = len(model.columns)
         total = BackProjection(band.projector, fitted)
         statistics, cross = SufficientStatistics(model.rank), np.zeros((MOTIONS, model.rank))
         for images in band.batches(batch, _CHUNK):
             found, plane = e_step(prepared, images)
-            residuals = band.buffer("residual", (len(images), fitted, len(band.disc)))
-            residual(plane.slices, images.data, plane.mixing, found.first, band.team, out=residuals)
+            residuals = band.buffer("residual", (len(images.data), fitted, len(band.disc)))
+            residual(plane.slices, images.data, plane.mixing, plane.first, band.team, out=residuals)
             total.add(residuals, images.frame, images.ctf)
             statistics.add(found)
-            if errors is not None:
-                cross += plane.mixing[:, fitted:, 1:].sum(axis=0)
-                cross -= errors.centre[images.index].T @ found.first[:, 1:]
+            if plane.cross is not None:
+                cross += plane.cross[:, 1:]
         statistics.share(band)
         return Gradient(band.sum(total.volumes()), band.sum(cross), 1.0, statistics)

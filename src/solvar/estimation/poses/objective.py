@@ -49,33 +49,33 @@ class Derivatives:
 
 
 def derivatives(
-    model: BandModel,
-    data: Complex64,
-    ctf: Float32,
-    frame: Float32,
-    plane: PosedImages,
+    model: BandModel, batch: ImageBatch, data: Complex64, frame: Float32, plane: PosedImages
 ) -> Derivatives:
-    """Pose derivatives of the log-likelihood of a batch.
+    """Pose derivatives of the log-likelihood of the particles of a batch.
 
     Parameters
     ----------
     model : BandModel
-    data, ctf : (B, n)
-    frame : (B, 3, 2)
+    batch : ImageBatch
+    data : (R, n)
+        Its images, their content moved.
+    frame : (R, 3, 2)
     plane : PosedImages
         Of these images at these frames.
     """
     band, found, slices = model.band, plane.found, plane.slices
     rank = slices.shape[1] - 1
+    first, second = batch.per_image(found.first), batch.per_image(found.second)
     residuals = band.buffer("residual", slices.shape)
-    residual(slices, data, found.second, found.first, band.team, out=residuals)
+    residual(slices, data, second, first, band.team, out=residuals)
     tangent, torque = band.projector.differentiate(
-        model.prepared, frame, ctf, found.first, residuals
+        model.prepared, frame, batch.ctf, first, residuals
     )
     wave = (2 * np.pi * np.stack([band.disc.kx, band.disc.ky])).astype(np.float32)
-    inner = pose_products(slices, tangent, data, found.first, wave, band.team)
+    inner = pose_products(slices, tangent, data, first, wave, band.team)
+    inner, torque = _of_particles(batch, inner, torque)
     # N = E·mix: a E_V along the latents, ŷ/a along the contrast
-    mix = np.zeros((len(data), 1 + rank, 1 + rank))
+    mix = np.zeros((len(batch), 1 + rank, 1 + rank))
     mix[:, 1:, :rank] = found.contrast[:, None, None] * np.eye(rank)
     mix[:, :, rank] = found.first / found.contrast[:, None]
     narrow = max(model.model.contrast_sd, _FIXED_CONTRAST) ** -2.0
@@ -87,10 +87,25 @@ def derivatives(
     return Derivatives(gradient, inner[:, :, :5] - explained)
 
 
+def _of_particles(batch: ImageBatch, inner: Float64, torque: Float64) -> tuple[Float64, Float64]:
+    """Products (R, 5, 5 + C + 1) and torques (R, 3) of images, summed up for their particles (B).
+
+    Rotations are those of the particle already; its shift moves a tilted image by what is seen of it.
+    """
+    if batch.tilt is not None:
+        seen = np.tile(np.eye(inner.shape[2]), (len(inner), 1, 1))
+        seen[:, 3:5, 3:5] = batch.tilt[:, :2, :2]
+        inner = seen[:, :5, :5] @ inner @ seen.transpose(0, 2, 1)
+    if batch.grouping is None:
+        return inner, torque
+    batch.grouping.refuse_uncertain("refinement")
+    return batch.grouping.sum_by_pose(inner), batch.grouping.sum_by_pose(torque)
+
+
 def derivatives_of(model: BandModel, batch: ImageBatch) -> Derivatives:
     """Derivatives for images at their present poses."""
     plane = PosedImages.of(model, batch, batch.data, batch.frame)
-    return derivatives(model, batch.data, batch.ctf, batch.frame, plane)
+    return derivatives(model, batch, batch.data, batch.frame, plane)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +114,10 @@ class PosedImages:
 
     Attributes
     ----------
-    slices : (B, 1 + r, n)
+    slices : (R, 1 + r, n)
         They last until the next slices in the same band.
     products : (B, r + 2, r + 2)
-        Gram matrices of slices and data.
+        Gram matrices of slices and data, summed over the images of a particle.
     found : ImagePosterior
     """
 
@@ -114,10 +129,12 @@ class PosedImages:
     def of(
         cls, model: BandModel, batch: ImageBatch, data: Complex64, frame: Float32
     ) -> PosedImages:
-        """A batch at frames (B, 3, 2) with its content moved: `data` (B, n)."""
+        """A batch at frames (R, 3, 2) with its content moved: `data` (R, n)."""
         slices = model.slices(frame, batch.ctf)
         products = gram(slices, data, model.band.team)
-        return cls(slices, products, model.posterior(products, batch))
+        if batch.grouping is not None:
+            products = batch.grouping.sum_by_pose(products)
+        return cls(slices, products, model.posterior(products, batch.ctf_power))
 
 
 class PoseObjective:
@@ -145,8 +162,8 @@ class PoseObjective:
         return self.state.rotation[self.index], np.zeros((len(self.index), 2))
 
     def shifted(self, shift: Float64) -> Complex64:
-        """The images with their content moved by (B, 2) box lengths, (B, n)."""
-        moved = centring_phase(self.model.band.disc, shift)
+        """The images with the content of particles moved by (B, 2) box lengths, (R, n)."""
+        moved = centring_phase(self.model.band.disc, self.images.moves(shift))
         moved *= self.images.data
         return moved
 
@@ -160,7 +177,7 @@ class PoseObjective:
         """The same, with its derivatives."""
         data, frame = self.shifted(shift), self.images.frames(rotation)
         plane = PosedImages.of(self.model, self.images, data, frame)
-        likelihood = derivatives(self.model, data, self.images.ctf, frame, plane)
+        likelihood = derivatives(self.model, self.images, data, frame, plane)
         value = plane.found.log_likelihood + self.log_prior(rotation, shift)
         precision = self.state.spread[[0, 0, 0, 1, 1]] ** -2.0
         return value, Derivatives(
