@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,18 @@ class BackProjection:
     projector : Projector
     channels : int
         C.
+    collect : callable, optional
+        What is made of the projector's sums, a linear function; volumes by default.
     """
 
-    def __init__(self, projector: Projector, channels: int) -> None:
+    def __init__(
+        self,
+        projector: Projector,
+        channels: int,
+        collect: Callable[[Any], Float32] | None = None,
+    ) -> None:
         self._projector, self._channels = projector, channels
+        self._collect = collect or projector.collect
         self._lattice, self._held = projector.zeros(channels), 0
         self._total: Float64 | None = None
 
@@ -40,15 +49,15 @@ class BackProjection:
         self._projector.scatter(images, frame, scale, self._lattice)
         self._held += len(frame)
 
-    def volumes(self) -> Float32:
-        """The sum, (C, box, box, box) float32; nothing can be added after it."""
+    def sum(self) -> Float32:
+        """What was added, (C, box, box, box) float32; nothing can be added after it."""
         if self._total is None:
-            return self._projector.collect(self._lattice)
+            return self._collect(self._lattice)
         self._fold()
         return self._total.astype(np.float32)
 
     def _fold(self) -> None:
-        found = self._projector.collect(self._lattice)
+        found = self._collect(self._lattice)
         if self._total is None:
             self._total = found.astype(np.float64)
         else:

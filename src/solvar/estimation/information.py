@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.back_projection import BackProjection
 from solvar.estimation.images import WhitenedImages
 from solvar.imaging.fourier import hermitian_weight, volume_shells
 from solvar.imaging.projector import make_projector
@@ -66,19 +68,25 @@ def sampling_information(
     disc = images.disc.prefix(k_c)
     box = 2 * k_c + 2
     projector = make_projector(box, disc, interpolation="trilinear", upsampling=1.0, team=team)
-    lattice = projector.zeros(1)
+    total = BackProjection(projector, 1, lambda lattice: _half_grid(projector, lattice, k_c))
     for batch in images.batches(index, disc):
         ones = np.ones((len(batch.data), 1, len(disc)), dtype=np.complex64)
-        projector.scatter(batch.weighted(ones), batch.frame, batch.ctf**2, lattice)
-    half = projector.lattice.grid(lattice, 1)[..., 0].real  # type: ignore[attr-defined]
-    return SamplingInformation(k_c, images.processes.sum(_hermitian_grid(half, k_c)))
+        total.add(batch.weighted(ones), batch.frame, batch.ctf**2)
+    return SamplingInformation(k_c, images.processes.sum(_hermitian_grid(total.sum(), k_c)))
 
 
-def _hermitian_grid(half: Float32, k_c: int) -> Float64:
-    """Samples at kx ≥ 0 spread evenly over k and -k: centred (2 k_c + 3)³ grid."""
+def _half_grid(projector: Any, lattice: Float32, k_c: int) -> Float32:
+    """What was summed up at kx ≥ 0 of a lattice that is not upsampled, (2 k_c + 3, 2 k_c + 3, k_c + 2)."""
+    half: Float32 = projector.lattice.grid(lattice, 1)[..., 0].real
     middle, reach = half.shape[0] // 2, k_c + 1
-    low, high = middle - reach, middle + reach + 1
-    part = half[low:high, low:high, : reach + 1].astype(np.float64) / 2
+    inner = slice(middle - reach, middle + reach + 1)
+    return half[inner, inner, : reach + 1]
+
+
+def _hermitian_grid(half: NDArray[np.floating], k_c: int) -> Float64:
+    """Samples at kx ≥ 0 spread evenly over k and -k: centred (2 k_c + 3)³ grid."""
+    reach = k_c + 1
+    part = half.astype(np.float64) / 2
     grid = np.zeros((2 * reach + 1,) * 3)
     grid[:, :, reach:] += part
     grid[:, :, : reach + 1] += part[::-1, ::-1, ::-1]

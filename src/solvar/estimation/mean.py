@@ -83,7 +83,7 @@ def _back_project_data(band: Band) -> Float32:
     total = BackProjection(band.projector, 1)
     for batch in band.batches():
         total.add(batch.weighted(batch.data)[:, None], batch.frame, batch.ctf)
-    return band.sum(total.volumes())[0]
+    return band.sum(total.sum())[0]
 
 
 def _normal_operator(band: Band, volume: Float32) -> Float32:
@@ -93,4 +93,4 @@ def _normal_operator(band: Band, volume: Float32) -> Float32:
     for batch in band.batches():
         slices = band.slices(prepared, batch.frame, batch.ctf)
         total.add(batch.weighted(slices), batch.frame, batch.ctf)
-    return band.sum(total.volumes())[0]
+    return band.sum(total.sum())[0]

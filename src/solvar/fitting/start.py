@@ -137,8 +137,10 @@ def read_images(
     shells = disc.k_c + 2
     noise = estimate_noise(particles, stack, mask_diameter(mask), shells, settings.seed, processes)
 
+    ctf_scale = float(np.median(noise.whitening(disc)))
+
     def make_pixels(own: Int64, pixels: int) -> Pixels:
-        return choose_pixels(particles.halfset[own], disc, settings, scratch, progress)
+        return choose_pixels(particles.halfset[own], disc, settings, scratch, progress, ctf_scale)
 
     return whiten(particles, stack, noise, disc, progress, team, make_pixels, processes)
 
@@ -149,6 +151,7 @@ def choose_pixels(
     settings: FitSettings,
     scratch: Path,
     progress: Progress,
+    ctf_scale: float = 1.0,
 ) -> Pixels:
     """Room for the whitened pixels of particles (M,), in memory if they fit there."""
     need = len(halfset) * len(disc) * BYTES_PER_PIXEL
@@ -156,7 +159,7 @@ def choose_pixels(
         return MemoryPixels.empty(len(halfset), len(disc))
     folder = settings.scratch or scratch
     bands = [len(disc.prefix(each.k_c)) for each in schedule_bands(disc.k_c, settings)]
-    pixels = DiskPixels(folder, halfset, bands, settings.cache_precision == "float16")
+    pixels = DiskPixels(folder, halfset, bands, settings.cache_precision == "float16", ctf_scale)
     size = need / 2**30 * (0.5 if settings.cache_precision == "float16" else 1)
     progress.message(f"Whitened images ({size:.1f} GiB) are kept on disk, in {folder}")
     return pixels

@@ -72,7 +72,7 @@ class HalfMaps:
             blind = batch.data - self._explained(slices, batch)
             pair = np.stack([batch.data, blind], axis=1)
             total.add(pair, batch.frame, batch.ctf)
-        sums = band.sum(total.volumes())
+        sums = band.sum(total.sum())
         known = sampling_information(images, index, band.k_c, band.team)
         information = known.on_grid(band.box, band.k_c)
         weak = np.full(band.k_c + 1, _WEAK * float(information.mean()))

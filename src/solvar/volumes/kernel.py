@@ -113,7 +113,7 @@ class KernelRegression:
                 total.add(weighted[:, None], batch.frame, batch.ctf)
             square = np.float32(np.mean(self._contrast[index] ** 2))
             found = sampling_information(self.source.images, index, band.k_c, band.team)
-            residual.append(band.sum(total.volumes())[0])
+            residual.append(band.sum(total.sum())[0])
             information.append(found.on_grid(band.box, band.k_c) * square)
         return _Sums(*(list(np.cumsum(each, axis=0)) for each in (residual, information)))
 

@@ -53,7 +53,7 @@ class LeastSquares:
         statistics.share(band)
         factor = float(band.sum(np.array([weight]))[0]) / len(batch)
         cross = np.zeros((MOTIONS, model.rank))
-        return Gradient(band.sum(total.volumes()), cross, factor, statistics)
+        return Gradient(band.sum(total.sum()), cross, factor, statistics)
 
 
 def _coefficients(products: Float64) -> tuple[Float64, Float64]:

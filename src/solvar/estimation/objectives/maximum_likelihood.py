@@ -40,4 +40,4 @@ class MaximumLikelihood:
             if plane.cross is not None:
                 cross += plane.cross[:, 1:]
         statistics.share(band)
-        return Gradient(band.sum(total.volumes()), band.sum(cross), 1.0, statistics)
+        return Gradient(band.sum(total.sum()), band.sum(cross), 1.0, statistics)
