@@ -41,8 +41,18 @@ class Projector(Protocol):
     without weights (callers fold √w into `scale`).
 
     Arrays of the image plane, written Complex64 here, may also be what `empty` gives: a backend that
-    computes elsewhere keeps them there.
+    computes elsewhere keeps them there. `rotation` may be the first two columns of rotations, (B, 3, 2).
+
+    Attributes
+    ----------
+    box : int
+        Edge of the volumes in voxels.
+    disc : HalfDisc
+        The n pixels of a slice.
     """
+
+    box: int
+    disc: HalfDisc
 
     def prepare(self, volumes: Float32) -> Any:
         """What slices are read from; (C, box, box, box) float32, axes z, y, x."""
