@@ -13,10 +13,12 @@ from pydantic import ValidationError
 
 from made_up import distribution
 from solvar import plugins
+from solvar.cli import doctor
 from solvar.errors import InputError
 from solvar.estimation.objectives import OBJECTIVES
 from solvar.estimation.poses import SOLVERS
 from solvar.fitting import settings as fit_settings
+from solvar.fitting.fit import fit
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector import make_projector
@@ -97,6 +99,29 @@ def test_a_backend_that_is_added_makes_projectors_on_its_devices(good):
     np.testing.assert_array_equal(*seen)
     with pytest.raises(InputError, match="other does not run on cuda"):
         make_projector(8, disc, backend="other", device="cuda")
+
+
+def test_a_fit_with_what_was_added_is_that_of_what_it_is_made_of(good, tiny_stack):
+    particles = read_particles(tiny_stack / "particles.star")
+    settings = {"rank": 1, "resolution": 30, "refine_pose": True, "pose_solver": "other"}
+    found = [
+        fit(particles, FitSettings(**settings, backend="other")),
+        fit(particles, FitSettings(**(settings | {"pose_solver": "newton"}))),
+    ]
+    np.testing.assert_array_equal(*(each.posterior.z for each in found))
+    np.testing.assert_array_equal(*(each.particles.poses.rotation for each in found))
+
+
+def test_doctor_tells_what_is_added_and_what_is_broken(good, place):
+    distribution(
+        place, "broken", "raise RuntimeError('no license')", "[solvar.formats]\nbad = broken\n"
+    )
+    rows = doctor._plugins()
+    assert len(rows) == 6
+    assert ("ok", "plug-ins", "objective 'other' of good") in rows
+    assert [text for level, _, text in rows if level == "warning"] == [
+        "the plug-in 'bad' of broken cannot be loaded (RuntimeError: no license); mend or remove broken."
+    ]
 
 
 def test_a_format_that_is_added_reads_what_no_built_in_one_knows_under_its_own_name(

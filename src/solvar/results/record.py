@@ -202,7 +202,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise InputError("was written by an earlier version of solvar", file=path, remedy=REPEAT)
     validated(_Record, record, path)
     known = {k: v for k, v in record["settings"].items() if k in FitSettings.model_fields}
-    validated(FitSettings, known, path, "settings.")
+    settings_of({"settings": known}, path)
     return record
 
 
