@@ -28,7 +28,6 @@ def test_every_public_name_has_an_example_that_uses_it():
     }
     assert set(examples) | {"__version__"} == set(solvar.__all__)
     unused = [name for name in examples if not re.search(rf"\bsolvar\.{name}\b", examples[name])]
-    # what no example has to name: a gradient comes from an objective, statistics of a run from a run
     assert unused == []
     assert "solvar.__version__" in page
 
