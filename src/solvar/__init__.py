@@ -15,11 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from solvar.analysis.analyze import analyze
+    from solvar.errors import InputError
+    from solvar.estimation.band import Band
+    from solvar.estimation.column_model import ColumnModel
+    from solvar.estimation.e_step import BandModel, e_step
+    from solvar.estimation.images import ImageBatch, WhitenedImages
+    from solvar.estimation.log_likelihood import log_likelihood
     from solvar.estimation.low_rank import LowRankModel
     from solvar.estimation.posterior import Posterior
-    from solvar.evaluation import evaluate
-    from solvar.fitting.result import HalfsetValidation
+    from solvar.estimation.statistics import Gradient, SufficientStatistics
+    from solvar.evaluation import captured_variance, evaluate
+    from solvar.fitting.images import read_images
+    from solvar.fitting.result import Fit, HalfsetValidation
     from solvar.fitting.settings import FitSettings
+    from solvar.imaging.fourier import HalfDisc
+    from solvar.imaging.fsc import covariance_fsc, fourier_shell_correlation
+    from solvar.imaging.projector import make_projector
+    from solvar.imaging.projector.differentiable import backproject, project
     from solvar.job import run_job as fit
     from solvar.notebook import Run
     from solvar.particles import ParticleSet, read_particles
@@ -31,37 +43,75 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Band",
+    "BandModel",
+    "ColumnModel",
+    "Fit",
     "FitSettings",
+    "Gradient",
+    "HalfDisc",
     "HalfsetValidation",
+    "ImageBatch",
+    "InputError",
     "LowRankModel",
     "ParticleSet",
     "Posterior",
     "Run",
     "SimulationSettings",
+    "SufficientStatistics",
     "Targets",
     "VolumeSettings",
+    "WhitenedImages",
     "__version__",
     "analyze",
+    "backproject",
+    "captured_variance",
+    "covariance_fsc",
+    "e_step",
     "evaluate",
     "fit",
+    "fourier_shell_correlation",
+    "log_likelihood",
+    "make_projector",
+    "project",
+    "read_images",
     "read_particles",
     "reconstruct",
     "simulate",
 ]
 
 _HOME = {
+    "Band": "solvar.estimation.band",
+    "BandModel": "solvar.estimation.e_step",
+    "ColumnModel": "solvar.estimation.column_model",
+    "Fit": "solvar.fitting.result",
     "FitSettings": "solvar.fitting.settings",
+    "Gradient": "solvar.estimation.statistics",
+    "HalfDisc": "solvar.imaging.fourier",
     "HalfsetValidation": "solvar.fitting.result",
+    "ImageBatch": "solvar.estimation.images",
+    "InputError": "solvar.errors",
     "LowRankModel": "solvar.estimation.low_rank",
     "ParticleSet": "solvar.particles",
     "Posterior": "solvar.estimation.posterior",
     "Run": "solvar.notebook",
     "SimulationSettings": "solvar.simulation",
+    "SufficientStatistics": "solvar.estimation.statistics",
     "Targets": "solvar.volumes",
     "VolumeSettings": "solvar.volumes",
+    "WhitenedImages": "solvar.estimation.images",
     "analyze": "solvar.analysis",
+    "backproject": "solvar.imaging.projector.differentiable",
+    "captured_variance": "solvar.evaluation",
+    "covariance_fsc": "solvar.imaging.fsc",
+    "e_step": "solvar.estimation.e_step",
     "evaluate": "solvar.evaluation",
     "fit": "solvar.job:run_job",
+    "fourier_shell_correlation": "solvar.imaging.fsc",
+    "log_likelihood": "solvar.estimation.log_likelihood",
+    "make_projector": "solvar.imaging.projector",
+    "project": "solvar.imaging.projector.differentiable",
+    "read_images": "solvar.fitting.images",
     "read_particles": "solvar.particles",
     "reconstruct": "solvar.volumes",
     "simulate": "solvar.simulation",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from solvar.estimation.images import CHUNK, ImageBatch, WhitenedImages
 from solvar.estimation.information import SamplingInformation, sampling_information, shell_mean
 from solvar.imaging.fourier import volume_shells
-from solvar.imaging.masks import resample_mask
+from solvar.imaging.masks import default_mask, resample_mask
 from solvar.imaging.projector import Projection
 from solvar.parallel import Array
 from solvar.threads import ThreadTeam
@@ -32,14 +32,16 @@ class Band:
     Parameters
     ----------
     images : WhitenedImages
-    index : (M,) int64
-        Particles.
-    k_c : int
-    mask : (L, L, L) float32
-        Support of the volumes on the full grid.
-    projection : Projection
-        How slices are computed.
-    team : ThreadTeam
+    index : (M,) int64, optional
+        Particles; default: all.
+    k_c : int, optional
+        Default: the finest frequency of the images.
+    mask : (L, L, L) float32, optional
+        Support of the volumes on the full grid; default: the soft sphere of a fit without a mask.
+    projection : Projection, optional
+        How slices are computed; default: as in a fit, on the CPU.
+    team : ThreadTeam, optional
+        Default: all cores.
     sampling : callable, optional
         Where D is known already, up to `k_c` or further; it is summed up anew by default.
 
@@ -54,19 +56,24 @@ class Band:
     def __init__(
         self,
         images: WhitenedImages,
-        index: Int64,
-        k_c: int,
-        mask: Float32,
-        projection: Projection,
-        team: ThreadTeam,
+        index: Int64 | None = None,
+        k_c: int | None = None,
+        mask: Float32 | None = None,
+        projection: Projection | None = None,
+        team: ThreadTeam | None = None,
         sampling: Callable[[], SamplingInformation] | None = None,
     ) -> None:
+        index = np.arange(len(images)) if index is None else index
+        k_c = images.disc.k_c if k_c is None else k_c
+        if mask is None:
+            mask = default_mask(images.box, images.store.pixel_size_angstrom)
+        team = team or ThreadTeam()
         self.images, self.index, self.k_c, self.team = images, index, k_c, team
         self.box = band_box(k_c, images.box)
         self.disc = images.disc.prefix(k_c)
         self.mask = resample_mask(mask, self.box)
         self.support = float(np.mean(self.mask**2))
-        self.projector = projection.projector(self.box, self.disc, team)
+        self.projector = (projection or Projection()).projector(self.box, self.disc, team)
         self._sampling = sampling
         self._buffers: dict[str, Any] = {}
         self._shell = np.minimum(volume_shells(self.box), k_c + 1)

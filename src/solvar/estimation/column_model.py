@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.low_rank import LowRankModel, prior_spread
 from solvar.estimation.pose_errors import PoseErrors, with_rigid_motions
 from solvar.estimation.posterior_variance import PosteriorVariance
+from solvar.imaging.fourier import crop_volume
 
 Float32 = NDArray[np.float32]
 
@@ -33,6 +35,22 @@ class ColumnModel:
     contrast_sd: float
     variance: PosteriorVariance | None = None
     pose_errors: PoseErrors | None = None
+
+    @classmethod
+    def of(cls, model: LowRankModel, box: int, contrast_sd: float = 0.0) -> ColumnModel:
+        """A fitted model on the grid of a band, V = eigenvolumes · √eigenvalues.
+
+        Parameters
+        ----------
+        model : LowRankModel
+        box : int
+            `Band.box`.
+        contrast_sd : float
+        """
+        deviation = prior_spread(model.eigenvalues).astype(np.float32)
+        scaled = model.eigenvolumes * deviation[:, None, None, None]
+        columns = np.concatenate([model.mean[None], scaled])
+        return cls(crop_volume(columns, box), contrast_sd)
 
     @property
     def rank(self) -> int:

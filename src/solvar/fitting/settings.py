@@ -5,13 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from solvar import plugins
 from solvar.imaging.projector import BACKENDS, Projection
 from solvar.imaging.projector.devices import DEVICE_NAMES, complaint
 from solvar.machine import MOST_THREADS
 
 _AUTO_COLUMNS = 10
+# What a plug-in can add to, and the names that are built in
+_CHOICES = {
+    "backend": (plugins.PROJECTORS, ("auto", *BACKENDS)),
+    "objective": (plugins.OBJECTIVES, ("ml", "ls")),
+    "pose_solver": (plugins.POSE_SOLVERS, ("newton", "adam")),
+}
+# Says that settings are those of a run that was made already, perhaps where more is installed than here
+RECORDED = {"recorded": True}
 
 
 class FitSettings(BaseModel):
@@ -51,9 +67,9 @@ class FitSettings(BaseModel):
         False,
         description="Refine rotations and shifts inside the heterogeneous model.",
     )
-    pose_solver: Literal["newton", "adam"] = Field(
+    pose_solver: str = Field(
         "newton",
-        description="How refinement moves rotations: damped Gauss-Newton, or the paper's Adam, far slower.",
+        description="How refinement moves rotations: newton (damped Gauss-Newton), or adam, far slower.",
     )
     pose_search: float | None = Field(
         None,
@@ -65,8 +81,9 @@ class FitSettings(BaseModel):
         "em",
         description="How eigenvolumes are fitted: incremental EM, or the paper's minibatch Adam, far slower.",
     )
-    objective: Literal["ml", "ls"] = Field(
-        "ml", description="Likelihood, or least squares of the covariance (with --solver adam)."
+    objective: str = Field(
+        "ml",
+        description="ml: likelihood; ls: least squares of the covariance (with --solver adam).",
     )
     halfsets: bool = Field(
         True, description="Fit the two half-sets apart and derive the prior from their agreement."
@@ -111,12 +128,14 @@ class FitSettings(BaseModel):
         """How slices are computed."""
         return Projection(self.interpolation, self.upsampling, self.backend, self.device)
 
-    @field_validator("backend")
+    @field_validator(*_CHOICES)
     @classmethod
-    def _known_backend(cls, name: str) -> str:
-        if name not in ("auto", *BACKENDS):
-            raise ValueError(f"there is no such backend; choose one of auto, {', '.join(BACKENDS)}")
-        return name
+    def _known_name(cls, name: str, info: ValidationInfo) -> str:
+        if info.context == RECORDED:
+            return plugins.well_formed(name)
+        assert info.field_name is not None
+        group, built_in = _CHOICES[info.field_name]
+        return plugins.known(group, name, built_in)
 
     @field_validator("device")
     @classmethod
@@ -127,8 +146,10 @@ class FitSettings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> FitSettings:
-        if self.objective == "ls" and self.solver == "em":
-            raise ValueError("EM maximises a likelihood; give --solver adam with --objective ls")
+        if self.objective != "ml" and self.solver == "em":
+            raise ValueError(
+                f"EM maximises a likelihood; give --solver adam with --objective {self.objective}"
+            )
         if self.rank == "auto" and not self.halfsets:
             raise ValueError("--rank auto asks the half-sets; it cannot go with --no-halfsets")
         if self.solver == "adam" and self.refine_pose:

@@ -11,8 +11,7 @@ from solvar.compilation import kept_in
 from solvar.estimation.kernels import gram, pose_products, residual
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
-from solvar.imaging.projector import BACKENDS, make_projector
-from solvar.imaging.projector.devices import resolve
+from solvar.imaging.projector import make_projector, resolve_backend
 from solvar.progress import Progress
 from solvar.threads import ThreadTeam
 
@@ -29,7 +28,7 @@ def compile_kernels(settings: FitSettings, team: ThreadTeam, progress: Progress)
     finally:
         announcement.cancel()
     if settings.interpolation != "nufft":
-        backend, device = resolve(settings.backend, settings.device, BACKENDS)
+        backend, device = resolve_backend(settings.backend, settings.device)
         if device != "cpu":
             progress.message(f"Slices are computed on {device} (backend {backend})")
 

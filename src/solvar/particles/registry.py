@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from solvar import plugins
 from solvar.errors import InputError
 from solvar.imaging.optics import CtfParameters, Optics
 from solvar.mrc_header import read_mrc_header
@@ -22,6 +23,8 @@ from solvar.particles.stack_paths import StackFinder
 from solvar.particles.table import Format, ParticleTable
 from solvar.particles.validate import Origin, check_row_count, validate
 
+_UNKNOWN = "is no RELION star file, no cryoSPARC .cs file, no MRC stack and no list of stacks"
+# A format beside these is a plug-in; `plugins` says how.
 FORMATS: tuple[Format, ...] = (relion.FORMAT, cryosparc.FORMAT, cryodrgn.FORMAT)
 
 
@@ -101,12 +104,33 @@ def _format_of(source: Path) -> Format:
     for format_ in FORMATS:
         if format_.recognises(source):
             return format_
+    added, broken = _added_format_of(source)
+    if added is not None:
+        return added
     raise InputError(
-        "is no RELION star file, no cryoSPARC .cs file, no MRC stack and no list of stacks",
+        "; ".join([_UNKNOWN, *broken]),
         file=source,
         remedy="pass the particles file of a refinement (run_data.star, …_particles.cs), "
         "or a stack with --poses and --ctf",
     )
+
+
+def _added_format_of(source: Path) -> tuple[Format | None, list[str]]:
+    """The plug-in that reads a file, if there is one, under its own name; what is wrong with others."""
+    broken: list[str] = []
+    ours = {format_.name for format_ in FORMATS}
+    for plugin in plugins.plugins(plugins.FORMATS):
+        if plugin.name in ours:
+            continue
+        try:
+            format_ = plugin.load()
+            if format_.recognises(source):
+                return Format(plugin.name, format_.recognises, format_.read), broken
+        except InputError as error:
+            broken.append(error.problem)
+        except Exception as error:
+            broken.append(plugin.broken(f"failed ({type(error).__name__}: {error})").problem)
+    return None, broken
 
 
 def _assemble(

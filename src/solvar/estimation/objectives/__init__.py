@@ -1,4 +1,7 @@
-"""What is minimised over the columns V; a new objective is one new file and one line in `OBJECTIVES`."""
+"""What is minimised over the columns V.
+
+A new objective is one new file and one line in `OBJECTIVES`, or a plug-in (docs/own-objective.md).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.objectives.least_squares import LeastSquares
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.statistics import Gradient
+from solvar.plugins import OBJECTIVES as GROUP
+from solvar.plugins import Choices
 
 Int64 = NDArray[np.int64]
 
@@ -23,4 +28,4 @@ class Objective(Protocol):
         """What the particles `batch` say, those of other processes included."""
 
 
-OBJECTIVES: dict[str, Objective] = {"ml": MaximumLikelihood(), "ls": LeastSquares()}
+OBJECTIVES: Choices[Objective] = Choices(GROUP, {"ml": MaximumLikelihood(), "ls": LeastSquares()})

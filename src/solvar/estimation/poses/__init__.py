@@ -1,6 +1,6 @@
 """Pose refinement inside the heterogeneous model: each particle against the shape it has.
 
-A new way to move poses is one new file that implements `PoseSolver` and one line in `SOLVERS`.
+A new way to move poses is one new file that implements `PoseSolver` and one line in `SOLVERS`, or a plug-in.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from solvar.estimation.poses.objective import PoseObjective
 from solvar.estimation.poses.search import search_poses
 from solvar.estimation.poses.state import FIRST_SPREAD, PoseState
 from solvar.imaging.rotations import to_rotation_vector
+from solvar.plugins import POSE_SOLVERS, Choices
 from solvar.progress import Step
 
 __all__ = [
@@ -62,7 +63,9 @@ class PoseSolver(Protocol):
         """
 
 
-SOLVERS: dict[str, PoseSolver] = {"newton": GaussNewton(), "adam": SparseAdam()}
+SOLVERS: Choices[PoseSolver] = Choices(
+    POSE_SOLVERS, {"newton": GaussNewton(), "adam": SparseAdam()}
+)
 
 
 def refine_poses(

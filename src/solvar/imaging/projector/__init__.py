@@ -1,6 +1,6 @@
 """The projector: Fourier slices of volumes, and the adjoint.
 
-One interface, several backends; a new backend is one new file and one line in `BACKENDS`.
+One interface, several backends; a new backend is one new file and one line in `BACKENDS`, or a plug-in.
 
 Nothing is imported before it is used: settings read the names of the backends from here.
 """
@@ -11,6 +11,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from solvar import plugins
 from solvar.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     Float64 = NDArray[np.float64]
 
 # Where each backend runs, the usual kind of device first. Its module, named `…_backend`, has a function
-# `make(lattice, disc, device, team)`.
+# `make(lattice, disc, device, team)`. A plug-in has both, `devices` and `make`.
 BACKENDS: dict[str, tuple[str, ...]] = {
     "numba": ("cpu",),
     "torch": ("cpu", "cuda"),
@@ -41,8 +42,18 @@ class Projector(Protocol):
     without weights (callers fold √w into `scale`).
 
     Arrays of the image plane, written Complex64 here, may also be what `empty` gives: a backend that
-    computes elsewhere keeps them there.
+    computes elsewhere keeps them there. `rotation` may be the first two columns of rotations, (B, 3, 2).
+
+    Attributes
+    ----------
+    box : int
+        Edge of the volumes in voxels.
+    disc : HalfDisc
+        The n pixels of a slice.
     """
+
+    box: int
+    disc: HalfDisc
 
     def prepare(self, volumes: Float32) -> Any:
         """What slices are read from; (C, box, box, box) float32, axes z, y, x."""
@@ -108,7 +119,7 @@ def make_projector(
     upsampling : float, optional
         Zero-padding factor; default: the kernel's own. Unused by "nufft".
     backend : str
-        A key of `BACKENDS`, or "auto": numba on the CPU, torch elsewhere. Unused by "nufft".
+        A key of `BACKENDS`, a plug-in, or "auto": numba on the CPU, torch elsewhere. Unused by "nufft".
     device : str, optional
         "cpu", "cuda", "cuda:1" … or "auto", a GPU if there is one; default: the CPU, if the backend
         runs there.
@@ -121,19 +132,19 @@ def make_projector(
         When the optional package of a backend is not installed, when the backend does not run on the
         device or when the device does not exist.
     """
-    from solvar.imaging.projector.devices import resolve
     from solvar.imaging.projector.kernel import KERNELS
     from solvar.imaging.projector.lattice import Lattice
     from solvar.threads import ThreadTeam
 
     team = team or ThreadTeam()
     if interpolation == "nufft":
+        from solvar.imaging.projector.devices import resolve
         from solvar.imaging.projector.nufft_backend import NufftProjector
 
         resolve("nufft", device, {"nufft": ("cpu",)})
         return NufftProjector(box, disc, team)
     lattice = Lattice(box, disc.k_c, KERNELS[interpolation], upsampling)
-    backend, device = resolve(backend, device, BACKENDS)
+    backend, device = resolve_backend(backend, device)
     made: Projector = _module(backend).make(lattice, disc, device, team)
     return made
 
@@ -171,7 +182,25 @@ def runs_here(backend: str, device: str | None) -> bool:
     return True
 
 
+def resolve_backend(backend: str, device: str | None) -> tuple[str, str]:
+    """Name of the backend and device as torch spells it, of what `make_projector` is given.
+
+    Raises
+    ------
+    InputError
+        When there is no such backend, or it does not run on the device.
+    """
+    from solvar.imaging.projector.devices import resolve
+
+    families = dict(BACKENDS)
+    if backend != "auto" and backend not in BACKENDS:
+        families[backend] = tuple(plugins.load(plugins.PROJECTORS, backend).devices)
+    return resolve(backend, device, families)
+
+
 def _module(backend: str) -> Any:
+    if backend not in BACKENDS:
+        return plugins.load(plugins.PROJECTORS, backend)
     name = f"solvar.imaging.projector.{backend.replace('-', '_')}_backend"
     try:
         return importlib.import_module(name)

@@ -28,7 +28,7 @@ class NumbaProjector:
     """
 
     def __init__(self, lattice: Lattice, disc: HalfDisc, team: ThreadTeam) -> None:
-        self.lattice, self.disc, self.team = lattice, disc, team
+        self.box, self.lattice, self.disc, self.team = lattice.box, lattice, disc, team
         self._kx = disc.kx.astype(np.float32)
         self._ky = disc.ky.astype(np.float32)
         self._slabs = _slabs(lattice, team.size)

@@ -99,7 +99,7 @@ class TorchProjector:
         dtype: torch.dtype = torch.float32,
         kernels: Callable[..., TensorKernels] | None = None,
     ) -> None:
-        self.lattice, self.disc = lattice, disc
+        self.box, self.lattice, self.disc = lattice.box, lattice, disc
         self.device, self._dtype = existing_device(device), dtype
         self._complex = torch.complex(*torch.zeros(2, 1, dtype=dtype)).dtype
         self._rows = lattice.side * lattice.side * lattice.depth
