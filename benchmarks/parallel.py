@@ -55,14 +55,12 @@ class Watched(OneProcess):
 def measure(folder: Path, count: int, output: Path) -> None:
     """One process of several: a sweep, timed; the first one writes what it found."""
     processes = Watched(join_processes())
-    settings = FitSettings(rank=RANK)
+    settings = FitSettings(rank=RANK, scratch=output)
     particles = read_particles(folder / "particles.star").select(np.arange(count))
     stack = ImageStack(assign_halfsets(particles, 0))
     mask = load_mask(settings, stack)
     with ThreadTeam() as team:
-        images = read_images(
-            particles, stack, mask, settings, SilentProgress(), team, output, processes
-        )
+        images = read_images(particles, stack, mask, settings, SilentProgress(), team, processes)
         band = Band(images, np.arange(count), images.disc.k_c, mask, settings.projection, team)
         rng = np.random.default_rng(0)
         columns = 1e-3 * rng.standard_normal((1 + RANK, *[band.box] * 3)) * band.mask

@@ -97,13 +97,13 @@ def read_all(images: WhitenedImages, index: np.ndarray, settings: FitSettings) -
 
 def measure(particles: ParticleSet, scratch: Path) -> dict[str, float]:
     """Rates in particles a second, and the memory of this process."""
-    settings = FitSettings(rank=RANK, lazy=True)
+    settings = FitSettings(rank=RANK, lazy=True, scratch=scratch)
     stack = ImageStack(particles)
     mask = load_mask(settings, stack)
     count = len(particles)
     with ThreadTeam() as team:
         begun = time.perf_counter()
-        images = read_images(particles, stack, mask, settings, SilentProgress(), team, scratch)
+        images = read_images(particles, stack, mask, settings, SilentProgress(), team)
         whitening = time.perf_counter() - begun
         k_c, projection = images.disc.k_c, settings.projection
         small = Band(in_memory(images), np.arange(CACHED), k_c, mask, projection, team)

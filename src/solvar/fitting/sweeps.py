@@ -48,9 +48,9 @@ def sweep(
     step : Step
         Told of every particle.
     samples : list of (m,) int64, optional
-        Particles that each solver never sees, to judge every sweep by.
+        Held-out particles of each solver, whose log-likelihood is taken after every sweep.
     settled : callable, optional
-        Whether a sweep was the last one.
+        Decides after each sweep whether it was the last one, and makes its record.
 
     Returns
     -------
