@@ -27,7 +27,7 @@ from solvar.fitting.context import Context
 from solvar.fitting.schedule import BandSchedule, has_settled, split_batches
 from solvar.fitting.start import half_means
 from solvar.fitting.state import FitState, PartModel, Sweeping
-from solvar.fitting.sweeps import sweep
+from solvar.fitting.sweeps import StoppingRule, sweep
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.fsc import covariance_fsc
 from solvar.parallel import agreed
@@ -176,7 +176,8 @@ def _sweep_until_settled(
             return agreed(ended, context.images.processes), {**record, "held_out": likelihood}
 
         most = schedule.most_sweeps
-        return sweep(context, state, f"{name} sweeps", solvers, most, step, samples, settled)
+        rule = StoppingRule(samples, settled)
+        return sweep(context, state, f"{name} sweeps", solvers, most, step, rule)
 
 
 def _sample(index: Int64, count: int) -> Int64:
