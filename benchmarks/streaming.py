@@ -26,12 +26,12 @@ from pathlib import Path
 import numpy as np
 
 from solvar.estimation.band import Band
-from solvar.estimation.images import WhitenedImages
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.images import WhitenedImages, in_memory_images
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
-from solvar.fitting.context import Context
 from solvar.fitting.schedule import split_batches
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import load_mask, read_images
@@ -43,11 +43,11 @@ RANK, CACHED = 4, 1000
 GIB = 2**30
 
 
-def start(band: Band) -> np.ndarray:
+def start(band: Band) -> ColumnModel:
     """Columns of noise."""
     rng = np.random.default_rng(0)
     columns = 1e-3 * rng.standard_normal((1 + RANK, *[band.box] * 3)) * band.mask
-    return columns.astype(np.float32)
+    return ColumnModel(columns.astype(np.float32), contrast_sd=0.15)
 
 
 def one_sweep(band: Band, settings: FitSettings, turns: int) -> float:
@@ -55,7 +55,8 @@ def one_sweep(band: Band, settings: FitSettings, turns: int) -> float:
     rng = np.random.default_rng(0)
     flat = np.full(band.k_c + 1, float(band.shell_information.mean()))
     batches = split_batches(band.index, settings.batch_size, rng)
-    fit = make_column_solver(settings, band, start(band), Prior(flat, flat), 0.15, batches, None)
+    chosen = settings.solver, settings.objective
+    fit = make_column_solver(*chosen, band, start(band), Prior(flat, flat), batches)
     seconds = []
     for _ in range(turns):
         begun = time.perf_counter()
@@ -67,10 +68,10 @@ def one_sweep(band: Band, settings: FitSettings, turns: int) -> float:
 
 def compute_bound(band: Band) -> float:
     """Particles a second of the E-step and the back-projection alone, images in memory."""
-    columns, objective, seconds = start(band), MaximumLikelihood(), []
+    model, objective, seconds = start(band), MaximumLikelihood(), []
     for _ in range(6):
         begun = time.perf_counter()
-        objective.gradient(band, columns, band.index, 0.15, None)
+        objective.gradient(band, model, band.index)
         seconds.append(time.perf_counter() - begun)
     return len(band.index) / min(seconds)
 
@@ -78,14 +79,10 @@ def compute_bound(band: Band) -> float:
 def in_memory(images: WhitenedImages) -> WhitenedImages:
     """The first particles, kept in memory."""
     some = images.batch(np.arange(CACHED), images.disc)
-    return WhitenedImages(
-        images.disc,
-        images.box,
-        images.pixel_size_angstrom,
-        MemoryPixels(some.data, some.ctf),
-        some.ctf_power,
-        some.rotation,
-    )
+    pixels = MemoryPixels(some.data, some.ctf)
+    store, rotation = images.store, images.rotation[:CACHED]
+    pixel_size = store.pixel_size_angstrom
+    return in_memory_images(pixels, rotation, store.disc, store.box, pixel_size, some.ctf_power)
 
 
 def read_all(images: WhitenedImages, index: np.ndarray, settings: FitSettings) -> float:
@@ -100,19 +97,18 @@ def read_all(images: WhitenedImages, index: np.ndarray, settings: FitSettings) -
 
 def measure(particles: ParticleSet, scratch: Path) -> dict[str, float]:
     """Rates in particles a second, and the memory of this process."""
-    settings = FitSettings(rank=RANK, lazy=True)
+    settings = FitSettings(rank=RANK, lazy=True, scratch=scratch)
     stack = ImageStack(particles)
     mask = load_mask(settings, stack)
     count = len(particles)
     with ThreadTeam() as team:
         begun = time.perf_counter()
-        images, _ = read_images(particles, stack, mask, settings, SilentProgress(), team, scratch)
+        images = read_images(particles, stack, mask, settings, SilentProgress(), team)
         whitening = time.perf_counter() - begun
-        few = in_memory(images)
-        context = Context(few, mask, settings, team, np.random.default_rng(0))
-        small = context.band(np.arange(CACHED), images.disc.k_c)
+        k_c, projection = images.disc.k_c, settings.projection
+        small = Band(in_memory(images), np.arange(CACHED), k_c, mask, projection, team)
         compute = compute_bound(small)
-        band = Band(images, np.arange(count), images.disc.k_c, mask, settings, team)
+        band = Band(images, np.arange(count), k_c, mask, projection, team)
         disk = count / read_all(images, band.index, settings)
         seconds = one_sweep(band, settings, 1 if count > 50_000 else 2)
         compute = max(compute, compute_bound(small))

@@ -95,8 +95,11 @@ def make_fit(
         prior_precision=np.linspace(1, 5, shells),
         inverted=False,
         pose_refinement=make_refinement(particles.poses, seed=seed) if refined else None,
-        history=[{"level": 1.0, "sweep": 0.0, "objective": 3.0}, {"level": 1.0, "sweep": 1.0}],
-        costs=[StageCost("mean", 1.2, 2.0, 300.0), StageCost("levels", 61.0, 100.0, 512.0)],
+        history=[
+            {"k_c": 8.0, "sweep": 0.0, "training": 3.0, "held_out": 2.5},
+            {"k_c": 8.0, "sweep": 1.0},
+        ],
+        costs=[StageCost("mean", 1.2, 2.0, 300.0), StageCost("eigenvolumes", 61.0, 100.0, 512.0)],
         warnings=["Two optics groups were merged."],
     )
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from solvar._version import __version__
+
 if TYPE_CHECKING:
     from solvar.analysis.analyze import analyze
     from solvar.errors import InputError
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
     from solvar.volumes.reconstruct import reconstruct
     from solvar.volumes.settings import VolumeSettings
     from solvar.volumes.targets import Targets
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Band",

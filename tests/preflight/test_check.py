@@ -47,7 +47,7 @@ def test_healthy_particles_raise_nothing(particles):
     assert set(levels(report).values()) == {"ok"}
     assert set(levels(report)) == {
         "files", "optics", "CTF", "shifts", "orientations", "half-sets", "row order", "images",
-        "signal", "contrast sign", "mean", "poses", "plan",
+        "signal", "contrast sign", "mean", "poses", "cost",
     }  # fmt: skip
     assert "bright" in text_of(report, "contrast sign")
 
@@ -137,19 +137,19 @@ def test_settings_that_cannot_work_are_errors(particles, tmp_path):
     assert levels(report)["mask"] == levels(report)["resolution"] == "error"
 
 
-def test_plan_grows_with_particles_pixels_and_rank():
-    def plan(count=3000, box=64, rank=4, **more):
+def test_cost_grows_with_particles_pixels_and_rank():
+    def cost(count=3000, box=64, rank=4, **more):
         settings = FitSettings(rank=rank, **more)
         return cost_of(count, box, box // 2 - 1, settings, Speed(3e-4, 1e-4, 2e-2))
 
-    base = plan()
-    for larger in (plan(count=30_000), plan(box=128), plan(rank=10)):
+    base = cost()
+    for larger in (cost(count=30_000), cost(box=128), cost(rank=10)):
         assert larger.seconds > 0.9 * base.seconds and larger.memory > base.memory
-    assert plan(count=300_000).seconds > 10 * base.seconds
-    poses = plan(refine_pose=True)
+    assert cost(count=300_000).seconds > 10 * base.seconds
+    poses = cost(refine_pose=True)
     assert poses.seconds > 1.3 * base.seconds and poses.memory > base.memory
     pixels = 3000 * 1501 * 12
-    assert base.disk == 0 and plan(lazy=True).disk == pixels
-    assert base.memory - plan(lazy=True).memory == pixels
-    assert plan(lazy=True, cache_precision="float16").disk == pixels // 2
-    assert "GiB of disk" in str(plan(lazy=True)) and "disk" not in str(base)
+    assert base.disk == 0 and cost(lazy=True).disk == pixels
+    assert base.memory - cost(lazy=True).memory == pixels
+    assert cost(lazy=True, cache_precision="float16").disk == pixels // 2
+    assert "GiB of disk" in str(cost(lazy=True)) and "disk" not in str(base)

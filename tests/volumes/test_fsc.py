@@ -9,14 +9,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from solvar.fitting.settings import FitSettings
-from solvar.imaging.fsc import fourier_shell_correlation
+from solvar.imaging.fsc import fourier_shell_correlation, half_map_fsc, with_random_phases
 from solvar.imaging.masks import soft_sphere
 from solvar.job import run_job
 from solvar.particles import read_particles
 from solvar.results.run import Run
 from solvar.simulation import SimulationSettings, simulate
 from solvar.volumes import VolumeSettings, along_component, reconstruct
-from solvar.volumes.fsc import half_map_fsc, with_random_phases
 
 BOX = 48
 

@@ -70,11 +70,11 @@ def _safely(examine: Callable[[], list[Row]]) -> list[Row]:
 
 
 def _versions() -> list[Row]:
-    import solvar
+    from solvar._version import __version__
     from solvar.results.provenance import packages
 
     found = ", ".join(f"{name} {version}" for name, version in packages().items())
-    return [("ok", "versions", f"solvar {solvar.__version__}; {found}")]
+    return [("ok", "versions", f"solvar {__version__}; {found}")]
 
 
 def _machine() -> list[Row]:

@@ -1,4 +1,4 @@
-"""A frequency band: particles and volumes up to k_c, the projector between them, and memory to work in."""
+"""A frequency band: particles and volumes up to k_c, the projector between them, and buffers."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ class Band:
         return self.projector.project(prepared, frame, ctf, self.buffer("slices", shape))
 
     def buffer(self, name: str, shape: tuple[int, ...]) -> Any:
-        """An uninitialised array in memory that stays with the band under this name.
+        """An uninitialised array of a shape, in memory that the band keeps under this name.
 
-        It lies where the projector computes (docs/gpu.md).
-        Fresh memory for every batch cost two threads up to half their speed in page faults.
+        It lies where the projector computes (docs/gpu.md). Fresh memory for every batch cost two threads up
+        to half their speed in page faults.
         """
         size = int(np.prod(shape))
         if name not in self._buffers or len(self._buffers[name]) < size:
@@ -136,5 +136,5 @@ class Band:
 
 
 def band_box(k_c: int, box: int) -> int:
-    """Smallest grid that holds |k| ≤ k_c, a multiple of 4 where there is room, at most `box`."""
+    """Smallest grid that holds |k| ≤ k_c, a multiple of 4 where `box` allows, at most `box`."""
     return min(box, 2 * k_c + 2 + (2 * k_c + 2) % 4)

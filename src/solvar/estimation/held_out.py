@@ -87,7 +87,7 @@ def transformed(products: Float64, factor: Float64) -> Float64:
 def component_gains(products: Float64, contrast_sd: float) -> Float64:
     """Log-likelihood that each component adds to the ones before it, for held-out particles, (N, r).
 
-    The latent covariance is fitted on one half of these particles and judged on the other, and the other
+    The latent covariance is fitted to one half of these particles and tested on the other, and the other
     way round, so that a component of pure noise gains nothing on average.
 
     Parameters
@@ -99,13 +99,13 @@ def component_gains(products: Float64, contrast_sd: float) -> Float64:
     rank = products.shape[1] - 2
     gains = np.empty((len(products), rank))
     for fold in (0, 1):
-        judged = products[fold::2]
+        tested = products[fold::2]
         scale = held_out_scale(products[1 - fold :: 2], contrast_sd, _FOLD_STEPS)
         covariance = scale.factor @ scale.factor.T
-        before = image_posterior(_leading(judged, 0), contrast_sd).log_likelihood
+        before = image_posterior(_leading(tested, 0), contrast_sd).log_likelihood
         for j in range(1, rank + 1):
             factor = np.asarray(np.linalg.cholesky(covariance[:j, :j]), dtype=np.float64)
-            after = image_posterior(transformed(_leading(judged, j), factor), contrast_sd)
+            after = image_posterior(transformed(_leading(tested, j), factor), contrast_sd)
             gains[fold::2, j - 1] = after.log_likelihood - before
             before = after.log_likelihood
     return gains

@@ -347,7 +347,7 @@ def whiten(
     disc : HalfDisc
         Pixels to keep.
     make_pixels : callable
-        Room for the pixels of the particles (M,) that this process owns, n pixels each.
+        Makes memory or files for the pixels of the particles (M,) that this process owns, n pixels each.
     processes : Processes, optional
         Who else reads a part.
 

@@ -62,7 +62,7 @@ class MemoryPixels:
 
     @classmethod
     def empty(cls, count: int, pixels: int) -> MemoryPixels:
-        """Room for `count` particles."""
+        """Memory for `count` particles."""
         shape = count, pixels
         return cls(np.empty(shape, dtype=np.complex64), np.empty(shape, dtype=np.float32))
 
@@ -80,7 +80,7 @@ class MemoryPixels:
 
 
 def in_memory(own: Int64, pixels: int) -> Pixels:
-    """Room in memory for the pixels of the particles `own`."""
+    """Memory for the pixels of the particles `own`."""
     return MemoryPixels.empty(len(own), pixels)
 
 

@@ -1,9 +1,9 @@
-"""Rigid motions of a volume to first order, and images whose poses are known only so well.
+"""Pose-error marginalisation: rigid motions of the mean to first order, integrated out of every image.
 
 A pose that is off by a little shows, to first order, a volume that has moved a little: μ + T δ, T the six
 rigid motions of the mean and δ their sizes. Where poses are refined, sweeps over the eigenvolumes carry T
 along as columns that are not fitted, with the prior of the pose errors on δ, so that V need not explain
-what poses got wrong. δ is Gaussian and is integrated out before anything else is looked at, which turns
+what poses got wrong. δ is Gaussian and is integrated out before anything else is looked at, which changes
 inner products ⟨u, v⟩ into ⟨u, v⟩ - ⟨u, T⟩(I + TᵀT)⁻¹⟨T, v⟩.
 """
 

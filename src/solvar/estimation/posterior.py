@@ -21,11 +21,12 @@ class Posterior:
     z : (N, r) float64
         Posterior mean latents in eigenvolume units (prior variance = eigenvalue).
     precision : (N, r, r) float64
-        Posterior precision of `z` given the contrast: diag(1/eigenvalues) + EᵀE.
+        Posterior precision of `z`. Contrast and, where poses were refined, pose errors are integrated out:
+        what they leave uncertain widens the error bars. The posterior variance of the columns does not.
     contrast : (N,) float64
-        Contrast factor a, mean 1 over the set.
+        Posterior mean of the contrast factor a ~ N(1, τ²).
     log_likelihood : (N,) float64
-        Log evidence of the whitened image up to a constant that depends on the pixels alone.
+        Log evidence of the whitened image y up to -½‖y‖² and constants that no parameter changes.
     """
 
     z: Float64

@@ -42,8 +42,8 @@ def column_precision(fsc: Float64, information: Float64, explained: float) -> Fl
 
     FSC_Σ compares products of two columns, so its root is the signal fraction of one. D ρ is what the images
     say about a column whose latents they know only in part: ρ is the share of the latent variance that they
-    explain (the information of a column in the marginal likelihood is D·E[z]²; ALGORITHM §4 has the
-    low-SNR limit of the same, √Γ).
+    explain (the information of a column in the marginal likelihood is D·E[z]²; docs/method.md, "The prior of
+    the columns").
 
     Parameters
     ----------

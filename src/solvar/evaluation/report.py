@@ -16,7 +16,7 @@ from solvar.evaluation.pose_bound import pose_bound
 from solvar.evaluation.poses import pose_errors, within_groups
 from solvar.evaluation.truth import Truth
 from solvar.evaluation.volumes import fsc_auc, volume_metrics
-from solvar.imaging.fsc import resolution
+from solvar.imaging.fsc import TRUTH_THRESHOLD, resolution
 from solvar.particles import ParticleSet, Poses
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """What is judged: a model, its posterior and the poses it used.
+    """What is evaluated: a model, its posterior and the poses it used.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ def _covariance_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[s
     true_eigenvalues = (true.astype(np.float64) ** 2).sum(axis=(1, 2, 3))
     scaled = model.eigenvolumes * np.sqrt(model.eigenvalues)[:, None, None, None]
     fsc = covariance.covariance_fsc_curve(scaled.astype(np.float32), true, truth.mask)
-    reached = resolution(fsc, model.box_size * model.pixel_size_angstrom, 0.5)
+    reached = resolution(fsc, model.box_size * model.pixel_size_angstrom, TRUTH_THRESHOLD)
     return {
         "captured_variance": float(curve[-1]) if len(curve) else 0.0,
         "captured_variance_by_rank": curve.tolist(),

@@ -71,7 +71,7 @@ def finish(
     axes = principal_axes(columns)
     trained, validation = axes.eigenvalues, None
     if len(state.models) == 2:
-        with progress.step("Judging components by the other half", len(images)) as step:
+        with progress.step("Testing components on held-out particles", len(images)) as step:
             reliable = reliable_components(context, state, fitted.pose_errors)
             step.advance(len(images))
         held_out = held_out_eigenvalues(state.models, images.box)

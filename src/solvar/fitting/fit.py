@@ -1,11 +1,12 @@
 """The main job, as its abstract would tell it.
 
 Particles are read once, whitened and re-centred. Two half-sets give two means, whose agreement is the
-prior of the mean. Two low-rank models of the halves march from coarse to fine frequencies by incremental
-EM; in each band their agreement renews the prior of the eigenvolumes, and each half's amplitudes are
-judged by the other's particles; where poses are refined, each particle turns and moves uphill against its own
-half's model between sweeps. The merged halves start the final model, a short run on all particles
-under that prior. Every particle is then placed in it, with its precision and contrast.
+prior of the mean. Two low-rank models of the halves are fitted by incremental EM, band by band from coarse to
+fine frequencies (frequency marching). In each band their agreement renews the prior of the eigenvolumes, and
+the other half's particles set the amplitudes of each; where poses are refined, sweeps alternate with a few
+steps of every particle's pose under the model of its own half. The merged halves start the final model, a
+short run on all particles under that prior. Every particle is then placed in it, with its precision and
+contrast.
 """
 
 from __future__ import annotations
@@ -93,9 +94,9 @@ def _fit(
     compile_kernels(settings, team, progress)
 
     with clock.stage("images"):
-        images = read_images(
-            particles, stack, mask, settings, progress, team, workspace.scratch, processes
-        )
+        scratch = settings.scratch or workspace.scratch
+        placed = settings.model_copy(update={"scratch": scratch})
+        images = read_images(particles, stack, mask, placed, progress, team, processes)
     noise = images.noise
     require_finite(
         "images", finite.IMAGES, noise_power=noise.power, CTF_power=images.store.ctf_power

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 from solvar.estimation.images import WhitenedImages
 from solvar.fitting import start
@@ -47,7 +45,6 @@ def read_images(
     halved = assign_halfsets(particles, settings.seed)
     stack = ImageStack(halved, settings.downsample).brought_near_one()
     mask = start.load_mask(settings, stack)
-    scratch = Path(tempfile.gettempdir())
     with ThreadTeam(settings.threads) as team:
-        images = start.read_images(halved, stack, mask, settings, harmless(progress), team, scratch)
+        images = start.read_images(halved, stack, mask, settings, harmless(progress), team)
     return replace(images, inverted=settings.density == "dark")

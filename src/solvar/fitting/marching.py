@@ -27,7 +27,7 @@ from solvar.fitting.context import Context
 from solvar.fitting.schedule import BandSchedule, has_settled, split_batches
 from solvar.fitting.start import half_means
 from solvar.fitting.state import FitState, PartModel, Sweeping
-from solvar.fitting.sweeps import sweep
+from solvar.fitting.sweeps import StoppingRule, sweep
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.fsc import covariance_fsc
 from solvar.parallel import agreed
@@ -65,7 +65,7 @@ def with_new_models(context: Context, state: FitState) -> FitState:
 def fit_band(
     context: Context, state: FitState, schedule: BandSchedule, progress: Progress
 ) -> FitState:
-    """Fit the models in one band, renew prior and amplitudes; with poses to refine, in iterations."""
+    """Fit the models in one band, renew prior and amplitudes; where poses are refined, in iterations."""
     for number in range(schedule.pose_iterations if state.poses else 1):
         name = f"band {schedule.k_c} iteration {number + 1}"
         step = partial(_iterate, context, schedule, number, name, progress)
@@ -92,7 +92,7 @@ def _iterate(
     progress: Progress,
     state: FitState,
 ) -> FitState:
-    """Sweeps until they are not worth it, then prior and amplitudes, then poses.
+    """Sweep until held-out particles gain no more, then renew prior and amplitudes, then refine poses.
 
     Refinement starts from means of the current poses: poses cannot become better than the mean that they
     are compared with.
@@ -167,16 +167,17 @@ def _sweep_until_settled(
     with progress.step(title, count * schedule.most_sweeps) as step:
 
         def settled(now: Sweeping, before: Sweeping) -> tuple[bool, dict[str, float]]:
-            likelihood = _judged(now)
+            likelihood = _held_out_likelihood(now)
             step.note(f"sweep {now.sweeps}, held-out log-likelihood {likelihood:.2f}")
             training = float(np.mean([each.log_likelihood for each in now.statistics]))
             record = {"k_c": schedule.k_c, "sweep": now.sweeps - 1, "training": training}
             ended = context.settings.solver == "em" and before.sweeps > 0
-            ended = ended and has_settled(_judged(before), likelihood)
+            ended = ended and has_settled(_held_out_likelihood(before), likelihood)
             return agreed(ended, context.images.processes), {**record, "held_out": likelihood}
 
         most = schedule.most_sweeps
-        return sweep(context, state, f"{name} sweeps", solvers, most, step, samples, settled)
+        rule = StoppingRule(samples, settled)
+        return sweep(context, state, f"{name} sweeps", solvers, most, step, rule)
 
 
 def _sample(index: Int64, count: int) -> Int64:
@@ -184,7 +185,7 @@ def _sample(index: Int64, count: int) -> Int64:
     return index[:: max(1, len(index) // count)]
 
 
-def _judged(at: Sweeping) -> float:
+def _held_out_likelihood(at: Sweeping) -> float:
     """Mean log-likelihood of held-out particles; of a model's own particles where none are."""
     pairs = zip(at.held_out, at.statistics, strict=True)
     return float(np.mean([h.mean() if len(h) else own.log_likelihood for h, own in pairs]))

@@ -35,9 +35,9 @@ class HalfsetValidation:
     component_resolution_half : (r,) float64
         The same for the stricter 0.5.
     reliability : (r,) float64
-        Agreement in [-1, 1] of the variance that each half sees along a component of the other.
+        Correlation in [-1, 1] of the two volumes that the halves see as a component.
     reliable : (r,) bool
-        Components that pass the half-set test; the rest are consistent with noise.
+        Leading components that raise the likelihood of held-out particles beyond chance.
     """
 
     means: Float32
@@ -81,7 +81,8 @@ class Fit:
     pose_refinement : PoseRefinement or None
         None when the poses were kept.
     history : list of dict
-        One record a sweep: band, sweep, objective, relative change.
+        One record a sweep of the half models: `k_c` of the band, `sweep` in it from 0, and mean
+        log-likelihoods of `training` and `held_out` particles (without half-sets both are of training ones).
     warnings : list of str
         Plain sentences that the user should read.
     """

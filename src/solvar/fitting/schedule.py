@@ -16,9 +16,9 @@ _FIRST_BAND = 8
 _FIRST_POSE_BAND = 3
 _EPOCHS = 20
 _BATCH = 750
-# so many particles may be too many for the memory; then so many neighbours stay together
+# images of more particles than this may not fit in memory: then so many neighbours stay together
 _MANY, _BLOCK = 20_000, 32
-# at least this many steps a sweep, so that each sees what the others found; at most that many stored targets
+# M-steps of a sweep: enough that batches see what the others found; each costs a stored target
 _FEWEST_BATCHES, _MOST_BATCHES = 4, 8
 # a sweep that gains less than this much log-likelihood a held-out particle was not worth its time
 _WORTHWHILE_GAIN = 0.05
@@ -26,8 +26,18 @@ _WORTHWHILE_GAIN = 0.05
 
 @dataclass(frozen=True)
 class BandSchedule:
-    """A frequency band, the most sweeps a half may take, the sweeps of the final model, and the most
-    turns of sweeps and pose refinement.
+    """How long to work in a frequency band.
+
+    Attributes
+    ----------
+    k_c : int
+        Largest frequency.
+    most_sweeps : int
+        Of the models of the half-sets.
+    final_sweeps : int
+        Of the model of all particles.
+    pose_iterations : int
+        At most so many iterations of sweeps and pose refinement.
     """
 
     k_c: int
@@ -49,19 +59,19 @@ def published_schedule(k_max: int) -> list[BandSchedule]:
 
 
 def marching_schedule(k_max: int, refine_pose: bool = False) -> list[BandSchedule]:
-    """Levels 8, 16, 32, … up to and including `k_max`; from 3 or 4 on where poses are refined.
+    """Bands 8, 16, 32, … up to and including `k_max`; from 3 or 4 on where poses are refined.
 
     The first band starts from random columns and costs next to nothing: it may take many sweeps. A band
     is left out where the next one is less than a third finer.
     """
-    first, room = (_FIRST_POSE_BAND, 1.67) if refine_pose else (_FIRST_BAND, 1.33)
+    first, ratio = (_FIRST_POSE_BAND, 1.67) if refine_pose else (_FIRST_BAND, 1.33)
     radii = [k_max]
-    while radii[0] > room * first:
+    while radii[0] > ratio * first:
         radii.insert(0, max(first, -(-radii[0] // 2)))
-    plans = [BandSchedule(k, 8, 5) for k in radii]
-    plans[0] = BandSchedule(radii[0], 12, 12)
-    plans[-1] = BandSchedule(radii[-1], 4, 3, pose_iterations=8)
-    return plans
+    schedules = [BandSchedule(k, 8, 5) for k in radii]
+    schedules[0] = BandSchedule(radii[0], 12, 12)
+    schedules[-1] = BandSchedule(radii[-1], 4, 3, pose_iterations=8)
+    return schedules
 
 
 def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator) -> list[Int64]:

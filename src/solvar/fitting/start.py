@@ -1,7 +1,8 @@
-"""Before the march: what the particles look like, their mean, and the prior it implies."""
+"""What a fit starts from: whitened images, the means of the half-sets, the sign, and the prior they imply."""
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,12 +127,14 @@ def read_images(
     settings: FitSettings,
     progress: Progress,
     team: ThreadTeam,
-    scratch: Path,
     processes: Processes | None = None,
 ) -> WhitenedImages:
-    """Whitened images up to the finest band.
+    """Whitened images up to the finest band; on disk where they do not fit into memory.
 
-    Those that do not fit into memory lie on disk, in `scratch` unless the settings name another folder.
+    Raises
+    ------
+    InputError
+        If the settings ask for a resolution that leaves too few shells.
     """
     disc = HalfDisc.of_radius(finest_frequency(stack, settings.resolution))
     shells = disc.k_c + 2
@@ -140,7 +143,7 @@ def read_images(
     ctf_scale = float(np.median(noise.whitening(disc)))
 
     def make_pixels(own: Int64, pixels: int) -> Pixels:
-        return choose_pixels(particles.halfset[own], disc, settings, scratch, progress, ctf_scale)
+        return choose_pixels(particles.halfset[own], disc, settings, progress, ctf_scale)
 
     return whiten(particles, stack, noise, disc, progress, team, make_pixels, processes)
 
@@ -149,15 +152,14 @@ def choose_pixels(
     halfset: NDArray[np.int8],
     disc: HalfDisc,
     settings: FitSettings,
-    scratch: Path,
     progress: Progress,
     ctf_scale: float = 1.0,
 ) -> Pixels:
-    """Room for the whitened pixels of particles (M,), in memory if they fit there."""
+    """Memory for the whitened pixels of particles (M,), or files where they do not fit in memory."""
     need = len(halfset) * len(disc) * BYTES_PER_PIXEL
     if not goes_to_disk(need, settings):
         return MemoryPixels.empty(len(halfset), len(disc))
-    folder = settings.scratch or scratch
+    folder = settings.scratch or Path(tempfile.gettempdir())
     bands = [len(disc.prefix(each.k_c)) for each in schedule_bands(disc.k_c, settings)]
     pixels = DiskPixels(folder, halfset, bands, settings.cache_precision == "float16", ctf_scale)
     size = need / 2**30 * (0.5 if settings.cache_precision == "float16" else 1)

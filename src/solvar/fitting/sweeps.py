@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,21 @@ from solvar.progress import Step
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-# Told the number of a sweep, its state and the one before; whether it was the last one, and its record.
-Settled = Callable[[Sweeping, Sweeping], tuple[bool, dict[str, float]]]
+
+@dataclass(frozen=True, eq=False)
+class StoppingRule:
+    """When sweeps are not worth it any more, by particles that took no part in them.
+
+    Attributes
+    ----------
+    samples : list of (m,) int64
+        Held-out particles of each solver, whose log-likelihood is taken after every sweep.
+    settled : callable
+        Told how far sweeps have come after one and before it: whether it was the last one, and its record.
+    """
+
+    samples: list[Int64]
+    settled: Callable[[Sweeping, Sweeping], tuple[bool, dict[str, float]]]
 
 
 def sweep(
@@ -30,8 +43,7 @@ def sweep(
     solvers: list[ColumnSolver],
     most: int,
     step: Step,
-    samples: list[Int64] | None = None,
-    settled: Settled | None = None,
+    rule: StoppingRule | None = None,
 ) -> tuple[FitState, list[SweepStatistics]]:
     """Sweeps of several solvers, from where an earlier process left them.
 
@@ -47,10 +59,8 @@ def sweep(
         Sweeps of each.
     step : Step
         Told of every particle.
-    samples : list of (m,) int64, optional
-        Particles that each solver never sees, to judge every sweep by.
-    settled : callable, optional
-        Whether a sweep was the last one.
+    rule : StoppingRule, optional
+        Makes all `most` sweeps and no record by default.
 
     Returns
     -------
@@ -58,14 +68,10 @@ def sweep(
         Random choices and history went on.
     list of SweepStatistics
         Of the last sweep of each solver.
-
-    Notes
-    -----
-    Eight arguments: a step of a fit (context, state, name), what is swept, and when it ends.
     """
     count = sum(len(solver.band.index) for solver in solvers)
     at = Sweeping()
-    samples = samples or []
+    samples = rule.samples if rule else []
     saved = context.saved(name, replace(state, sweeping=_form(solvers, samples)))
     if saved is not None and saved.sweeping is not None:
         state, at = saved, saved.sweeping
@@ -78,8 +84,8 @@ def sweep(
         statistics = [s.sweep(order, step) for s, order in zip(solvers, orders, strict=True)]
         held_out = [_log_likelihood(*each) for each in zip(solvers, samples, strict=False)]
         now, history = Sweeping(at.sweeps + 1, False, statistics, held_out), state.history
-        if settled is not None:
-            ended, record = settled(now, at)
+        if rule is not None:
+            ended, record = rule.settled(now, at)
             now, history = replace(now, ended=ended), [*history, record]
         state, at = replace(state, random=dict(rng.bit_generator.state), history=history), now
 

@@ -14,7 +14,12 @@ from solvar.fitting.context import Context
 from solvar.fitting.result import HalfsetValidation
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.fourier import crop_volume
-from solvar.imaging.fsc import covariance_fsc, fourier_shell_correlation, resolution
+from solvar.imaging.fsc import (
+    TRUTH_THRESHOLD,
+    covariance_fsc,
+    fourier_shell_correlation,
+    resolution,
+)
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -52,7 +57,9 @@ def validate_halves(
         covariance_fsc=covariance_fsc(first, second, shells),
         component_fsc=component,
         component_resolution=np.array([resolution(c, extent) for c in component]),
-        component_resolution_half=np.array([resolution(c, extent, 0.5) for c in component]),
+        component_resolution_half=np.array(
+            [resolution(c, extent, TRUTH_THRESHOLD) for c in component]
+        ),
         reliability=np.array(agreement),
         reliable=reliable,
     )
@@ -84,6 +91,6 @@ def reliable_components(
 
 
 def held_out_eigenvalues(models: list[PartModel], box: int) -> Float64:
-    """Eigenvalues as the particles that a model never saw judge them, mean over models, (r,)."""
+    """Eigenvalues at the scale that held-out particles set, mean over models, (r,)."""
     columns = [model.columns[1:] for model in models if model.columns is not None]
     return np.mean([principal_axes(crop_volume(v, box)).eigenvalues for v in columns], axis=0)

@@ -98,7 +98,7 @@ def check_particles(
     whole = all(finding.level != "error" for finding in images)
     if mask is not None and k_c is not None and whole:
         findings += _mean_findings(particles, stack, mask, k_c, settings, progress)
-        findings.append(_plan(stack, settings, progress))
+        findings.append(_cost(stack, settings, progress))
     return CheckReport(findings)
 
 
@@ -190,15 +190,15 @@ def _mean_findings(
     noise = estimate_noise(few, part, mask_diameter(mask), disc.k_c + 2, settings.seed)
     with ThreadTeam(settings.threads) as team, progress.step("Quick mean", 4, "means") as step:
 
-        def judged(particles: ParticleSet) -> _Trial:
+        def tried(particles: ParticleSet) -> _Trial:
             images = whiten(particles, part, noise, disc, SilentProgress(), team, in_memory)
             trial = _trial(images, particles.halfset, mask, settings, team)
             step.advance()
             return trial
 
-        given = judged(few)
-        others = {what: judged(changed) for what, changed in _alternatives(few)}
-        chance = judged(_dealt_at_random(few, settings.seed))
+        given = tried(few)
+        others = {what: tried(changed) for what, changed in _alternatives(few)}
+        chance = tried(_dealt_at_random(few, settings.seed))
     extent = stack.box_size * stack.pixel_size_angstrom
     yield _signal(given, extent)
     yield _sign(given, mask, settings)
@@ -313,17 +313,17 @@ def _beyond_chance(gain: Float64) -> bool:
     return bool(gain.mean() > _STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)))
 
 
-def _plan(stack: ImageStack, settings: FitSettings, progress: Progress) -> Finding:
+def _cost(stack: ImageStack, settings: FitSettings, progress: Progress) -> Finding:
     """What `solvar run` with these settings will need."""
     with ThreadTeam(settings.threads) as team:
         compile_kernels(settings, team, progress)
-        plan = expected(stack, settings, team)
-    text = f"a run with --rank {settings.rank} takes {plan}"
+        cost = expected(stack, settings, team)
+    text = f"a run with --rank {settings.rank} takes {cost}"
     free, disk = available_memory(), free_disk(settings.scratch or Path.cwd())
-    if plan.memory > _MEMORY_SHARE * free:
+    if cost.memory > _MEMORY_SHARE * free:
         text += f", but {free / 2**30:.1f} GiB are free: use --downsample or a lower --rank"
-        return Finding("warning", "plan", text)
-    if plan.disk > disk:
+        return Finding("warning", "cost", text)
+    if cost.disk > disk:
         text += f", but {disk / 2**30:.1f} GiB are free: name another folder with --scratch"
-        return Finding("warning", "plan", text)
-    return Finding("ok", "plan", text)
+        return Finding("warning", "cost", text)
+    return Finding("ok", "cost", text)

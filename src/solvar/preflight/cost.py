@@ -42,8 +42,8 @@ _MEAN_PASSES = 12
 _FIRST_SWEEPS, _SWEEPS = 3, 2
 # an E-step alone, such as that of held-out particles, relative to a visit of a sweep
 _E_STEP = 0.55
-# with poses: turns of a band, sweeps with further columns, passes of the solver and new means
-_POSE_TURNS, _WITH_MOTIONS, _POSE_PASSES = 7, 1.6, 2.0
+# with poses: iterations in a band, sweeps with further columns, passes of the solver and new means
+_POSE_ITERATIONS, _WITH_MOTIONS, _POSE_PASSES = 7, 1.6, 2.0
 # the made-up images stay in the processor's cache, those of a run do not
 _IN_PRACTICE = 1.35
 # import, figures, report
@@ -208,7 +208,7 @@ def _sweeps(number: int, schedule: BandSchedule, settings: FitSettings) -> float
     usual = min(schedule.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS)
     if not settings.refine_pose:
         return usual
-    return min(schedule.pose_iterations, _POSE_TURNS) * (usual * _WITH_MOTIONS + _POSE_PASSES)
+    return min(schedule.pose_iterations, _POSE_ITERATIONS) * (usual * _WITH_MOTIONS + _POSE_PASSES)
 
 
 def _held(count: int, box_size: int, k_c: int, settings: FitSettings) -> int:

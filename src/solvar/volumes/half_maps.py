@@ -25,8 +25,7 @@ from solvar.estimation.information import sampling_information
 from solvar.estimation.kernels import gram, on_host
 from solvar.estimation.mean import fourier_filter
 from solvar.imaging.fourier import crop_volume
-from solvar.imaging.fsc import fourier_shell_correlation
-from solvar.volumes.fsc import half_map_fsc
+from solvar.imaging.fsc import half_map_fsc, masked_fsc
 from solvar.volumes.source import Source
 from solvar.volumes.volume import Halves
 
@@ -60,7 +59,7 @@ class HalfMaps:
         pairs = np.stack([self._half(index) for index in halves])
         plain, blind = pairs[:, 0], pairs[:, 1]
         mask, shells = self._source.mask, self._band.k_c + 1
-        plain_fsc = fourier_shell_correlation(plain[0] * mask, plain[1] * mask, shells)
+        plain_fsc = masked_fsc(plain[0], plain[1], mask, shells)
         return Halves(plain, blind, plain_fsc, half_map_fsc(blind, mask, shells))
 
     def _half(self, index: Int64) -> Float32:

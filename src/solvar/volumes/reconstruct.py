@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import solvar
+from solvar._version import __version__
 from solvar.files import write_json
 from solvar.particles import ParticleSet
 from solvar.progress import Progress, harmless
@@ -105,7 +105,7 @@ def make_volumes(
     table = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "version": solvar.__version__,
+        "version": __version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run.folder.absolute(),
         "run_id": run.run_id,

@@ -92,7 +92,7 @@ def open_source(
     volume = resample_mask(run.model.mask, box)
     if wanted.mask is not None:
         volume = read_mask(wanted.mask, box, stack.pixel_size_angstrom)
-    images = read_images(particles, stack, volume, settings, progress, team, scratch)
+    images = read_images(particles, stack, volume, settings, progress, team)
     images = replace(images, inverted=bool(run.record["result"]["inverted"]))
     halves = tuple(np.flatnonzero(particles.halfset == half) for half in (1, 2))
     model = run.model

@@ -38,7 +38,7 @@ Float64 = NDArray[np.float64]
 
 
 class PoseSolver(Protocol):
-    """A way to move the poses of particles uphill.
+    """A way to raise the posterior of the particles' poses.
 
     Attributes
     ----------

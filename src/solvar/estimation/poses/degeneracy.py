@@ -1,4 +1,4 @@
-"""What is motion of the molecule and what is motion of its pose.
+"""The pose–conformation degeneracy: what is motion of the molecule and what is motion of its pose.
 
 A rotation that depends on the latents can be written into V or into the poses: no image tells. What the
 columns V should hold follows from where the input poses come from.
@@ -7,7 +7,7 @@ Poses that know nothing of the particle's shape, such as those of another experi
 wrong by as much in one shape as in another. What pose errors seem to owe to the latents is then motion of the
 molecule, and goes to V (parameter expansion: Liu, Rubin & Wu 1998).
 
-A refinement against a rigid mean turns every shape to fit that mean, so its errors do depend on the
+A refinement against a rigid mean rotates every shape to fit that mean, so its errors do depend on the
 shape. V is then kept free of rigid motions of the mean (the frame of Eckart 1935), and poses take them over.
 
 The two kinds are told apart by the score: the gradient g of a rigid mean's likelihood in the rotation of a

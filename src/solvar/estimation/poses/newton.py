@@ -26,7 +26,7 @@ class GaussNewton:
     def improve(
         self, objective: PoseObjective, memory: dict[str, Float64]
     ) -> tuple[Float64, Float64, Float64]:
-        """See `PoseSolver`. The E-step that judges a trial is the one the next step starts from."""
+        """See `PoseSolver`. The E-step that decides on a trial is the one the next step starts from."""
         batch, damping = objective.index, memory["damping"]
         rotation, shift = objective.start()
         value, slopes = objective.slopes(rotation, shift)

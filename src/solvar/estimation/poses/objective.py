@@ -1,4 +1,4 @@
-"""The posterior of a batch's poses and its derivatives (ALGORITHM §5).
+"""The posterior of a batch's poses and its derivatives (docs/method.md, "Poses").
 
 With θ = (ω, t), R ← expm([ω]×) R, the expected image ŷ = Σ_c E[ζ_c] E_c and J = ∂ŷ/∂θ, latents and contrast
 integrated out:

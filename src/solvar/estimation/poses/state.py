@@ -109,7 +109,7 @@ class PoseState:
     def without_drift(self) -> PoseState:
         """Without the rotation and translation that all particles moved by together.
 
-        A volume may turn and wander with its poses without any image noticing.
+        A volume may rotate and move together with its poses without any image noticing.
         """
         left, _, right = np.linalg.svd(np.einsum("nij,nkj->ik", self.rotation, self.start))
         turn = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right

@@ -1,6 +1,6 @@
 """Incremental expectation-maximisation over the columns W = [μ | V] in a Fourier-diagonal metric.
 
-The particles of a band are split at random into batches. Visiting batch b (ALGORITHM §4),
+The particles of a band are split at random into batches. Visiting batch b (docs/method.md, "Eigenvolumes"),
 
     E-step      slices of W, Gram matrices, posterior moments E[ζ], S = E[ζ ζᵀ], ζ = a·(1, z)
     gradient    g_b = Σ_i∈b Pᵀ C (C P W S - y ζᵀ)

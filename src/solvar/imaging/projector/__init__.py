@@ -59,7 +59,7 @@ class Projector(Protocol):
         """What slices are read from; (C, box, box, box) float32, axes z, y, x."""
 
     def empty(self, size: int) -> Any:
-        """Flat complex memory for image-plane arrays, where the projector computes if it has room."""
+        """Flat complex memory for image-plane arrays, where the projector computes if it fits there."""
 
     def channels(self, prepared: Any) -> int:
         """Number C of volumes that were prepared."""

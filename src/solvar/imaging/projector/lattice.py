@@ -81,9 +81,9 @@ class Lattice:
         u, v = rotation[:, :, 0], rotation[:, :, 1]
         # no vector (kx, ky) of length k_c becomes longer than k_c times this
         longest = np.maximum((u * u).sum(axis=1), (v * v).sum(axis=1)) + np.abs((u * v).sum(axis=1))
-        room = self.reach - taken + (0.5 if width % 2 else 1.0)
+        margin = self.reach - taken + (0.5 if width % 2 else 1.0)
         # written so that NaN is refused, too
-        if not np.all(np.sqrt(longest) * self.upsampling * self.k_c < room):
+        if not np.all(np.sqrt(longest) * self.upsampling * self.k_c < margin):
             raise ValueError("a rotation matrix is not orthonormal")
 
     @cached_property

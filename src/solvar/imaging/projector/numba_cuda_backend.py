@@ -10,6 +10,8 @@ bit. Slices and derivatives repeat.
 Bytes of one pixel and channel, w = 3: forward 27 · 8 read, scatter 27 · 8 read and written. With
 `NUMBA_ENABLE_CUDASIM=1` numba's simulator runs the kernels on the CPU, far too slowly for anything but
 tests (docs/gpu.md).
+
+More than seven arguments: compiled code takes numbers and arrays; numba knows no dataclass of ours.
 """
 
 from __future__ import annotations

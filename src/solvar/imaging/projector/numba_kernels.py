@@ -25,6 +25,8 @@ a pixel falls is said once for CPU and GPU (`pixel.py`). The kernels are compile
 they release the GIL and the caller's threads run them over image ranges (forward) or lattice slabs
 (scatter). Every lattice value is written by one thread, images in order, which makes the sums the same to
 the last bit for any number of threads.
+
+More than seven arguments: compiled code takes numbers and arrays; numba knows no dataclass of ours.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Plain functions of float32 numbers, in the part of Python that numba compiles. `window.py` hands them to
 the CPU's compiler and chooses among them by width; `numba_cuda_backend.py` hands them to the GPU's.
+
+More than seven arguments: compiled code takes numbers and arrays; numba knows no dataclass of ours.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ class TorchProjector:
         return torch.zeros(self._rows, 2 * channels, dtype=self._dtype, device=self.device)
 
     def empty(self, size: int) -> torch.Tensor:
-        """Flat complex memory on the device; on the host, if the device has no room for it."""
+        """Flat complex memory on the device; on the host where it does not fit there."""
         try:
             return torch.empty(size, dtype=self._complex, device=self.device)
         except RuntimeError as error:
