@@ -63,7 +63,7 @@ def measure(folder: Path, count: int, output: Path) -> None:
         images = read_images(particles, stack, mask, settings, SilentProgress(), team, processes)
         band = Band(images, np.arange(count), images.disc.k_c, mask, settings.projection, team)
         rng = np.random.default_rng(0)
-        columns = 1e-3 * rng.standard_normal((1 + RANK, *[band.box] * 3)) * band.mask
+        columns = 1e-3 * rng.standard_normal((1 + RANK, *[band.box] * 3)) * band.support.mean
         flat = np.full(band.k_c + 1, float(band.shell_information.mean()))
         batches = split_batches(band.index, None, rng)
         model = ColumnModel(columns.astype(np.float32), contrast_sd=0.15)

@@ -46,7 +46,7 @@ GIB = 2**30
 def start(band: Band) -> ColumnModel:
     """Columns of noise."""
     rng = np.random.default_rng(0)
-    columns = 1e-3 * rng.standard_normal((1 + RANK, *[band.box] * 3)) * band.mask
+    columns = 1e-3 * rng.standard_normal((1 + RANK, *[band.box] * 3)) * band.support.mean
     return ColumnModel(columns.astype(np.float32), contrast_sd=0.15)
 
 

@@ -49,5 +49,5 @@ def true_columns(band: Band) -> np.ndarray:
     smooth = np.exp(-radius2 / 18)
     grid = np.stack(np.meshgrid(axis, axis, axis))
     waves = [np.cos(np.tensordot(rng.normal(0, 0.5, 3), grid, 1)) for _ in range(3)]
-    volumes = np.stack([smooth * wave for wave in waves]) * band.mask
+    volumes = np.stack([smooth * wave for wave in waves]) * band.support.mean
     return (volumes * np.array([0.05, 0.04, 0.03])[:, None, None, None]).astype(np.float32)

@@ -127,7 +127,7 @@ def test_gradient_is_the_derivative_of_the_evidence(
     columns, some = 2 * true_columns(tilted), np.arange(30)
     if uncertain:
         tilted.images = tilted.images.supposed(_supposed(tilted, 0.1))
-    direction = rng.standard_normal(columns.shape).astype(np.float32) * tilted.mask
+    direction = rng.standard_normal(columns.shape).astype(np.float32) * tilted.support.mean
     model = ColumnModel(columns, contrast_sd)
     gradient = MaximumLikelihood().gradient(tilted, model, some).columns
 

@@ -7,7 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from solvar.fitting.schedule import has_settled, marching_schedule, split_batches
+from solvar.fitting.schedule import (
+    has_settled,
+    has_settled_on_its_own,
+    marching_schedule,
+    split_batches,
+)
 
 
 @pytest.mark.parametrize("k_max", [4, 7, 8, 10, 11, 15, 16, 31, 63, 127])
@@ -33,6 +38,10 @@ def test_batches_of_a_state_sorted_file_mix_the_states() -> None:
 
 
 def test_settles_when_held_out_particles_gain_nothing() -> None:
-    assert not has_settled(10.0, 10.5)
-    assert has_settled(10.5, 10.51)
-    assert has_settled(10.0, 9.0)
+    rng = np.random.default_rng(0)
+    before = rng.normal(-500, 30, 2000)
+    assert has_settled(before, before + rng.normal(0, 0.3, 2000))
+    assert not has_settled(before, before + rng.normal(0.03, 0.3, 2000))
+    assert has_settled(before, before - 0.01)
+    assert not has_settled_on_its_own(10.0, 10.5)
+    assert has_settled_on_its_own(10.5, 10.51)

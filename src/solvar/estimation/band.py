@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from solvar.estimation.images import CHUNK, ImageBatch, WhitenedImages
 from solvar.estimation.information import SamplingInformation, sampling_information, shell_mean
+from solvar.estimation.support import Support
 from solvar.imaging.fourier import volume_shells
-from solvar.imaging.masks import default_mask, resample_mask
+from solvar.imaging.masks import default_mask
 from solvar.imaging.projector import Projection
 from solvar.parallel import Array
 from solvar.threads import ThreadTeam
@@ -36,8 +37,9 @@ class Band:
         Particles; default: all.
     k_c : int, optional
         Default: the finest frequency of the images.
-    mask : (L, L, L) float32, optional
-        Support of the volumes on the full grid; default: the soft sphere of a fit without a mask.
+    support : Support or (L, L, L) float32, optional
+        Masks of mean and columns on the full grid, or one mask for both; default: the soft sphere of a fit
+        without a mask.
     projection : Projection, optional
         How slices are computed; default: as in a fit, on the CPU.
     team : ThreadTeam, optional
@@ -49,8 +51,8 @@ class Band:
     ----------
     box : int
         Edge of the band's volumes.
-    support : float
-        Mean square of the mask: the share of the grid's degrees of freedom that is in use.
+    support : Support
+        On the band's grid.
     """
 
     def __init__(
@@ -58,21 +60,22 @@ class Band:
         images: WhitenedImages,
         index: Int64 | None = None,
         k_c: int | None = None,
-        mask: Float32 | None = None,
+        support: Support | Float32 | None = None,
         projection: Projection | None = None,
         team: ThreadTeam | None = None,
         sampling: Callable[[], SamplingInformation] | None = None,
     ) -> None:
         index = np.arange(len(images)) if index is None else index
         k_c = images.disc.k_c if k_c is None else k_c
-        if mask is None:
-            mask = default_mask(images.box, images.store.pixel_size_angstrom)
+        if support is None:
+            support = default_mask(images.box, images.store.pixel_size_angstrom)
+        if isinstance(support, np.ndarray):
+            support = Support.of(support)
         team = team or ThreadTeam()
         self.images, self.index, self.k_c, self.team = images, index, k_c, team
         self.box = band_box(k_c, images.box)
         self.disc = images.disc.prefix(k_c)
-        self.mask = resample_mask(mask, self.box)
-        self.support = float(np.mean(self.mask**2))
+        self.support = support.resampled(self.box)
         self.projector = (projection or Projection()).projector(self.box, self.disc, team)
         self._sampling = sampling
         self._buffers: dict[str, Any] = {}

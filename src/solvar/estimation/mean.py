@@ -21,7 +21,7 @@ class MeanProblem:
 
     def __init__(self, band: Band) -> None:
         self.band = band
-        self._data = band.mask * _back_project_data(band)
+        self._data = band.support.mean * _back_project_data(band)
 
     def solve(self, prior_precision: Float64, steps: int) -> Float32:
         """Masked Wiener mean by preconditioned conjugate gradients.
@@ -54,15 +54,15 @@ class MeanProblem:
             conditioned = fourier_filter(residual, wiener, workers)
             now = _inner(residual, conditioned)
             direction = conditioned + np.float32(now / before) * direction
-            volume = (band.mask * direction).astype(np.float32, copy=False)
+            volume = (band.support.mean * direction).astype(np.float32, copy=False)
             applied = _normal_operator(band, volume) + fourier_filter(volume, ridge, workers)
-            applied *= band.mask
+            applied *= band.support.mean
             size = np.float32(now / _inner(direction, applied))
             solution += size * direction
             if step < steps - 1:
                 residual -= size * applied
             before = now
-        return band.mask * solution
+        return band.support.mean * solution
 
 
 def fourier_filter(volume: Float32, response: Float32, workers: int = 1) -> Float32:

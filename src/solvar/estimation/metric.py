@@ -59,8 +59,9 @@ class Metric:
         information, support = self._band.shell_information, self._band.support
         value, basis = np.linalg.eigh(second[1:, 1:])
         return PosteriorVariance(
-            mean=support / (second[0, 0] * information + self._prior.mean[shells]),
-            columns=support / (np.outer(value, information) + self._prior.columns[shells]),
+            mean=support.share_of_mean / (second[0, 0] * information + self._prior.mean[shells]),
+            columns=support.share_of_columns
+            / (np.outer(value, information) + self._prior.columns[shells]),
             basis=basis,
         )
 

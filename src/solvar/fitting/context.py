@@ -17,6 +17,7 @@ from solvar.estimation.information import SamplingInformation, sampling_informat
 from solvar.estimation.poses import PoseSolver
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import ColumnSolver, make_column_solver
+from solvar.estimation.support import Support
 from solvar.fitting.likeness import is_history, is_like
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
@@ -37,7 +38,7 @@ class Context:
         As they were read.
     parts : list of (n,) int64
         The half-sets.
-    mask : (L, L, L) float32
+    support : Support
     settings : FitSettings
     team : ThreadTeam
     solver : PoseSolver or None
@@ -47,7 +48,7 @@ class Context:
 
     images: WhitenedImages
     parts: list[Int64]
-    mask: Float32
+    support: Support
     settings: FitSettings
     team: ThreadTeam
     solver: PoseSolver | None = None
@@ -80,7 +81,7 @@ class Context:
             self.seen(state),
             self.members(part),
             k_c,
-            self.mask,
+            self.support,
             self.settings.projection,
             self.team,
             partial(self._sampling, state, part, k_c),

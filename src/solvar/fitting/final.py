@@ -94,7 +94,7 @@ def finish(
         mean,
         axes.eigenvolumes,
         axes.eigenvalues,
-        context.mask,
+        context.support.mean,
         images.store.pixel_size_angstrom,
     )
     return state, Final(model, posterior, validation)
@@ -138,7 +138,9 @@ def _sweep_all(
         for schedule in last:
             band = context.band(state, None, schedule.k_c)
             kept = columns[1:] if schedule is not last[-1] else leading(columns[1:], rank)
-            start = np.concatenate([crop_volume(v, band.box) for v in (mean, kept)]) * band.mask
+            start = band.support.masked(
+                np.concatenate([crop_volume(v, band.box) for v in (mean, kept)])
+            )
             rng = state.generator()
             batches = split_batches(band.index, context.settings.batch_size, rng)
             state = replace(state, random=dict(rng.bit_generator.state))

@@ -20,6 +20,7 @@ from solvar.errors import InputError
 from solvar.estimation import finite
 from solvar.estimation.finite import require_finite, require_invertible
 from solvar.estimation.poses import SOLVERS
+from solvar.estimation.support import Support
 from solvar.fitting.clock import StageClock
 from solvar.fitting.context import Context
 from solvar.fitting.final import finish
@@ -103,7 +104,7 @@ def _fit(
     )
     parts = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
     solver = SOLVERS[settings.pose_solver] if settings.refine_pose else None
-    context = Context(images, parts, mask, settings, team, solver, workspace)
+    context = Context(images, parts, Support.of(mask), settings, team, solver, workspace)
     state = start_state(particles, settings, noise, solver)
 
     with clock.stage("mean"), progress.step("Mean of each half", 1, "pair") as step:

@@ -24,7 +24,7 @@ from solvar.estimation.prior import Prior, column_precision, extend
 from solvar.estimation.solvers import ColumnSolver
 from solvar.estimation.statistics import SweepStatistics
 from solvar.fitting.context import Context
-from solvar.fitting.schedule import BandSchedule, has_settled, split_batches
+from solvar.fitting.schedule import BandSchedule, has_settled, has_settled_on_its_own, split_batches
 from solvar.fitting.start import half_means
 from solvar.fitting.state import FitState, PartModel, Sweeping
 from solvar.fitting.sweeps import StoppingRule, sweep
@@ -136,7 +136,7 @@ def _start(
             columns = _random_columns(band, state.prior, context.settings.columns, rng)
         else:
             columns = crop_volume(model.columns[1:], band.box)
-        start = np.concatenate([crop_volume(mean, band.box)[None] * band.mask, columns])
+        start = np.concatenate([crop_volume(mean, band.box)[None] * band.support.mean, columns])
         batches = split_batches(band.index, context.settings.batch_size, rng)
         whole = ColumnModel(start, model.contrast_sd, pose_errors=errors)
         solvers.append(context.column_solver(band, whole, state.prior, batches))
@@ -149,7 +149,7 @@ def _random_columns(band: Band, prior: Prior, rank: int, rng: np.random.Generato
     amplitude = (_START_AMPLITUDE / np.sqrt(power)).astype(np.float32)
     shape = (band.box,) * 3
     noise = (rng.standard_normal(shape).astype(np.float32) for _ in range(rank))
-    return np.stack([band.mask * fourier_filter(n, amplitude) for n in noise])
+    return np.stack([band.support.columns * fourier_filter(n, amplitude) for n in noise])
 
 
 def _sweep_until_settled(
@@ -171,8 +171,7 @@ def _sweep_until_settled(
             step.note(f"sweep {now.sweeps}, held-out log-likelihood {likelihood:.2f}")
             training = float(np.mean([each.log_likelihood for each in now.statistics]))
             record = {"k_c": schedule.k_c, "sweep": now.sweeps - 1, "training": training}
-            ended = context.settings.solver == "em" and before.sweeps > 0
-            ended = ended and has_settled(_held_out_likelihood(before), likelihood)
+            ended = context.settings.solver == "em" and before.sweeps > 0 and _no_gain(before, now)
             return agreed(ended, context.images.processes), {**record, "held_out": likelihood}
 
         most = schedule.most_sweeps
@@ -189,6 +188,14 @@ def _held_out_likelihood(at: Sweeping) -> float:
     """Mean log-likelihood of held-out particles; of a model's own particles where none are."""
     pairs = zip(at.held_out, at.statistics, strict=True)
     return float(np.mean([h.mean() if len(h) else own.log_likelihood for h, own in pairs]))
+
+
+def _no_gain(before: Sweeping, now: Sweeping) -> bool:
+    """Whether a sweep was no gain to held-out particles; to a model's own particles where none are."""
+    earlier, later = (np.concatenate(at.held_out) for at in (before, now))
+    if len(later):
+        return has_settled(earlier, later)
+    return has_settled_on_its_own(_held_out_likelihood(before), _held_out_likelihood(now))
 
 
 def _rescaled(

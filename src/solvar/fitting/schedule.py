@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from solvar.fitting.settings import FitSettings
 
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _FIRST_BAND = 8
@@ -20,7 +21,9 @@ _BATCH = 750
 _MANY, _BLOCK = 20_000, 32
 # M-steps of a sweep: enough that batches see what the others found; each costs a stored target
 _FEWEST_BATCHES, _MOST_BATCHES = 4, 8
-# a sweep that gains less than this much log-likelihood a held-out particle was not worth its time
+# a gain of held-out particles is real from so many standard errors on
+_STANDARD_ERRORS = 2.0
+# without any, a sweep that gains less than this much log-likelihood a particle was not worth its time
 _WORTHWHILE_GAIN = 0.05
 
 
@@ -91,6 +94,19 @@ def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator
     return [np.concatenate([blocks[b] for b in np.sort(part)]) for part in parts]
 
 
-def has_settled(before: float, now: float) -> bool:
-    """Whether a sweep was not worth it, by the mean log-likelihood of held-out particles."""
+def has_settled(before: Float64, now: Float64) -> bool:
+    """Whether a sweep was no gain, by log-likelihoods (m,) of the same held-out particles before and after.
+
+    A gain counts when it is more than chance among these particles: beyond two paired standard errors of its
+    mean. Particles differ in their log-likelihood by far more than in its change.
+    """
+    gain = now - before
+    return bool(gain.mean() < _STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)))
+
+
+def has_settled_on_its_own(before: float, now: float) -> bool:
+    """Whether a sweep was not worth it, by the mean log-likelihood of the particles that took part.
+
+    That never falls, and no chance enters into it: the threshold is one of time.
+    """
     return now - before < _WORTHWHILE_GAIN

@@ -174,7 +174,7 @@ def _sweep_seconds(
     images = in_memory_images(pixels, rotation, disc, box, 1.0, power)
     mask = soft_sphere(box, 0.85 * box)
     band = Band(images, np.arange(count), disc.k_c, mask, settings.projection, team)
-    columns = np.ones((1 + settings.columns, *[band.box] * 3), np.float32) * band.mask
+    columns = np.ones((1 + settings.columns, *[band.box] * 3), np.float32) * band.support.mean
     flat = np.ones(disc.k_c + 1)
     model, prior = ColumnModel(columns, contrast_sd=0.1), Prior(flat, flat)
     chosen = settings.solver, settings.objective

@@ -71,7 +71,7 @@ class KernelRegression:
         model: Float32 = (self.source.mean + moved) * self.source.mask
         candidates = [_Candidate.of(self, halves, b) for b in range(len(_FRACTIONS))]
         choice = self._choose(candidates)
-        correction = np.zeros_like(self._band.mask)
+        correction = np.zeros_like(self._band.support.mean)
         for b, candidate in enumerate(candidates):
             response = (choice == b).astype(np.float32)[self._shell_index()]
             correction += fourier_filter(candidate.combined, response)
@@ -126,7 +126,7 @@ class KernelRegression:
             np.full(self._shells, _WEAK * float(information.mean())) if prior is None else prior
         )
         response = 1 / (voxels * (information + self._band.expand(precision)))
-        mask = self._band.mask
+        mask = self._band.support.mean
         return mask * fourier_filter(mask * back_projection, response.astype(np.float32))
 
     def shell_information(self, information: Float32) -> Float64:

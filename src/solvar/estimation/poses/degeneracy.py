@@ -64,7 +64,7 @@ def pose_errors_depend_on_conformation(
 
 def _rotation_score(band: Band, mean: Float32) -> float:
     """Mean gᵀH⁻¹g / 3 of the rotations of a band's particles under a rigid mean (L, L, L)."""
-    volume = crop_volume(mean, band.box) * band.mask
+    volume = crop_volume(mean, band.box) * band.support.mean
     model = BandModel(band, ColumnModel(volume[None], _CONTRAST_SD))
     chosen = band.index[:: max(1, len(band.index) // _SAMPLE)]
     total = 0.0

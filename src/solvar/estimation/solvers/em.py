@@ -103,7 +103,7 @@ class IncrementalEm:
     def _fix_degeneracy(self, pose_errors: PoseErrors) -> None:
         """Move rigid motion between V and δ as `poses/degeneracy.py` says; W ζ + T δ stays what it is."""
         rate = pose_errors.rate(self.columns, self.second[1:, 1:], np.sum(self._crosses, axis=0))
-        motions = pose_errors.columns(self.columns[0]) * self.band.mask
+        motions = pose_errors.columns(self.columns[0]) * self.band.support.columns
         change = np.zeros_like(self.columns)
         change[1:] = np.tensordot(rate.T.astype(np.float32), motions, axes=1)
         self.columns = self.columns + change
@@ -122,9 +122,9 @@ class IncrementalEm:
         current = band.spectrum(self.columns)
         self._seconds[b] = found.statistics.second / len(band.index)
         target = self.metric.apply_data(current, self._seconds[b])
-        target -= band.spectrum(band.mask * found.columns) / np.float32(band.box**3)
+        target -= band.spectrum(band.support.masked(found.columns)) / np.float32(band.box**3)
         self._total += target - self._targets[b]
         self._targets[b] = target
         aim = self.metric.solve(self._total, self.second)
-        self.columns = self.columns + band.mask * band.volumes(aim - current)
+        self.columns = self.columns + band.support.masked(band.volumes(aim - current))
         return found.statistics
