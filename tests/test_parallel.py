@@ -18,7 +18,7 @@ from solvar import parallel
 from solvar.errors import SolvarError
 from solvar.fitting.settings import FitSettings
 from solvar.job import run_job
-from solvar.parallel import OneProcess, dealt, own_device
+from solvar.parallel import OneProcess, all_agreed, dealt, own_device
 from solvar.particles import read_particles
 from solvar.results.checkpoint import is_interrupted
 from solvar.results.run import Run
@@ -40,6 +40,17 @@ def test_every_particle_has_one_owner(count: int, size: int) -> None:
             shares = [np.sum(halves[each] == half) for half in (1, 2)]
             assert max(shares) - min(shares) < 0.3 * max(shares)
             assert abs(each.mean() - count / 2) < count / 10
+
+
+def test_decisions_are_those_of_the_first_process() -> None:
+    first = np.array([1, 0, 1], np.int64)
+
+    class Other(_Share):
+        def sum(self, values):
+            return values + first
+
+    decided = all_agreed(np.array([False, True, True]), Other(1, 2))
+    assert decided.tolist() == [True, False, True]
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch) -> None:

@@ -263,9 +263,15 @@ def agreed(decision: bool, processes: Processes) -> bool:
 
     All of them hold the same sums, but not always the same processor: a library's last bit may differ.
     """
+    return bool(all_agreed(np.array([decision]), processes)[0])
+
+
+def all_agreed(decisions: NDArray[np.bool_], processes: Processes) -> NDArray[np.bool_]:
+    """Several of them, (n,)."""
     if processes.size == 1:
-        return decision
-    return broadcast(bytes([decision]), processes) == b"\x01"
+        return decisions
+    said = broadcast(decisions.astype(np.uint8).tobytes(), processes)
+    return np.frombuffer(said, np.uint8) != 0
 
 
 def broadcast(data: bytes, processes: Processes) -> bytes:

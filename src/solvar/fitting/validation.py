@@ -20,6 +20,7 @@ from solvar.imaging.fsc import (
     fourier_shell_correlation,
     resolution,
 )
+from solvar.parallel import all_agreed
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -87,7 +88,8 @@ def reliable_components(
         products = transformed(gram_matrices(BandModel(band, seen), sample), rotation)
         gains.append(component_gains(products, model.contrast_sd))
     # components are ordered: one behind a failed one would only borrow its place
-    return np.cumprod(is_beyond_chance(np.concatenate(gains))).astype(bool)
+    reliable = np.cumprod(is_beyond_chance(np.concatenate(gains))).astype(bool)
+    return all_agreed(reliable, context.images.processes)
 
 
 def held_out_eigenvalues(models: list[PartModel], box: int) -> Float64:
