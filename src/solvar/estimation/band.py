@@ -66,7 +66,7 @@ class Band:
         self.disc = images.disc.prefix(k_c)
         self.mask = resample_mask(mask, self.box)
         self.support = float(np.mean(self.mask**2))
-        self.projector = projection.projector(self.box, self.disc, team)
+        self.projector = projection.projector(self.box, self.disc, team, images.store.longest)
         self._sampling = sampling
         self._buffers: dict[str, Any] = {}
         self._shell = np.minimum(volume_shells(self.box), k_c + 1)

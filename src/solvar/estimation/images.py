@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from solvar.estimation.finite import require_finite_images
 from solvar.estimation.noise import NoiseModel
 from solvar.estimation.pixels import Pixels
+from solvar.imaging.aberrations import odd_correction
 from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.fourier import HalfDisc, centring_phase, images_to_disc
+from solvar.imaging.grid import per_image
 from solvar.parallel import Array, OneProcess, Processes, dealt
 from solvar.particles import ImageStack, ParticleSet
 from solvar.progress import Progress
@@ -51,6 +53,8 @@ class ImageBatch:
         Σ ctf² over the pixels of each shell: what an image says about a shell.
     frame : (B, 3, 2) float32
         Pixel (kx, ky) samples the volume's transform at frame·(kx, ky).
+    stretch : (B, 2, 2) float64 or None
+        What frames hold besides the rotation, see `CommonGrid`; None for identities.
     """
 
     place: Int64
@@ -59,18 +63,20 @@ class ImageBatch:
     ctf: Float32
     ctf_power: Float32
     frame: Float32
+    stretch: Float64 | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def frames(self, rotation: Float64) -> Float32:
         """The frames (B, 3, 2) that other rotations (B, 3, 3) of the particles would have."""
-        return frames_of(rotation)
+        return frames_of(rotation, self.stretch)
 
 
-def frames_of(rotation: Float64) -> Float32:
-    """Frames (B, 3, 2) float32 of rotations (B, 3, 3)."""
-    return np.ascontiguousarray(rotation[:, :, :2], dtype=np.float32)
+def frames_of(rotation: Float64, stretch: Float64 | None = None) -> Float32:
+    """Frames (B, 3, 2) float32 of rotations (B, 3, 3), the plane stretched (B, 2, 2) before it is turned."""
+    plane = rotation[:, :, :2]
+    return np.ascontiguousarray(plane if stretch is None else plane @ stretch, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +101,10 @@ class ImageStore:
     row : (N,) int64
         Row of each particle among those of this process, or -1.
     processes : Processes
+    stretch : (G, 2, 2) float64 or None
+        Of the optics groups, see `CommonGrid`; None for identities.
+    image_extent_angstrom : (G,) float64 or None
+        Edges of the images of the optics groups, where they differ from the box's.
     """
 
     disc: HalfDisc
@@ -106,11 +116,32 @@ class ImageStore:
     reference: NoiseModel
     row: Int64
     processes: Processes
+    stretch: Float64 | None = None
+    image_extent_angstrom: Float64 | None = None
 
     @property
     def extent_angstrom(self) -> float:
         """Edge of the box in Å."""
         return self.box * self.pixel_size_angstrom
+
+    def shift_unit(self, group: Int64) -> float | Float64:
+        """Å in one box length of images of these optics groups (N,): a number, or (N, 1)."""
+        extent = self.image_extent_angstrom
+        return per_image(self.extent_angstrom if extent is None else extent, group)
+
+    @cached_property
+    def longest(self) -> float:
+        """By how much frames lengthen a vector (kx, ky) at most, 1 or more."""
+        if self.stretch is None:
+            return 1.0
+        return max(1.0, float(np.linalg.svd(self.stretch, compute_uv=False).max()))
+
+    @cached_property
+    def radius(self) -> Float32:
+        """Length in the volume of the pixels of each optics group, (G, n); not without `stretch`."""
+        assert self.stretch is not None
+        position = self.stretch @ np.stack([self.disc.kx, self.disc.ky]).astype(np.float64)
+        return np.hypot(position[:, 0], position[:, 1]).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,8 +238,16 @@ class WhitenedImages:
             np.negative(data, out=data)
         if self._moved:
             data *= centring_phase(disc, self.shift[index])
-        frame = frames_of(self.rotation[index])
-        return ImageBatch(place, index, data, ctf, power, frame)
+        stretch = None
+        if self.store.stretch is not None:
+            group = self.store.group[row]
+            stretch = self.store.stretch[group]
+            # a volume ends at k_c: what a stretched image has beyond it is left out
+            inside = self.store.radius[group, : len(disc)] <= disc.k_c
+            data *= inside
+            ctf *= inside
+        frame = frames_of(self.rotation[index], stretch)
+        return ImageBatch(place, index, data, ctf, power, frame, stretch)
 
     def posed(self, rotation: Float64, shift: Float64) -> WhitenedImages:
         """The same images at rotations (N, 3, 3), moved by (N, 2) box lengths beyond their first poses."""
@@ -256,7 +295,8 @@ def whiten(
     pixels = make_pixels(own, len(disc))
     ctf_power = np.empty((len(own), disc.k_c + 1), dtype=np.float32)
     in_shell = (disc.shell[:, None] == np.arange(disc.k_c + 1)).astype(np.float32)
-    extent = stack.box_size * stack.pixel_size_angstrom
+    extent = stack.extent_angstrom
+    odd = odd_correction(disc.kx, disc.ky, extent, particles.optics)
     scale = noise.whitening(disc)
     parts = [own[start : start + CHUNK] for start in range(0, len(own), CHUNK)]
     first = 0
@@ -266,7 +306,11 @@ def whiten(
             first += len(index)
             factor = scale[some.optics_group]
             data = images_to_disc(images, disc, team.size)
-            data *= centring_phase(disc, some.poses.shift_angstrom / extent)
+            data *= centring_phase(
+                disc, some.poses.shift_angstrom / per_image(extent, some.optics_group)
+            )
+            if odd is not None:
+                data *= odd[some.optics_group]
             data *= factor.astype(np.float32)
             modelled = evaluate_ctf(
                 disc.kx, disc.ky, extent, some.ctf, some.optics, some.optics_group
@@ -288,6 +332,8 @@ def whiten(
         reference=noise,
         row=rows,
         processes=processes,
+        stretch=particles.grid.stretch,
+        image_extent_angstrom=None if isinstance(extent, float) else extent,
     )
     shift = np.zeros((len(particles), 2))
     return WhitenedImages(store, noise, particles.poses.rotation, shift)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from solvar.imaging.optics import Optics
 
+Complex64 = NDArray[np.complex64]
 Float64 = NDArray[np.float64]
 
 
@@ -49,16 +50,34 @@ def zernike(m: int, n: int, x: Float64, y: Float64) -> Float64:
 
 
 def even_phase(x: Float64, y: Float64, optics: Optics) -> Float64 | None:
-    """By how much aberrations reduce χ at frequencies x, y (G, n) in 1/Å; (G, n) radians, None for nothing."""
+    """By how much aberrations reduce χ at frequencies x, y (G, n) in 1/Å; radians, or None for nothing."""
     if optics.even_zernike is None:
         return None
     return _weighted(optics.even_zernike, 0, x, y)
 
 
-def odd_phase(x: Float64, y: Float64, optics: Optics) -> Float64 | None:
-    """The phase θ that the transform of an image carries at x, y (G, n) in 1/Å; None for none."""
+def odd_correction(
+    kx: NDArray[np.integer],
+    ky: NDArray[np.integer],
+    extent_angstrom: float | Float64,
+    optics: Optics,
+) -> Complex64 | None:
+    """exp(-iθ) at Fourier pixels kx, ky (n,) of images of an extent in Å, one or (G,) of them.
+
+    Returns
+    -------
+    (G, n) complex64 or None
+        None where there is nothing to correct.
+    """
     if optics.odd_zernike is None and optics.beam_tilt_mrad is None:
         return None
+    x, y = undistorted(kx, ky, optics)
+    extent = np.reshape(extent_angstrom, (-1, 1))
+    return np.exp(-1j * odd_phase(x / extent, y / extent, optics)).astype(np.complex64)
+
+
+def odd_phase(x: Float64, y: Float64, optics: Optics) -> Float64:
+    """The phase θ of the transform of an image at frequencies x, y (G, n) in 1/Å; (G, n) radians."""
     phase = np.zeros(np.broadcast_shapes(x.shape, (len(optics.name), 1)))
     if optics.odd_zernike is not None:
         phase += _weighted(optics.odd_zernike, 1, x, y)

@@ -1,9 +1,10 @@
 """One physical grid for images whose pixel sizes and boxes differ by optics group.
 
-Images of a group are cropped around their centre in real space, never padded, to the smallest edge that holds
-the common extent, and then Fourier-cropped to the common box. Edges are whole pixels, so what a group keeps may
-be wider than the common extent by a fraction of a per cent. That, like an anisotropic magnification, goes exactly
-into where its Fourier pixels sample the volume: pixel k of an image is the volume's frequency `stretch`·k.
+Images of a group are cropped around their centre in real space, never padded, to the smallest edge that
+holds the common extent, and then Fourier-cropped to the common box. Edges are whole pixels, so what a group
+keeps may be wider than the common extent by a fraction of a per cent. That, like an anisotropic
+magnification, goes exactly into where its Fourier pixels sample the volume: pixel k of an image is the
+volume's frequency `stretch`·k.
 """
 
 from __future__ import annotations
@@ -68,11 +69,12 @@ class CommonGrid:
         stretch = np.eye(2) if optics.magnification is None else optics.magnification
         return cls(box_size, coarsest, kept, extent / scale, scale[:, None, None] * stretch)
 
-    def extent_of(self, group: NDArray[np.int64]) -> float | Float64:
-        """Edge in Å of what is kept of images of these optics groups (N,): a number, or (N, 1)."""
-        if isinstance(self.extent_angstrom, float):
-            return self.extent_angstrom
-        return self.extent_angstrom[group][:, None]
+
+def per_image(extent_angstrom: float | Float64, group: NDArray[np.int64]) -> float | Float64:
+    """Edges in Å of images of these optics groups (N,): the one number there is, or (N, 1)."""
+    if isinstance(extent_angstrom, float):
+        return extent_angstrom
+    return extent_angstrom[group][:, None]
 
 
 def have_several_sizes(optics: Optics) -> bool:

@@ -130,7 +130,8 @@ class PoseState:
     ) -> tuple[ParticleSet, PoseRefinement]:
         """The particles with their refined poses, and what was done to them."""
         extent = images.store.extent_angstrom
-        shift = particles.poses.shift_angstrom + self.shift * extent
+        moved = self.shift * images.store.shift_unit(particles.optics_group)
+        shift = particles.poses.shift_angstrom + moved
         unit = np.array([1, 1, 1, extent, extent])
         refinement = PoseRefinement(
             start=particles.poses,

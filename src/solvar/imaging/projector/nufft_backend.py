@@ -83,9 +83,7 @@ class NufftProjector:
         out: Complex64 | None = None,
     ) -> Complex64:
         """Slices (B, C, n) times `scale`; see `Projector.project`."""
-        values = self._finufft.nufft3d2(
-            *self._points(frame), prepared, isign=-1, **self._options
-        )
+        values = self._finufft.nufft3d2(*self._points(frame), prepared, isign=-1, **self._options)
         slices = values.reshape(len(prepared), len(frame), -1).swapaxes(0, 1)
         return np.multiply(slices, scale[:, None], out=out, order="C", dtype=np.complex64)
 
