@@ -93,8 +93,8 @@ def _differ(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[n
     """Which rows (N,) differ; what the shorter ones lack is 0."""
     width = max(ours.shape[1], theirs.shape[1])
     ours, theirs = (np.pad(v, ((0, 0), (0, width - v.shape[1]))) for v in (ours, theirs))
-    same: NDArray[np.bool_] = np.isclose(ours, theirs, rtol=_RELATIVE, atol=_ABSOLUTE)
-    return ~same.all(axis=1)
+    far: NDArray[np.bool_] = ~np.isclose(ours, theirs, rtol=_RELATIVE, atol=_ABSOLUTE)
+    return np.asarray(far.any(axis=1))
 
 
 def _image(particles: ParticleSet) -> NDArray[np.void]:

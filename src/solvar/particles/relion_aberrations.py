@@ -27,6 +27,8 @@ ABERRATIONS = (*MAGNIFICATION, *BEAM_TILT, ODD, EVEN)
 _NOTHING = 1e-6
 # of Zernike polynomials up to n = 15; RELION fits up to n = 4
 _MOST_COEFFICIENTS = 72
+# (m, n) = (-1, 3) and (1, 3)
+_COMA = slice(3, 5)
 _LIST = re.compile(r"\[?([^\[\]]*)\]?")
 _REMEDY = "write the file again with RELION"
 
@@ -59,6 +61,9 @@ def read_aberrations(values: Values, path: Path) -> dict[str, Float64]:
         column = values(name)
         if column is not None:
             found[field] = _coefficients(column, name, path)
+    if tilt is not None and "odd_zernike" in found:
+        # so does RELION: a tilt, even one of 0, stands for the coma of the list
+        found["odd_zernike"][:, _COMA] = 0.0
     perfect = {"magnification": np.eye(2)}
     return {
         field: value

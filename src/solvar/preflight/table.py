@@ -60,7 +60,10 @@ def _optics(particles: ParticleSet) -> Finding:
         f"{particles.pixel_size_angstrom:.4g} Å"
     )
     if have_several_sizes(optics):
-        boxes, pixels = _span(optics.box_size, ""), _span(optics.pixel_size_angstrom, "Å")
+        boxes, pixels = (
+            _span(optics.box_size.astype(np.float64), ""),
+            _span(optics.pixel_size_angstrom, "Å"),
+        )
         text += f", to which images of {boxes} pixels of {pixels} are brought, noise alike"
     corrected = [
         words for field, words in _ABERRATIONS.items() if getattr(optics, field) is not None
