@@ -26,7 +26,7 @@ _OPEN_STACKS = 64
 _SAMPLE = 16
 _NEAR_ONE = 20
 # Images of each size that tell its noise, to 1 % or so.
-_NOISE_SAMPLE = 64
+_NOISE_SAMPLE = 256
 
 
 class ImageStack:
