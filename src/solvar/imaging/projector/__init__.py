@@ -127,6 +127,10 @@ def make_projector(
     InputError
         When the optional package of a backend is not installed, when the backend does not run on the
         device or when the device does not exist.
+
+    Notes
+    -----
+    Eight arguments: what is projected, how and where; `Projection` holds the ones that a run keeps.
     """
     from solvar.imaging.projector.devices import resolve
     from solvar.imaging.projector.kernel import KERNELS
