@@ -18,11 +18,12 @@ import numpy as np
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, e_step
-from solvar.estimation.images import frames_of, in_memory_images
+from solvar.estimation.image_batch import frames_of
 from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.poses import SOLVERS, PoseState, refine_poses
 from solvar.estimation.poses.newton import GaussNewton
 from solvar.estimation.poses.objective import PoseObjective
+from solvar.estimation.whitening import in_memory_images
 from solvar.fitting.settings import FitSettings
 from solvar.imaging import rotations
 from solvar.imaging.fourier import HalfDisc

@@ -27,11 +27,12 @@ import numpy as np
 
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
-from solvar.estimation.images import WhitenedImages, in_memory_images
+from solvar.estimation.images import WhitenedImages
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
+from solvar.estimation.whitening import in_memory_images
 from solvar.fitting.schedule import split_batches
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import load_mask, read_images

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from solvar.estimation.band import Band
-from solvar.estimation.images import ImageBatch, frames_of, in_memory_images
+from solvar.estimation.image_batch import ImageBatch, frames_of
 from solvar.estimation.pixels import MemoryPixels
+from solvar.estimation.whitening import in_memory_images
 from solvar.imaging import rotations
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.masks import soft_sphere

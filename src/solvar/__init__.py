@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from solvar.estimation.band import Band
     from solvar.estimation.column_model import ColumnModel
     from solvar.estimation.e_step import BandModel, e_step
-    from solvar.estimation.images import ImageBatch, WhitenedImages
+    from solvar.estimation.image_batch import ImageBatch
+    from solvar.estimation.images import WhitenedImages
     from solvar.estimation.log_likelihood import log_likelihood
     from solvar.estimation.low_rank import LowRankModel
     from solvar.estimation.posterior import Posterior
@@ -89,7 +90,7 @@ _HOME = {
     "Gradient": "solvar.estimation.statistics",
     "HalfDisc": "solvar.imaging.fourier",
     "HalfsetValidation": "solvar.fitting.result",
-    "ImageBatch": "solvar.estimation.images",
+    "ImageBatch": "solvar.estimation.image_batch",
     "InputError": "solvar.errors",
     "LowRankModel": "solvar.estimation.low_rank",
     "ParticleSet": "solvar.particles",

@@ -8,7 +8,7 @@ import pytest
 from solvar.estimation.band import Band, band_box
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, e_step
-from solvar.estimation.images import frames_of
+from solvar.estimation.image_batch import frames_of
 from solvar.estimation.mean import MeanProblem
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.prior import Prior

@@ -11,7 +11,8 @@ from scipy.special import logsumexp
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, e_step, gram_matrices
-from solvar.estimation.images import Hypotheses, frames_of
+from solvar.estimation.image_batch import frames_of
+from solvar.estimation.images import Hypotheses
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.mean import MeanProblem
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood

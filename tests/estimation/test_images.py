@@ -9,10 +9,12 @@ import pytest
 
 from solvar.estimation import back_projection
 from solvar.estimation.back_projection import BackProjection
-from solvar.estimation.images import WhitenedImages, frames_of, whiten
+from solvar.estimation.image_batch import frames_of
+from solvar.estimation.images import WhitenedImages
 from solvar.estimation.information import sampling_information
 from solvar.estimation.noise import NoiseModel
 from solvar.estimation.pixels import in_memory
+from solvar.estimation.whitening import whiten
 from solvar.fitting.images import read_images
 from solvar.imaging import rotations
 from solvar.particles import ImageStack, ParticleSet, read_particles

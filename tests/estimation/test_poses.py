@@ -10,7 +10,7 @@ import pytest
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
-from solvar.estimation.images import frames_of
+from solvar.estimation.image_batch import frames_of
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.pose_errors import PoseErrors, marginalise, rigid_motions
 from solvar.estimation.poses import (
@@ -23,6 +23,7 @@ from solvar.estimation.poses import (
 from solvar.estimation.poses.objective import PoseObjective
 from solvar.evaluation import pose_errors
 from solvar.fitting.settings import FitSettings
+from solvar.imaging.projector import Projection
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.progress import SilentProgress
 from toy_band import COUNT, all_images, make_band, true_columns
@@ -65,11 +66,19 @@ def _refined(
     return state
 
 
+def _stretched(band: Band) -> Band:
+    """The same images, as if their optics group had a magnification of its own."""
+    stretch = np.array([[[1.04, 0.02], [-0.01, 0.97]]])
+    images = replace(band.images, store=replace(band.images.store, stretch=stretch))
+    return Band(images, band.index, band.k_c, band.support.mean, Projection("kaiser"), band.team)
+
+
+@pytest.mark.parametrize("stretched", [False, True])
 @pytest.mark.parametrize("contrast_sd", [0.0, 0.2])
 def test_gradient_is_the_derivative_of_the_posterior_in_all_five_directions(
-    band: Band, contrast_sd: float
+    band: Band, contrast_sd: float, stretched: bool
 ) -> None:
-    objective = _objective(band, contrast_sd)
+    objective = _objective(_stretched(band) if stretched else band, contrast_sd)
     rotation, shift = objective.start()
     _, slopes = objective.slopes(rotation, shift)
     gradient = slopes.gradient
@@ -86,6 +95,21 @@ def test_gradient_is_the_derivative_of_the_posterior_in_all_five_directions(
         slope = np.polyfit(gradient[:, d], numeric, 1)[0]
         assert correlation > (0.98 if d < 3 else 0.999)
         assert slope == pytest.approx(1, abs=0.1 if d < 3 else 0.03)
+
+
+def test_pixels_that_a_stretch_takes_beyond_k_c_are_left_out(band: Band) -> None:
+    stretched = _stretched(band)
+    disc, store = band.disc, stretched.images.store
+    outside = store.radius[0] > disc.k_c
+    assert outside.any() and not outside[disc.shell < 6].any()
+    batch, plain = all_images(stretched), all_images(band)
+    assert not batch.data[:, outside].any() and not batch.ctf[:, outside].any()
+    np.testing.assert_array_equal(batch.data[:, ~outside], plain.data[:, ~outside])
+    np.testing.assert_allclose(batch.frame, plain.frame @ store.stretch[0], atol=1e-6)
+    # a coarser band has an edge of its own
+    coarse = disc.prefix(4)
+    fewer = stretched.images.batch(band.index, coarse)
+    np.testing.assert_array_equal(fewer.ctf[0] == 0, store.radius[0, : len(coarse)] > 4)
 
 
 def test_curvature_is_the_covariance_of_the_score_at_the_truth() -> None:

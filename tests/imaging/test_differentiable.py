@@ -132,7 +132,7 @@ def test_a_volume_is_found_again_by_gradient_descent(case):
     rotations = torch.as_tensor(extreme_rotations(np.random.default_rng(3), 100))
     seen = project(volumes, rotations, K_C)
     guess = torch.zeros_like(volumes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([guess], max_iter=15)
+    optimizer = torch.optim.LBFGS([guess], max_iter=40)
 
     def loss():
         optimizer.zero_grad()

@@ -153,14 +153,20 @@ BAD = {
     ),
     "defocus in µm": (_added(rlnDefocusU="1.2", rlnDefocusV="1.1"), "micrometres"),
     "volts": (_optics("300.0", "300000.0"), "column rlnVoltage.*volts"),
-    "two pixel sizes": (
-        _two_groups("2 talos 300.0 2.7 0.1 1.0 8 2\n"),
-        "different pixel sizes .krios: 2 Å, talos: 1 Å.; rescale",
+    "no common grid": (
+        _two_groups("2 talos 300.0 2.7 0.1 0.5 8 2\n"),
+        "rlnImagePixelSize: .*images of talos are 4 Å wide, pixels of krios are 2 Å",
     ),
-    "two box sizes": (
-        _two_groups("2 talos 300.0 2.7 0.1 2.0 16 2\n"),
-        "different box sizes .krios: 8 pixels, talos: 16 pixels",
+    "half a magnification": (_added(rlnMagMat00=1.01), "rlnMagMat01: is missing, but rlnMagMat00"),
+    "no magnification matrix": (
+        _added(rlnMagMat00=1, rlnMagMat01=0, rlnMagMat10=0, rlnMagMat11=0),
+        "rlnMagMat00: .*krios has a magnification matrix that is nowhere near the identity",
     ),
+    "half a beam tilt": (_added(rlnBeamTiltX=0.1), "rlnBeamTiltY: is missing"),
+    "beam tilt in degrees": (_added(rlnBeamTiltX=0, rlnBeamTiltY=900), "beyond 100 mrad"),
+    "Zernike words": (_added(rlnOddZernike="[0.1,x]"), "rlnOddZernike: cannot be read as numbers"),
+    "Zernike NaN": (_added(rlnEvenZernike="[0.1,inf]"), "rlnEvenZernike: .*not a finite number"),
+    "many Zernikes": (_added(rlnOddZernike="[" + "1," * 99 + "1]"), "lists 100 coefficients"),
     "frame zero": (_value("rlnImageName", 1, "0@stack.mrcs"), "row 2, column rlnImageName"),
     "frame not a number": (_value("rlnImageName", 1, "x@stack.mrcs"), "row 2, .*000001@stack"),
     "missing stack": (_value("rlnImageName", 5, "1@E/no.mrcs"), "row 6: .*E/no.mrcs.*--datadir"),
@@ -189,7 +195,7 @@ BAD = {
     "cs NaN": (_cs_value("alignments3D/shift", 3, np.nan), "row 4, column alignments3D/shift"),
     "cs pose NaN": (_cs_value("alignments3D/pose", 3, np.nan), "row 4, column alignments3D/pose"),
     "cs uid twice": (_cs_value("uid", 3, 2**63 + 11), "row 4: is the same particle as row 1"),
-    "cs pixel sizes": (_cs_value("blob/psize_A", 3, 3.0), "column blob/psize_A.*pixel sizes"),
+    "cs pixel sizes": (_cs_value("blob/psize_A", 3, 9.0), "column blob/psize_A.*no grid in common"),
     "empty cs": (
         lambda folder: {"path": files.write_cs(folder, files.cs_table()[:0])},
         "named columns and rows",
@@ -253,12 +259,6 @@ def test_single_particle_groups_are_not_mistaken_for_tilt_series(tmp_path):
     }
     path = files.write_star30(tmp_path, changed(COLUMNS_30, **groups))
     assert len(read_particles(path)) == files.COUNT
-
-
-def test_aberrations_are_mentioned_and_ignored(tmp_path, caplog):
-    columns = changed(COLUMNS_31, rlnBeamTiltX=[0.5] * files.COUNT)
-    assert len(read_particles(files.write_star31(tmp_path, columns))) == files.COUNT
-    assert "rlnBeamTiltX" in caplog.text
 
 
 def test_selection_file_that_is_a_pickle_of_a_list_is_read(tmp_path):

@@ -13,6 +13,7 @@ from solvar.fitting.settings import FitSettings
 from solvar.particles import CtfParameters, Poses, read_particles
 from solvar.preflight.check import check_particles
 from solvar.preflight.cost import Speed, cost_of
+from solvar.preflight.table import table_findings
 
 SETTINGS = FitSettings(rank=2)
 
@@ -128,6 +129,28 @@ def test_unusual_defocus_stands_out(particles):
 def test_a_preferred_view_stands_out(particles):
     top = with_poses(particles, np.tile(np.eye(3), (len(particles), 1, 1)))
     assert levels(check_particles(top, SETTINGS))["orientations"] == "warning"
+
+
+def test_optics_are_told_with_what_is_done_about_them(particles):
+    def told(**changes):
+        lens = replace(particles.optics, **changes)
+        (optics,) = (
+            f for f in table_findings(replace(particles, optics=lens)) if f.topic == "optics"
+        )
+        return optics.text
+
+    assert "corrected" not in told() and "brought" not in told()
+    assert told(magnification=1.01 * np.eye(2)[None], beam_tilt_mrad=np.ones((1, 2))).endswith(
+        "; corrected for anisotropic magnification, beam tilt"
+    )
+    twice = {
+        name: np.repeat(values, 2)
+        for name, values in vars(particles.optics).items()
+        if isinstance(values, np.ndarray)
+    }
+    twice |= {"name": ("a", "b"), "box_size": np.array([24, 52])}
+    twice |= {"pixel_size_angstrom": np.array([8.0, 4.0])}
+    assert "box 24 pixels of 8 Å, to which images of 24 to 52 pixels of 4 to 8 Å" in told(**twice)
 
 
 def test_settings_that_cannot_work_are_errors(particles, tmp_path):

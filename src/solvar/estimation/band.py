@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.images import CHUNK, ImageBatch, WhitenedImages
+from solvar.estimation.image_batch import ImageBatch
+from solvar.estimation.images import CHUNK, WhitenedImages
 from solvar.estimation.information import SamplingInformation, sampling_information, shell_mean
 from solvar.estimation.support import Support
 from solvar.imaging.fourier import volume_shells
@@ -76,7 +78,8 @@ class Band:
         self.box = band_box(k_c, images.box)
         self.disc = images.disc.prefix(k_c)
         self.support = support.resampled(self.box)
-        self.projector = (projection or Projection()).projector(self.box, self.disc, team)
+        projection, longest = projection or Projection(), images.store.longest
+        self.projector = projection.projector(self.box, self.disc, team, longest)
         self._sampling = sampling
         self._buffers: dict[str, Any] = {}
         self._shell = np.minimum(volume_shells(self.box), k_c + 1)
@@ -94,6 +97,14 @@ class Band:
     def shell_information(self) -> Float64:
         """Shell means of D."""
         return shell_mean(self.information, self.box, self.k_c + 1)
+
+    def seeing(self, images: WhitenedImages) -> Band:
+        """The same band of the same images at other poses, with the same memory to work in."""
+        other = copy(self)
+        other.__dict__.pop("information", None)
+        other.__dict__.pop("shell_information", None)
+        other.images, other._sampling = images, None
+        return other
 
     def batches(self, index: Int64 | None = None, size: int = CHUNK) -> Iterator[ImageBatch]:
         """The images of some of the band's particles, of all by default, as `WhitenedImages.batches`."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
-from solvar.estimation.images import ImageBatch
+from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.kernels import gram
 from solvar.estimation.likelihood import ImagePosterior, image_posterior
 from solvar.estimation.pose_errors import MOTIONS, Marginalisation, marginalise

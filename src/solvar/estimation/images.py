@@ -10,25 +10,22 @@ sign make another `WhitenedImages` of the same pixels, applied as they are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.finite import require_finite_images
 from solvar.estimation.grouping import Grouping
+from solvar.estimation.image_batch import ImageBatch, frames_of
 from solvar.estimation.noise import NoiseModel
 from solvar.estimation.pixels import Pixels
-from solvar.imaging.ctf import evaluate_ctf
-from solvar.imaging.fourier import HalfDisc, centring_phase, images_to_disc
-from solvar.parallel import Array, OneProcess, Processes, dealt
-from solvar.particles import Exposures, ImageStack, ParticleSet
+from solvar.imaging.fourier import HalfDisc, centring_phase
+from solvar.imaging.grid import per_image
+from solvar.parallel import Array, Processes
 from solvar.particles.exposures import ranges
-from solvar.progress import Progress
-from solvar.threads import ThreadTeam, prefetched
+from solvar.threads import prefetched
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -36,82 +33,6 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 CHUNK = 512
-
-
-@dataclass(frozen=True, eq=False)
-class ImageBatch:
-    """Whitened images of B particles: R of them, and R = B for ordinary stacks and poses.
-
-    Attributes
-    ----------
-    place : (B,) int64
-        Where the particles stand among those that were asked for.
-    index : (B,) int64
-        Which particles they are.
-    row : (R,) int64
-        Which of the stored images they are.
-    data : (R, n) complex64
-    ctf : (R, n) float32
-    ctf_power : (B, k_c + 1) float32
-        Σ ctf² over the pixels of each shell of a particle's images: what they say about a shell.
-    frame : (R, 3, 2) float32
-        Pixel (kx, ky) samples the volume's transform at frame·(kx, ky).
-    tilt : (R, 3, 3) float64 or None
-        Rotation of the image's frame into its particle's; None where all are the identity.
-    grouping : Grouping or None
-        Where a particle has several images or poses.
-    """
-
-    place: Int64
-    index: Int64
-    row: Int64
-    data: Complex64
-    ctf: Float32
-    ctf_power: Float32
-    frame: Float32
-    tilt: Float64 | None = None
-    grouping: Grouping | None = None
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    @property
-    def particle(self) -> Int64:
-        """Which particle each image shows, (R,)."""
-        return self.index if self.grouping is None else self.index[self.grouping.particle_of_image]
-
-    @property
-    def index_of_poses(self) -> Int64:
-        """Which particle each pose is one of, (Q,)."""
-        return self.index if self.grouping is None else self.index[self.grouping.particle]
-
-    def weighted(self, values: Float32 | Complex64) -> Any:
-        """Values of the images (R, …) times the prior weights of their poses."""
-        if self.grouping is None or not self.grouping.is_uncertain:
-            return values
-        weight = self.grouping.prior_weight[self.grouping.pose].astype(np.float32)
-        return values * weight.reshape(-1, *[1] * (values.ndim - 1))
-
-    def per_image(self, values: Float64) -> Float64:
-        """Values of the particles (B, …) for each of their images, (R, …)."""
-        return values if self.grouping is None else values[self.grouping.particle_of_image]
-
-    def frames(self, rotation: Float64) -> Float32:
-        """The frames (R, 3, 2) that other rotations (B, 3, 3) of the particles would have."""
-        turned = self.per_image(rotation)
-        return frames_of(turned if self.tilt is None else turned @ self.tilt)
-
-    def moves(self, shift: Float64) -> Float64:
-        """Shifts (R, 2) of the images when particles are moved by (B, 2) in their own frame's x and y."""
-        moved = self.per_image(shift)
-        if self.tilt is None:
-            return moved
-        return np.einsum("rji,rj->ri", self.tilt[:, :2, :2], moved)
-
-
-def frames_of(rotation: Float64) -> Float32:
-    """Frames (B, 3, 2) float32 of rotations (B, 3, 3)."""
-    return np.ascontiguousarray(rotation[:, :, :2], dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +79,10 @@ class ImageStore:
     tilt : (M, 3, 3) float64 or None
         As in `Exposures`.
     processes : Processes
+    stretch : (G, 2, 2) float64 or None
+        Of the optics groups, see `CommonGrid`; None for identities.
+    image_extent_angstrom : (G,) float64 or None
+        Edges of the images of the optics groups, where they differ from the box's.
     """
 
     disc: HalfDisc
@@ -171,11 +96,32 @@ class ImageStore:
     count: Int64 | None
     tilt: Float64 | None
     processes: Processes
+    stretch: Float64 | None = None
+    image_extent_angstrom: Float64 | None = None
 
     @property
     def extent_angstrom(self) -> float:
         """Edge of the box in Å."""
         return self.box * self.pixel_size_angstrom
+
+    def shift_unit(self, group: Int64) -> float | Float64:
+        """Å in one box length of images of these optics groups (N,): a number, or (N, 1)."""
+        extent = self.image_extent_angstrom
+        return per_image(self.extent_angstrom if extent is None else extent, group)
+
+    @cached_property
+    def longest(self) -> float:
+        """By how much frames lengthen a vector (kx, ky) at most, 1 or more."""
+        if self.stretch is None:
+            return 1.0
+        return max(1.0, float(np.linalg.svd(self.stretch, compute_uv=False).max()))
+
+    @cached_property
+    def radius(self) -> Float32:
+        """Length in the volume of the pixels of each optics group, (G, n); not without `stretch`."""
+        assert self.stretch is not None
+        position = self.stretch @ np.stack([self.disc.kx, self.disc.ky]).astype(np.float64)
+        return np.hypot(position[:, 0], position[:, 1]).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,8 +235,16 @@ class WhitenedImages:
         if grouping is not None:
             # the same at every pose of a particle: its first one will do
             power = grouping.sum_by_pose(power)[grouping.first_poses]
-        frame = frames_of(rotation if tilt is None else rotation @ tilt)
-        return ImageBatch(place, index, row, data, ctf, power, frame, tilt, grouping)
+        stretch = None
+        if self.store.stretch is not None:
+            group = self.store.group[row]
+            stretch = self.store.stretch[group]
+            # a volume ends at k_c: what a stretched image has beyond it is left out
+            inside = self.store.radius[group, : len(disc)] <= disc.k_c
+            data *= inside
+            ctf *= inside
+        frame = frames_of(rotation if tilt is None else rotation @ tilt, stretch)
+        return ImageBatch(place, index, row, data, ctf, power, frame, tilt, grouping, stretch)
 
     def _posed_rows(self, index: Int64) -> tuple[Float64, Float64, Int64, Grouping | None]:
         """Rotation (R, 3, 3), shift (R, 2) and row of images of particles, and how they belong together."""
@@ -326,122 +280,3 @@ class WhitenedImages:
         mine = self.store.first >= 0
         own[mine] = values[mine]
         return self.processes.sum(own)
-
-
-def whiten(
-    particles: ParticleSet,
-    stack: ImageStack,
-    noise: NoiseModel,
-    disc: HalfDisc,
-    progress: Progress,
-    team: ThreadTeam,
-    make_pixels: Callable[[Int64, int], Pixels],
-    processes: Processes | None = None,
-) -> WhitenedImages:
-    """Read every image once, in file order, and keep its whitened, re-centred half disc.
-
-    Parameters
-    ----------
-    noise : NoiseModel
-        Of S > k_c shells.
-    disc : HalfDisc
-        Pixels to keep.
-    make_pixels : callable
-        Makes memory or files for the pixels of the particles (M,) that this process owns, n pixels each.
-    processes : Processes, optional
-        Who else reads a part.
-
-    Notes
-    -----
-    Eight arguments: what is read, what it becomes, and the company it is read in.
-    """
-    processes = processes or OneProcess()
-    own = dealt(particles.halfset, processes)
-    exposures = particles.exposures.of(own)
-    shown = particles.exposures.places(own)
-    pixels = make_pixels(own[exposures.particle], len(disc))
-    ctf_power = np.empty((len(shown), disc.k_c + 1), dtype=np.float32)
-    in_shell = (disc.shell[:, None] == np.arange(disc.k_c + 1)).astype(np.float32)
-    extent = stack.box_size * stack.pixel_size_angstrom
-    scale = noise.whitening(disc)
-    rows = [np.arange(len(shown))[start : start + CHUNK] for start in range(0, len(shown), CHUNK)]
-    parts = [shown[row] for row in rows]
-    with progress.step("Reading and whitening images", len(shown)) as step:
-        for row, images in zip(rows, prefetched(stack.read, parts), strict=True):
-            some, group = exposures.rows(row), exposures.optics_group[row]
-            factor = scale[group]
-            data = images_to_disc(images, disc, team.size)
-            shift = particles.poses.shift_angstrom[own[some.particle]]
-            data *= centring_phase(disc, some.moves(shift) / extent)
-            data *= factor.astype(np.float32)
-            modelled = evaluate_ctf(disc.kx, disc.ky, extent, some.ctf, particles.optics, group)
-            ctf = (factor * modelled).astype(np.float32)
-            require_finite_images(data, particles, shown[row])
-            pixels.write(row, data, ctf)
-            ctf_power[row] = ctf**2 @ in_shell
-            step.advance(len(row))
-    store = ImageStore(
-        disc=disc,
-        box=stack.box_size,
-        pixel_size_angstrom=stack.pixel_size_angstrom,
-        pixels=pixels,
-        ctf_power=ctf_power,
-        group=exposures.optics_group,
-        reference=noise,
-        **_places(own, exposures, len(particles)),
-        tilt=exposures.tilt,
-        processes=processes,
-    )
-    shift = np.zeros((len(particles), 2))
-    return WhitenedImages(store, noise, particles.poses.rotation, shift)
-
-
-def _places(own: Int64, exposures: Exposures, particles: int) -> dict[str, Any]:
-    """`first` and `count` of an `ImageStore` that holds the images of the particles `own`."""
-    count = exposures.counts()
-    first = np.full(particles, -1)
-    first[own] = np.cumsum(count) - count
-    if (count == 1).all():
-        return {"first": first, "count": None}
-    several = np.zeros(particles, np.int64)
-    several[own] = count
-    return {"first": first, "count": several}
-
-
-def in_memory_images(
-    pixels: Pixels,
-    rotation: Float64,
-    disc: HalfDisc,
-    box: int,
-    pixel_size_angstrom: float,
-    ctf_power: Float32,
-) -> WhitenedImages:
-    """Images (N) that are whitened already, all of them this process's.
-
-    Parameters
-    ----------
-    pixels : Pixels
-    rotation : (N, 3, 3)
-    disc : HalfDisc
-    box : int
-        Edge in pixels.
-    pixel_size_angstrom : float
-    ctf_power : (N, k_c + 1)
-        As in `ImageBatch`.
-    """
-    count = len(rotation)
-    noise = NoiseModel(np.ones((1, disc.k_c + 2)))
-    store = ImageStore(
-        disc=disc,
-        box=box,
-        pixel_size_angstrom=pixel_size_angstrom,
-        pixels=pixels,
-        ctf_power=ctf_power,
-        group=np.zeros(count, np.int64),
-        reference=noise,
-        first=np.arange(count),
-        count=None,
-        tilt=None,
-        processes=OneProcess(),
-    )
-    return WhitenedImages(store, noise, rotation, np.zeros((count, 2)))

@@ -67,7 +67,14 @@ def sampling_information(
     """D of the particles `index`, those of all processes, from their pixels up to `k_c`."""
     disc = images.disc.prefix(k_c)
     box = 2 * k_c + 2
-    projector = make_projector(box, disc, interpolation="trilinear", upsampling=1.0, team=team)
+    projector = make_projector(
+        box,
+        disc,
+        interpolation="trilinear",
+        upsampling=1.0,
+        team=team,
+        stretch=images.store.longest,
+    )
     total = BackProjection(projector, 1, lambda lattice: _half_grid(projector, lattice, k_c))
     for batch in images.batches(index, disc):
         ones = np.ones((len(batch.data), 1, len(disc)), dtype=np.complex64)

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
-from solvar.estimation.images import WhitenedImages, frames_of, in_memory_images
+from solvar.estimation.image_batch import frames_of
+from solvar.estimation.images import WhitenedImages
 from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.poses.objective import derivatives_of
+from solvar.estimation.whitening import in_memory_images
 from solvar.evaluation.truth import Truth
 from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.fourier import HalfDisc, crop_volume

@@ -30,6 +30,9 @@ Fields = dict[str, NDArray[Any]]
 
 def files(job: Job) -> Mapping[str, Writer]:
     """One .cs file."""
+    particles = job.particles.particles
+    if particles.source_format != "cryosparc":
+        _refuse_aberrations(particles)
     return {"particles.cs": lambda path: write(path, job)}
 
 
@@ -51,7 +54,7 @@ def write(path: Path, job: Job) -> None:
         if job.poses_replaced:
             table = _with_fields(table, _pose_fields(particles, table))
         if job.ctf_replaced:
-            table = _with_fields(table, _ctf_fields(particles))
+            table = _with_fields(table, _perfect(table) | _ctf_fields(particles))
     else:
         nothing = np.empty(len(particles), dtype=[("uid", np.uint64)])
         image, ctf = _image_fields(particles), _ctf_fields(particles)
@@ -122,7 +125,29 @@ def _ctf_fields(particles: ParticleSet) -> Fields:
         "ctf/phase_shift_rad": ctf.phase_shift_radian,
         "ctf/bfactor": ctf.bfactor_angstrom2,
     }
-    return {name: column.astype(np.float32) for name, column in values.items()}
+    fields = {name: column.astype(np.float32) for name, column in values.items()}
+    if optics.magnification is not None:
+        excess = (optics.magnification - np.eye(2)).reshape(-1, 4)
+        fields["ctf/anisomag"] = excess[group].astype(np.float32)
+    return fields
+
+
+def _refuse_aberrations(particles: ParticleSet) -> None:
+    """What the signs and units of cryoSPARC's own fields are is not published."""
+    names = ("beam_tilt_mrad", "odd_zernike", "even_zernike")
+    if any(getattr(particles.optics, name) is not None for name in names):
+        raise InputError(
+            "has beam tilt or Zernike coefficients, which this program cannot write for cryoSPARC",
+            file=particles.source,
+            remedy="export to RELION and import that star file in cryoSPARC",
+        )
+
+
+def _perfect(table: NDArray[Any]) -> Fields:
+    """No aberrations where the table tells of some: another CTF has taken their place."""
+    names = ("tilt_A", "trefoil_A", "tetra_A", "shift_A", "anisomag")
+    there = [f"ctf/{name}" for name in names if f"ctf/{name}" in (table.dtype.names or ())]
+    return {name: np.zeros_like(table[name]) for name in there}
 
 
 def _image_fields(particles: ParticleSet) -> Fields:

@@ -67,6 +67,9 @@ def compare(found: ParticleSet, wanted: ParticleSet, path: Path) -> int:
     for what, ours in _quantities(found).items():
         same = np.isclose(ours, theirs[what], rtol=_RELATIVE, atol=_ABSOLUTE)
         _refuse(~same.reshape(len(found), -1).all(axis=1), f"has another {what}", path)
+    for field in ("magnification", "beam_tilt_mrad", "odd_zernike", "even_zernike"):
+        given = [_of_particles(particles, field) for particles in (found, wanted)]
+        _refuse(_differ(*given), f"has another {field.removesuffix('_mrad')}", path)
     return len(found)
 
 
@@ -74,6 +77,24 @@ def _refuse(differs: ArrayLike, problem: str, path: Path) -> None:
     rows = np.flatnonzero(differs)
     if len(rows):
         raise InputError(problem, file=path, row=int(rows[0]), remedy=_REPORT)
+
+
+def _of_particles(particles: ParticleSet, field: str) -> NDArray[np.float64]:
+    """An aberration of each particle, (N, n), 0 for none."""
+    values = getattr(particles.optics, field)
+    if values is None:
+        return np.zeros((len(particles), 1))
+    perfect = np.eye(2) if field == "magnification" else np.zeros(1)
+    excess: NDArray[np.float64] = (values - perfect).reshape(len(values), -1)
+    return excess[particles.exposures.optics_group]
+
+
+def _differ(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows (N,) differ; what the shorter ones lack is 0."""
+    width = max(ours.shape[1], theirs.shape[1])
+    ours, theirs = (np.pad(v, ((0, 0), (0, width - v.shape[1]))) for v in (ours, theirs))
+    far: NDArray[np.bool_] = ~np.isclose(ours, theirs, rtol=_RELATIVE, atol=_ABSOLUTE)
+    return np.asarray(far.any(axis=1))
 
 
 def _image(particles: ParticleSet) -> NDArray[np.void]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from solvar.export.reading_back import read_alone
 from solvar.export.target import Job, Target, Writer
 from solvar.particles import ParticleSet
+from solvar.particles.relion_aberrations import ABERRATIONS
 from solvar.particles.relion_write import (
     ORIGINS_PIXEL,
     as_text,
@@ -58,7 +59,7 @@ def write(path: Path, job: Job) -> None:
     table, optics = blocks.pop(name), blocks.pop("optics", None)
     table["rlnImageName"] = lasting_images(table["rlnImageName"], particles, path)
     if job.ctf_replaced or not _is_complete(optics, table):
-        optics, table = _regrouped(optics, table, particles)
+        optics, table = _regrouped(optics, table, particles, job.ctf_replaced)
         if job.ctf_replaced:
             table = table.assign(**ctf_columns(particles.exposures.ctf))
     poses = pose_columns(particles, in_pixels=False)
@@ -88,9 +89,12 @@ def _is_complete(optics: pd.DataFrame | None, table: pd.DataFrame) -> bool:
 
 
 def _regrouped(
-    old: pd.DataFrame | None, table: pd.DataFrame, particles: ParticleSet
+    old: pd.DataFrame | None, table: pd.DataFrame, particles: ParticleSet, replaced: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A complete optics table for the particles, with the columns of an incomplete one kept."""
+    """A complete optics table for the particles, with the columns of an incomplete one kept.
+
+    But for its aberrations where its CTFs were replaced.
+    """
     used, first, group = np.unique(
         particles.exposures.optics_group, return_index=True, return_inverse=True
     )
@@ -99,8 +103,11 @@ def _regrouped(
     repeated = optics["rlnOpticsGroupName"].duplicated(keep=False)
     apart = optics["rlnOpticsGroupName"] + "_" + optics["rlnOpticsGroup"]
     optics["rlnOpticsGroupName"] = optics["rlnOpticsGroupName"].where(~repeated, apart)
-    moved = [c for c in (*optics.columns, *_OLD_CONSTANTS) if c in table.columns]
+    gone = (*optics.columns, *_OLD_CONSTANTS, *(ABERRATIONS if replaced else ()))
+    moved = [c for c in gone if c in table.columns]
     if old is not None:
+        if replaced:
+            old = old.drop(columns=[c for c in ABERRATIONS if c in old.columns])
         kept = old.iloc[_optics_rows(old, table)[first]].reset_index(drop=True)
         optics = kept.assign(**{column: optics[column] for column in optics.columns})
     number = as_text(group.reshape(-1) + 1)

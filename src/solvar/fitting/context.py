@@ -14,7 +14,8 @@ from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.images import WhitenedImages
 from solvar.estimation.information import SamplingInformation, sampling_information
-from solvar.estimation.poses import PoseSolver
+from solvar.estimation.noise import NoiseModel
+from solvar.estimation.poses import PoseSolver, PoseState
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import ColumnSolver, make_column_solver
 from solvar.estimation.support import Support
@@ -155,18 +156,19 @@ class Context:
             finest = self.k_max if state.poses is None else k_c
             images = self.seen(state)
             found = sampling_information(images, self.parts[part], finest, self.team)
-            known = self._information[part] = _Known(state, found)
+            known = self._information[part] = _Known(state.noise, state.poses, found)
         return known.found
 
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """The sampling information of a part, and the state that it belongs to."""
+    """The sampling information of a part, and the noise and poses that it belongs to."""
 
-    state: FitState
+    noise: NoiseModel
+    poses: PoseState | None
     found: SamplingInformation
 
     def serves(self, state: FitState, k_c: int) -> bool:
         """Whether it is that of another state, up to `k_c`."""
-        same = self.state.noise is state.noise and self.state.poses is state.poses
+        same = self.noise is state.noise and self.poses is state.poses
         return same and self.found.k_c >= k_c

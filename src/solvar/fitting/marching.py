@@ -108,7 +108,7 @@ def _iterate(
     if state.poses is None:
         return state
     if context.settings.pose_search and number == 0:
-        state = _search(context, state, schedule.k_c, progress)
+        state = _search(context, state, solvers, progress)
     title = f"Poses, iteration {number + 1} of at most {schedule.pose_iterations}"
     return _refine(context, state, solvers, title, progress)
 
@@ -238,14 +238,16 @@ def _renewed(
     return replace(state.prior, columns=extend(precision, k_c, state.prior.mean))
 
 
-def _search(context: Context, state: FitState, k_c: int, progress: Progress) -> FitState:
+def _search(
+    context: Context, state: FitState, solvers: list[ColumnSolver], progress: Progress
+) -> FitState:
     """A grid search in coarse bands, narrower the finer they are."""
-    if k_c > _FINEST_SEARCH:
+    bands = [solver.band for solver in solvers]
+    if (k_c := bands[0].k_c) > _FINEST_SEARCH:
         return state
     assert context.settings.pose_search is not None
     share = min(1.0, _WIDEST_SEARCH / k_c)
     width = share * np.deg2rad(context.settings.pose_search), share * _SEARCH_SHIFT
-    bands = [context.band(state, model.part, k_c) for model in state.models]
     with progress.step("Searching poses", sum(len(band.index) for band in bands)) as step:
         for model, band in zip(state.models, bands, strict=True):
             assert model.columns is not None and state.poses is not None
@@ -269,7 +271,7 @@ def _refine(
             assert model.columns is not None and model.factor is not None and state.poses
             variance = solver.variance.rotated(model.factor)
             fitted = ColumnModel(model.columns, model.contrast_sd, variance)
-            band = context.band(state, model.part, solver.band.k_c)
+            band = solver.band.seeing(context.seen(state))
             poses, far = refine_poses(band, fitted, state.poses, context.solver, step)
             state = replace(state, poses=poses)
             moved.append(far)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.estimation.band import Band
-from solvar.estimation.images import WhitenedImages, whiten
+from solvar.estimation.images import WhitenedImages
 from solvar.estimation.mean import MeanProblem
 from solvar.estimation.noise import NoiseModel, estimate_noise
 from solvar.estimation.pixels import BYTES_PER_PIXEL, DiskPixels, MemoryPixels, Pixels
@@ -22,6 +22,7 @@ from solvar.estimation.poses import (
     pose_errors_depend_on_conformation,
 )
 from solvar.estimation.prior import Prior, mean_precision
+from solvar.estimation.whitening import whiten
 from solvar.fitting.context import Context
 from solvar.fitting.schedule import schedule_bands
 from solvar.fitting.settings import FitSettings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,13 @@ class Optics:
         Pixel size of the images on disk.
     box_size : (G,) int64
         Edge of the images on disk in pixels.
+    magnification : (G, 2, 2) float64 or None
+        M: the Fourier pixel k of an image is the specimen's frequency M·k. None: identities.
+    beam_tilt_mrad : (G, 2) float64 or None
+        Along x and y. None: no tilt.
+    odd_zernike, even_zernike : (G, n) float64 or None
+        Coefficients of antisymmetric and symmetric aberrations (rad, frequencies in 1/Å), in the order of
+        `aberrations.zernike_orders`. None: no aberration.
     """
 
     name: tuple[str, ...]
@@ -30,6 +37,19 @@ class Optics:
     amplitude_contrast: Float64
     pixel_size_angstrom: Float64
     box_size: NDArray[np.int64]
+    magnification: Float64 | None = None
+    beam_tilt_mrad: Float64 | None = None
+    odd_zernike: Float64 | None = None
+    even_zernike: Float64 | None = None
+
+    def take(self, groups: NDArray[np.int64]) -> Optics:
+        """Some of the groups, in this order."""
+        arrays = {
+            name: values[groups]
+            for name, values in vars(self).items()
+            if isinstance(values, np.ndarray)
+        }
+        return replace(self, name=tuple(self.name[g] for g in groups), **arrays)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.errors import InputError
 from solvar.files import replacing
+from solvar.imaging.grid import have_several_sizes
 from solvar.particles.particle_set import ParticleSet
 
 # Protocol 3 spells names as text, with no frame lengths around them.
@@ -60,6 +62,26 @@ def write_ctf_pickle(path: str | Path, particles: ParticleSet) -> None:
         np.rad2deg(ctf.phase_shift_radian),
     ]
     _write_pickle(path, np.stack(columns, axis=1).astype(np.float32))
+
+
+def refuse_what_cryodrgn_lacks(particles: ParticleSet) -> None:
+    """Raise InputError if optics hold what cryoDRGN's pickles have no place for."""
+    optics = particles.optics
+    beyond = {
+        "an anisotropic magnification": optics.magnification,
+        "a beam tilt": optics.beam_tilt_mrad,
+        "antisymmetric aberrations": optics.odd_zernike,
+        "symmetric aberrations": optics.even_zernike,
+    }
+    what = [words for words, values in beyond.items() if values is not None]
+    if have_several_sizes(optics):
+        what.append("images of several sizes")
+    if what:
+        raise InputError(
+            f"has {' and '.join(what)}, for which cryoDRGN's files have no place",
+            file=particles.source,
+            remedy="export to RELION or cryoSPARC, or extract images without them first",
+        )
 
 
 def write_rows_pickle(path: str | Path, rows: NDArray[np.int64]) -> None:

@@ -48,6 +48,7 @@ _COLUMNS = {
     "amplitude_contrast": "ctf/amp_contrast",
     "pixel_size_angstrom": "blob/psize_A",
     "box_size": "blob/shape",
+    "magnification": "ctf/anisomag",
 }
 _NUMBERS = "fiu"
 # Kinds and shape of the fields that are used.
@@ -72,8 +73,10 @@ _TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
             *("phase_shift_rad", "bfactor", "exp_group_id"),
         )
     },
+    "ctf/anisomag": (_NUMBERS, (4,)),
 }
-_IGNORED_ABERRATIONS = ("ctf/tilt_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/anisomag")
+# What they mean exactly (signs, units) is not published.
+_IGNORED_ABERRATIONS = ("ctf/tilt_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/shift_A")
 
 
 def recognises(path: Path) -> bool:
@@ -206,7 +209,12 @@ def _optics(
     count = len(constants[0])
     box_size = fields["blob/shape"][:, 0] if "blob/shape" in fields else np.zeros(count)
     exposure = fields.get("ctf/exp_group_id", np.zeros(count, dtype=np.int64))
-    first, group = group_rows([exposure, *constants, box_size])
+    # stored without the identity
+    excess = fields.get("ctf/anisomag")
+    if excess is None or not excess.any():
+        excess = np.zeros((count, 4))
+    first, group = group_rows([exposure, *constants, box_size, *excess.T])
+    magnification = np.eye(2) + excess[first].astype(np.float64).reshape(-1, 2, 2)
     voltage, cs, amplitude, pixel_size = (shortest_float64(c[first]) for c in constants)
     optics = Optics(
         name=tuple(f"exposure group {e}" for e in exposure[first]),
@@ -215,6 +223,7 @@ def _optics(
         amplitude_contrast=amplitude,
         pixel_size_angstrom=pixel_size,
         box_size=box_size[first].astype(np.int64),
+        magnification=magnification if excess.any() else None,
     )
     return optics, group
 

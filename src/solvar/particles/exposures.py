@@ -74,6 +74,10 @@ class Exposures:
         count = self.counts()
         return ranges(np.cumsum(count)[index] - count[index], count[index])
 
+    def first_of(self, values: Int64) -> Int64:
+        """Of values (M,) of the images those of each particle's first one, (N,)."""
+        return values[np.flatnonzero(np.diff(self.particle, prepend=-1))]
+
     def rows(self, index: Int64) -> Exposures:
         """Some of the images; those of a particle need not be whole."""
         return self._at(index, self.particle[index])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.grid import CommonGrid
 from solvar.imaging.optics import Optics
 from solvar.particles.exposures import Exposures
 from solvar.particles.picks import Picks
@@ -77,15 +79,20 @@ class ParticleSet:
     def __len__(self) -> int:
         return len(self.row)
 
+    @cached_property
+    def grid(self) -> CommonGrid:
+        """What images of all optics groups are brought to."""
+        return CommonGrid.of(self.optics)
+
     @property
     def pixel_size_angstrom(self) -> float:
-        """Pixel size common to all optics groups, Å."""
-        return float(self.optics.pixel_size_angstrom[0])
+        """Pixel size of the common grid, Å: the coarsest one of the optics groups."""
+        return self.grid.pixel_size_angstrom
 
     @property
     def box_size(self) -> int:
-        """Image edge in pixels, common to all optics groups."""
-        return int(self.optics.box_size[0])
+        """Edge of the common grid, pixels: that of the images where they are all alike."""
+        return self.grid.box_size
 
     def digest(self) -> str:
         """blake2b (128 bit, as hex) over what a fit uses of the table; paths are left out."""

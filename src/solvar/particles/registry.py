@@ -197,7 +197,7 @@ def _optics_and_ctf(
     assert table.optics is not None and table.ctf is not None
     used, group = np.unique(table.optics_group[row], return_inverse=True)
     group = group.reshape(-1).astype(np.int64)
-    optics = _take_groups(table.optics, used)
+    optics = table.optics.take(used)
     optics = _fill_box_size(optics, group, stacks, stack_index)
     return optics, group, _take_ctf(table.ctf, row)
 
@@ -230,17 +230,6 @@ def _poses(
         return cryodrgn.scale_poses(rotation[row], fraction[row], optics, optics_group)
     assert table.poses is not None
     return Poses(table.poses.rotation[row], table.poses.shift_angstrom[row])
-
-
-def _take_groups(optics: Optics, used: NDArray[np.int64]) -> Optics:
-    return Optics(
-        name=tuple(optics.name[g] for g in used),
-        voltage_kv=optics.voltage_kv[used],
-        spherical_aberration_mm=optics.spherical_aberration_mm[used],
-        amplitude_contrast=optics.amplitude_contrast[used],
-        pixel_size_angstrom=optics.pixel_size_angstrom[used],
-        box_size=optics.box_size[used],
-    )
 
 
 def _take_ctf(ctf: CtfParameters, row: NDArray[np.int64]) -> CtfParameters:

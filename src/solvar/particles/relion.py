@@ -8,7 +8,6 @@ as they do not contradict themselves. RELION's angles give R = Rz(rot)·Ry(tilt)
 from __future__ import annotations
 
 import codecs
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from solvar.imaging.optics import CtfParameters, Optics
 from solvar.particles.particle_set import Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
+from solvar.particles.relion_aberrations import ABERRATIONS, read_aberrations
 from solvar.particles.relion_tomo import refuse_subtomograms
 from solvar.particles.relion_write import write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
@@ -29,8 +29,6 @@ from solvar.particles.validate import LARGEST_ANGLE_DEGREE
 
 if TYPE_CHECKING:
     import pandas as pd
-
-log = logging.getLogger(__name__)
 
 Float64 = NDArray[np.float64]
 
@@ -50,11 +48,11 @@ _COLUMNS = {
     "amplitude_contrast": "rlnAmplitudeContrast",
     "pixel_size_angstrom": "rlnImagePixelSize",
     "box_size": "rlnImageSize",
+    "magnification": "rlnMagMat00",
+    "beam_tilt_mrad": "rlnBeamTiltX",
+    "odd_zernike": "rlnOddZernike",
+    "even_zernike": "rlnEvenZernike",
 }
-_IGNORED_ABERRATIONS = (
-    *("rlnBeamTiltX", "rlnBeamTiltY", "rlnOddZernike", "rlnEvenZernike"),
-    *("rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11"),
-)
 
 
 def recognises(path: Path) -> bool:
@@ -81,7 +79,6 @@ def read(path: Path, reading: Reading) -> ParticleTable:
     if reading.ctf is None:
         optics, optics_group = _optics(table)
         ctf = _ctf(table)
-        _mention_ignored(table)
     return ParticleTable(
         stack_names=stack_names,
         stack_index=stack_index,
@@ -125,6 +122,12 @@ class _Columns:
     def has(self, name: str) -> bool:
         in_optics = self.optics is not None and name in self.optics.columns
         return in_optics or name in self.particles.columns
+
+    def of_rows(self, name: str, row: NDArray[np.int64]) -> pd.Series | None:
+        """What a column says of some particles, as it is spelled; None if there is no such column."""
+        if self.optics is not None and name in self.optics.columns:
+            return self.optics[name].iloc[self.group_row[row]]
+        return self.particles[name].iloc[row] if name in self.particles.columns else None
 
     def _missing(self, name: str, remedy: str) -> InputError:
         if self.optics is None and "rlnOpticsGroup" in self.particles.columns:
@@ -215,7 +218,12 @@ def _optics(table: _Columns) -> tuple[Optics, NDArray[np.int64]]:
     box_size = np.zeros(len(table))
     if table.has("rlnImageSize"):
         box_size = table.constant("rlnImageSize", "")
-    first, group = group_rows([table.group_row, voltage, cs, amplitude, pixel_size, box_size])
+    # an old file tells aberrations beside each particle
+    beside = [name for name in ABERRATIONS if name in table.particles.columns]
+    spelled = [_text(table.particles[name]).to_numpy(dtype=str) for name in beside]
+    first, group = group_rows(
+        [table.group_row, voltage, cs, amplitude, pixel_size, box_size, *spelled]
+    )
     optics = Optics(
         name=_group_names(table, first),
         voltage_kv=voltage[first],
@@ -223,6 +231,7 @@ def _optics(table: _Columns) -> tuple[Optics, NDArray[np.int64]]:
         amplitude_contrast=amplitude[first],
         pixel_size_angstrom=pixel_size[first],
         box_size=np.nan_to_num(box_size[first]).astype(np.int64),
+        **read_aberrations(lambda name: table.of_rows(name, first), table.path),
     )
     return optics, group
 
@@ -338,12 +347,6 @@ def _refuse_premultiplied(table: _Columns) -> None:
             column=name,
             remedy="extract the particles again without premultiplication",
         )
-
-
-def _mention_ignored(table: _Columns) -> None:
-    present = [name for name in _IGNORED_ABERRATIONS if table.has(name)]
-    if present:
-        log.warning("%s: aberrations not corrected for (%s)", table.path, ", ".join(present))
 
 
 FORMAT = Format("relion", recognises, read, write_star)

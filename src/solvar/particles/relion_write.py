@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from solvar.errors import InputError
 from solvar.imaging.optics import CtfParameters, Optics
 from solvar.particles.particle_set import ParticleSet
+from solvar.particles.relion_aberrations import aberration_columns
 from solvar.particles.stack_paths import lasting_name
 from solvar.particles.star_blocks import can_stand, particle_block, read_blocks, write_blocks
 
@@ -149,6 +150,7 @@ def optics_table(optics: Optics) -> pd.DataFrame:
             "rlnImagePixelSize": as_text(optics.pixel_size_angstrom),
             "rlnImageSize": as_text(optics.box_size),
             "rlnImageDimensionality": as_text(np.full(len(optics.name), 2)),
+            **{name: as_text(v) for name, v in aberration_columns(optics).items()},
         }
     )
 
@@ -173,8 +175,8 @@ def pose_columns(particles: ParticleSet, in_pixels: bool) -> dict[str, NDArray[A
         # views along the axis have no unique angles; any of them is right
         warnings.filterwarnings("ignore", message="Gimbal lock")
         angles = rotation.as_euler("ZYZ", degrees=True)
-    unit = particles.pixel_size_angstrom if in_pixels else 1.0
-    origins = particles.poses.shift_angstrom / unit
+    pixel_size = particles.optics.pixel_size_angstrom[particles.exposures.optics_group][:, None]
+    origins = particles.poses.shift_angstrom / (pixel_size if in_pixels else 1.0)
     names = ORIGINS_PIXEL if in_pixels else _ORIGINS_ANGST
     return {
         **dict(zip(_ANGLES, angles.T, strict=True)),

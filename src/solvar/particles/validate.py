@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.imaging.grid import have_several_sizes
 from solvar.imaging.optics import Optics
 from solvar.particles.particle_set import ParticleSet
 
@@ -24,6 +25,9 @@ _SMALLEST_DEFOCUS_ANGSTROM = 10.0
 LARGEST_ANGLE_DEGREE = 1e6
 # Å²; the envelope of one beyond these is 0 or overflows
 _LARGEST_BFACTOR = 1e4
+_SMALLEST_COMMON_BOX = 4
+# of the columns of a star file: microscopes are aligned to some tenths
+_LARGEST_BEAM_TILT_MRAD = 100.0
 
 
 class Origin(NamedTuple):
@@ -46,7 +50,7 @@ def validate(particles: ParticleSet, origins: Mapping[str, Origin] | None = None
     ------
     InputError
         If there are no particles; numbers are not finite; rotations are not rotations; shifts leave
-        the box; defocus or optical constants are absurd; optics groups differ in pixel or box size;
+        the box; defocus or optical constants are absurd; optics groups have no grid in common;
         an image occurs twice.
     """
     if len(particles) == 0:
@@ -141,24 +145,65 @@ def _check_optics(particles: ParticleSet, check: _Checker) -> None:
                 column=column,
                 remedy="correct the value in the particle file",
             )
-    _refuse_mixed(optics, check, "pixel_size_angstrom", "pixel sizes", "Å")
-    _refuse_mixed(optics, check, "box_size", "box sizes", "pixels")
+    _check_grid(particles, check)
+    _check_aberrations(optics, check)
 
 
-def _refuse_mixed(optics: Optics, check: _Checker, field: str, what: str, unit: str) -> None:
-    values = np.asarray(getattr(optics, field), dtype=np.float64)
-    # single precision and six decimals in files make equal sizes differ by a few 1e-6
-    other = np.flatnonzero(np.abs(values - values[0]) > 1e-5 * values[0])
-    if not len(other):
+def _check_grid(particles: ParticleSet, check: _Checker) -> None:
+    """Images of different sizes must have a grid in common."""
+    optics = particles.optics
+    if not have_several_sizes(optics) or particles.box_size >= _SMALLEST_COMMON_BOX:
         return
-    file, column = check.origin(field)
-    first, second = optics.name[0], optics.name[other[0]]
+    file, column = check.origin("pixel_size_angstrom")
+    extent = optics.box_size * optics.pixel_size_angstrom
+    least, coarsest = int(np.argmin(extent)), int(np.argmax(optics.pixel_size_angstrom))
     raise InputError(
-        f"optics groups have different {what} ({first}: {values[0]:g} {unit}, "
-        f"{second}: {values[other[0]]:g} {unit})",
+        f"optics groups have no grid in common: images of {optics.name[least]} are "
+        f"{extent[least]:.0f} Å wide, pixels of {optics.name[coarsest]} are "
+        f"{optics.pixel_size_angstrom[coarsest]:g} Å",
         file=file,
         column=column,
-        remedy="rescale to one size in RELION or cryoSPARC, or select one group with --ind",
+        remedy="correct the sizes, or leave one of the groups out with --ind",
+    )
+
+
+def _check_aberrations(optics: Optics, check: _Checker) -> None:
+    names = ("magnification", "beam_tilt_mrad", "odd_zernike", "even_zernike")
+    given = {name: getattr(optics, name) for name in names if getattr(optics, name) is not None}
+    for field, values in given.items():
+        _refuse_group(
+            ~np.isfinite(values).reshape(len(values), -1).all(axis=1),
+            (optics, check, field),
+            "has a value that is not a finite number",
+        )
+    if "magnification" in given:
+        size = np.linalg.svd(given["magnification"])[1]
+        _refuse_group(
+            ~((np.linalg.det(given["magnification"]) > 0) & (np.abs(size - 1) < 0.2).all(axis=1)),
+            (optics, check, "magnification"),
+            "has a magnification matrix that is nowhere near the identity",
+        )
+    if "beam_tilt_mrad" in given:
+        _refuse_group(
+            np.abs(given["beam_tilt_mrad"]).max(axis=1) > _LARGEST_BEAM_TILT_MRAD,
+            (optics, check, "beam_tilt_mrad"),
+            f"has a beam tilt beyond {_LARGEST_BEAM_TILT_MRAD:g} mrad",
+        )
+
+
+def _refuse_group(
+    bad: NDArray[np.bool_], place: tuple[Optics, _Checker, str], problem: str
+) -> None:
+    """Raise for the first optics group (G,) that is bad."""
+    optics, check, field = place
+    if not bad.any():
+        return
+    file, column = check.origin(field)
+    raise InputError(
+        f"optics group {optics.name[int(np.argmax(bad))]} {problem}",
+        file=file,
+        column=column,
+        remedy="correct the value in the particle file",
     )
 
 

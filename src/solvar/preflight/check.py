@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.estimation.band import Band
-from solvar.estimation.images import WhitenedImages, whiten
+from solvar.estimation.images import WhitenedImages
 from solvar.estimation.kernels import gram
 from solvar.estimation.noise import estimate_noise
 from solvar.estimation.pixels import in_memory
+from solvar.estimation.whitening import whiten
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import (
     finest_frequency,

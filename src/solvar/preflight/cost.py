@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from solvar.estimation.band import Band, band_box
 from solvar.estimation.column_model import ColumnModel
-from solvar.estimation.images import in_memory_images
 from solvar.estimation.pixels import BYTES_PER_PIXEL, MemoryPixels
 from solvar.estimation.pose_errors import MOTIONS
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
+from solvar.estimation.whitening import in_memory_images
 from solvar.fitting.schedule import BandSchedule, schedule_bands, split_batches
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import finest_frequency, goes_to_disk

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.grid import have_several_sizes
 from solvar.particles import ParticleSet
 
 Float64 = NDArray[np.float64]
@@ -21,6 +22,12 @@ _MOST_VIEWS = 20_000
 # |view · direction| below which a view counts as perpendicular: a band of some 6 degrees
 _BAND = 0.1
 _THINLY_COVERED = 0.2
+_ABERRATIONS = {
+    "magnification": "anisotropic magnification",
+    "beam_tilt_mrad": "beam tilt",
+    "odd_zernike": "antisymmetric aberrations",
+    "even_zernike": "symmetric aberrations",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,17 @@ def _optics(particles: ParticleSet) -> Finding:
         f"{_span(optics.amplitude_contrast, '')}; box {particles.box_size} pixels of "
         f"{particles.pixel_size_angstrom:.4g} Å"
     )
+    if have_several_sizes(optics):
+        boxes, pixels = (
+            _span(optics.box_size.astype(np.float64), ""),
+            _span(optics.pixel_size_angstrom, "Å"),
+        )
+        text += f", to which images of {boxes} pixels of {pixels} are brought, noise alike"
+    corrected = [
+        words for field, words in _ABERRATIONS.items() if getattr(optics, field) is not None
+    ]
+    if corrected:
+        text += f"; corrected for {', '.join(corrected)}"
     return Finding("ok", "optics", text)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.back_projection import BackProjection
-from solvar.estimation.images import ImageBatch
+from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.information import sampling_information
 from solvar.estimation.kernels import gram, on_host
 from solvar.estimation.mean import fourier_filter

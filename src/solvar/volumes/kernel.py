@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.back_projection import BackProjection
-from solvar.estimation.images import ImageBatch
+from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.information import sampling_information, shell_mean
 from solvar.estimation.kernels import on_host
 from solvar.estimation.mean import fourier_filter

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.e_step import BandModel
-from solvar.estimation.images import ImageBatch
+from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.kernels import gram, pose_products, residual
 from solvar.estimation.likelihood import ImagePosterior
 from solvar.estimation.poses.state import PoseState, offset_of

@@ -130,7 +130,9 @@ class PoseState:
     ) -> tuple[ParticleSet, PoseRefinement]:
         """The particles with their refined poses, and what was done to them."""
         extent = images.store.extent_angstrom
-        shift = particles.poses.shift_angstrom + self.shift * extent
+        group = particles.exposures.first_of(particles.exposures.optics_group)
+        moved = self.shift * images.store.shift_unit(group)
+        shift = particles.poses.shift_angstrom + moved
         unit = np.array([1, 1, 1, extent, extent])
         refinement = PoseRefinement(
             start=particles.poses,

@@ -41,6 +41,9 @@ class Projector(Protocol):
     `collect` is its adjoint: ⟨A v, y⟩ = ⟨v, Aᵀ y⟩ with ⟨a, b⟩ = Σ Re(conj(a)·b) over the half disc
     without weights (callers fold √w into `scale`).
 
+    A frame F (3 × 2) says where a slice lies: pixel (kx, ky) is the volume's transform at F·(kx, ky). Of a
+    rotation these are the first two columns; an optics group may stretch them. More columns are not read.
+
     Arrays of the image plane, written Complex64 here, may also be what `empty` gives: a backend that
     computes elsewhere keeps them there. `rotation` may be the first two columns of rotations, (B, 3, 2).
 
@@ -65,9 +68,9 @@ class Projector(Protocol):
         """Number C of volumes that were prepared."""
 
     def project(
-        self, prepared: Any, rotation: Float32, scale: Float32, out: Complex64 | None = None
+        self, prepared: Any, frame: Float32, scale: Float32, out: Complex64 | None = None
     ) -> Complex64:
-        """Slices times a factor a pixel: rotation (B, 3, 3), scale (B, n) -> (B, C, n).
+        """Slices times a factor a pixel: frame (B, 3, 2), scale (B, n) -> (B, C, n).
 
         A numpy array unless `out` is something else.
         """
@@ -75,12 +78,12 @@ class Projector(Protocol):
     def differentiate(
         self,
         prepared: Any,
-        rotation: Float32,
+        frame: Float32,
         scale: Float32,
         first_moment: Float64,
         residual: Complex64,
     ) -> tuple[Complex64, Float64]:
-        """Derivatives of slices for rotations expm([ω]×) R at ω = 0.
+        """Derivatives of slices for frames expm([ω]×) F at ω = 0.
 
         With E_c the slice of channel c times `scale`, returns the tangent Σ_c ζ_c ∂E_c/∂ω,
         (B, 3, n) complex64, and the torque Σ_c Re⟨∂E_c/∂ω, residual_c⟩, (B, 3) float64, for
@@ -90,7 +93,7 @@ class Projector(Protocol):
     def zeros(self, channels: int) -> Any:
         """An empty accumulator for `scatter`."""
 
-    def scatter(self, images: Complex64, rotation: Float32, scale: Float32, into: Any) -> None:
+    def scatter(self, images: Complex64, frame: Float32, scale: Float32, into: Any) -> None:
         """Add the adjoint of `project` at (B, C, n) images to an accumulator."""
 
     def collect(self, scattered: Any) -> Float32:
@@ -106,6 +109,7 @@ def make_projector(
     backend: str = "auto",
     device: str | None = None,
     team: ThreadTeam | None = None,
+    stretch: float = 1.0,
 ) -> Projector:
     """The projector of an interpolation, backend and device.
 
@@ -125,12 +129,19 @@ def make_projector(
         runs there.
     team : ThreadTeam, optional
         Threads of the numba and NUFFT backends; default: all cores.
+    stretch : float
+        By how much frames may lengthen a vector (kx, ky). What is read beyond k_c is no part of the volume:
+        `scale` must be 0 there.
 
     Raises
     ------
     InputError
         When the optional package of a backend is not installed, when the backend does not run on the
         device or when the device does not exist.
+
+    Notes
+    -----
+    Eight arguments: what is projected, how and where; `Projection` holds the ones that a run keeps.
     """
     from solvar.imaging.projector.kernel import KERNELS
     from solvar.imaging.projector.lattice import Lattice
@@ -143,7 +154,7 @@ def make_projector(
 
         resolve("nufft", device, {"nufft": ("cpu",)})
         return NufftProjector(box, disc, team)
-    lattice = Lattice(box, disc.k_c, KERNELS[interpolation], upsampling)
+    lattice = Lattice(box, disc.k_c, KERNELS[interpolation], upsampling, stretch)
     backend, device = resolve_backend(backend, device)
     made: Projector = _module(backend).make(lattice, disc, device, team)
     return made
@@ -158,8 +169,10 @@ class Projection:
     backend: str = "auto"
     device: str | None = None
 
-    def projector(self, box: int, disc: HalfDisc, team: ThreadTeam | None = None) -> Projector:
-        """The projector of volumes of edge `box` and slices on a disc."""
+    def projector(
+        self, box: int, disc: HalfDisc, team: ThreadTeam | None = None, stretch: float = 1.0
+    ) -> Projector:
+        """The projector of volumes of edge `box` and slices on a disc, see `make_projector`."""
         return make_projector(
             box,
             disc,
@@ -168,6 +181,7 @@ class Projection:
             backend=self.backend,
             device=self.device,
             team=team,
+            stretch=stretch,
         )
 
 

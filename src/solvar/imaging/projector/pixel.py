@@ -26,7 +26,7 @@ def whole(x: Any) -> Any:
 
 
 def turned(r00, r01, r10, r11, r20, r21, u, v):  # type: ignore[no-untyped-def]
-    """Position (x, y, z) of the pixel (u, v) under a rotation's first two columns, and a sign.
+    """Position (x, y, z) of the pixel (u, v) under the two columns of a frame, and a sign.
 
     Only x ≥ 0 is stored. The sign is -1 where x < 0: the position is then the opposite one, and the value
     there the conjugate of the pixel's.
