@@ -12,7 +12,6 @@ contrast.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -23,10 +22,10 @@ from solvar.estimation.poses import SOLVERS
 from solvar.estimation.support import Support
 from solvar.fitting.clock import StageClock
 from solvar.fitting.context import Context
-from solvar.fitting.final import finish
+from solvar.fitting.final import Final, finish
 from solvar.fitting.marching import fit_band, with_new_means, with_new_models
 from solvar.fitting.result import Fit
-from solvar.fitting.schedule import schedule_bands
+from solvar.fitting.schedule import BandSchedule, schedule_bands
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import (
     load_mask,
@@ -39,6 +38,7 @@ from solvar.fitting.start import (
 )
 from solvar.fitting.state import FitState
 from solvar.fitting.warm import compile_kernels
+from solvar.fitting.warnings import warnings_of
 from solvar.fitting.workspace import NoWorkspace, Workspace
 from solvar.parallel import OneProcess, Processes
 from solvar.particles import ImageStack, ParticleSet, assign_halfsets
@@ -78,7 +78,7 @@ def fit(
         given = halved, settings, progress, team, workspace or NoWorkspace()
         with require_invertible(finite.FITTING):
             found = _fit(*given, processes or OneProcess())
-    return replace(found, warnings=_warnings(particles, found))
+    return replace(found, warnings=warnings_of(particles, found))
 
 
 def _fit(
@@ -90,108 +90,94 @@ def _fit(
     processes: Processes,
 ) -> Fit:
     clock = StageClock()
+    with clock.stage("images"):
+        context, factor = _read(particles, settings, progress, team, workspace, processes)
+        state = start_state(particles, settings, context.images.noise, context.solver)
+    with clock.stage("mean"):
+        state = _with_means(context, state, progress)
+    with clock.stage("eigenvolumes"):
+        schedules = schedule_bands(context.k_max, settings)
+        state = _with_eigenvolumes(context, state, schedules, progress)
+    with clock.stage("final model and latents"):
+        state, final = finish(context, state, schedules, progress)
+    found = _everything(particles, context, state, final)
+    return replace(found, intensity_factor=factor, costs=clock.costs)
+
+
+def _read(
+    particles: ParticleSet,
+    settings: FitSettings,
+    progress: Progress,
+    team: ThreadTeam,
+    workspace: Workspace,
+    processes: Processes,
+) -> tuple[Context, float]:
+    """The resources of the fit, and what pixel values were multiplied by."""
     stack = ImageStack(particles, settings.downsample).brought_near_one()
     mask = load_mask(settings, stack)
     compile_kernels(settings, team, progress)
-
-    with clock.stage("images"):
-        scratch = settings.scratch or workspace.scratch
-        placed = settings.model_copy(update={"scratch": scratch})
-        images = read_images(particles, stack, mask, placed, progress, team, processes)
-    noise = images.noise
-    require_finite(
-        "images", finite.IMAGES, noise_power=noise.power, CTF_power=images.store.ctf_power
-    )
-    parts = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
+    placed = settings.model_copy(update={"scratch": settings.scratch or workspace.scratch})
+    images = read_images(particles, stack, mask, placed, progress, team, processes)
+    noise, ctf = images.noise.power, images.store.ctf_power
+    require_finite("images", finite.IMAGES, noise_power=noise, CTF_power=ctf)
+    halves = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
     solver = SOLVERS[settings.pose_solver] if settings.refine_pose else None
-    context = Context(images, parts, Support.of(mask), settings, team, solver, workspace)
-    state = start_state(particles, settings, noise, solver)
+    support = Support.of(mask)
+    return Context(images, halves, support, settings, team, solver, workspace), stack.factor
 
-    with clock.stage("mean"), progress.step("Mean of each half", 1, "pair") as step:
-        state = context.once("mean", partial(_begin, context), state, mean_form(context, state))
+
+def _with_means(context: Context, state: FitState, progress: Progress) -> FitState:
+    """The means of the half-sets, and what they tell of prior, sign and poses."""
+
+    def begin(state: FitState) -> FitState:
+        state = with_sign(context, with_means(context, state))
+        return with_kind_of_pose_errors(context, state)
+
+    with progress.step("Mean of each half", 1, "pair") as step:
+        state = context.once("mean", begin, state, mean_form(context, state))
         require_finite("mean", finite.MEAN, means=state.means)
         step.advance()
+    return state
 
-    with clock.stage("eigenvolumes"):
-        schedules = schedule_bands(context.k_max, settings)
-        state = with_new_models(context, state)
-        for schedule in schedules:
-            state = fit_band(context, state, schedule, progress)
-            columns = [model.columns for model in state.models]
-            require_finite("eigenvolumes", finite.FITTING, columns=columns)
-        state = _with_settled_poses(context, state)
 
-    with clock.stage("final model and latents"):
-        state, final = finish(context, state, schedules, progress)
-    images.store.pixels.close()
+def _with_eigenvolumes(
+    context: Context, state: FitState, schedules: list[BandSchedule], progress: Progress
+) -> FitState:
+    """Models of the half-sets, from coarse to fine; with refined poses, means that belong to these."""
+    state = with_new_models(context, state)
+    for schedule in schedules:
+        state = fit_band(context, state, schedule, progress)
+        columns = [model.columns for model in state.models]
+        require_finite("eigenvolumes", finite.FITTING, columns=columns)
+    if state.poses is None:
+        return state
+    # what all poses moved by together is seen by no image
+    state = replace(state, poses=state.poses.without_drift())
+    bands = [context.band(state, model.part, context.k_max) for model in state.models]
+    return replace(state, means=with_new_means(state, bands).means)
+
+
+def _everything(particles: ParticleSet, context: Context, state: FitState, final: Final) -> Fit:
+    """All that the fit found out."""
+    context.images.store.pixels.close()
     eigenvalues, posterior = final.model.eigenvalues, final.posterior
     require_finite("final model", finite.FITTING, eigenvalues=eigenvalues, **vars(posterior))
-
     refinement = None
     if state.poses is not None:
-        particles, refinement = state.poses.report(particles, images)
+        particles, refinement = state.poses.report(particles, context.images)
     assert state.prior is not None
     return Fit(
         particles=particles,
-        settings=settings,
+        settings=context.settings,
         model=final.model,
         posterior=posterior,
         validation=final.validation,
         noise_power=state.noise.power,
         prior_precision=state.prior.columns,
         inverted=state.inverted,
-        intensity_factor=stack.factor,
         pose_refinement=refinement,
         history=state.history,
-        costs=clock.costs,
     )
-
-
-def _begin(context: Context, state: FitState) -> FitState:
-    """The means of the half-sets, and what they tell of sign and poses."""
-    state = with_sign(context, with_means(context, state))
-    return with_kind_of_pose_errors(context, state)
-
-
-def _with_settled_poses(context: Context, state: FitState) -> FitState:
-    """Poses without the drift that no image notices, and means that belong to them."""
-    if state.poses is None:
-        return state
-    state = replace(state, poses=state.poses.without_drift())
-    bands = [context.band(state, model.part, context.k_max) for model in state.models]
-    return replace(state, means=with_new_means(state, bands).means)
-
-
-def _warnings(particles: ParticleSet, found: Fit) -> list[str]:
-    """What the user should know before believing the result."""
-    warnings = []
-    if found.intensity_factor != 1:
-        warnings.append(
-            f"Pixel values are far from 1, so images were multiplied by {found.intensity_factor:g}: "
-            "volumes, eigenvalues and latents are in these units."
-        )
-    if found.inverted and found.settings.density == "auto":
-        warnings.append(
-            "The molecule is dark in the images; they were inverted. If volumes look like "
-            "a hole in the solvent, run again with --density bright."
-        )
-    if found.settings.halfsets and not np.array_equal(particles.halfset, found.particles.halfset):
-        warnings.append(
-            "The input names no half-sets, so the particles were split at random. Poses that were "
-            "refined together make the halves agree better than they should."
-        )
-    confirmed = found.validation is not None and found.validation.reliable.all()
-    if found.settings.refine_pose and confirmed and found.settings.rank != "auto":
-        warnings.append(
-            "Every component is reliable, so there may be motion that this rank does not hold. Poses "
-            "would follow it: run again with a higher --rank before believing small pose corrections."
-        )
-    if not found.settings.halfsets:
-        warnings.append(
-            "Without half-sets nothing tells signal from noise: eigenvalues are too large and no "
-            "component is validated."
-        )
-    return warnings
 
 
 def _require_enough(particles: ParticleSet, settings: FitSettings) -> None:
