@@ -28,15 +28,14 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a simulated set with its truth")
     parser.add_argument("--star", default="particles.star")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "options", nargs="*", default=["--rank", "4"], help="of solvar run, after --"
-    )
-    asked = parser.parse_args()
+    given, _, options = " ".join(sys.argv[1:]).partition(" -- ")
+    asked = parser.parse_args(given.split())
+    chosen_options = options.split() or ["--rank", "4"]
     found: dict[str, list[dict[str, float]]] = {"before": [], "here": []}
     for seed in range(asked.seeds):
         for name, tree in (("before", asked.before), ("here", HERE)):
-            options = [*asked.options, "--seed", str(seed)]
-            found[name].append(one_run(tree, asked.data, asked.star, options))
+            settings = [*chosen_options, "--seed", str(seed)]
+            found[name].append(one_run(tree, asked.data, asked.star, settings))
             print(seed, name, {k: round(v, 4) for k, v in found[name][-1].items()}, flush=True)
     report(found)
 
