@@ -28,13 +28,13 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a simulated set with its truth")
     parser.add_argument("--star", default="particles.star")
     parser.add_argument("--seeds", type=int, default=3)
-    given, _, options = " ".join(sys.argv[1:]).partition(" -- ")
-    asked = parser.parse_args(given.split())
-    chosen_options = options.split() or ["--rank", "4"]
+    given = sys.argv[1:]
+    end = given.index("--") if "--" in given else len(given)
+    asked, options = parser.parse_args(given[:end]), given[end + 1 :] or ["--rank", "4"]
     found: dict[str, list[dict[str, float]]] = {"before": [], "here": []}
     for seed in range(asked.seeds):
         for name, tree in (("before", asked.before), ("here", HERE)):
-            settings = [*chosen_options, "--seed", str(seed)]
+            settings = [*options, "--seed", str(seed)]
             found[name].append(one_run(tree, asked.data, asked.star, settings))
             print(seed, name, {k: round(v, 4) for k, v in found[name][-1].items()}, flush=True)
     report(found)

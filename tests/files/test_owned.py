@@ -133,7 +133,7 @@ def test_what_speaks_of_others_is_removed_first(tmp_path: Path, monkeypatch) -> 
 
     with owned(tmp_path, "test") as own:
         monkeypatch.setattr(Path, "unlink", note)
-        own.remove(_SIMULATION)
+        own.remove(SIMULATION)
         monkeypatch.undo()
     stack = removed.index("particles.mrcs")
     assert set(removed[:stack]) >= {"particles.star", "particles_noisy.star"}
