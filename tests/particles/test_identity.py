@@ -10,7 +10,7 @@ import pytest
 from particles import particle_files as files
 from particles.particle_files import COLUMNS_31, changed
 from solvar.errors import InputError
-from solvar.particles import read_particles
+from solvar.particles import read_particles, refuse_copied_stacks
 from solvar.particles.identity import repeated
 from solvar.preflight.table import table_findings
 
@@ -156,3 +156,34 @@ def test_a_million_rows_are_compared_in_a_second():
     start = time.process_time()
     assert repeated(order % 1000, order // 1000) is None
     assert time.process_time() - start < 2
+
+
+def _copied(folder, frames):
+    """A star file that uses a stack and, in its last three rows, a copy of it."""
+    names = [f"{f}@{'ab'[i // 3]}.mrcs" for i, f in enumerate(frames)]
+    path = _named(folder, names)
+    for name in ("a.mrcs", "b.mrcs"):
+        (folder / name).write_bytes((folder / "stack.mrcs").read_bytes())
+    return read_particles(path)
+
+
+def test_an_image_of_a_stack_and_of_its_copy_is_refused(tmp_path):
+    particles = _copied(tmp_path, [1, 2, 3, 4, 3, 1])
+    expected = "row 5: is the same image as row 3: .*b.mrcs is a copy of .*a.mrcs; 2 repetitions"
+    with pytest.raises(InputError, match=expected):
+        refuse_copied_stacks(particles)
+    refuse_copied_stacks(particles.select(np.array([0, 1, 3, 4])))
+
+
+def test_stacks_of_other_images_are_no_copies(tmp_path):
+    particles = _copied(tmp_path, [1, 2, 3, 1, 2, 3])
+    files.write_stack(tmp_path / "b.mrcs", seed=1)
+    refuse_copied_stacks(particles)
+
+
+def test_images_that_only_their_neighbours_have_in_common_are_no_copies(tmp_path):
+    particles = _copied(tmp_path, [2, 4, 3, 6, 2, 1])
+    images = files.write_stack(tmp_path / "a.mrcs")
+    images[1] += 1
+    files.write_stack(tmp_path / "b.mrcs", images)
+    refuse_copied_stacks(particles)

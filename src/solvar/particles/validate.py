@@ -29,7 +29,7 @@ _LARGEST_BFACTOR = 1e4
 _SMALLEST_COMMON_BOX = 4
 # Copies share their noise: in both half-sets it passes for signal, in one it counts twice.
 _WHY_ONCE = "copies share their noise, which would pass for signal"
-_REPEATED_REMEDY = (
+REPEATED_REMEDY = (
     f"keep one row of each image ({_WHY_ONCE}); of a symmetry-expanded file pass the one from before "
     "the expansion"
 )
@@ -323,7 +323,7 @@ def _check_identity(particles: ParticleSet) -> None:
         f"is the same particle as row {earlier + 1}{_in_all(found)}",
         file=particles.source,
         row=later,
-        remedy=_REPEATED_REMEDY,
+        remedy=REPEATED_REMEDY,
     )
 
 
@@ -341,7 +341,7 @@ def _refuse_repeated_image(particles: ParticleSet, found: Repeated) -> NoReturn:
         f"{also}{_in_all(found)}",
         file=particles.source,
         row=later,
-        remedy=_REPEATED_REMEDY,
+        remedy=REPEATED_REMEDY,
     )
 
 
