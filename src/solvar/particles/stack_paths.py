@@ -34,9 +34,9 @@ class FoundElsewhere:
 
     def sentence(self) -> str:
         """What was done, in plain words."""
-        one = self.count == 1
+        one, all_ = self.count == 1, "" if self.total == 1 else "s"
         return (
-            f"{self.count:,} of {self.total:,} stacks {'is' if one else 'are'} not where the particle "
+            f"{self.count:,} of {self.total:,} stack{all_} {'is' if one else 'are'} not where the particle "
             f"file says and {'was' if one else 'were'} found by the file name alone: "
             f"{self.name} is read from {self.file}."
         )
