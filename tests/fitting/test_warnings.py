@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from solvar.fitting.warnings import warnings_of
 from solvar.particles.stack_paths import FoundElsewhere
 
 

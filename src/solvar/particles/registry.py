@@ -161,7 +161,7 @@ def _assemble(
         found_elsewhere=elsewhere,
     )
     if table.expanded_from is not None:
-        refuse_expanded(particles, table.expanded_from[row], table.columns["expanded_from"])
+        refuse_expanded(particles, table.expanded_from[row], table.columns.get("expanded_from"))
     validate(particles, _origins(source, table, reading))
     return particles
 
