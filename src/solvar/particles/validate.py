@@ -279,7 +279,9 @@ def _check_poses(particles: ParticleSet, check: _Checker) -> None:
     )
 
 
-def refuse_expanded(particles: ParticleSet, expanded_from: NDArray[np.uint64], column: str) -> None:
+def refuse_expanded(
+    particles: ParticleSet, expanded_from: NDArray[np.uint64], column: str | None
+) -> None:
     """Refuse several symmetry copies of one particle, whatever images and uids they have.
 
     Parameters
@@ -287,7 +289,7 @@ def refuse_expanded(particles: ParticleSet, expanded_from: NDArray[np.uint64], c
     particles : ParticleSet
     expanded_from : (N,) uint64
         The particle that each row is a copy of.
-    column : str
+    column : str or None
         Where that stands, for the message.
 
     Raises
