@@ -17,7 +17,7 @@ READABLE = {
 }
 
 REFUSED = {
-    "relion5.star": "row 15: is the same particle as row 4",
+    "relion5.star": "row 12: is the same image as row 1, image 1 of .*; 2 repetitions in all",
     "FinalRefinement-OriginalParticles-PfCRT.star": "rlnAmplitudeContrast",
     "empiar_10076_7.star": "rlnAngleRot",
     "empiar_10076_7.cs": "alignments3D/pose",

@@ -90,6 +90,20 @@ def rewritten(particles, folder, target, change):
     return replace(particles, stacks=(stack,))
 
 
+def test_images_of_a_copied_stack_are_found(particles, tmp_path):
+    copy = shutil.copy(particles.stacks[0], tmp_path / "copy.mrcs")
+    images, half = particles.exposures, len(particles) // 2
+    later = np.arange(len(particles)) >= half
+    exposures = replace(
+        images, stack_index=later.astype(np.int64), frame=images.frame - half * later
+    )
+    report = check_particles(
+        replace(particles, stacks=(*particles.stacks, copy), exposures=exposures), SETTINGS
+    )
+    (error,) = [f for f in report.findings if (f.level, f.topic) == ("error", "files")]
+    assert f"row {half + 1}: is the same image as row 1: {copy} is a copy of" in error.text
+
+
 def test_broken_images_are_counted_and_the_first_is_named(particles, tiny_stack, tmp_path):
     def spoil(images):
         images[[3, 77]] = np.nan

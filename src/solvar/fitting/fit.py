@@ -41,7 +41,7 @@ from solvar.fitting.warm import compile_kernels
 from solvar.fitting.warnings import warnings_of
 from solvar.fitting.workspace import NoWorkspace, Workspace
 from solvar.parallel import OneProcess, Processes
-from solvar.particles import ImageStack, ParticleSet, assign_halfsets
+from solvar.particles import ImageStack, ParticleSet, assign_halfsets, refuse_copied_stacks
 from solvar.progress import Progress, harmless
 from solvar.threads import ThreadTeam
 
@@ -73,6 +73,7 @@ def fit(
     """
     progress = harmless(progress)
     _require_enough(particles, settings)
+    refuse_copied_stacks(particles)
     halved = assign_halfsets(particles, settings.seed)
     with ThreadTeam(settings.threads) as team:
         given = halved, settings, progress, team, workspace or NoWorkspace()

@@ -1,6 +1,7 @@
 """What comes in: particles, their identity, poses, optics and images."""
 
 from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles.copies import refuse_copied_stacks
 from solvar.particles.cryodrgn_write import write_poses_pickle
 from solvar.particles.exposures import Exposures
 from solvar.particles.halfsets import assign_halfsets
@@ -23,6 +24,7 @@ __all__ = [
     "assign_halfsets",
     "read_as",
     "read_particles",
+    "refuse_copied_stacks",
     "write_poses_pickle",
     "write_star",
 ]

@@ -49,11 +49,13 @@ _COLUMNS = {
     "pixel_size_angstrom": "blob/psize_A",
     "box_size": "blob/shape",
     "magnification": "ctf/anisomag",
+    "expanded_from": "sym_expand/src_uid",
 }
 _NUMBERS = "fiu"
 # Kinds and shape of the fields that are used.
 _TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "uid": ("iu", ()),
+    "sym_expand/src_uid": ("iu", ()),
     "blob/path": ("SU", ()),
     "blob/idx": ("iu", ()),
     "blob/shape": ("iu", (2,)),
@@ -115,6 +117,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         ctf=ctf,
         poses=_poses(fields, need) if reading.poses is None else None,
         uid=need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64),
+        expanded_from=_expanded_from(fields),
         picks=_picks(path, fields),
         columns=_COLUMNS,
     )
@@ -255,6 +258,12 @@ def _poses(fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> Poses:
     rotation = np.full((len(omega), 3, 3), np.nan)
     rotation[finite] = Rotation.from_rotvec(omega[finite]).as_matrix()
     return Poses(rotation, shift * pixel_size.astype(np.float64)[:, None])
+
+
+def _expanded_from(fields: Fields) -> NDArray[np.uint64] | None:
+    """The particle that each row is a symmetry copy of."""
+    source = fields.get("sym_expand/src_uid")
+    return None if source is None else source.astype(np.uint64)
 
 
 def _picks(path: Path, fields: Fields) -> Picks | None:

@@ -15,6 +15,7 @@ from solvar.imaging.optics import Optics
 from solvar.particles.exposures import Exposures
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
+from solvar.particles.stack_paths import FoundElsewhere
 
 Float64 = NDArray[np.float64]
 
@@ -62,6 +63,8 @@ class ParticleSet:
         What was added to `source` to read it.
     picks : Picks or None
         Micrographs and coordinates, where the file has them.
+    found_elsewhere : FoundElsewhere or None
+        Stacks that are not where the file says.
     """
 
     source: Path
@@ -75,6 +78,7 @@ class ParticleSet:
     halfset: NDArray[np.int8]
     reading: Reading = field(default_factory=Reading)
     picks: Picks | None = None
+    found_elsewhere: FoundElsewhere | None = None
 
     def __len__(self) -> int:
         return len(self.row)

@@ -19,9 +19,9 @@ from solvar.particles.identity import image_uid
 from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.reading import Reading, existing
 from solvar.particles.selection import read_selection
-from solvar.particles.stack_paths import StackFinder
+from solvar.particles.stack_paths import FoundElsewhere, StackFinder
 from solvar.particles.table import Format, ParticleTable
-from solvar.particles.validate import Origin, check_row_count, validate
+from solvar.particles.validate import Origin, check_row_count, refuse_expanded, validate
 
 _UNKNOWN = "is no RELION star file, no cryoSPARC .cs file, no MRC stack and no list of stacks"
 # A format beside these is a plug-in; `plugins` says how.
@@ -141,7 +141,7 @@ def _assemble(
     reading: Reading,
 ) -> ParticleSet:
     """The selected rows with images found, companion pickles merged in and everything checked."""
-    stacks, stack_index = _resolve_stacks(table, row, reading.finder(source))
+    stacks, stack_index, elsewhere = _resolve_stacks(table, row, reading.finder(source))
     optics, optics_group, ctf = _optics_and_ctf(source, table, row, reading, stacks, stack_index)
     uid = table.uid
     if uid is None:
@@ -158,24 +158,27 @@ def _assemble(
         halfset=table.halfset[row],
         reading=reading,
         picks=None if table.picks is None else table.picks.select(row),
+        found_elsewhere=elsewhere,
     )
+    if table.expanded_from is not None:
+        refuse_expanded(particles, table.expanded_from[row], table.columns.get("expanded_from"))
     validate(particles, _origins(source, table, reading))
     return particles
 
 
 def _resolve_stacks(
     table: ParticleTable, row: NDArray[np.int64], finder: StackFinder
-) -> tuple[tuple[Path, ...], NDArray[np.int64]]:
-    """Files of the stacks that the selected rows use."""
+) -> tuple[tuple[Path, ...], NDArray[np.int64], FoundElsewhere | None]:
+    """Files of the stacks that the selected rows use, and the rows' index into them."""
     used, first, stack_index = np.unique(
         table.stack_index[row], return_index=True, return_inverse=True
     )
     # in the order of the rows, so that a message names the first row that is wrong
-    found = {
-        s: finder.find(table.stack_names[used[s]], int(row[first[s]])) for s in np.argsort(first)
-    }
-    stacks = tuple(found[s] for s in range(len(used)))
-    return stacks, stack_index.reshape(-1).astype(np.int64)
+    order = np.argsort(first)
+    names = [table.stack_names[s] for s in used[order]]
+    files, elsewhere = finder.find_all(names, row[first[order]].tolist())
+    stacks = tuple(files[place] for place in np.argsort(order))
+    return stacks, stack_index.reshape(-1).astype(np.int64), elsewhere
 
 
 def _optics_and_ctf(

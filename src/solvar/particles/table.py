@@ -39,6 +39,8 @@ class ParticleTable:
         1, 2, or 0 for unknown.
     uid : (N,) uint64 or None
         None to have it derived from the image name.
+    expanded_from : (N,) uint64 or None
+        The particle that each row is a symmetry copy of; None if the file does not say.
     picks : Picks or None
         None if the file does not say where the particles were picked.
     columns : mapping
@@ -54,6 +56,7 @@ class ParticleTable:
     ctf: CtfParameters | None = None
     poses: Poses | None = None
     uid: NDArray[np.uint64] | None = None
+    expanded_from: NDArray[np.uint64] | None = None
     picks: Picks | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 

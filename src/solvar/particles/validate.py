@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.imaging.grid import have_several_sizes
 from solvar.imaging.optics import Optics
+from solvar.particles.identity import Repeated, number_files, repeated
 from solvar.particles.particle_set import ParticleSet
 
 _ORTHONORMAL_TOLERANCE = 1e-3
@@ -26,6 +27,15 @@ LARGEST_ANGLE_DEGREE = 1e6
 # Å²; the envelope of one beyond these is 0 or overflows
 _LARGEST_BFACTOR = 1e4
 _SMALLEST_COMMON_BOX = 4
+# Copies share their noise: in both half-sets it passes for signal, in one it counts twice.
+_WHY_ONCE = "copies share their noise, which would pass for signal"
+REPEATED_REMEDY = (
+    f"keep one row of each image ({_WHY_ONCE}); of a symmetry-expanded file pass the one from before "
+    "the expansion"
+)
+_EXPANDED_REMEDY = (
+    f"pass the particles from before the expansion, or one copy of each with --ind ({_WHY_ONCE})"
+)
 # of the columns of a star file: microscopes are aligned to some tenths
 _LARGEST_BEAM_TILT_MRAD = 100.0
 
@@ -269,16 +279,73 @@ def _check_poses(particles: ParticleSet, check: _Checker) -> None:
     )
 
 
-def _check_identity(particles: ParticleSet) -> None:
-    order = np.argsort(particles.uid, kind="stable")
-    repeated = np.flatnonzero(np.diff(particles.uid[order]) == 0)
-    if not len(repeated):
+def refuse_expanded(
+    particles: ParticleSet, expanded_from: NDArray[np.uint64], column: str | None
+) -> None:
+    """Refuse several symmetry copies of one particle, whatever images and uids they have.
+
+    Parameters
+    ----------
+    particles : ParticleSet
+    expanded_from : (N,) uint64
+        The particle that each row is a copy of.
+    column : str or None
+        Where that stands, for the message.
+
+    Raises
+    ------
+    InputError
+        With the first two rows that are copies of one particle.
+    """
+    found = repeated(expanded_from)
+    if found is None:
         return
-    earlier, later = (int(particles.row[order[repeated[0] + step]]) for step in (0, 1))
-    more = f"; {len(repeated)} repetitions in all" if len(repeated) > 1 else ""
+    earlier, later = (int(particles.row[place]) for place in (found.earlier, found.later))
     raise InputError(
-        f"is the same particle as row {earlier + 1}{more}",
+        f"the set is symmetry-expanded: rows {earlier + 1} and {later + 1} are copies of one particle"
+        f"{_in_all(found)}",
         file=particles.source,
         row=later,
-        remedy="remove duplicates; symmetry-expanded sets are not supported",
+        column=column,
+        remedy=_EXPANDED_REMEDY,
     )
+
+
+def _check_identity(particles: ParticleSet) -> None:
+    """No image and no uid may occur twice."""
+    images = particles.exposures
+    found = repeated(images.frame, number_files(particles.stacks)[images.stack_index])
+    if found is not None:
+        _refuse_repeated_image(particles, found)
+    found = repeated(particles.uid)
+    if found is None:
+        return
+    earlier, later = (int(particles.row[place]) for place in (found.earlier, found.later))
+    raise InputError(
+        f"is the same particle as row {earlier + 1}{_in_all(found)}",
+        file=particles.source,
+        row=later,
+        remedy=REPEATED_REMEDY,
+    )
+
+
+def _refuse_repeated_image(particles: ParticleSet, found: Repeated) -> NoReturn:
+    images = particles.exposures
+    earlier, later = (
+        int(particles.row[images.particle[place]]) for place in (found.earlier, found.later)
+    )
+    file, other = (
+        particles.stacks[images.stack_index[place]] for place in (found.later, found.earlier)
+    )
+    also = "" if file == other else f", which {other} is another name of"
+    raise InputError(
+        f"is the same image as row {earlier + 1}, image {images.frame[found.later] + 1} of {file}"
+        f"{also}{_in_all(found)}",
+        file=particles.source,
+        row=later,
+        remedy=REPEATED_REMEDY,
+    )
+
+
+def _in_all(found: Repeated) -> str:
+    return f"; {found.total:,} repetitions in all" if found.total > 1 else ""

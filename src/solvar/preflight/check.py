@@ -36,7 +36,13 @@ from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.fsc import fourier_shell_correlation, resolution
 from solvar.imaging.masks import resample_mask
 from solvar.machine import available_memory, free_disk
-from solvar.particles import ImageStack, ParticleSet, Poses, assign_halfsets
+from solvar.particles import (
+    ImageStack,
+    ParticleSet,
+    Poses,
+    assign_halfsets,
+    refuse_copied_stacks,
+)
 from solvar.preflight.cost import expected
 from solvar.preflight.table import Finding, table_findings
 from solvar.progress import Progress, SilentProgress, harmless
@@ -92,6 +98,7 @@ def check_particles(
     stacks = len(particles.stacks)
     text = f"{len(particles):,} images in {stacks:,} stack{'s' * (stacks > 1)}, all found and whole"
     findings.insert(0, Finding("ok", "files", text))
+    _attempt(findings, "files", lambda: refuse_copied_stacks(particles))
     images = list(_image_findings(particles, stack, settings, every_image, progress))
     findings += images
     mask = _attempt(findings, "mask", lambda: load_mask(settings, stack))

@@ -40,7 +40,9 @@ class Finding:
 
 
 def table_findings(particles: ParticleSet) -> Iterator[Finding]:
-    """Findings about optics, CTF, shifts, orientations, half-sets and the order of rows."""
+    """Findings about where files are, optics, CTF, shifts, orientations, half-sets and the order of rows."""
+    if particles.found_elsewhere is not None:
+        yield Finding("warning", "files", particles.found_elsewhere.sentence())
     yield _optics(particles)
     yield from _ctf(particles)
     yield _shifts(particles)
