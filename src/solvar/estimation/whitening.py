@@ -74,6 +74,8 @@ def whiten(
             data *= centring_phase(disc, some.moves(shift) / per_image(extent, group))
             if odd is not None:
                 data *= odd[group]
+            if some.sign is not None:
+                data *= some.sign[:, None]
             data *= factor.astype(np.float32)
             modelled = evaluate_ctf(disc.kx, disc.ky, extent, some.ctf, particles.optics, group)
             ctf = (factor * modelled).astype(np.float32)

@@ -154,7 +154,9 @@ def _image_fields(particles: ParticleSet) -> Fields:
     optics, group = particles.optics, particles.exposures.optics_group
     stacks = np.array([str(stack).encode() for stack in particles.stacks])
     box_size = optics.box_size[group].astype(np.uint32)
+    sign = particles.exposures.sign
     return {
+        **({} if sign is None else {"blob/sign": sign.astype(np.float32)}),
         "uid": particles.uid,
         "blob/path": stacks[particles.exposures.stack_index],
         "blob/idx": particles.exposures.frame.astype(np.uint32),

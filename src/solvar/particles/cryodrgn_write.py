@@ -72,6 +72,7 @@ def refuse_what_cryodrgn_lacks(particles: ParticleSet) -> None:
         "a beam tilt": optics.beam_tilt_mrad,
         "antisymmetric aberrations": optics.odd_zernike,
         "symmetric aberrations": optics.even_zernike,
+        "images of both signs": particles.exposures.signs_differ or None,
     }
     what = [words for words, values in beyond.items() if values is not None]
     if have_several_sizes(optics):

@@ -27,6 +27,7 @@ from solvar.particles.table import (
     ParticleTable,
     group_rows,
     shortest_float64,
+    signs_that_differ,
 )
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ _TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "location/center_x_frac": (_NUMBERS, ()),
     "location/center_y_frac": (_NUMBERS, ()),
     "blob/psize_A": (_NUMBERS, ()),
+    "blob/sign": (_NUMBERS, ()),
     **{
         f"ctf/{name}": (_NUMBERS, ())
         for name in (
@@ -116,6 +118,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         poses=_poses(fields, need) if reading.poses is None else None,
         uid=need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64),
         picks=_picks(path, fields),
+        sign=signs_that_differ(fields.get("blob/sign"), path, "blob/sign"),
         columns=_COLUMNS,
     )
 

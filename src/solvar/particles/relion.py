@@ -22,9 +22,9 @@ from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 from solvar.particles.relion_aberrations import ABERRATIONS, read_aberrations
 from solvar.particles.relion_tomo import refuse_subtomograms
-from solvar.particles.relion_write import write_star
+from solvar.particles.relion_write import SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
-from solvar.particles.table import Format, ParticleTable, group_rows
+from solvar.particles.table import Format, ParticleTable, group_rows, signs_that_differ
 from solvar.particles.validate import LARGEST_ANGLE_DEGREE
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         ctf=ctf,
         poses=_poses(table) if reading.poses is None else None,
         picks=_picks(table),
+        sign=_sign(table),
         columns=_COLUMNS,
     )
 
@@ -336,6 +337,13 @@ def _picks(table: _Columns) -> Picks | None:
 def _halfset(table: _Columns) -> NDArray[np.int8]:
     subset = table.optional("rlnRandomSubset")
     return np.where(np.isin(subset, (1, 2)), subset, 0).astype(np.int8)
+
+
+def _sign(table: _Columns) -> NDArray[np.int8] | None:
+    """RELION has no such column: `write_star` adds it to particles that came from cryoSPARC."""
+    if SIGN not in table.particles.columns:
+        return None
+    return signs_that_differ(table.numbers(SIGN, ""), table.path, SIGN)
 
 
 def _refuse_premultiplied(table: _Columns) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _ORIGINS_ANGST = ("rlnOriginXAngst", "rlnOriginYAngst")
+# For solvar alone: what a star file of another program has no column for
+SIGN = "solvarSign"
 ORIGINS_PIXEL = ("rlnOriginX", "rlnOriginY")
 
 
@@ -131,6 +133,8 @@ def complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], st
         "rlnOpticsGroup": as_text(particles.exposures.optics_group + 1),
         **ctf_columns(particles.exposures.ctf),
     }
+    if particles.exposures.sign is not None:
+        table[SIGN] = as_text(particles.exposures.sign)
     if np.any(particles.halfset):
         table["rlnRandomSubset"] = as_text(particles.halfset)
     return {"optics": optics_table(particles.optics), "particles": pd.DataFrame(table)}, "particles"
