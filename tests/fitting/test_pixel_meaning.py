@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import mrcfile
@@ -15,8 +16,13 @@ from solvar.estimation.noise import NoiseModel, estimate_noise
 from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.whitening import whiten
 from solvar.export import export
+from solvar.fitting.fit import fit
+from solvar.fitting.result import Fit
+from solvar.fitting.settings import FitSettings
+from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.fourier import HalfDisc
 from solvar.particles import ImageStack, ParticleSet, read_particles
+from solvar.particles.star_blocks import read_blocks, write_blocks
 from solvar.progress import SilentProgress
 from solvar.simulation import SimulationSettings, simulate
 from solvar.threads import ThreadTeam
@@ -124,3 +130,95 @@ def test_signs_survive_selections_run_folders_and_exports(plain, tmp_path):
     for target, words in (("relion", "RELION cannot tell apart"), ("cryodrgn", "both signs")):
         with pytest.raises(InputError, match=words):
             export(run, target, tmp_path / target)
+
+
+def _told(plain: Path, folder: Path, change: Callable, column: str, rows: bool = False) -> Path:
+    """The ordinary set with `change` of the CTF as a factor on its transforms, and a column of 1.
+
+    Beside it, `ignored.star` does not say so.
+    """
+    particles = read_particles(plain / "particles.star")
+    frequency = np.rint(np.fft.fftfreq(BOX, 1 / BOX)).astype(int)
+    ky, kx = (axis.ravel() for axis in np.meshgrid(frequency, frequency, indexing="ij"))
+    extent = BOX * particles.pixel_size_angstrom
+    images = particles.exposures
+    ctf = evaluate_ctf(kx, ky, extent, images.ctf, particles.optics, images.optics_group)
+    factor = change(ctf).reshape(-1, BOX, BOX)
+    with mrcfile.open(plain / "particles.mrcs") as stack:
+        changed = np.fft.ifft2(np.fft.fft2(stack.data) * factor).real
+    with mrcfile.new(folder / "particles.mrcs") as stack:
+        stack.set_data(changed.astype(np.float32))
+        stack.set_image_stack()
+    blocks = read_blocks(plain / "particles.star", as_text=True)
+    write_blocks(folder / "ignored.star", blocks)
+    block = "particles" if rows else "optics"
+    blocks[block] = blocks[block].assign(**{column: "1"})
+    write_blocks(folder / "particles.star", blocks)
+    return folder / "particles.star"
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_flipped_phases_are_what_the_column_says(plain, tmp_path, rows):
+    particles = read_particles(plain / "particles.star")
+    noise = _noise(particles)
+    expected = _images(particles, noise).store.pixels
+    path = _told(plain, tmp_path, np.sign, "rlnCtfDataArePhaseFlipped", rows)
+    found = _images(read_particles(path), noise).store.pixels
+    np.testing.assert_array_equal(found.ctf, np.abs(expected.ctf))
+    # the same likelihood: both sides of a residual have changed their sign
+    wanted = expected.data * expected.ctf
+    np.testing.assert_allclose(found.data * found.ctf, wanted, atol=1e-6)
+    ignored = _images(read_particles(tmp_path / "ignored.star"), noise).store.pixels
+    assert np.vdot(ignored.data * ignored.ctf, wanted).real < 0.5 * np.vdot(wanted, wanted).real
+    np.testing.assert_allclose(_noise(read_particles(path)).power, noise.power, rtol=0.05)
+
+
+def test_a_premultiplied_image_is_divided_and_its_noise_follows_the_ctf(plain, tmp_path):
+    particles = read_particles(plain / "particles.star")
+    noise = _noise(particles)
+    expected = _images(particles, noise).store
+    path = _told(plain, tmp_path, lambda c: c, "rlnCtfDataAreCtfPremultiplied")
+    multiplied = read_particles(path)
+    found = _images(multiplied, noise).store
+    lost = found.pixels.ctf == 0
+    assert 0.01 < lost.mean() < 0.1 and not found.pixels.data[lost].any()
+    np.testing.assert_allclose(found.pixels.data[~lost], expected.pixels.data[~lost], atol=1e-3)
+    np.testing.assert_allclose(found.pixels.ctf[~lost], expected.pixels.ctf[~lost], rtol=1e-6)
+    np.testing.assert_allclose(found.ctf_power, expected.ctf_power, rtol=0.02, atol=1e-3)
+    np.testing.assert_allclose(_noise(multiplied).power, noise.power, rtol=0.08)
+    ignored = _noise(read_particles(tmp_path / "ignored.star"))
+    assert np.median(ignored.power / noise.power) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [(np.sign, "rlnCtfDataArePhaseFlipped"), (lambda c: c, "rlnCtfDataAreCtfPremultiplied")],
+)
+def test_a_fit_of_changed_images_is_that_of_the_ordinary_ones(plain, tmp_path, change, column):
+    path = _told(plain, tmp_path, change, column)
+    settings = FitSettings(rank=2, mask=plain / "mask.mrc")
+    expected, told, ignored = (
+        fit(read_particles(p), settings)
+        for p in (plain / "particles.star", path, tmp_path / "ignored.star")
+    )
+    assert _likeness(told, expected) > 0.99
+    assert _likeness(ignored, expected) < 0.9
+    np.testing.assert_allclose(told.model.eigenvalues, expected.model.eigenvalues, rtol=0.1)
+
+
+def _likeness(found: Fit, wanted: Fit) -> float:
+    """The least of the correlation of the means and the cosines between the columns' subspaces."""
+    ours, theirs = (each.model.eigenvolumes.reshape(2, -1) for each in (found, wanted))
+    means = np.corrcoef(found.model.mean.ravel(), wanted.model.mean.ravel())[0, 1]
+    return min(means, np.linalg.svd(ours @ theirs.T)[1].min())
+
+
+def test_premultiplied_images_may_have_been_flipped_before(plain, tmp_path):
+    path = _told(plain, tmp_path, lambda c: c, "rlnCtfDataAreCtfPremultiplied")
+    once = _images(read_particles(path)).store.pixels
+    blocks = read_blocks(path, as_text=True)
+    blocks["optics"] = blocks["optics"].assign(rlnCtfDataArePhaseFlipped="1")
+    write_blocks(tmp_path / "both.star", blocks)
+    both = _images(read_particles(tmp_path / "both.star")).store.pixels
+    np.testing.assert_array_equal(both.data * both.ctf, once.data * once.ctf)
+    np.testing.assert_array_equal(both.ctf**2, once.ctf**2)

@@ -68,7 +68,8 @@ def compare(found: ParticleSet, wanted: ParticleSet, path: Path) -> int:
     for what, ours in _quantities(found).items():
         same = np.isclose(ours, theirs[what], rtol=_RELATIVE, atol=_ABSOLUTE)
         _refuse(~same.reshape(len(found), -1).all(axis=1), f"has another {what}", path)
-    for field in ("magnification", "beam_tilt_mrad", "odd_zernike", "even_zernike"):
+    aberrations = ("magnification", "beam_tilt_mrad", "odd_zernike", "even_zernike")
+    for field in (*aberrations, "phase_flipped", "premultiplied"):
         given = [_of_particles(particles, field) for particles in (found, wanted)]
         _refuse(_differ(*given), f"has another {field.removesuffix('_mrad')}", path)
     return len(found)

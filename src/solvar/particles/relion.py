@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 from solvar.particles.relion_aberrations import ABERRATIONS, read_aberrations
 from solvar.particles.relion_tomo import refuse_subtomograms
-from solvar.particles.relion_write import SIGN, write_star
+from solvar.particles.relion_write import RECORDED, SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
 from solvar.particles.table import Format, ParticleTable, group_rows, signs_that_differ
 from solvar.particles.validate import LARGEST_ANGLE_DEGREE
@@ -73,12 +73,13 @@ def read(path: Path, reading: Reading) -> ParticleTable:
     if not len(table):
         raise InputError("holds no particles", file=path, remedy=REFINEMENT)
     refuse_subtomograms(path, table.particles, table.optics)
-    _refuse_premultiplied(table)
     stack_names, stack_index, frame = _images(table)
     optics, optics_group, ctf = None, np.zeros(len(frame), dtype=np.int64), None
     if reading.ctf is None:
         optics, optics_group = _optics(table)
         ctf = _ctf(table)
+    else:
+        _refuse_hidden(table)
     return ParticleTable(
         stack_names=stack_names,
         stack_index=stack_index,
@@ -222,9 +223,23 @@ def _optics(table: _Columns) -> tuple[Optics, NDArray[np.int64]]:
     # an old file tells aberrations beside each particle
     beside = [name for name in ABERRATIONS if name in table.particles.columns]
     spelled = [_text(table.particles[name]).to_numpy(dtype=str) for name in beside]
+    recorded = _recorded(table)
     first, group = group_rows(
-        [table.group_row, voltage, cs, amplitude, pixel_size, box_size, *spelled]
+        [
+            table.group_row,
+            voltage,
+            cs,
+            amplitude,
+            pixel_size,
+            box_size,
+            *spelled,
+            *recorded.values(),
+        ]
     )
+    described: dict[str, Any] = read_aberrations(
+        lambda name: table.of_rows(name, first), table.path
+    )
+    described |= {field: of_particles[first] for field, of_particles in recorded.items()}
     optics = Optics(
         name=_group_names(table, first),
         voltage_kv=voltage[first],
@@ -232,7 +247,7 @@ def _optics(table: _Columns) -> tuple[Optics, NDArray[np.int64]]:
         amplitude_contrast=amplitude[first],
         pixel_size_angstrom=pixel_size[first],
         box_size=np.nan_to_num(box_size[first]).astype(np.int64),
-        **read_aberrations(lambda name: table.of_rows(name, first), table.path),
+        **described,
     )
     return optics, group
 
@@ -346,14 +361,36 @@ def _sign(table: _Columns) -> NDArray[np.int8] | None:
     return signs_that_differ(table.numbers(SIGN, ""), table.path, SIGN)
 
 
-def _refuse_premultiplied(table: _Columns) -> None:
-    name = "rlnCtfDataAreCtfPremultiplied"
-    if table.has(name) and np.any(table.constant(name, "") == 1):
+def _recorded(table: _Columns) -> dict[str, NDArray[np.bool_]]:
+    """Of each particle (N,): the fields of `Optics` that say what its pixels are, where any is true."""
+    found = {}
+    for name, field in RECORDED.items():
+        if not table.has(name):
+            continue
+        values = table.constant(name, "")
+        odd = np.flatnonzero((values != 0) & (values != 1))
+        if len(odd):
+            raise InputError(
+                f"is {values[odd[0]]:g}, neither 0 nor 1",
+                file=table.path,
+                row=int(odd[0]),
+                column=name,
+                remedy="correct the value: 1 for images to which it was done",
+            )
+        if values.any():
+            found[field] = values == 1
+    return found
+
+
+def _refuse_hidden(table: _Columns) -> None:
+    """CTFs of a pickle stand for images as they were recorded."""
+    hidden = _recorded(table)
+    if hidden:
         raise InputError(
-            "images are already multiplied by their CTF, which this program does not support",
+            "is 1, but with --ctf the optics of the file count for nothing",
             file=table.path,
-            column=name,
-            remedy="extract the particles again without premultiplication",
+            column=next(name for name, field in RECORDED.items() if field in hidden),
+            remedy="leave --ctf out",
         )
 
 

@@ -25,6 +25,11 @@ _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _ORIGINS_ANGST = ("rlnOriginXAngst", "rlnOriginYAngst")
 # For solvar alone: what a star file of another program has no column for
 SIGN = "solvarSign"
+# 0 or 1 of optics groups, or of each particle: the fields of `Optics`
+RECORDED = {
+    "rlnCtfDataArePhaseFlipped": "phase_flipped",
+    "rlnCtfDataAreCtfPremultiplied": "premultiplied",
+}
 ORIGINS_PIXEL = ("rlnOriginX", "rlnOriginY")
 
 
@@ -155,6 +160,11 @@ def optics_table(optics: Optics) -> pd.DataFrame:
             "rlnImageSize": as_text(optics.box_size),
             "rlnImageDimensionality": as_text(np.full(len(optics.name), 2)),
             **{name: as_text(v) for name, v in aberration_columns(optics).items()},
+            **{
+                name: as_text(getattr(optics, field))
+                for name, field in RECORDED.items()
+                if getattr(optics, field) is not None
+            },
         }
     )
 
