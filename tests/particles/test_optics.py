@@ -106,6 +106,23 @@ def test_aberrations_of_cryosparc_are_mentioned(tmp_path, caplog):
     assert "ctf/tilt_A not corrected for" in caplog.text and "trefoil" not in caplog.text
 
 
+@pytest.mark.parametrize(("name", "value"), [("tilt", 3e4), ("trefoil", np.nan), ("shift", 1.0)])
+def test_aberrations_of_cryosparc_that_images_show_are_refused(tmp_path, name, value):
+    values = np.zeros((files.COUNT, 2), np.float32)
+    values[2] = value
+    words = f"row 3, column ctf/{name}_A: is a phase of .*pass a star file with rlnBeamTiltX"
+    with pytest.raises(InputError, match=words):
+        read_particles(_cs(tmp_path, **{f"ctf/{name}_A": values}))
+
+
+def test_factors_of_the_ctf_that_differ_are_refused(tmp_path):
+    scale = np.full(files.COUNT, 0.5, np.float32)
+    read_particles(_cs(tmp_path, **{"ctf/scale": scale}))
+    scale[4] = 0.6
+    with pytest.raises(InputError, match=r"row 5, column ctf/scale: is 0.6 here and 0.5 in row 1"):
+        read_particles(_cs(tmp_path, **{"ctf/scale": scale}))
+
+
 def test_exports_to_relion_keep_what_the_optics_tell(tmp_path):
     particles = read_particles(_star(tmp_path, ABERRATIONS))
     write_star(tmp_path / "out.star", particles)

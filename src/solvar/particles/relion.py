@@ -19,12 +19,20 @@ from solvar.files import open_regular, read_bytes
 from solvar.imaging.optics import CtfParameters, Optics
 from solvar.particles.particle_set import Poses
 from solvar.particles.picks import Picks
+from solvar.particles.pixel_columns import (
+    RECORDED,
+    read_recorded,
+    refuse_hidden,
+    refuse_mirrored,
+    refuse_scales_that_differ,
+    signs_that_differ,
+)
 from solvar.particles.reading import Reading
 from solvar.particles.relion_aberrations import ABERRATIONS, read_aberrations
 from solvar.particles.relion_tomo import refuse_subtomograms
-from solvar.particles.relion_write import RECORDED, SIGN, write_star
+from solvar.particles.relion_write import SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
-from solvar.particles.table import Format, ParticleTable, group_rows, signs_that_differ
+from solvar.particles.table import Format, ParticleTable, group_rows
 from solvar.particles.validate import LARGEST_ANGLE_DEGREE
 
 if TYPE_CHECKING:
@@ -35,6 +43,7 @@ Float64 = NDArray[np.float64]
 _CTF_REMEDY = "pass a star file with CTF parameters, or --ctf ctf.pkl"
 _POSE_REMEDY = REFINEMENT + ", or --poses poses.pkl"
 _ORIGIN_TOLERANCE_ANGSTROM = 1e-3
+_SCALE, _MIRRORED = "rlnCtfScalefactor", "rlnIsFlip"
 _COLUMNS = {
     "rotation": "rlnAngleRot, rlnAngleTilt, rlnAnglePsi",
     "shift_angstrom": "rlnOriginXAngst, rlnOriginYAngst",
@@ -73,13 +82,16 @@ def read(path: Path, reading: Reading) -> ParticleTable:
     if not len(table):
         raise InputError("holds no particles", file=path, remedy=REFINEMENT)
     refuse_subtomograms(path, table.particles, table.optics)
+    refuse_mirrored(table.optional(_MIRRORED), path, _MIRRORED)
     stack_names, stack_index, frame = _images(table)
     optics, optics_group, ctf = None, np.zeros(len(frame), dtype=np.int64), None
     if reading.ctf is None:
         optics, optics_group = _optics(table)
         ctf = _ctf(table)
+        if table.has(_SCALE):
+            refuse_scales_that_differ(table.constant(_SCALE, ""), path, _SCALE)
     else:
-        _refuse_hidden(table)
+        refuse_hidden(_recorded(table), path)
     return ParticleTable(
         stack_names=stack_names,
         stack_index=stack_index,
@@ -362,36 +374,8 @@ def _sign(table: _Columns) -> NDArray[np.int8] | None:
 
 
 def _recorded(table: _Columns) -> dict[str, NDArray[np.bool_]]:
-    """Of each particle (N,): the fields of `Optics` that say what its pixels are, where any is true."""
-    found = {}
-    for name, field in RECORDED.items():
-        if not table.has(name):
-            continue
-        values = table.constant(name, "")
-        odd = np.flatnonzero((values != 0) & (values != 1))
-        if len(odd):
-            raise InputError(
-                f"is {values[odd[0]]:g}, neither 0 nor 1",
-                file=table.path,
-                row=int(odd[0]),
-                column=name,
-                remedy="correct the value: 1 for images to which it was done",
-            )
-        if values.any():
-            found[field] = values == 1
-    return found
-
-
-def _refuse_hidden(table: _Columns) -> None:
-    """CTFs of a pickle stand for images as they were recorded."""
-    hidden = _recorded(table)
-    if hidden:
-        raise InputError(
-            "is 1, but with --ctf the optics of the file count for nothing",
-            file=table.path,
-            column=next(name for name, field in RECORDED.items() if field in hidden),
-            remedy="leave --ctf out",
-        )
+    given = {name: table.constant(name, "") for name in RECORDED if table.has(name)}
+    return read_recorded(given, table.path)
 
 
 FORMAT = Format("relion", recognises, read, write_star)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from solvar.errors import InputError
 from solvar.imaging.optics import CtfParameters, Optics
 from solvar.particles.particle_set import ParticleSet
+from solvar.particles.pixel_columns import RECORDED
 from solvar.particles.relion_aberrations import aberration_columns
 from solvar.particles.stack_paths import lasting_name
 from solvar.particles.star_blocks import can_stand, particle_block, read_blocks, write_blocks
@@ -25,11 +26,6 @@ _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _ORIGINS_ANGST = ("rlnOriginXAngst", "rlnOriginYAngst")
 # For solvar alone: what a star file of another program has no column for
 SIGN = "solvarSign"
-# 0 or 1 of optics groups, or of each particle: the fields of `Optics`
-RECORDED = {
-    "rlnCtfDataArePhaseFlipped": "phase_flipped",
-    "rlnCtfDataAreCtfPremultiplied": "premultiplied",
-}
 ORIGINS_PIXEL = ("rlnOriginX", "rlnOriginY")
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvar.errors import InputError
 from solvar.imaging.optics import CtfParameters, Optics
 from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.picks import Picks
@@ -113,35 +112,3 @@ def group_rows(columns: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[
 def shortest_float64(values: ArrayLike) -> NDArray[np.float64]:
     """Single-precision constants as the decimal number that was meant: float32(2.7) -> 2.7."""
     return np.array([float(str(v)) for v in np.asarray(values, np.float32)], dtype=np.float64)
-
-
-def signs_that_differ(
-    values: NDArray[Any] | None, path: Path, column: str
-) -> NDArray[np.int8] | None:
-    """Signs (N,) of images as `Exposures` keeps them; None where there are none or all are alike.
-
-    Parameters
-    ----------
-    values : (N,) array or None
-    path : Path
-    column : str
-        For messages.
-
-    Raises
-    ------
-    InputError
-        If a value is neither 1 nor -1.
-    """
-    if values is None:
-        return None
-    odd = np.flatnonzero(np.abs(values.astype(np.float64)) != 1)
-    if len(odd):
-        raise InputError(
-            f"is {values[odd[0]]:g}, neither 1 nor -1",
-            file=path,
-            row=int(odd[0]),
-            column=column,
-            remedy="correct the value: -1 for images of the opposite contrast",
-        )
-    signs = values.astype(np.int8)
-    return None if np.all(signs == signs[0]) else signs
