@@ -128,7 +128,7 @@ def test_wider_images_are_cropped_to_what_all_have(tmp_path):
 
 @pytest.mark.slow
 def test_cases_of_the_field_give_what_the_base_gives(shared_data, tmp_path, monkeypatch):
-    cases = ("base", "identity_aberrations", "two_pixel_sizes")
+    cases = ("base", "identity_aberrations", "two_pixel_sizes", "phase_flipped", "premultiplied")
     make = shared_data / "field" / "make.py"
     monkeypatch.setattr(sys, "argv", [str(make), str(tmp_path), *cases])
     runpy.run_path(str(make), run_name="__main__")

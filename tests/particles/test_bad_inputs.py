@@ -176,7 +176,19 @@ BAD = {
     "tomogram": (_added(rlnTomoName="tomo1"), "rlnTomoName: subtomograms are not supported"),
     "three dimensions": (_optics(" 8 2", " 8 3"), "rlnImageDimensionality: three-dimensional"),
     "tilt series": (_tilt_series, "tilt series.*not supported; pass single-particle"),
-    "premultiplied": (_added(rlnCtfDataAreCtfPremultiplied=1), "already multiplied by their CTF"),
+    "CTF scales": (
+        lambda folder: {
+            "path": files.write_star31(
+                folder, changed(COLUMNS_31, rlnCtfScalefactor=[1, 1, 1, 0.5, 1, 1])
+            )
+        },
+        "row 4, .*CtfScalefactor: is 0.5 here and 1 in row 1.*set the column to 1",
+    ),
+    "mirrored": (_added(rlnIsFlip=1), "row 1, .*rlnIsFlip: says that the image is to be mirrored"),
+    "half flipped": (
+        _added(rlnCtfDataArePhaseFlipped=0.5),
+        "row 1, .*PhaseFlipped: is 0.5, neither",
+    ),
     "cut star": (_damaged_star, "row 6|star file"),
     "no rows": (
         lambda folder: {"path": files.write_star31(folder, {k: [] for k in COLUMNS_31})},

@@ -106,6 +106,23 @@ def test_aberrations_of_cryosparc_are_mentioned(tmp_path, caplog):
     assert "ctf/tilt_A not corrected for" in caplog.text and "trefoil" not in caplog.text
 
 
+@pytest.mark.parametrize(("name", "value"), [("tilt", 3e4), ("trefoil", np.nan), ("shift", 1.0)])
+def test_aberrations_of_cryosparc_that_images_show_are_refused(tmp_path, name, value):
+    values = np.zeros((files.COUNT, 2), np.float32)
+    values[2] = value
+    words = f"row 3, column ctf/{name}_A: is a phase of .*pass a star file with rlnBeamTiltX"
+    with pytest.raises(InputError, match=words):
+        read_particles(_cs(tmp_path, **{f"ctf/{name}_A": values}))
+
+
+def test_factors_of_the_ctf_that_differ_are_refused(tmp_path):
+    scale = np.full(files.COUNT, 0.5, np.float32)
+    read_particles(_cs(tmp_path, **{"ctf/scale": scale}))
+    scale[4] = 0.6
+    with pytest.raises(InputError, match=r"row 5, column ctf/scale: is 0.6 here and 0.5 in row 1"):
+        read_particles(_cs(tmp_path, **{"ctf/scale": scale}))
+
+
 def test_exports_to_relion_keep_what_the_optics_tell(tmp_path):
     particles = read_particles(_star(tmp_path, ABERRATIONS))
     write_star(tmp_path / "out.star", particles)
@@ -160,3 +177,47 @@ def test_cryodrgn_takes_images_of_one_size(tmp_path):
     with pytest.raises(InputError, match="images of several sizes"):
         refuse_what_cryodrgn_lacks(particles)
     refuse_what_cryodrgn_lacks(read_particles(tmp_path / "particles.star", ind=[0, 1]))
+
+
+FLIPPED, MULTIPLIED = "rlnCtfDataArePhaseFlipped", "rlnCtfDataAreCtfPremultiplied"
+
+
+def _recorded(particles: ParticleSet) -> list:
+    return [
+        None if flags is None else flags[particles.exposures.optics_group].tolist()
+        for flags in (particles.optics.phase_flipped, particles.optics.premultiplied)
+    ]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_pixels_are_may_stand_beside_each_particle_and_is_exported(tmp_path, old):
+    write, columns = (files.write_star30, COLUMNS_30) if old else (files.write_star31, COLUMNS_31)
+    flags = {FLIPPED: ["0"] * 2 + ["1"] * 4, MULTIPLIED: ["0"] * 4 + ["1"] * 2}
+    particles = read_particles(write(tmp_path, changed(columns, **flags)))
+    expected = [[False] * 2 + [True] * 4, [False] * 4 + [True] * 2]
+    assert _recorded(particles) == expected
+    write_star(tmp_path / "out.star", particles)
+    (path,) = export(make_run(tmp_path, particles), "relion", tmp_path / "exported").files
+    for found in (tmp_path / "out.star", path):
+        assert _recorded(read_particles(found)) == expected
+
+
+def test_images_as_they_were_recorded_need_no_column(tmp_path):
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    expected = read_particles(files.write_star31(plain))
+    found = read_particles(_star(tmp_path, {FLIPPED: "0", MULTIPLIED: "0"}))
+    assert _recorded(found) == [None, None] and found.digest() == expected.digest()
+
+
+@pytest.mark.parametrize("column", [FLIPPED, MULTIPLIED])
+def test_what_pixels_are_is_not_lost_on_the_way(tmp_path, column):
+    path = _star(tmp_path, {column: "1"})
+    (tmp_path / "pickled").mkdir()
+    ctf = files.write_cryodrgn(tmp_path / "pickled")["ctf"]
+    with pytest.raises(InputError, match=f"{column}: is 1, but with --ctf .*leave --ctf out"):
+        read_particles(path, ctf=ctf)
+    run = make_run(tmp_path, read_particles(path))
+    for target in ("cryodrgn", "cryosparc"):
+        with pytest.raises(InputError, match=r"flipped|multiplied by their CTF"):
+            export(run, target, tmp_path / target)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.fourier import HalfDisc
-from solvar.imaging.noise import background_power, corner_window, ring_power
+from solvar.imaging.noise import background_power, corner_window, ring_means, ring_power
 from solvar.parallel import OneProcess, Processes
 from solvar.particles import ImageStack, ParticleSet
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 # The spectrum is a mean over rings: a few hundred images a group fix it to better than 1 %
 _SAMPLE = 1000
@@ -44,7 +46,7 @@ def estimate_noise(
     seed: int,
     processes: Processes | None = None,
 ) -> NoiseModel:
-    """Noise of each optics group from image corners.
+    """Noise of each optics group from image corners, as it was before images were multiplied by a CTF.
 
     Parameters
     ----------
@@ -66,6 +68,7 @@ def estimate_noise(
     # at least a tenth of the half diagonal must be left for the corners
     radius = min(particle_diameter / 2, 0.6 * stack.box_size)
     window = corner_window(stack.box_size, radius)
+    premultiplied = particles.optics.premultiplied
     noise = np.empty((len(particles.optics.name), shells))
     for group in range(len(noise)):
         members = np.flatnonzero(particles.exposures.optics_group == group)
@@ -73,9 +76,25 @@ def estimate_noise(
             noise[group] = 1.0
             continue
         sample = np.sort(rng.permutation(members)[:_SAMPLE])
+        multiplied = premultiplied is not None and premultiplied[group]
         power = np.zeros((stack.box_size, stack.box_size))
+        transfer = np.zeros_like(power)
         own = sample[processes.rank :: processes.size]
         for first in range(0, len(own), _CHUNK):
-            power += background_power(stack.read(own[first : first + _CHUNK]), window)
-        noise[group] = ring_power(processes.sum(power) / len(sample), window, shells)
+            images = own[first : first + _CHUNK]
+            power += background_power(stack.read(images), window)
+            if multiplied:
+                transfer += _ctf_power(particles, stack, images)
+        passed = ring_means(processes.sum(transfer) / len(sample)) if multiplied else None
+        noise[group] = ring_power(processes.sum(power) / len(sample), window, shells, passed)
     return NoiseModel(noise)
+
+
+def _ctf_power(particles: ParticleSet, stack: ImageStack, images: Int64) -> Float64:
+    """Summed C² of some images at every pixel of their transform, (L, L) in the order of `fft2`."""
+    box = stack.box_size
+    frequency = np.rint(np.fft.fftfreq(box, 1 / box)).astype(np.int64)
+    ky, kx = (axis.ravel() for axis in np.meshgrid(frequency, frequency, indexing="ij"))
+    some = particles.exposures.rows(images)
+    ctf = evaluate_ctf(kx, ky, stack.extent_angstrom, some.ctf, particles.optics, some.optics_group)
+    return np.sum(ctf**2, axis=0).reshape(box, box)

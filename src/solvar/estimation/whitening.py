@@ -16,6 +16,7 @@ from solvar.imaging.aberrations import odd_correction
 from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.fourier import HalfDisc, centring_phase, images_to_disc
 from solvar.imaging.grid import per_image
+from solvar.imaging.recorded import as_recorded
 from solvar.parallel import OneProcess, Processes, dealt
 from solvar.particles import Exposures, ImageStack, ParticleSet
 from solvar.progress import Progress
@@ -74,8 +75,13 @@ def whiten(
             data *= centring_phase(disc, some.moves(shift) / per_image(extent, group))
             if odd is not None:
                 data *= odd[group]
+            if some.sign is not None:
+                data *= some.sign[:, None]
             data *= factor.astype(np.float32)
             modelled = evaluate_ctf(disc.kx, disc.ky, extent, some.ctf, particles.optics, group)
+            modelled, undo = as_recorded(modelled, particles.optics, group)
+            if undo is not None:
+                data *= undo.astype(np.float32)
             ctf = (factor * modelled).astype(np.float32)
             require_finite_images(data, particles, shown[row])
             pixels.write(row, data, ctf)

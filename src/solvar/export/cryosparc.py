@@ -134,6 +134,13 @@ def _ctf_fields(particles: ParticleSet) -> Fields:
 
 def _refuse_aberrations(particles: ParticleSet) -> None:
     """What the signs and units of cryoSPARC's own fields are is not published."""
+    if particles.optics.phase_flipped is not None or particles.optics.premultiplied is not None:
+        raise InputError(
+            "has images whose phases were flipped or that were multiplied by their CTF, which a .cs cannot "
+            "tell",
+            file=particles.source,
+            remedy="export to RELION, or extract images as they were recorded",
+        )
     names = ("beam_tilt_mrad", "odd_zernike", "even_zernike")
     if any(getattr(particles.optics, name) is not None for name in names):
         raise InputError(
@@ -154,7 +161,9 @@ def _image_fields(particles: ParticleSet) -> Fields:
     optics, group = particles.optics, particles.exposures.optics_group
     stacks = np.array([str(stack).encode() for stack in particles.stacks])
     box_size = optics.box_size[group].astype(np.uint32)
+    sign = particles.exposures.sign
     return {
+        **({} if sign is None else {"blob/sign": sign.astype(np.float32)}),
         "uid": particles.uid,
         "blob/path": stacks[particles.exposures.stack_index],
         "blob/idx": particles.exposures.frame.astype(np.uint32),

@@ -63,11 +63,13 @@ def compare(found: ParticleSet, wanted: ParticleSet, path: Path) -> int:
     _refuse(_image(found) != _image(wanted), "names another image", path)
     if found.source_format == "cryosparc":
         _refuse(found.uid != wanted.uid, "has another uid", path)
+    _refuse(_sign(found) != _sign(wanted), "has another sign", path)
     theirs = _quantities(wanted)
     for what, ours in _quantities(found).items():
         same = np.isclose(ours, theirs[what], rtol=_RELATIVE, atol=_ABSOLUTE)
         _refuse(~same.reshape(len(found), -1).all(axis=1), f"has another {what}", path)
-    for field in ("magnification", "beam_tilt_mrad", "odd_zernike", "even_zernike"):
+    aberrations = ("magnification", "beam_tilt_mrad", "odd_zernike", "even_zernike")
+    for field in (*aberrations, "phase_flipped", "premultiplied"):
         given = [_of_particles(particles, field) for particles in (found, wanted)]
         _refuse(_differ(*given), f"has another {field.removesuffix('_mrad')}", path)
     return len(found)
@@ -95,6 +97,14 @@ def _differ(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[n
     ours, theirs = (np.pad(v, ((0, 0), (0, width - v.shape[1]))) for v in (ours, theirs))
     far: NDArray[np.bool_] = ~np.isclose(ours, theirs, rtol=_RELATIVE, atol=_ABSOLUTE)
     return np.asarray(far.any(axis=1))
+
+
+def _sign(particles: ParticleSet) -> NDArray[np.int8]:
+    """(N,) signs of the images, 1 where they are alike."""
+    images = particles.exposures
+    if images.sign is None or not images.signs_differ:
+        return np.ones(len(images), np.int8)
+    return images.sign
 
 
 def _image(particles: ParticleSet) -> NDArray[np.void]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.errors import InputError
 from solvar.export.reading_back import read_alone
 from solvar.export.target import Job, Target, Writer
 from solvar.particles import ParticleSet
@@ -40,6 +41,7 @@ _OLD_CONSTANTS = ("rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
 
 def files(job: Job) -> Mapping[str, Writer]:
     """One star file."""
+    _refuse_signs(job.particles.particles)
     return {"particles.star": lambda path: write(path, job)}
 
 
@@ -73,6 +75,15 @@ def write(path: Path, job: Job) -> None:
         in_run = job.particles.in_run
         table = table.assign(**{c: as_text(v[in_run]) for c, v in latents.items()})
     write_blocks(path, {"optics": optics, "particles": table, **blocks})
+
+
+def _refuse_signs(particles: ParticleSet) -> None:
+    if particles.exposures.signs_differ:
+        raise InputError(
+            "has images of both signs, which RELION cannot tell apart",
+            file=particles.source,
+            remedy="export to cryoSPARC, or the images of one sign at a time with --ind",
+        )
 
 
 def _is_complete(optics: pd.DataFrame | None, table: pd.DataFrame) -> bool:

@@ -29,6 +29,9 @@ class Optics:
     odd_zernike, even_zernike : (G, n) float64 or None
         Coefficients of antisymmetric and symmetric aberrations (rad, frequencies in 1/Å), in the order of
         `aberrations.zernike_orders`. None: no aberration.
+    phase_flipped, premultiplied : (G,) bool or None
+        Whether the pixels on disk have the phases of their CTF flipped, or were multiplied by it (then it is
+        the same whether they were flipped: C·(C s + n)). None: no group.
     """
 
     name: tuple[str, ...]
@@ -41,6 +44,8 @@ class Optics:
     beam_tilt_mrad: Float64 | None = None
     odd_zernike: Float64 | None = None
     even_zernike: Float64 | None = None
+    phase_flipped: NDArray[np.bool_] | None = None
+    premultiplied: NDArray[np.bool_] | None = None
 
     def take(self, groups: NDArray[np.int64]) -> Optics:
         """Some of the groups, in this order."""

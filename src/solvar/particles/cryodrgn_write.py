@@ -72,6 +72,9 @@ def refuse_what_cryodrgn_lacks(particles: ParticleSet) -> None:
         "a beam tilt": optics.beam_tilt_mrad,
         "antisymmetric aberrations": optics.odd_zernike,
         "symmetric aberrations": optics.even_zernike,
+        "flipped phases": optics.phase_flipped,
+        "images multiplied by their CTF": optics.premultiplied,
+        "images of both signs": particles.exposures.signs_differ or None,
     }
     what = [words for words, values in beyond.items() if values is not None]
     if have_several_sizes(optics):

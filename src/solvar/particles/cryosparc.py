@@ -7,7 +7,6 @@ with '>', which marks files inside the project folder.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,11 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.files import open_regular, read_bytes
 from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles.cryosparc_aberrations import refuse_strong_aberrations
 from solvar.particles.npy import NPY_MAGIC, read_npy
 from solvar.particles.particle_set import Poses
 from solvar.particles.picks import Picks
+from solvar.particles.pixel_columns import refuse_scales_that_differ, signs_that_differ
 from solvar.particles.reading import Reading
 from solvar.particles.table import (
     Format,
@@ -28,8 +29,6 @@ from solvar.particles.table import (
     group_rows,
     shortest_float64,
 )
-
-log = logging.getLogger(__name__)
 
 Fields = dict[str, NDArray[Any]]
 
@@ -68,6 +67,7 @@ _TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "location/center_x_frac": (_NUMBERS, ()),
     "location/center_y_frac": (_NUMBERS, ()),
     "blob/psize_A": (_NUMBERS, ()),
+    "blob/sign": (_NUMBERS, ()),
     **{
         f"ctf/{name}": (_NUMBERS, ())
         for name in (
@@ -76,9 +76,10 @@ _TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
         )
     },
     "ctf/anisomag": (_NUMBERS, (4,)),
+    "ctf/scale": (_NUMBERS, ()),
+    **{f"ctf/{name}_A": (_NUMBERS, (2,)) for name in ("tilt", "trefoil", "shift")},
+    "ctf/tetra_A": (_NUMBERS, (4,)),
 }
-# What they mean exactly (signs, units) is not published.
-_IGNORED_ABERRATIONS = ("ctf/tilt_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/shift_A")
 
 
 def recognises(path: Path) -> bool:
@@ -106,7 +107,8 @@ def read(path: Path, reading: Reading) -> ParticleTable:
     if reading.ctf is None:
         optics, optics_group = _optics(fields, need)
         ctf = _ctf(fields, need)
-        _mention_ignored(path, fields)
+        refuse_strong_aberrations(path, fields)
+        refuse_scales_that_differ(fields.get("ctf/scale"), path, "ctf/scale")
     return ParticleTable(
         stack_names=stack_names,
         stack_index=stack_index,
@@ -119,6 +121,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         uid=need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64),
         expanded_from=_expanded_from(fields),
         picks=_picks(path, fields),
+        sign=signs_that_differ(fields.get("blob/sign"), path, "blob/sign"),
         columns=_COLUMNS,
     )
 
@@ -282,12 +285,6 @@ def _halfset(split: NDArray[Any] | None, count: int) -> NDArray[np.int8]:
     if split is None:
         return np.zeros(count, dtype=np.int8)
     return np.where(split == 0, 1, np.where(split == 1, 2, 0)).astype(np.int8)
-
-
-def _mention_ignored(path: Path, fields: Fields) -> None:
-    present = [n for n in _IGNORED_ABERRATIONS if n in fields and np.any(fields[n])]
-    if present:
-        log.warning("%s: %s not corrected for", path, ", ".join(present))
 
 
 FORMAT = Format("cryosparc", recognises, read)

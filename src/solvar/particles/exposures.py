@@ -32,6 +32,9 @@ class Exposures:
         transform at R·tilt·(kx, ky, 0), R the particle's rotation. None where all are the identity.
     dose : (M,) float64 or None
         Electrons per Å² that had passed through the specimen before.
+    sign : (M,) int8 or None
+        1 or -1: by what pixels are to be multiplied so that all images have the same contrast.
+        None where the file says the same of all its images, which tells nothing.
     """
 
     particle: Int64
@@ -41,13 +44,19 @@ class Exposures:
     frame: Int64
     tilt: Float64 | None = None
     dose: Float64 | None = None
+    sign: NDArray[np.int8] | None = None
 
     @classmethod
     def one_each(
-        cls, optics_group: Int64, ctf: CtfParameters, stack_index: Int64, frame: Int64
+        cls,
+        optics_group: Int64,
+        ctf: CtfParameters,
+        stack_index: Int64,
+        frame: Int64,
+        sign: NDArray[np.int8] | None = None,
     ) -> Exposures:
         """Of an ordinary stack: one image a particle."""
-        return cls(np.arange(len(frame)), optics_group, ctf, stack_index, frame)
+        return cls(np.arange(len(frame)), optics_group, ctf, stack_index, frame, sign=sign)
 
     def __len__(self) -> int:
         return len(self.particle)
@@ -56,6 +65,11 @@ class Exposures:
     def are_single(self) -> bool:
         """Whether every particle has one image, which nothing turns."""
         return self.tilt is None and bool(np.array_equal(self.particle, np.arange(len(self))))
+
+    @property
+    def signs_differ(self) -> bool:
+        """Whether some images have the opposite contrast of others."""
+        return self.sign is not None and bool(np.any(self.sign != self.sign[:1]))
 
     def of(self, index: Int64) -> Exposures:
         """Those of the particles at positions `index` (any order), which are counted anew."""

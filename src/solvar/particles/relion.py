@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,18 @@ from solvar.files import open_regular, read_bytes
 from solvar.imaging.optics import CtfParameters, Optics
 from solvar.particles.particle_set import Poses
 from solvar.particles.picks import Picks
+from solvar.particles.pixel_columns import (
+    RECORDED,
+    read_recorded,
+    refuse_hidden,
+    refuse_mirrored,
+    refuse_scales_that_differ,
+    signs_that_differ,
+)
 from solvar.particles.reading import Reading
 from solvar.particles.relion_aberrations import ABERRATIONS, read_aberrations
 from solvar.particles.relion_tomo import refuse_subtomograms
-from solvar.particles.relion_write import write_star
+from solvar.particles.relion_write import SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
 from solvar.particles.table import Format, ParticleTable, group_rows
 from solvar.particles.validate import LARGEST_ANGLE_DEGREE
@@ -35,6 +43,7 @@ Float64 = NDArray[np.float64]
 _CTF_REMEDY = "pass a star file with CTF parameters, or --ctf ctf.pkl"
 _POSE_REMEDY = REFINEMENT + ", or --poses poses.pkl"
 _ORIGIN_TOLERANCE_ANGSTROM = 1e-3
+_SCALE, _MIRRORED = "rlnCtfScalefactor", "rlnIsFlip"
 _COLUMNS = {
     "rotation": "rlnAngleRot, rlnAngleTilt, rlnAnglePsi",
     "shift_angstrom": "rlnOriginXAngst, rlnOriginYAngst",
@@ -73,12 +82,16 @@ def read(path: Path, reading: Reading) -> ParticleTable:
     if not len(table):
         raise InputError("holds no particles", file=path, remedy=REFINEMENT)
     refuse_subtomograms(path, table.particles, table.optics)
-    _refuse_premultiplied(table)
+    refuse_mirrored(table.optional(_MIRRORED), path, _MIRRORED)
     stack_names, stack_index, frame = _images(table)
     optics, optics_group, ctf = None, np.zeros(len(frame), dtype=np.int64), None
     if reading.ctf is None:
         optics, optics_group = _optics(table)
         ctf = _ctf(table)
+        if table.has(_SCALE):
+            refuse_scales_that_differ(table.constant(_SCALE, ""), path, _SCALE)
+    else:
+        refuse_hidden(_recorded(table), path)
     return ParticleTable(
         stack_names=stack_names,
         stack_index=stack_index,
@@ -89,6 +102,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         ctf=ctf,
         poses=_poses(table) if reading.poses is None else None,
         picks=_picks(table),
+        sign=_sign(table),
         columns=_COLUMNS,
     )
 
@@ -221,9 +235,23 @@ def _optics(table: _Columns) -> tuple[Optics, NDArray[np.int64]]:
     # an old file tells aberrations beside each particle
     beside = [name for name in ABERRATIONS if name in table.particles.columns]
     spelled = [_text(table.particles[name]).to_numpy(dtype=str) for name in beside]
+    recorded = _recorded(table)
     first, group = group_rows(
-        [table.group_row, voltage, cs, amplitude, pixel_size, box_size, *spelled]
+        [
+            table.group_row,
+            voltage,
+            cs,
+            amplitude,
+            pixel_size,
+            box_size,
+            *spelled,
+            *recorded.values(),
+        ]
     )
+    described: dict[str, Any] = read_aberrations(
+        lambda name: table.of_rows(name, first), table.path
+    )
+    described |= {field: of_particles[first] for field, of_particles in recorded.items()}
     optics = Optics(
         name=_group_names(table, first),
         voltage_kv=voltage[first],
@@ -231,7 +259,7 @@ def _optics(table: _Columns) -> tuple[Optics, NDArray[np.int64]]:
         amplitude_contrast=amplitude[first],
         pixel_size_angstrom=pixel_size[first],
         box_size=np.nan_to_num(box_size[first]).astype(np.int64),
-        **read_aberrations(lambda name: table.of_rows(name, first), table.path),
+        **described,
     )
     return optics, group
 
@@ -338,15 +366,16 @@ def _halfset(table: _Columns) -> NDArray[np.int8]:
     return np.where(np.isin(subset, (1, 2)), subset, 0).astype(np.int8)
 
 
-def _refuse_premultiplied(table: _Columns) -> None:
-    name = "rlnCtfDataAreCtfPremultiplied"
-    if table.has(name) and np.any(table.constant(name, "") == 1):
-        raise InputError(
-            "images are already multiplied by their CTF, which this program does not support",
-            file=table.path,
-            column=name,
-            remedy="extract the particles again without premultiplication",
-        )
+def _sign(table: _Columns) -> NDArray[np.int8] | None:
+    """RELION has no such column: `write_star` adds it to particles that came from cryoSPARC."""
+    if SIGN not in table.particles.columns:
+        return None
+    return signs_that_differ(table.numbers(SIGN, ""), table.path, SIGN)
+
+
+def _recorded(table: _Columns) -> dict[str, NDArray[np.bool_]]:
+    given = {name: table.constant(name, "") for name in RECORDED if table.has(name)}
+    return read_recorded(given, table.path)
 
 
 FORMAT = Format("relion", recognises, read, write_star)

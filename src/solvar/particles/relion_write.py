@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from solvar.errors import InputError
 from solvar.imaging.optics import CtfParameters, Optics
 from solvar.particles.particle_set import ParticleSet
+from solvar.particles.pixel_columns import RECORDED
 from solvar.particles.relion_aberrations import aberration_columns
 from solvar.particles.stack_paths import lasting_name
 from solvar.particles.star_blocks import can_stand, particle_block, read_blocks, write_blocks
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _ORIGINS_ANGST = ("rlnOriginXAngst", "rlnOriginYAngst")
+# For solvar alone: what a star file of another program has no column for
+SIGN = "solvarSign"
 ORIGINS_PIXEL = ("rlnOriginX", "rlnOriginY")
 
 
@@ -131,6 +134,8 @@ def complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], st
         "rlnOpticsGroup": as_text(particles.exposures.optics_group + 1),
         **ctf_columns(particles.exposures.ctf),
     }
+    if particles.exposures.sign is not None:
+        table[SIGN] = as_text(particles.exposures.sign)
     if np.any(particles.halfset):
         table["rlnRandomSubset"] = as_text(particles.halfset)
     return {"optics": optics_table(particles.optics), "particles": pd.DataFrame(table)}, "particles"
@@ -151,6 +156,11 @@ def optics_table(optics: Optics) -> pd.DataFrame:
             "rlnImageSize": as_text(optics.box_size),
             "rlnImageDimensionality": as_text(np.full(len(optics.name), 2)),
             **{name: as_text(v) for name, v in aberration_columns(optics).items()},
+            **{
+                name: as_text(getattr(optics, field))
+                for name, field in RECORDED.items()
+                if getattr(optics, field) is not None
+            },
         }
     )
 

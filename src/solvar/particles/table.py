@@ -43,6 +43,8 @@ class ParticleTable:
         The particle that each row is a symmetry copy of; None if the file does not say.
     picks : Picks or None
         None if the file does not say where the particles were picked.
+    sign : (N,) int8 or None
+        As in `Exposures`.
     columns : mapping
         Spelling in the file of a field, for messages: {"defocus_u_angstrom": "rlnDefocusU"}.
     """
@@ -58,6 +60,7 @@ class ParticleTable:
     uid: NDArray[np.uint64] | None = None
     expanded_from: NDArray[np.uint64] | None = None
     picks: Picks | None = None
+    sign: NDArray[np.int8] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -27,6 +27,8 @@ _ABERRATIONS = {
     "beam_tilt_mrad": "beam tilt",
     "odd_zernike": "antisymmetric aberrations",
     "even_zernike": "symmetric aberrations",
+    "phase_flipped": "flipped phases",
+    "premultiplied": "multiplication by the CTF",
 }
 
 
