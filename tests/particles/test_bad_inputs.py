@@ -131,10 +131,17 @@ BAD = {
     "no defocus": (_without("rlnDefocusV"), "column rlnDefocusV: is missing; .*--ctf"),
     "no optics block": (
         lambda folder: {"path": files.write_star31(folder, optics="")},
-        "column rlnVoltage: is missing; the data_optics block is missing",
+        "column rlnVoltage: is missing; the data_optics block is missing from the file, pass "
+        "--voltage, --cs, --amplitude-contrast and --pixel-size or --ctf",
     ),
-    "no voltage": (_optics("_rlnVoltage", "_rlnOther"), "column rlnVoltage: is missing"),
-    "no pixel size": (_optics("_rlnImagePixelSize", "_x"), "column rlnImagePixelSize: is missing"),
+    "no voltage": (
+        _optics("_rlnVoltage", "_rlnOther"),
+        "column rlnVoltage: is missing; pass --voltage or --ctf",
+    ),
+    "no pixel size": (
+        _optics("_rlnImagePixelSize", "_x"),
+        "column rlnImagePixelSize: is missing.*; pass --pixel-size or",
+    ),
     "no magnification": (_old_without("rlnMagnification"), "rlnImagePixelSize: is missing"),
     "no old voltage": (_old_without("rlnVoltage"), "column rlnVoltage: is missing"),
     "unknown optics group": (_value("rlnOpticsGroup", 2, 9), "row 3, .*group 9 is not in"),

@@ -46,6 +46,17 @@ class ReadingOptions(BaseModel):
         [], description="cryoSPARC passthrough file to merge by uid (.cs); may be repeated."
     )
 
+    pixel_size: float | None = Field(
+        None, description="Pixel size of the images in Å, where the file has none."
+    )
+    voltage: float | None = Field(None, description="Voltage in kV, where the file has none.")
+    cs: float | None = Field(
+        None, description="Spherical aberration in mm, where the file has none."
+    )
+    amplitude_contrast: float | None = Field(
+        None, description="Amplitude contrast (a fraction of 1), where the file has none."
+    )
+
     @property
     def given(self) -> dict[str, Any]:
         """Everything but the selection of rows, as keyword arguments of `read_particles`."""
@@ -109,7 +120,8 @@ def _options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
         if field.annotation in (bool, bool | None):
             spellings = [f"{flag}/--no-{flag[2:]}"]
         else:
-            spellings = [flag, *_ALSO.get(name, ())]
+            # --apix of `solvar volume` is the pixel size of its volumes
+            spellings = [flag, *(() if model is ReadingOptions else _ALSO.get(name, ()))]
         option = typer.Option(*spellings, help=field.description, rich_help_panel=_panel(model))
         yield _keyword(name, Annotated[_typed(field.annotation), option], field.default)
 

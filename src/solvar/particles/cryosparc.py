@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.files import open_regular, read_bytes
 from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles.constants import CONSTANTS, complete
 from solvar.particles.npy import NPY_MAGIC, read_npy
 from solvar.particles.particle_set import Poses
 from solvar.particles.picks import Picks
@@ -92,17 +94,14 @@ def recognises(path: Path) -> bool:
 def read(path: Path, reading: Reading) -> ParticleTable:
     """Read a particles .cs and what its passthrough files add."""
     fields = join(path, reading.passthrough)
-
-    def need(name: str, remedy: str) -> NDArray[Any]:
-        if name not in fields:
-            raise InputError("is missing", file=path, column=name, remedy=remedy)
-        return fields[name]
-
+    need = partial(_need, path, fields)
+    uid = need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64)
     stack_names, stack_index = _stacks(path, need("blob/path", _PASSTHROUGH))
-    count = len(stack_index)
+    count = len(uid)
     optics, optics_group, ctf = None, np.zeros(count, dtype=np.int64), None
     if reading.ctf is None:
-        optics, optics_group = _optics(fields, need)
+        constants = _constants(path, fields, reading, *CONSTANTS)
+        optics, optics_group = _optics(fields, constants)
         ctf = _ctf(fields, need)
         _mention_ignored(path, fields)
     return ParticleTable(
@@ -113,11 +112,17 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         optics_group=optics_group,
         optics=optics,
         ctf=ctf,
-        poses=_poses(fields, need) if reading.poses is None else None,
-        uid=need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64),
+        poses=_poses(path, fields, reading) if reading.poses is None else None,
+        uid=uid,
         picks=_picks(path, fields),
         columns=_COLUMNS,
     )
+
+
+def _need(path: Path, fields: Fields, name: str, remedy: str) -> NDArray[Any]:
+    if name not in fields:
+        raise InputError("is missing", file=path, column=name, remedy=remedy)
+    return fields[name]
 
 
 def join(path: Path, passthrough: tuple[Path, ...]) -> Fields:
@@ -200,28 +205,31 @@ def _stacks(
     return tuple(n.lstrip(">") for n in decoded), np.repeat(inverse.reshape(-1), lengths)
 
 
-def _optics(
-    fields: Fields, need: Callable[[str, str], NDArray[Any]]
-) -> tuple[Optics, NDArray[np.int64]]:
+def _constants(path: Path, fields: Fields, reading: Reading, *wanted: str) -> Fields:
+    """Constants of each particle by field of `Optics`, (N,) each, from the file or as they are given."""
+
+    def missing(field: str, remedy: str) -> InputError:
+        column, remedy = _COLUMNS[field], f"{_PASSTHROUGH}, or {remedy}"
+        return InputError("is missing", file=path, column=column, remedy=remedy)
+
+    found = {field: fields.get(_COLUMNS[field]) for field in wanted}
+    return complete(found, reading.constants, len(fields["uid"]), missing)
+
+
+def _optics(fields: Fields, constants: Fields) -> tuple[Optics, NDArray[np.int64]]:
     """One group per exposure group and set of constants."""
-    names = ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "blob/psize_A")
-    constants = [need(name, _PASSTHROUGH) for name in names]
-    count = len(constants[0])
+    count = len(fields["uid"])
     box_size = fields["blob/shape"][:, 0] if "blob/shape" in fields else np.zeros(count)
     exposure = fields.get("ctf/exp_group_id", np.zeros(count, dtype=np.int64))
     # stored without the identity
     excess = fields.get("ctf/anisomag")
     if excess is None or not excess.any():
         excess = np.zeros((count, 4))
-    first, group = group_rows([exposure, *constants, box_size, *excess.T])
+    first, group = group_rows([exposure, *constants.values(), box_size, *excess.T])
     magnification = np.eye(2) + excess[first].astype(np.float64).reshape(-1, 2, 2)
-    voltage, cs, amplitude, pixel_size = (shortest_float64(c[first]) for c in constants)
     optics = Optics(
         name=tuple(f"exposure group {e}" for e in exposure[first]),
-        voltage_kv=voltage,
-        spherical_aberration_mm=cs,
-        amplitude_contrast=amplitude,
-        pixel_size_angstrom=pixel_size,
+        **{field: shortest_float64(values[first]) for field, values in constants.items()},
         box_size=box_size[first].astype(np.int64),
         magnification=magnification if excess.any() else None,
     )
@@ -243,14 +251,16 @@ def _ctf(fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> CtfParamet
     )
 
 
-def _poses(fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> Poses:
+def _poses(path: Path, fields: Fields, reading: Reading) -> Poses:
     from scipy.spatial.transform import Rotation
 
-    omega = need("alignments3D/pose", _REFINEMENT).astype(np.float64)
-    shift = need("alignments3D/shift", _REFINEMENT).astype(np.float64)
+    omega, shift = (
+        _need(path, fields, f"alignments3D/{name}", _REFINEMENT).astype(np.float64)
+        for name in ("pose", "shift")
+    )
     pixel_size = fields.get("alignments3D/psize_A")
     if pixel_size is None:
-        pixel_size = need("blob/psize_A", _PASSTHROUGH)
+        pixel_size = _constants(path, fields, reading, "pixel_size_angstrom")["pixel_size_angstrom"]
     finite = np.isfinite(omega).all(axis=1)
     rotation = np.full((len(omega), 3, 3), np.nan)
     rotation[finite] = Rotation.from_rotvec(omega[finite]).as_matrix()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.imaging.grid import have_several_sizes
 from solvar.imaging.optics import Optics
+from solvar.particles.constants import CONSTANTS
 from solvar.particles.particle_set import ParticleSet
 
 _ORTHONORMAL_TOLERANCE = 1e-3
@@ -26,6 +27,8 @@ LARGEST_ANGLE_DEGREE = 1e6
 # Å²; the envelope of one beyond these is 0 or overflows
 _LARGEST_BFACTOR = 1e4
 _SMALLEST_COMMON_BOX = 4
+# Relative; people round, and files hold single precision.
+_SAME_CONSTANT = 1e-4
 # of the columns of a star file: microscopes are aligned to some tenths
 _LARGEST_BEAM_TILT_MRAD = 100.0
 
@@ -50,7 +53,8 @@ def validate(particles: ParticleSet, origins: Mapping[str, Origin] | None = None
     ------
     InputError
         If there are no particles; numbers are not finite; rotations are not rotations; shifts leave
-        the box; defocus or optical constants are absurd; optics groups have no grid in common;
+        the box; defocus or optical constants are absurd, or
+        constants are not those that the caller gave; optics groups have no grid in common;
         an image occurs twice.
     """
     if len(particles) == 0:
@@ -60,6 +64,7 @@ def validate(particles: ParticleSet, origins: Mapping[str, Origin] | None = None
             remedy="check the file and the selection (--ind)",
         )
     check = _Checker(particles, origins or {})
+    _check_given(particles, check)
     _check_optics(particles, check)
     _check_ctf(particles, check)
     _check_poses(particles, check)
@@ -124,13 +129,28 @@ class _Checker:
         raise InputError(problem + others, file=file, row=row, column=column, remedy=remedy)
 
 
+def _check_given(particles: ParticleSet, check: _Checker) -> None:
+    """A constant that the caller gives is the one that the file has, where it has one."""
+    optics = particles.optics
+    for field, given in particles.reading.constants.items():
+        values, option = getattr(optics, field), CONSTANTS[field].option
+        other = np.flatnonzero(~np.isclose(values, given, rtol=_SAME_CONSTANT, atol=1e-9))
+        if len(other):
+            file, column = check.origin(field)
+            raise InputError(
+                f"optics group {optics.name[other[0]]} has {values[other[0]]:.7g}, "
+                f"but {option} says {given:.7g}",
+                file=file,
+                column=column,
+                remedy=f"leave out {option}, which is for files without a value, "
+                "or correct the particle file",
+            )
+
+
 def _check_optics(particles: ParticleSet, check: _Checker) -> None:
     optics = particles.optics
     limits = {
-        "voltage_kv": (1.0, 3000.0, "kV; is it given in volts?"),
-        "spherical_aberration_mm": (-20.0, 20.0, "mm"),
-        "amplitude_contrast": (0.0, 1.0, "(a fraction of 1, usually 0.07 to 0.1)"),
-        "pixel_size_angstrom": (1e-3, 1e3, "Å"),
+        **{field: (one.low, one.high, one.unit) for field, one in CONSTANTS.items()},
         "box_size": (2, 2**16, "pixels"),
     }
     for field, (low, high, unit) in limits.items():
