@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from solvar.particles import ParticleSet
 
 # Spellings beside the one that follows from the name of the field.
-_ALSO = {"rank": ("--zdim", "-r"), "pixel_size": ("--apix",), "particles": ("-n",)}
+_ALSO = {
+    "rank": ("--zdim", "-r"),
+    "pixel_size": ("--apix",),
+    "voxel_size": ("--apix",),
+    "particles": ("-n",),
+}
 
 
 class ReadingOptions(BaseModel):
@@ -120,7 +125,7 @@ def _options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
         if field.annotation in (bool, bool | None):
             spellings = [f"{flag}/--no-{flag[2:]}"]
         else:
-            # --apix of `solvar volume` is the pixel size of its volumes
+            # in `solvar volume`, --apix is the voxel size of the volumes
             spellings = [flag, *(() if model is ReadingOptions else _ALSO.get(name, ()))]
         option = typer.Option(*spellings, help=field.description, rich_help_panel=_panel(model))
         yield _keyword(name, Annotated[_typed(field.annotation), option], field.default)

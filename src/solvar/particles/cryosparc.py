@@ -37,7 +37,7 @@ Fields = dict[str, NDArray[Any]]
 
 _PASSTHROUGH = "add the job's passthrough file with --passthrough"
 _REFINEMENT = "pass the particles .cs of a 3D refinement, or " + _PASSTHROUGH
-_COLUMNS = {
+COLUMNS = {
     "rotation": "alignments3D/pose",
     "shift_angstrom": "alignments3D/shift",
     "defocus_u_angstrom": "ctf/df1_A",
@@ -115,7 +115,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         poses=_poses(path, fields, reading) if reading.poses is None else None,
         uid=uid,
         picks=_picks(path, fields),
-        columns=_COLUMNS,
+        columns=COLUMNS,
     )
 
 
@@ -209,10 +209,10 @@ def _constants(path: Path, fields: Fields, reading: Reading, *wanted: str) -> Fi
     """Constants of each particle by field of `Optics`, (N,) each, from the file or as they are given."""
 
     def missing(field: str, remedy: str) -> InputError:
-        column, remedy = _COLUMNS[field], f"{_PASSTHROUGH}, or {remedy}"
+        column, remedy = COLUMNS[field], f"{_PASSTHROUGH}, or {remedy}"
         return InputError("is missing", file=path, column=column, remedy=remedy)
 
-    found = {field: fields.get(_COLUMNS[field]) for field in wanted}
+    found = {field: fields.get(COLUMNS[field]) for field in wanted}
     return complete(found, reading.constants, len(fields["uid"]), missing)
 
 
