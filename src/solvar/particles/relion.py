@@ -25,6 +25,7 @@ from solvar.particles.relion_aberrations import ABERRATIONS, read_aberrations
 from solvar.particles.relion_tomo import refuse_subtomograms
 from solvar.particles.relion_write import write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
+from solvar.particles.star_lines import begins_block
 from solvar.particles.table import Format, ParticleTable, group_rows
 from solvar.particles.validate import LARGEST_ANGLE_DEGREE
 
@@ -64,7 +65,7 @@ def recognises(path: Path) -> bool:
             start = codecs.getincrementaldecoder("utf-8")().decode(read_bytes(file, 65536))
     except (OSError, UnicodeDecodeError):
         return False
-    return any(line.startswith("data_") for line in start.splitlines())
+    return begins_block(start)
 
 
 def read(path: Path, reading: Reading) -> ParticleTable:
