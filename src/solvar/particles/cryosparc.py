@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.files import open_regular, read_bytes
+from solvar.files import explained, open_regular, read_bytes
 from solvar.imaging.optics import CtfParameters, Optics
 from solvar.particles.constants import CONSTANTS, complete
+from solvar.particles.cryosparc_classes import Fields, with_likely_class
 from solvar.particles.npy import NPY_MAGIC, read_npy
 from solvar.particles.particle_set import Poses
 from solvar.particles.picks import Picks
@@ -33,8 +34,8 @@ from solvar.particles.table import (
 
 log = logging.getLogger(__name__)
 
-Fields = dict[str, NDArray[Any]]
-
+# Begins a compressed stream of cryosparc-tools.
+_CSDAT_MAGIC = b"\x94CSDAT"
 _PASSTHROUGH = "add the job's passthrough file with --passthrough"
 _REFINEMENT = "pass the particles .cs of a 3D refinement, or " + _PASSTHROUGH
 COLUMNS = {
@@ -82,13 +83,14 @@ _IGNORED_ABERRATIONS = ("ctf/tilt_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/shift
 
 
 def recognises(path: Path) -> bool:
-    """A numpy file with named fields."""
+    """A numpy file with named fields, or a stream of cryosparc-tools (which `read` refuses by name)."""
     try:
         with open_regular(path) as file:
             start = read_bytes(file, 4096)
     except OSError:
         return False
-    return start.startswith(NPY_MAGIC) and b"'descr': [" in start
+    is_table = start.startswith(NPY_MAGIC) and b"'descr': [" in start
+    return is_table or start.startswith(_CSDAT_MAGIC)
 
 
 def read(path: Path, reading: Reading) -> ParticleTable:
@@ -161,6 +163,7 @@ def join(path: Path, passthrough: tuple[Path, ...]) -> Fields:
 
 
 def _load(path: Path) -> NDArray[Any]:
+    _refuse_stream(path)
     array = read_npy(path, "a .cs file", "export it again")
     if array.dtype.names is None or array.ndim != 1 or not len(array):
         raise InputError(
@@ -168,6 +171,17 @@ def _load(path: Path) -> NDArray[Any]:
         )
     _check_types(path, array)
     return array
+
+
+def _refuse_stream(path: Path) -> None:
+    with explained(path), open_regular(path) as file:
+        is_stream = read_bytes(file, len(_CSDAT_MAGIC)) == _CSDAT_MAGIC
+    if is_stream:
+        raise InputError(
+            "is a compressed stream (CSDAT) of cryosparc-tools, which this program does not read",
+            file=path,
+            remedy="save it as a plain .cs file, with Dataset.load(name).save(other_name) of cryosparc-tools",
+        )
 
 
 def _check_types(path: Path, array: NDArray[Any]) -> None:
@@ -199,6 +213,7 @@ def _stacks(
         raise InputError(
             f"{error.object!r} is not UTF-8 text",
             file=path,
+            row=int(np.argmax(paths == error.object)),
             column=column,
             remedy="rename the image file, or export the particles again",
         ) from None
@@ -252,19 +267,26 @@ def _ctf(fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> CtfParamet
 
 
 def _poses(path: Path, fields: Fields, reading: Reading) -> Poses:
-    from scipy.spatial.transform import Rotation
-
-    omega, shift = (
-        _need(path, fields, f"alignments3D/{name}", _REFINEMENT).astype(np.float64)
-        for name in ("pose", "shift")
-    )
+    fields = with_likely_class(path, fields)
+    omega = _need(path, fields, "alignments3D/pose", _REFINEMENT).astype(np.float64)
+    if "alignments3D/shift" not in fields:
+        log.warning("%s: no alignments3D/shift; particles are taken to be centred", path)
+        return Poses(_rotations(omega), np.zeros((len(omega), 2)))
+    shift = fields["alignments3D/shift"].astype(np.float64)
     pixel_size = fields.get("alignments3D/psize_A")
     if pixel_size is None:
         pixel_size = _constants(path, fields, reading, "pixel_size_angstrom")["pixel_size_angstrom"]
+    return Poses(_rotations(omega), shift * pixel_size.astype(np.float64)[:, None])
+
+
+def _rotations(omega: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Matrices (N, 3, 3) of rotation vectors (N, 3); NaN for those that are not finite."""
+    from scipy.spatial.transform import Rotation
+
     finite = np.isfinite(omega).all(axis=1)
     rotation = np.full((len(omega), 3, 3), np.nan)
     rotation[finite] = Rotation.from_rotvec(omega[finite]).as_matrix()
-    return Poses(rotation, shift * pixel_size.astype(np.float64)[:, None])
+    return rotation
 
 
 def _picks(path: Path, fields: Fields) -> Picks | None:

@@ -8,6 +8,7 @@ as they do not contradict themselves. RELION's angles give R = Rz(rot)·Ry(tilt)
 from __future__ import annotations
 
 import codecs
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ from solvar.particles.validate import LARGEST_ANGLE_DEGREE
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 Float64 = NDArray[np.float64]
 
@@ -292,7 +295,13 @@ def _poses(table: _Columns, reading: Reading) -> Poses:
     finite = np.isfinite(angles).all(axis=1)
     rotation = np.full((len(angles), 3, 3), np.nan)
     rotation[finite] = Rotation.from_euler("ZYZ", angles[finite], degrees=True).as_matrix()
-    shift = [_origin(table, axis, reading) for axis in "XY"]
+    origins = ("rlnOriginX", "rlnOriginY", "rlnOriginXAngst", "rlnOriginYAngst")
+    if table.particles.columns.isin(origins).any():
+        shift = [_origin(table, axis, reading) for axis in "XY"]
+    else:
+        # as RELION and cryoDRGN take it
+        log.warning("%s: no column of origins; particles are taken to be centred", table.path)
+        shift = [np.zeros(len(table))] * 2
     return Poses(rotation, np.stack(shift, axis=-1))
 
 

@@ -103,6 +103,16 @@ class _Checker:
     def origin(self, field: str) -> Origin:
         return self._origins.get(field, Origin(self._particles.source, field))
 
+    def group(self, group: np.integer) -> str:
+        """Name of an optics group, with its rows where it is not the only one."""
+        particles = self._particles
+        rows = particles.row[particles.exposures.optics_group == group]
+        name = particles.optics.name[group]
+        if not 0 < len(rows) < len(particles):
+            return name
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        return f"{name} (row {rows[0] + 1}{more})"
+
     def refuse(self, bad: NDArray[np.bool_], field: str, problem: str, remedy: str) -> None:
         where = np.flatnonzero(bad)
         if len(where):
@@ -138,7 +148,7 @@ def _check_given(particles: ParticleSet, check: _Checker) -> None:
         if len(other):
             file, column = check.origin(field)
             raise InputError(
-                f"optics group {optics.name[other[0]]} has {values[other[0]]:.7g}, "
+                f"optics group {check.group(other[0])} has {values[other[0]]:.7g}, "
                 f"but {option} says {given:.7g}",
                 file=file,
                 column=column,
@@ -159,7 +169,7 @@ def _check_optics(particles: ParticleSet, check: _Checker) -> None:
         if len(bad):
             file, column = check.origin(field)
             raise InputError(
-                f"optics group {optics.name[bad[0]]} has {values[bad[0]]:g}, "
+                f"optics group {check.group(bad[0])} has {values[bad[0]]:g}, "
                 f"outside {low:g} to {high:g} {unit}",
                 file=file,
                 column=column,
@@ -193,34 +203,32 @@ def _check_aberrations(optics: Optics, check: _Checker) -> None:
     for field, values in given.items():
         _refuse_group(
             ~np.isfinite(values).reshape(len(values), -1).all(axis=1),
-            (optics, check, field),
+            (check, field),
             "has a value that is not a finite number",
         )
     if "magnification" in given:
         size = np.linalg.svd(given["magnification"])[1]
         _refuse_group(
             ~((np.linalg.det(given["magnification"]) > 0) & (np.abs(size - 1) < 0.2).all(axis=1)),
-            (optics, check, "magnification"),
+            (check, "magnification"),
             "has a magnification matrix that is nowhere near the identity",
         )
     if "beam_tilt_mrad" in given:
         _refuse_group(
             np.abs(given["beam_tilt_mrad"]).max(axis=1) > _LARGEST_BEAM_TILT_MRAD,
-            (optics, check, "beam_tilt_mrad"),
+            (check, "beam_tilt_mrad"),
             f"has a beam tilt beyond {_LARGEST_BEAM_TILT_MRAD:g} mrad",
         )
 
 
-def _refuse_group(
-    bad: NDArray[np.bool_], place: tuple[Optics, _Checker, str], problem: str
-) -> None:
+def _refuse_group(bad: NDArray[np.bool_], place: tuple[_Checker, str], problem: str) -> None:
     """Raise for the first optics group (G,) that is bad."""
-    optics, check, field = place
+    check, field = place
     if not bad.any():
         return
     file, column = check.origin(field)
     raise InputError(
-        f"optics group {optics.name[int(np.argmax(bad))]} {problem}",
+        f"optics group {check.group(np.argmax(bad))} {problem}",
         file=file,
         column=column,
         remedy="correct the value in the particle file",
