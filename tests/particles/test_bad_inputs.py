@@ -171,6 +171,17 @@ BAD = {
         },
         "row 1, column rlnDefocusU: defocus is negative.*5 more rows; change the sign",
     ),
+    "one negative defocus": (
+        lambda folder: {
+            "path": files.write_star31(
+                folder,
+                with_value(
+                    with_value(COLUMNS_31, "rlnDefocusU", 2, -9000.0), "rlnDefocusV", 2, -9100.0
+                ),
+            )
+        },
+        "row 3, column rlnDefocusU: defocus is negative, .* here; correct the value, or .*--ind",
+    ),
     "defocus in µm": (_added(rlnDefocusU="1.2", rlnDefocusV="1.1"), "micrometres"),
     "volts": (_optics("300.0", "300000.0"), "column rlnVoltage.*volts"),
     "no common grid": (

@@ -30,6 +30,7 @@ def _classes(count, posterior):
         pose=pose,
         shift=shift,
         psize_A=table["alignments3D/psize_A"],
+        split=table["alignments3D/split"],
         class_posterior=np.asarray(posterior, np.float32),
         **{"class": classes},
     )
@@ -43,14 +44,32 @@ def _posterior(*likeliest):
 
 @pytest.mark.parametrize(
     ("count", "posterior"),
-    [(1, np.ones((files.COUNT, 1))), (3, _posterior(*[2] * files.COUNT))],
+    [(1, np.zeros((files.COUNT, 1))), (3, _posterior(*[2] * files.COUNT))],
     ids=["one class", "likeliest of every particle"],
 )
 def test_alignments_to_one_class_are_the_poses(count, posterior, tmp_path, caplog):
     wanted = read_particles(files.write_cs(tmp_path))
     with caplog.at_level(logging.WARNING):
         found = read_particles(files.write_cs(tmp_path, _classes(count, posterior)))
-    assert f"class {count} of {count}" in caplog.text
+    assert not caplog.text
+    np.testing.assert_array_equal(found.poses.rotation, wanted.poses.rotation)
+    np.testing.assert_array_equal(found.poses.shift_angstrom, wanted.poses.shift_angstrom)
+    np.testing.assert_array_equal(found.halfset, wanted.halfset)
+
+
+def test_each_particle_has_the_pose_of_its_likeliest_class_and_it_is_said(tmp_path, caplog):
+    wanted = read_particles(files.write_cs(tmp_path))
+    likeliest = [0, 1, 2, 1, 1, 2]
+    table = _classes(3, _posterior(*likeliest))
+    row = np.arange(files.COUNT)
+    for name in ("pose", "shift"):
+        values = table[f"alignments3D_multi/{name}"]
+        right = values[:, -1].copy()
+        values[:] = 0.5
+        values[row, likeliest] = right
+    with caplog.at_level(logging.WARNING):
+        found = read_particles(files.write_cs(tmp_path, table))
+    assert "likeliest of 3 classes (of 1, 3, 2 particles)" in caplog.text
     np.testing.assert_array_equal(found.poses.rotation, wanted.poses.rotation)
     np.testing.assert_array_equal(found.poses.shift_angstrom, wanted.poses.shift_angstrom)
 
@@ -58,17 +77,13 @@ def test_alignments_to_one_class_are_the_poses(count, posterior, tmp_path, caplo
 @pytest.mark.parametrize(
     ("posterior", "message"),
     [
-        (
-            _posterior(0, 0, 2, 2, 2, 2),
-            r"_multi/pose: .*3 classes \(of 2, 0, 4 particles\).*homogeneous",
-        ),
         (np.full((files.COUNT, 3), 1 / 3), "row 1, column .*class_posterior: no class is likelier"),
         (_posterior(*[2] * files.COUNT) * [[1], [1], [1], [np.nan], [1], [1]], "row 4, column"),
         (np.ones((files.COUNT, 2)), "no posterior that says which"),
     ],
-    ids=["two classes", "tied", "NaN", "another number of classes"],
+    ids=["tied", "NaN", "another number of classes"],
 )
-def test_alignments_to_several_classes_are_not_mixed(posterior, message, tmp_path):
+def test_a_particle_without_a_likeliest_class_is_refused(posterior, message, tmp_path):
     path = files.write_cs(tmp_path, _classes(3, posterior))
     with pytest.raises(InputError, match=message):
         read_particles(path)

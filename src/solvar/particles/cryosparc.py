@@ -96,6 +96,8 @@ def recognises(path: Path) -> bool:
 def read(path: Path, reading: Reading) -> ParticleTable:
     """Read a particles .cs and what its passthrough files add."""
     fields = join(path, reading.passthrough)
+    if reading.poses is None:
+        fields = with_likely_class(path, fields)
     need = partial(_need, path, fields)
     uid = need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64)
     stack_names, stack_index = _stacks(path, need("blob/path", _PASSTHROUGH))
@@ -267,7 +269,6 @@ def _ctf(fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> CtfParamet
 
 
 def _poses(path: Path, fields: Fields, reading: Reading) -> Poses:
-    fields = with_likely_class(path, fields)
     omega = _need(path, fields, "alignments3D/pose", _REFINEMENT).astype(np.float64)
     if "alignments3D/shift" not in fields:
         log.warning("%s: no alignments3D/shift; particles are taken to be centred", path)

@@ -1,4 +1,4 @@
-"""cryoSPARC's alignments to several classes: when one of them is the pose of every particle."""
+"""cryoSPARC's alignments to several classes: which of them is the pose of a particle."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ Fields = dict[str, NDArray[Any]]
 _MULTI = "alignments3D_multi"
 _REMEDY = (
     "refine all particles against one volume (a homogeneous refinement) and pass its particles, "
-    "or pass the particles of one class"
+    "or leave such particles out there"
 )
 # Shape of one class in one row.
-_SHAPES: dict[str, tuple[int, ...]] = {"pose": (3,), "shift": (2,), "psize_A": ()}
+_SHAPES: dict[str, tuple[int, ...]] = {"pose": (3,), "shift": (2,), "psize_A": (), "split": ()}
+_MOST_SHOWN = 20
 
 
 def with_likely_class(path: Path, fields: Fields) -> Fields:
-    """Fields with the alignments to the class that is the likeliest of every particle.
+    """Fields with the alignment of each particle to its likeliest class as the one alignment.
 
-    Every class has a volume of its own, and nothing says that those lie over each other: poses of
-    different classes are not mixed. Fields with alignments to one volume are returned as they are.
+    Where particles differ in their class, a warning says so: every class has a volume of its own, and
+    nothing in the file says that those lie over each other. Fields with alignments to one volume are returned
+    as they are.
 
     Parameters
     ----------
@@ -40,16 +42,26 @@ def with_likely_class(path: Path, fields: Fields) -> Fields:
     Raises
     ------
     InputError
-        If particles have different likeliest classes, or one has none.
+        If a particle has no class that is likelier than the others.
     """
-    if "alignments3D/pose" in fields or f"{_MULTI}/pose" not in fields:
+    pose = fields.get(f"{_MULTI}/pose")
+    if "alignments3D/pose" in fields or pose is None:
         return fields
-    count = fields[f"{_MULTI}/pose"].shape[1] if fields[f"{_MULTI}/pose"].ndim > 1 else 0
+    count = pose.shape[1] if pose.ndim == 3 else 0
     found = {name: _of_classes(path, fields, name, count) for name in _SHAPES}
-    chosen = 0 if count == 1 else _likeliest(path, fields, count)
-    log.warning("%s: poses are those of class %d of %d", path, chosen + 1, count)
+    chosen = np.zeros(len(pose), np.int64) if count == 1 else _likeliest(path, fields, count)
+    sizes = np.bincount(chosen, minlength=count)
+    if np.count_nonzero(sizes) > 1:
+        log.warning(
+            "%s: each particle has the pose of its likeliest of %d classes (of %s particles); "
+            "make sure that the volumes of the classes lie over each other",
+            path,
+            count,
+            ", ".join(f"{size:,}" for size in sizes[:_MOST_SHOWN]),
+        )
+    row = np.arange(len(pose))
     return fields | {
-        f"alignments3D/{name}": values[:, chosen]
+        f"alignments3D/{name}": values[row, chosen]
         for name, values in found.items()
         if values is not None
     }
@@ -71,8 +83,8 @@ def _of_classes(path: Path, fields: Fields, name: str, count: int) -> NDArray[An
     return values
 
 
-def _likeliest(path: Path, fields: Fields, count: int) -> int:
-    """The class with the highest posterior in every row."""
+def _likeliest(path: Path, fields: Fields, count: int) -> NDArray[np.int64]:
+    """The class with the highest posterior in each row, (N,)."""
     column = f"{_MULTI}/class_posterior"
     posterior = fields.get(column)
     if posterior is None or posterior.shape[1:] != (count,) or posterior.dtype.kind not in "fiu":
@@ -87,20 +99,10 @@ def _likeliest(path: Path, fields: Fields, count: int) -> int:
     tied = np.flatnonzero(~(top[:, 1] > top[:, 0]))
     if len(tied):
         raise InputError(
-            "no class is likelier than the others",
+            f"no class is likelier than the others (in {len(tied):,} rows)",
             file=path,
             row=int(tied[0]),
             column=column,
             remedy=_REMEDY,
         )
-    sizes = np.bincount(posterior.argmax(axis=1), minlength=count)
-    if np.count_nonzero(sizes) > 1:
-        shown = ", ".join(f"{size:,}" for size in sizes[:20])
-        raise InputError(
-            f"poses refer to the volumes of {count} classes (of {shown} particles), which need not "
-            "lie over each other",
-            file=path,
-            column=f"{_MULTI}/pose",
-            remedy=_REMEDY,
-        )
-    return int(sizes.argmax())
+    return posterior.argmax(axis=1)

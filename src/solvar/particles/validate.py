@@ -253,11 +253,14 @@ def _check_ctf(particles: ParticleSet, check: _Checker) -> None:
         "correct the value",
     )
     mean = 0.5 * (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom)
+    all_wrong = 2 * np.count_nonzero(mean < 0) > len(mean)
     check.refuse(
         mean < 0,
         "defocus_u_angstrom",
         "defocus is negative, but underfocus is positive here",
-        "change the sign of both defocus columns",
+        "change the sign of both defocus columns"
+        if all_wrong
+        else "correct the value, or leave the particle out with --ind",
     )
     check.refuse(
         mean > _LARGEST_DEFOCUS_ANGSTROM,
