@@ -1,13 +1,14 @@
 """Star files as other programs and editors leave them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from particles import particle_files as files
 from particles.particle_files import COLUMNS_31, OPTICS_31, changed
 from solvar.errors import InputError
 from solvar.particles import read_particles
-from solvar.particles.star_blocks import read_blocks
+from solvar.particles.star_blocks import read_blocks, write_blocks
 from solvar.particles.star_lines import begins_block
 
 
@@ -47,6 +48,12 @@ def test_a_file_name_that_begins_like_a_heading_stays_a_value(tmp_path):
     assert table["name1"].tolist() == ["DATA_1.mrc", "Loop_x"]
     assert not begins_block("Data_1.mrcs\nDATA_2.mrcs\n")
     assert begins_block("\ufeff # made by hand\n DATA_x\n")
+
+
+@pytest.mark.parametrize("value", ["DATA_x", "Loop_", "data_x", "Loop_y", "DATA_"])
+def test_a_value_that_looks_like_a_heading_is_written_so_that_it_is_read_back(value, tmp_path):
+    write_blocks(tmp_path / "a.star", {"b": pd.DataFrame({"only": [value, "other", value]})})
+    assert read_blocks(tmp_path / "a.star")["b"]["only"].tolist() == [value, "other", value]
 
 
 def _line_of(path, start):

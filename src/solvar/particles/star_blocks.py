@@ -31,7 +31,7 @@ _NO_LABEL = re.compile(r"[\s\"'#]")
 # Not even in quotation marks; an apostrophe that would be taken for one.
 _UNWRITABLE = re.compile("[\"\t\n\r\x00-\x1f\x7f\x85\u2028\u2029]|^'|'.* | .*'")
 # They would begin a comment, a label or a block.
-_SPECIAL = re.compile(r"^[^ ]*#[^ ]*$|^(?:_|data_|loop_)[^ ]*$")
+_SPECIAL = re.compile(r"^[^ ]*#[^ ]*$|^(?:_|data_|loop_)[^ ]*$", re.IGNORECASE)
 
 
 def read_blocks(
