@@ -93,7 +93,7 @@ def test_a_given_b_factor_leaves_the_volume_itself_alone(run_folder: Path, tmp_p
         (["--mask", "nowhere.mrc"], "nowhere.mrc"),
         (["--particles", "nowhere.star"], "nowhere.star"),
         (["--bfactor", "soft"], "--bfactor soft"),
-        (["--apix", "0"], "--pixel-size 0"),
+        (["--apix", "0"], "--voxel-size 0"),
         (["--subset-probability", "1"], "--subset-probability 1"),
     ],
 )

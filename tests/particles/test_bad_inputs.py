@@ -76,6 +76,19 @@ def _cs_truncated(folder):
     return {"path": path}
 
 
+def _cs_half_a_shift(folder):
+    table = files.cs_table()
+    values = {name: table[name] for name in table.dtype.names}
+    values["alignments3D/shift"] = values["alignments3D/shift"][:, 0]
+    return {"path": files.write_cs(folder, files.structured(values))}
+
+
+def _cs_stream(folder):
+    path = files.write_cs(folder)
+    path.write_bytes(b"\x94CSDAT" + path.read_bytes()[6:])
+    return {"path": path}
+
+
 def _foreign_passthrough(folder):
     other = files.cs_table()
     other["uid"] += 1
@@ -131,10 +144,17 @@ BAD = {
     "no defocus": (_without("rlnDefocusV"), "column rlnDefocusV: is missing; .*--ctf"),
     "no optics block": (
         lambda folder: {"path": files.write_star31(folder, optics="")},
-        "column rlnVoltage: is missing; the data_optics block is missing",
+        "column rlnVoltage: is missing; the data_optics block is missing from the file, pass "
+        "--voltage, --cs, --amplitude-contrast and --pixel-size or --ctf",
     ),
-    "no voltage": (_optics("_rlnVoltage", "_rlnOther"), "column rlnVoltage: is missing"),
-    "no pixel size": (_optics("_rlnImagePixelSize", "_x"), "column rlnImagePixelSize: is missing"),
+    "no voltage": (
+        _optics("_rlnVoltage", "_rlnOther"),
+        "column rlnVoltage: is missing; pass --voltage or --ctf",
+    ),
+    "no pixel size": (
+        _optics("_rlnImagePixelSize", "_x"),
+        "column rlnImagePixelSize: is missing.*; pass --pixel-size or",
+    ),
     "no magnification": (_old_without("rlnMagnification"), "rlnImagePixelSize: is missing"),
     "no old voltage": (_old_without("rlnVoltage"), "column rlnVoltage: is missing"),
     "unknown optics group": (_value("rlnOpticsGroup", 2, 9), "row 3, .*group 9 is not in"),
@@ -150,6 +170,17 @@ BAD = {
             )
         },
         "row 1, column rlnDefocusU: defocus is negative.*5 more rows; change the sign",
+    ),
+    "one negative defocus": (
+        lambda folder: {
+            "path": files.write_star31(
+                folder,
+                with_value(
+                    with_value(COLUMNS_31, "rlnDefocusU", 2, -9000.0), "rlnDefocusV", 2, -9100.0
+                ),
+            )
+        },
+        "row 3, column rlnDefocusU: defocus is negative, .* here; correct the value, or .*--ind",
     ),
     "defocus in µm": (_added(rlnDefocusU="1.2", rlnDefocusV="1.1"), "micrometres"),
     "volts": (_optics("300.0", "300000.0"), "column rlnVoltage.*volts"),
@@ -200,13 +231,22 @@ BAD = {
     ),
     # cryoSPARC
     "2D alignments only": (_cs_without("alignments3D/pose"), "3D/pose: is missing; .*passthrough"),
-    "no shift": (_cs_without("alignments3D/shift"), "column alignments3D/shift: is missing"),
+    "half a shift": (_cs_half_a_shift, r"column alignments3D/shift: holds float32, not what"),
     "no blob": (_cs_without("blob/path"), "column blob/path: is missing; .*--passthrough"),
     "no ctf": (_cs_without("ctf/df1_A"), "column ctf/df1_A: is missing; .*--passthrough"),
     "no uid": (_cs_without("uid"), "column uid: is missing"),
     "cs NaN": (_cs_value("alignments3D/shift", 3, np.nan), "row 4, column alignments3D/shift"),
     "cs pose NaN": (_cs_value("alignments3D/pose", 3, np.nan), "row 4, column alignments3D/pose"),
     "cs uid twice": (_cs_value("uid", 3, 2**63 + 11), "row 4: is the same particle as row 1"),
+    "cs voltage of one row": (
+        _cs_value("ctf/accel_kv", 3, 0),
+        r"column ctf/accel_kv: optics group exposure group 7 .row 4. has 0, outside",
+    ),
+    "cs path of one row": (
+        _cs_value("blob/path", 3, b"\xff.mrcs"),
+        "row 4, column blob/path: .*UTF-8",
+    ),
+    "cs stream": (_cs_stream, r"particles.cs: is a compressed stream .CSDAT.*Dataset.load"),
     "cs pixel sizes": (_cs_value("blob/psize_A", 3, 9.0), "column blob/psize_A.*no grid in common"),
     "empty cs": (
         lambda folder: {"path": files.write_cs(folder, files.cs_table()[:0])},

@@ -106,7 +106,7 @@ def test_a_pixel_size_of_its_own_scales_header_and_resolution(finished, tmp_path
     run = Run(run_folder)
     targets = _states(folder, run)
     plain = reconstruct(run, targets, tmp_path / "plain")
-    scaled = reconstruct(run, targets, tmp_path / "scaled", VolumeSettings(pixel_size=5.5))
+    scaled = reconstruct(run, targets, tmp_path / "scaled", VolumeSettings(voxel_size=5.5))
     for before, after in zip(plain, scaled, strict=True):
         assert after["resolution_angstrom"] == pytest.approx(1.1 * before["resolution_angstrom"])
     first, second = (read_volume(tmp_path / n / "000.mrc") for n in ("plain", "scaled"))

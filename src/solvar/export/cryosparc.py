@@ -21,7 +21,7 @@ from solvar.export.reading_back import read_alone
 from solvar.export.target import Job, Target, Writer
 from solvar.files import replacing
 from solvar.particles import ParticleSet
-from solvar.particles.cryosparc import join
+from solvar.particles.cryosparc import COLUMNS, join
 from solvar.particles.npy import read_npy
 from solvar.particles.stack_paths import lasting_name
 
@@ -50,6 +50,7 @@ def write(path: Path, job: Job) -> None:
     particles = job.particles.particles
     if particles.source_format == "cryosparc":
         table = _original_rows(particles)
+        table = _with_fields(table, _given_constants(particles))
         table = _with_fields(table, _lasting_paths(particles, table, path))
         if job.poses_replaced:
             table = _with_fields(table, _pose_fields(particles, table))
@@ -130,6 +131,12 @@ def _ctf_fields(particles: ParticleSet) -> Fields:
         excess = (optics.magnification - np.eye(2)).reshape(-1, 4)
         fields["ctf/anisomag"] = excess[group].astype(np.float32)
     return fields
+
+
+def _given_constants(particles: ParticleSet) -> Fields:
+    """Constants that the caller gave, so that the file is read without options."""
+    whole = {**_ctf_fields(particles), **_image_fields(particles)}
+    return {name: whole[name] for name in (COLUMNS[field] for field in particles.reading.constants)}
 
 
 def _refuse_aberrations(particles: ParticleSet) -> None:

@@ -37,6 +37,10 @@ def read_particles(
     poses: str | Path | None = None,
     ctf: str | Path | None = None,
     passthrough: Sequence[str | Path] = (),
+    pixel_size: float | None = None,
+    voltage: float | None = None,
+    cs: float | None = None,
+    amplitude_contrast: float | None = None,
 ) -> ParticleSet:
     """Read the particles of a refinement.
 
@@ -56,6 +60,9 @@ def read_particles(
         place of the file's own poses or CTFs otherwise.
     passthrough : sequence of path
         cryoSPARC passthrough files, joined by uid.
+    pixel_size, voltage, cs, amplitude_contrast : float, optional
+        Pixel size of the images (Å), voltage (kV), spherical aberration (mm) and amplitude contrast,
+        for where the file has none.
 
     Returns
     -------
@@ -64,7 +71,7 @@ def read_particles(
     Raises
     ------
     InputError
-        If anything is missing, inconsistent or absurd.
+        If anything is missing, inconsistent or absurd, or the file has another value than is given.
     """
     given = {
         "datadir": datadir,
@@ -72,6 +79,10 @@ def read_particles(
         "poses": poses,
         "ctf": ctf,
         "passthrough": passthrough,
+        "pixel_size": pixel_size,
+        "voltage": voltage,
+        "cs": cs,
+        "amplitude_contrast": amplitude_contrast,
     }
     return read_as(path, Reading.of_record(given), ind)
 

@@ -27,6 +27,14 @@ _ORIGINS_ANGST = ("rlnOriginXAngst", "rlnOriginYAngst")
 # For solvar alone: what a star file of another program has no column for
 SIGN = "solvarSign"
 ORIGINS_PIXEL = ("rlnOriginX", "rlnOriginY")
+# Spellings of constants, in `data_optics` first.
+_CONSTANTS = {
+    "voltage_kv": ("rlnVoltage",),
+    "spherical_aberration_mm": ("rlnSphericalAberration",),
+    "amplitude_contrast": ("rlnAmplitudeContrast",),
+    "pixel_size_angstrom": ("rlnImagePixelSize", "rlnPixelSize"),
+}
+_OLD_PIXEL_SIZE = {"rlnDetectorPixelSize", "rlnMagnification"}
 
 
 def write_star(
@@ -84,7 +92,27 @@ def original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]
             remedy="restore the file",
         )
     blocks[name] = table.iloc[particles.row].reset_index(drop=True)
+    _fill_constants(blocks, name, particles.reading.constants)
     return blocks, name
+
+
+def _fill_constants(
+    blocks: Mapping[str, pd.DataFrame], name: str, given: Mapping[str, float]
+) -> None:
+    """Write constants that were given where the file has none, so that it is read without options."""
+    import pandas as pd
+
+    place = blocks.get("optics", blocks[name])
+    there = {*place.columns, *blocks[name].columns}
+    for field, value in given.items():
+        columns = _CONSTANTS[field]
+        text = as_text(np.array([value]))[0]
+        for column in (column for column in columns if column in place.columns):
+            lacking = pd.to_numeric(place[column], errors="coerce").isna()
+            place[column] = place[column].where(~lacking, text)
+        in_old_words = field == "pixel_size_angstrom" and there >= _OLD_PIXEL_SIZE
+        if not in_old_words and there.isdisjoint(columns):
+            place[columns[0] if "optics" in blocks else columns[-1]] = text
 
 
 def lasting_images(images: pd.Series, particles: ParticleSet, path: Path) -> pd.Series:

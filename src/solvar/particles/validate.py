@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.imaging.grid import have_several_sizes
 from solvar.imaging.optics import Optics
+from solvar.particles.constants import CONSTANTS
 from solvar.particles.identity import Repeated, number_files, repeated
 from solvar.particles.particle_set import ParticleSet
 
@@ -36,6 +37,8 @@ REPEATED_REMEDY = (
 _EXPANDED_REMEDY = (
     f"pass the particles from before the expansion, or one copy of each with --ind ({_WHY_ONCE})"
 )
+# Relative; people round, and files hold single precision.
+_SAME_CONSTANT = 1e-4
 # of the columns of a star file: microscopes are aligned to some tenths
 _LARGEST_BEAM_TILT_MRAD = 100.0
 
@@ -60,7 +63,8 @@ def validate(particles: ParticleSet, origins: Mapping[str, Origin] | None = None
     ------
     InputError
         If there are no particles; numbers are not finite; rotations are not rotations; shifts leave
-        the box; defocus or optical constants are absurd; optics groups have no grid in common;
+        the box; defocus or optical constants are absurd, or
+        constants are not those that the caller gave; optics groups have no grid in common;
         an image occurs twice.
     """
     if len(particles) == 0:
@@ -70,6 +74,7 @@ def validate(particles: ParticleSet, origins: Mapping[str, Origin] | None = None
             remedy="check the file and the selection (--ind)",
         )
     check = _Checker(particles, origins or {})
+    _check_given(particles, check)
     _check_optics(particles, check)
     _check_ctf(particles, check)
     _check_poses(particles, check)
@@ -108,6 +113,16 @@ class _Checker:
     def origin(self, field: str) -> Origin:
         return self._origins.get(field, Origin(self._particles.source, field))
 
+    def group(self, group: np.integer) -> str:
+        """Name of an optics group, with its rows where it is not the only one."""
+        particles = self._particles
+        rows = particles.row[particles.exposures.optics_group == group]
+        name = particles.optics.name[group]
+        if not 0 < len(rows) < len(particles):
+            return name
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        return f"{name} (row {rows[0] + 1}{more})"
+
     def refuse(self, bad: NDArray[np.bool_], field: str, problem: str, remedy: str) -> None:
         where = np.flatnonzero(bad)
         if len(where):
@@ -134,13 +149,28 @@ class _Checker:
         raise InputError(problem + others, file=file, row=row, column=column, remedy=remedy)
 
 
+def _check_given(particles: ParticleSet, check: _Checker) -> None:
+    """A constant that the caller gives is the one that the file has, where it has one."""
+    optics = particles.optics
+    for field, given in particles.reading.constants.items():
+        values, option = getattr(optics, field), CONSTANTS[field].option
+        other = np.flatnonzero(~np.isclose(values, given, rtol=_SAME_CONSTANT, atol=1e-9))
+        if len(other):
+            file, column = check.origin(field)
+            raise InputError(
+                f"optics group {check.group(other[0])} has {values[other[0]]:.7g}, "
+                f"but {option} says {given:.7g}",
+                file=file,
+                column=column,
+                remedy=f"leave out {option}, which is for files without a value, "
+                "or correct the particle file",
+            )
+
+
 def _check_optics(particles: ParticleSet, check: _Checker) -> None:
     optics = particles.optics
     limits = {
-        "voltage_kv": (1.0, 3000.0, "kV; is it given in volts?"),
-        "spherical_aberration_mm": (-20.0, 20.0, "mm"),
-        "amplitude_contrast": (0.0, 1.0, "(a fraction of 1, usually 0.07 to 0.1)"),
-        "pixel_size_angstrom": (1e-3, 1e3, "Å"),
+        **{field: (one.low, one.high, one.unit) for field, one in CONSTANTS.items()},
         "box_size": (2, 2**16, "pixels"),
     }
     for field, (low, high, unit) in limits.items():
@@ -149,7 +179,7 @@ def _check_optics(particles: ParticleSet, check: _Checker) -> None:
         if len(bad):
             file, column = check.origin(field)
             raise InputError(
-                f"optics group {optics.name[bad[0]]} has {values[bad[0]]:g}, "
+                f"optics group {check.group(bad[0])} has {values[bad[0]]:g}, "
                 f"outside {low:g} to {high:g} {unit}",
                 file=file,
                 column=column,
@@ -183,34 +213,32 @@ def _check_aberrations(optics: Optics, check: _Checker) -> None:
     for field, values in given.items():
         _refuse_group(
             ~np.isfinite(values).reshape(len(values), -1).all(axis=1),
-            (optics, check, field),
+            (check, field),
             "has a value that is not a finite number",
         )
     if "magnification" in given:
         size = np.linalg.svd(given["magnification"])[1]
         _refuse_group(
             ~((np.linalg.det(given["magnification"]) > 0) & (np.abs(size - 1) < 0.2).all(axis=1)),
-            (optics, check, "magnification"),
+            (check, "magnification"),
             "has a magnification matrix that is nowhere near the identity",
         )
     if "beam_tilt_mrad" in given:
         _refuse_group(
             np.abs(given["beam_tilt_mrad"]).max(axis=1) > _LARGEST_BEAM_TILT_MRAD,
-            (optics, check, "beam_tilt_mrad"),
+            (check, "beam_tilt_mrad"),
             f"has a beam tilt beyond {_LARGEST_BEAM_TILT_MRAD:g} mrad",
         )
 
 
-def _refuse_group(
-    bad: NDArray[np.bool_], place: tuple[Optics, _Checker, str], problem: str
-) -> None:
+def _refuse_group(bad: NDArray[np.bool_], place: tuple[_Checker, str], problem: str) -> None:
     """Raise for the first optics group (G,) that is bad."""
-    optics, check, field = place
+    check, field = place
     if not bad.any():
         return
     file, column = check.origin(field)
     raise InputError(
-        f"optics group {optics.name[int(np.argmax(bad))]} {problem}",
+        f"optics group {check.group(np.argmax(bad))} {problem}",
         file=file,
         column=column,
         remedy="correct the value in the particle file",
@@ -235,11 +263,14 @@ def _check_ctf(particles: ParticleSet, check: _Checker) -> None:
         "correct the value",
     )
     mean = 0.5 * (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom)
+    all_wrong = 2 * np.count_nonzero(mean < 0) > len(mean)
     check.refuse(
         mean < 0,
         "defocus_u_angstrom",
         "defocus is negative, but underfocus is positive here",
-        "change the sign of both defocus columns",
+        "change the sign of both defocus columns"
+        if all_wrong
+        else "correct the value, or leave the particle out with --ind",
     )
     check.refuse(
         mean > _LARGEST_DEFOCUS_ANGSTROM,

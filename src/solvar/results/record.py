@@ -66,6 +66,10 @@ class _Reading(_Part):
     poses: _Path | None = None
     ctf: _Path | None = None
     passthrough: list[_Path] = []
+    pixel_size: _Finite | None = None
+    voltage: _Finite | None = None
+    cs: _Finite | None = None
+    amplitude_contrast: _Finite | None = None
     working_folder: _Path = "."
 
 

@@ -46,7 +46,7 @@ class VolumeSettings(BaseModel):
         description="Also write a map of the local resolution, from the half-maps, and the volume "
         "filtered by it.",
     )
-    pixel_size: float | None = Field(
+    voxel_size: float | None = Field(
         None,
         gt=0,
         description="Voxel size of the volumes, Å, instead of what the particle file says: for headers "
