@@ -75,14 +75,13 @@ def test_a_stack_that_is_listed_twice_is_refused(tmp_path):
         read_particles(**{**given, "path": tmp_path / "list.txt"})
 
 
-def test_symmetry_copies_are_refused_whatever_their_images(tmp_path):
+def test_symmetry_copies_count_once_whatever_their_images(tmp_path):
     path = _expanded(tmp_path)
-    expected = (
-        "row 2, column sym_expand/src_uid: the set is symmetry-expanded: rows 1 and 2 .*--ind"
-    )
-    with pytest.raises(InputError, match=expected):
-        read_particles(path)
-    assert len(read_particles(path, ind=[0, 2, 4])) == 3
+    particles = read_particles(path)
+    assert (particles.row.tolist(), particles.symmetry_copies) == ([0, 2, 4], 3)
+    assert "3 rows are copies of a particle" in particles.remarks()[0]
+    chosen = read_particles(path, ind=[1, 2, 5])
+    assert (chosen.row.tolist(), chosen.remarks()) == ([1, 2, 5], [])
 
 
 def test_a_set_with_one_copy_of_each_particle_is_read(tmp_path):
@@ -126,7 +125,7 @@ def test_stacks_found_by_their_base_name_are_told(tmp_path):
     elsewhere = particles.found_elsewhere
     assert (elsewhere.count, elsewhere.total) == (2, 3)
     assert (elsewhere.name, elsewhere.file) == ("Extract/job005/a.mrcs", tmp_path / "a.mrcs")
-    told = [f for f in table_findings(particles) if f.topic == "files"]
+    told = [f for f in table_findings(particles) if f.topic == "rows"]
     assert [f.level for f in told] == ["warning"]
     assert told[0].text.startswith(
         "2 of 3 stacks are not where the particle file says and were found"
@@ -140,7 +139,7 @@ def test_stacks_found_by_their_base_name_are_told(tmp_path):
 def test_stacks_where_the_file_says_need_no_word(tmp_path, make):
     particles = read_particles(make(tmp_path))
     assert particles.found_elsewhere is None
-    assert not [f for f in table_findings(particles) if f.topic == "files"]
+    assert not [f for f in table_findings(particles) if f.topic == "rows"]
 
 
 def test_first_repetition_is_found_among_several():

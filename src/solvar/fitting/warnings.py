@@ -10,8 +10,7 @@ from solvar.particles import ParticleSet
 
 def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
     """Plain sentences about a fit of particles as they were given."""
-    elsewhere = particles.found_elsewhere
-    warnings = [] if elsewhere is None else [elsewhere.sentence()]
+    warnings = particles.remarks()
     if found.intensity_factor != 1:
         warnings.append(
             f"Pixel values are far from 1, so images were multiplied by {found.intensity_factor:g}: "

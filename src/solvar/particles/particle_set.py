@@ -65,6 +65,8 @@ class ParticleSet:
         Micrographs and coordinates, where the file has them.
     found_elsewhere : FoundElsewhere or None
         Stacks that are not where the file says.
+    symmetry_copies : int
+        Rows left out because they are symmetry copies of a particle that is here.
     """
 
     source: Path
@@ -79,6 +81,7 @@ class ParticleSet:
     reading: Reading = field(default_factory=Reading)
     picks: Picks | None = None
     found_elsewhere: FoundElsewhere | None = None
+    symmetry_copies: int = 0
 
     def __len__(self) -> int:
         return len(self.row)
@@ -108,6 +111,17 @@ class ParticleSet:
             if isinstance(values, np.ndarray):
                 digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
+
+    def remarks(self) -> list[str]:
+        """What was done on reading that the user should know, in plain sentences."""
+        told = [] if self.found_elsewhere is None else [self.found_elsewhere.sentence()]
+        if self.symmetry_copies:
+            told.append(
+                f"The set is symmetry-expanded: {self.symmetry_copies:,} rows are copies of a particle "
+                "in an earlier row, share its noise and were left out. Each particle counts once, in "
+                "the pose of its first row; choose other copies with --ind."
+            )
+        return told
 
     def select(self, index: NDArray[np.int64]) -> ParticleSet:
         """The particles at positions `index` (any order), identity kept."""

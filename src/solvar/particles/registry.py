@@ -21,7 +21,7 @@ from solvar.particles.reading import Reading, existing
 from solvar.particles.selection import read_selection
 from solvar.particles.stack_paths import FoundElsewhere, StackFinder
 from solvar.particles.table import Format, ParticleTable
-from solvar.particles.validate import Origin, check_row_count, refuse_expanded, validate
+from solvar.particles.validate import Origin, check_row_count, validate
 
 _UNKNOWN = "is no RELION star file, no cryoSPARC .cs file, no MRC stack and no list of stacks"
 # A format beside these is a plug-in; `plugins` says how.
@@ -152,6 +152,8 @@ def _assemble(
     reading: Reading,
 ) -> ParticleSet:
     """The selected rows with images found, companion pickles merged in and everything checked."""
+    given = len(row)
+    row = _once(table, row)
     stacks, stack_index, elsewhere = _resolve_stacks(table, row, reading.finder(source))
     optics, optics_group, ctf = _optics_and_ctf(source, table, row, reading, stacks, stack_index)
     uid = table.uid
@@ -176,11 +178,17 @@ def _assemble(
         reading=reading,
         picks=None if table.picks is None else table.picks.select(row),
         found_elsewhere=elsewhere,
+        symmetry_copies=given - len(row),
     )
-    if table.expanded_from is not None:
-        refuse_expanded(particles, table.expanded_from[row], table.columns.get("expanded_from"))
     validate(particles, _origins(source, table, reading))
     return particles
+
+
+def _once(table: ParticleTable, row: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows without those that are symmetry copies of a particle that came before."""
+    if table.expanded_from is None:
+        return row
+    return row[np.sort(np.unique(table.expanded_from[row], return_index=True)[1])]
 
 
 def _resolve_stacks(

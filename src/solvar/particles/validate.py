@@ -34,9 +34,6 @@ REPEATED_REMEDY = (
     f"keep one row of each image ({_WHY_ONCE}); of a symmetry-expanded file pass the one from before "
     "the expansion"
 )
-_EXPANDED_REMEDY = (
-    f"pass the particles from before the expansion, or one copy of each with --ind ({_WHY_ONCE})"
-)
 # Relative; people round, and files hold single precision.
 _SAME_CONSTANT = 1e-4
 # of the columns of a star file: microscopes are aligned to some tenths
@@ -307,38 +304,6 @@ def _check_poses(particles: ParticleSet, check: _Checker) -> None:
         "shift is larger than the whole image",
         "check its unit: Å in rlnOriginXAngst, pixels in rlnOriginX and alignments3D/shift, "
         "a fraction of the box in a cryoDRGN pickle",
-    )
-
-
-def refuse_expanded(
-    particles: ParticleSet, expanded_from: NDArray[np.uint64], column: str | None
-) -> None:
-    """Refuse several symmetry copies of one particle, whatever images and uids they have.
-
-    Parameters
-    ----------
-    particles : ParticleSet
-    expanded_from : (N,) uint64
-        The particle that each row is a copy of.
-    column : str or None
-        Where that stands, for the message.
-
-    Raises
-    ------
-    InputError
-        With the first two rows that are copies of one particle.
-    """
-    found = repeated(expanded_from)
-    if found is None:
-        return
-    earlier, later = (int(particles.row[place]) for place in (found.earlier, found.later))
-    raise InputError(
-        f"the set is symmetry-expanded: rows {earlier + 1} and {later + 1} are copies of one particle"
-        f"{_in_all(found)}",
-        file=particles.source,
-        row=later,
-        column=column,
-        remedy=_EXPANDED_REMEDY,
     )
 
 

@@ -43,8 +43,8 @@ class Finding:
 
 def table_findings(particles: ParticleSet) -> Iterator[Finding]:
     """Findings about where files are, optics, CTF, shifts, orientations, half-sets and the order of rows."""
-    if particles.found_elsewhere is not None:
-        yield Finding("warning", "files", particles.found_elsewhere.sentence())
+    for remark in particles.remarks():
+        yield Finding("warning", "rows", remark)
     yield _optics(particles)
     yield from _ctf(particles)
     yield _shifts(particles)
