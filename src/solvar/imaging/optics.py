@@ -54,6 +54,9 @@ class Optics:
             for name, values in vars(self).items()
             if isinstance(values, np.ndarray)
         }
+        # what is true of none of them is nothing
+        flags = ("phase_flipped", "premultiplied")
+        arrays |= {name: None for name in flags if name in arrays and not arrays[name].any()}
         return replace(self, name=tuple(self.name[g] for g in groups), **arrays)
 
 
