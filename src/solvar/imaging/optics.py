@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class Optics:
 
     def take(self, groups: NDArray[np.int64]) -> Optics:
         """Some of the groups, in this order."""
-        arrays = {
+        arrays: dict[str, Any] = {
             name: values[groups]
             for name, values in vars(self).items()
             if isinstance(values, np.ndarray)
