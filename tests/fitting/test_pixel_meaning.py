@@ -222,3 +222,25 @@ def test_premultiplied_images_may_have_been_flipped_before(plain, tmp_path):
     both = _images(read_particles(tmp_path / "both.star")).store.pixels
     np.testing.assert_array_equal(both.data * both.ctf, once.data * once.ctf)
     np.testing.assert_array_equal(both.ctf**2, once.ctf**2)
+
+
+def test_one_group_may_be_multiplied_and_another_not(plain, tmp_path):
+    path = _told(plain, tmp_path, lambda c: c, "rlnCtfDataAreCtfPremultiplied")
+    blocks = read_blocks(path, as_text=True)
+    table, optics = blocks["particles"], blocks["optics"].iloc[[0, 0]].reset_index(drop=True)
+    optics = optics.assign(rlnOpticsGroup=["1", "2"], rlnOpticsGroupName=["multiplied", "plain"])
+    optics["rlnCtfDataAreCtfPremultiplied"] = ["1", "0"]
+    first = np.arange(COUNT) < COUNT // 2
+    plainly = str(plain / "particles.mrcs")
+    names = [f"{i + 1:06d}@{'particles.mrcs' if f else plainly}" for i, f in enumerate(first)]
+    table = table.assign(rlnImageName=names, rlnOpticsGroup=np.where(first, "1", "2"))
+    write_blocks(tmp_path / "both.star", {**blocks, "optics": optics, "particles": table})
+    particles = read_particles(tmp_path / "both.star")
+    power = _noise(particles).power
+    np.testing.assert_allclose(power[0], power[1], rtol=0.15)
+    noise = NoiseModel(np.repeat(power[1:], 2, axis=0))
+    found = _images(particles, noise).store.pixels
+    expected = _images(read_particles(plain / "particles.star"), NoiseModel(power[1:])).store.pixels
+    np.testing.assert_array_equal(found.data[~first], expected.data[~first])
+    kept = found.ctf[first] != 0
+    np.testing.assert_allclose(found.data[first][kept], expected.data[first][kept], atol=1e-3)

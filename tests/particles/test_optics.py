@@ -196,6 +196,8 @@ def test_what_pixels_are_may_stand_beside_each_particle_and_is_exported(tmp_path
     particles = read_particles(write(tmp_path, changed(columns, **flags)))
     expected = [[False] * 2 + [True] * 4, [False] * 4 + [True] * 2]
     assert _recorded(particles) == expected
+    some = read_particles(tmp_path / "particles.star", ind=[0, 1])
+    assert _recorded(some) == [None, None]
     write_star(tmp_path / "out.star", particles)
     (path,) = export(make_run(tmp_path, particles), "relion", tmp_path / "exported").files
     for found in (tmp_path / "out.star", path):

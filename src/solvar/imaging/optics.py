@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,11 +50,14 @@ class Optics:
 
     def take(self, groups: NDArray[np.int64]) -> Optics:
         """Some of the groups, in this order."""
-        arrays = {
+        arrays: dict[str, Any] = {
             name: values[groups]
             for name, values in vars(self).items()
             if isinstance(values, np.ndarray)
         }
+        # what is true of none of them is nothing
+        flags = ("phase_flipped", "premultiplied")
+        arrays |= {name: None for name in flags if name in arrays and not arrays[name].any()}
         return replace(self, name=tuple(self.name[g] for g in groups), **arrays)
 
 
