@@ -21,7 +21,7 @@ from solvar.volume_file import read_volume
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("volume")
-    simulate(SimulationSettings(box_size=24, particles=300, snr=0.5)).write(folder)
+    simulate(SimulationSettings(box_size=24, particles=400, snr=1.0)).write(folder)
     particles = read_particles(folder / "particles.star")
     run_job(particles, FitSettings(rank=2, mask=folder / "mask.mrc"), folder / "run")
     return folder / "run"

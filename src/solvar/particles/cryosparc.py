@@ -113,7 +113,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         constants = _constants(path, fields, reading, *CONSTANTS)
         optics, optics_group = _optics(fields, constants)
         ctf = _ctf(fields, need)
-        refuse_strong_aberrations(path, fields)
+        refuse_strong_aberrations(path, fields, constants)
         refuse_scales_that_differ(fields.get("ctf/scale"), path, "ctf/scale")
     return ParticleTable(
         stack_names=stack_names,

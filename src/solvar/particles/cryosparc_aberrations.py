@@ -24,22 +24,26 @@ ORDERS = {"ctf/tilt_A": 3, "ctf/trefoil_A": 3, "ctf/tetra_A": 4, "ctf/shift_A": 
 _LARGEST_PHASE = 1.0
 
 
-def refuse_strong_aberrations(path: Path, fields: Mapping[str, NDArray[Any]]) -> None:
+def refuse_strong_aberrations(
+    path: Path, fields: Mapping[str, NDArray[Any]], constants: Mapping[str, NDArray[Any]]
+) -> None:
     """Warn of aberrations that are not corrected for, or refuse those that images at hand would show.
 
     Parameters
     ----------
     path : Path
     fields : mapping
-        Of the .cs, with `ctf/accel_kv` and `blob/psize_A`.
+        Of the .cs.
+    constants : mapping
+        Of each row, with `voltage_kv` and `pixel_size_angstrom`.
 
     Raises
     ------
     InputError
         If the phase at Nyquist is beyond 1 rad, or no number.
     """
-    wavelength = electron_wavelength(fields["ctf/accel_kv"])
-    pixel_size = fields["blob/psize_A"].astype(np.float64)
+    wavelength = electron_wavelength(constants["voltage_kv"])
+    pixel_size = constants["pixel_size_angstrom"].astype(np.float64)
     present = {}
     for name, order in ORDERS.items():
         if name not in fields or not np.any(fields[name]):

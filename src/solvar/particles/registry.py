@@ -72,6 +72,10 @@ def read_particles(
     ------
     InputError
         If anything is missing, inconsistent or absurd, or the file has another value than is given.
+
+    Notes
+    -----
+    More than seven arguments: one for each thing that a file may lack; `Reading` keeps them together.
     """
     given = {
         "datadir": datadir,
