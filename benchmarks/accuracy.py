@@ -22,27 +22,29 @@ from unittest import mock
 
 import numpy as np
 
-from solvar.estimation import em, final, heldout, march
-from solvar.estimation.fit import fit
-from solvar.estimation.level import Uncertainty
-from solvar.estimation.model import Fit
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.held_out import HeldOutScale
+from solvar.estimation.metric import Metric
+from solvar.estimation.posterior_variance import PosteriorVariance
 from solvar.evaluation import Truth, evaluate
+from solvar.fitting import final, marching
+from solvar.fitting.fit import fit
+from solvar.fitting.result import Fit
+from solvar.fitting.settings import FitSettings
 from solvar.particles import read_particles
 
 Change = Callable[[], AbstractContextManager[None]]
 
 
 @contextmanager
-def without_excess() -> Iterator[None]:
+def without_posterior_variance() -> Iterator[None]:
     """Particles may believe the share of their own noise that the model holds."""
-    honest = em.Metric.uncertainty
+    honest = Metric.variance
 
-    def nothing(self: em.Metric, second: Any) -> Uncertainty:
+    def nothing(self: Metric, second: Any) -> PosteriorVariance:
         found = honest(self, second)
         return replace(found, mean=0 * found.mean, columns=0 * found.columns)
 
-    with mock.patch.object(em.Metric, "uncertainty", nothing):
+    with mock.patch.object(Metric, "variance", nothing):
         yield
 
 
@@ -50,10 +52,10 @@ def without_excess() -> Iterator[None]:
 def without_held_out_scale() -> Iterator[None]:
     """Amplitudes and contrast spread are those of the training particles."""
 
-    def unscaled(products: Any, contrast_sd: float, steps: int) -> heldout.HeldOutScale:
-        return heldout.HeldOutScale(np.eye(products.shape[1] - 2), contrast_sd)
+    def unscaled(products: Any, contrast_sd: float, steps: int) -> HeldOutScale:
+        return HeldOutScale(np.eye(products.shape[1] - 2), contrast_sd)
 
-    with mock.patch.object(march, "held_out_scale", unscaled):
+    with mock.patch.object(marching, "held_out_scale", unscaled):
         yield
 
 
@@ -78,7 +80,7 @@ VARIANTS: list[tuple[str, dict[str, Any], Change]] = [
     ("nufft", {"interpolation": "nufft"}, nullcontext),
     ("contrast fixed", {"refine_contrast": False}, nullcontext),
     ("no half-sets", {"halfsets": False}, nullcontext),
-    ("no excess term", {}, without_excess),
+    ("no posterior variance", {}, without_posterior_variance),
     ("no held-out scale", {}, without_held_out_scale),
     ("no spare columns", {"seed": 3}, without_spare_columns),
 ]

@@ -3,7 +3,7 @@
     python benchmarks/parallel.py FOLDER [--processes 1 2 4] [--particles 50000]
 
 FOLDER is what `solvar simulate` wrote, box 64. For each number of processes a sweep of all particles at the
-finest level is timed. Before every sum the processes wait for each other, so that the time in it is that of
+finest band is timed. Before every sum the processes wait for each other, so that the time in it is that of
 the transfer alone. `difference` is the largest difference of the columns after the sweep from those of one
 process, relative to their largest value.
 """
@@ -20,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from solvar.estimation.level import Level, Prior
-from solvar.estimation.schedule import split_batches
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
-from solvar.estimation.start import load_mask, read_images
+from solvar.fitting.schedule import split_batches
+from solvar.fitting.settings import FitSettings
+from solvar.fitting.start import load_mask, read_images
 from solvar.parallel import Array, OneProcess, Processes, join_processes
 from solvar.particles import ImageStack, assign_halfsets, read_particles
 from solvar.progress import SilentProgress
@@ -53,22 +55,20 @@ class Watched(OneProcess):
 def measure(folder: Path, count: int, output: Path) -> None:
     """One process of several: a sweep, timed; the first one writes what it found."""
     processes = Watched(join_processes())
-    settings = FitSettings(rank=RANK)
+    settings = FitSettings(rank=RANK, scratch=output)
     particles = read_particles(folder / "particles.star").select(np.arange(count))
     stack = ImageStack(assign_halfsets(particles, 0))
     mask = load_mask(settings, stack)
     with ThreadTeam() as team:
-        images, _ = read_images(
-            particles, stack, mask, settings, SilentProgress(), team, output, processes
-        )
-        level = Level(images, np.arange(count), images.disc.k_c, mask, settings, team)
+        images = read_images(particles, stack, mask, settings, SilentProgress(), team, processes)
+        band = Band(images, np.arange(count), images.disc.k_c, mask, settings.projection, team)
         rng = np.random.default_rng(0)
-        columns = 1e-3 * rng.standard_normal((1 + RANK, *[level.box] * 3)) * level.mask
-        flat = np.full(level.k_c + 1, float(level.shell_information.mean()))
-        batches = split_batches(level.index, None, rng)
-        fit = make_column_solver(
-            settings, level, columns.astype(np.float32), Prior(flat, flat), 0.15, batches, None
-        )
+        columns = 1e-3 * rng.standard_normal((1 + RANK, *[band.box] * 3)) * band.support.mean
+        flat = np.full(band.k_c + 1, float(band.shell_information.mean()))
+        batches = split_batches(band.index, None, rng)
+        model = ColumnModel(columns.astype(np.float32), contrast_sd=0.15)
+        chosen = settings.solver, settings.objective
+        fit = make_column_solver(*chosen, band, model, Prior(flat, flat), batches)
         with SilentProgress().step("", 1) as step:
             fit.sweep(rng.permutation(len(batches)), step)  # compiles
             processes.summing = processes.waiting = 0.0
@@ -76,7 +76,7 @@ def measure(folder: Path, count: int, output: Path) -> None:
             fit.sweep(rng.permutation(len(batches)), step)
             seconds = time.perf_counter() - begun
     if processes.rank == 0:
-        np.save(output / "columns.npy", fit.columns)
+        np.save(output / "columns.npy", fit.model.columns)
         row = {"sweep": seconds, "summing": processes.summing, "waiting": processes.waiting}
         (output / "row.json").write_text(json.dumps(row))
     processes.others.leave()

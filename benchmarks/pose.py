@@ -15,13 +15,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from solvar.estimation.cache import WhitenedImages
-from solvar.estimation.level import Level
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.e_step import BandModel, e_step
+from solvar.estimation.image_batch import frames_of
 from solvar.estimation.pixels import MemoryPixels
-from solvar.estimation.poses import PoseState, make_solver, refine_poses
+from solvar.estimation.poses import SOLVERS, PoseState, refine_poses
 from solvar.estimation.poses.newton import GaussNewton
 from solvar.estimation.poses.objective import PoseObjective
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.whitening import in_memory_images
+from solvar.fitting.settings import FitSettings
 from solvar.imaging import rotations
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.masks import soft_sphere
@@ -34,59 +37,55 @@ CONTRAST_SD = 0.15
 BUDGET = 3.0
 
 
-def problem(rank: int, team: ThreadTeam) -> tuple[Level, np.ndarray]:
-    """A level of BATCH images drawn from a random smooth model, and the columns of the model."""
+def problem(rank: int, team: ThreadTeam) -> tuple[Band, np.ndarray]:
+    """A band of BATCH images drawn from a random smooth model, and the columns of the model."""
     rng = np.random.default_rng(rank)
     disc = HalfDisc.of_radius(K_C)
-    rotation = rotations.random(BATCH, rng).astype(np.float32)
+    rotation = rotations.random(BATCH, rng)
     ctf = (np.sqrt(disc.weight) * rng.uniform(0.2, 1, (BATCH, len(disc)))).astype(np.float32)
     power = (ctf**2 @ (disc.shell[:, None] == np.arange(K_C + 1))).astype(np.float32)
     noise = rng.standard_normal((2, BATCH, len(disc)))
     data = (noise[0] + 1j * noise[1]).astype(np.complex64)
     pixels = MemoryPixels(data, ctf)
-    images = WhitenedImages(disc, BOX, 4.0, pixels, power, rotation)
+    images = in_memory_images(pixels, rotation, disc, BOX, 4.0, power)
     mask = soft_sphere(BOX, 0.8 * BOX)
-    level = Level(images, np.arange(BATCH), K_C, mask, FitSettings(rank=rank), team)
+    band = Band(images, np.arange(BATCH), K_C, mask, FitSettings(rank=rank).projection, team)
     volumes = rng.standard_normal((1 + rank, BOX, BOX, BOX)) * mask
     columns = (0.02 * volumes).astype(np.float32)
-    slices = level.projector.project(level.projector.prepare(columns), rotation, ctf)
+    slices = band.projector.project(band.projector.prepare(columns), frames_of(rotation), ctf)
     z = rng.standard_normal((BATCH, rank)).astype(np.float32)
     pixels.data[:] += slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
-    return level, columns
+    return band, columns
 
 
 def measure(rank: int, team: ThreadTeam, turns: int) -> dict[str, float]:
     """Median milliseconds of each part."""
-    level, columns = problem(rank, team)
-    images, projector = level.images, level.projector
-    prepared = projector.prepare(columns)
-    batch = images.batch(level.index, level.disc)
-    rotation = batch.rotation
-    found, plane = level.posterior(prepared, batch, CONTRAST_SD, None)
-
-    def restart() -> PoseState:
-        images.rotation[:], images.shift[:] = rotation, 0
-        return PoseState.of(rotation.astype(np.float64))
+    band, columns = problem(rank, team)
+    projector, model = band.projector, ColumnModel(columns, CONTRAST_SD)
+    prepared = BandModel(band, model)
+    batch = band.images.batch(band.index, band.disc)
+    frame = batch.frame
+    found, plane = e_step(prepared, batch)
+    solver = SOLVERS["newton"]
 
     def refine() -> None:
-        solver = make_solver("newton", BATCH)
         with SilentProgress().step("", BATCH) as step:
-            refine_poses(level, columns, CONTRAST_SD, None, state, solver, step)
+            refine_poses(band, model, state, solver, step)
 
     def differentiate() -> None:
-        projector.differentiate(prepared, rotation, batch.ctf, found.first, plane.slices)
+        projector.differentiate(prepared.prepared, frame, batch.ctf, found.first, plane.slices)
 
     parts: dict[str, Callable[[], object]] = {
         "prepare": lambda: projector.prepare(columns),
-        "project": lambda: projector.project(prepared, rotation, batch.ctf),
-        "E-step": lambda: level.posterior(prepared, batch, CONTRAST_SD, None),
+        "project": lambda: projector.project(prepared.prepared, frame, batch.ctf),
+        "E-step": lambda: e_step(prepared, batch),
         "differentiate": differentiate,
         "pass": refine,
     }
     times: dict[str, list[float]] = {part: [] for part in parts}
     for _ in range(turns + 1):
         for part, run in parts.items():
-            state = restart()
+            state = PoseState.of(band.images.rotation, memory=solver.start(BATCH))
             start = time.perf_counter()
             run()
             times[part].append(1e3 * (time.perf_counter() - start))
@@ -96,27 +95,27 @@ def measure(rank: int, team: ThreadTeam, turns: int) -> dict[str, float]:
 
 def race(rank: int, team: ThreadTeam) -> dict[str, tuple[float, int, float]]:
     """Seconds and steps of each solver to 1.05 times the error where Gauss-Newton ends, and that error."""
-    level, columns = problem(rank, team)
+    band, columns = problem(rank, team)
     rng = np.random.default_rng(7)
-    true = level.images.rotation.astype(np.float64)
+    true = band.images.rotation
     off = rotations.from_rotation_vector(rng.normal(0, np.deg2rad(3.0), (BATCH, 3))) @ true
     away = rng.normal(0, 1 / BOX, (BATCH, 2))
-    prepared = level.projector.prepare(columns)
+    model = BandModel(band, ColumnModel(columns, CONTRAST_SD))
 
     def run(name: str, goal: float, most: int) -> tuple[float, int, float]:
-        level.images.shift[:] = away
-        state = PoseState.of(off)
-        solver = make_solver(name, BATCH)
+        solver = type(SOLVERS[name])()
         solver.steps = 1
+        state = PoseState.of(off, memory=solver.start(BATCH))
         spent, error, count = 0.0, np.inf, 0
         while error > goal and count < most:
             count += 1
-            images = level.images.batch(level.index, level.disc)
+            posed = band.images.posed(state.rotation, away + state.shift)
+            images = posed.batch(band.index, band.disc)
             start = time.perf_counter()
-            objective = PoseObjective(level, prepared, images, CONTRAST_SD, None, state)
-            rotation, shift, _ = solver.improve(objective)
+            objective = PoseObjective(model, images, state)
+            rotation, shift, _ = solver.improve(objective, state.memory)
             spent += time.perf_counter() - start
-            state.move(level.images, level.index, rotation, shift)
+            state.move(band.index, rotation, shift)
             left = rotations.to_rotation_vector(state.rotation @ true.transpose(0, 2, 1))
             error = float(np.rad2deg(np.sqrt(np.mean(left**2))))
         return spent, count, error

@@ -11,9 +11,9 @@ import argparse
 import time
 from pathlib import Path
 
-from solvar.estimation.fit import fit
-from solvar.estimation.settings import FitSettings
 from solvar.evaluation import Truth, evaluate
+from solvar.fitting.fit import fit
+from solvar.fitting.settings import FitSettings
 from solvar.particles import read_particles
 
 RUNS = (("em", "ml"), ("adam", "ml"), ("adam", "ls"), ("em", "ml"))

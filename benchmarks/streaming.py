@@ -3,7 +3,7 @@
     python benchmarks/streaming.py FOLDER [--counts 10000 50000 200000]
 
 FOLDER is what `solvar simulate -o FOLDER --particles 200000 --stacks 10` wrote (3.3 GB). One sweep of all
-particles at the finest level is timed with whitened images on disk, in a process of its own for each N. In
+particles at the finest band is timed with whitened images on disk, in a process of its own for each N. In
 the same process two bounds are measured on the same kernel and the same files:
 
 compute   E-step and back-projection of a thousand particles that lie in memory, the best of twelve
@@ -25,15 +25,17 @@ from pathlib import Path
 
 import numpy as np
 
-from solvar.estimation.cache import WhitenedImages
-from solvar.estimation.context import Context
-from solvar.estimation.level import Level, Prior
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.images import WhitenedImages
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.pixels import MemoryPixels
-from solvar.estimation.schedule import split_batches
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
-from solvar.estimation.start import load_mask, read_images
+from solvar.estimation.whitening import in_memory_images
+from solvar.fitting.schedule import split_batches
+from solvar.fitting.settings import FitSettings
+from solvar.fitting.start import load_mask, read_images
 from solvar.particles import ImageStack, ParticleSet, assign_halfsets, read_particles
 from solvar.progress import SilentProgress
 from solvar.threads import ThreadTeam
@@ -42,19 +44,20 @@ RANK, CACHED = 4, 1000
 GIB = 2**30
 
 
-def start(level: Level) -> np.ndarray:
+def start(band: Band) -> ColumnModel:
     """Columns of noise."""
     rng = np.random.default_rng(0)
-    columns = 1e-3 * rng.standard_normal((1 + RANK, *[level.box] * 3)) * level.mask
-    return columns.astype(np.float32)
+    columns = 1e-3 * rng.standard_normal((1 + RANK, *[band.box] * 3)) * band.support.mean
+    return ColumnModel(columns.astype(np.float32), contrast_sd=0.15)
 
 
-def one_sweep(level: Level, settings: FitSettings, turns: int) -> float:
-    """Seconds of the fastest of some sweeps over a level."""
+def one_sweep(band: Band, settings: FitSettings, turns: int) -> float:
+    """Seconds of the fastest of some sweeps over a band."""
     rng = np.random.default_rng(0)
-    flat = np.full(level.k_c + 1, float(level.shell_information.mean()))
-    batches = split_batches(level.index, settings.batch_size, rng)
-    fit = make_column_solver(settings, level, start(level), Prior(flat, flat), 0.15, batches, None)
+    flat = np.full(band.k_c + 1, float(band.shell_information.mean()))
+    batches = split_batches(band.index, settings.batch_size, rng)
+    chosen = settings.solver, settings.objective
+    fit = make_column_solver(*chosen, band, start(band), Prior(flat, flat), batches)
     seconds = []
     for _ in range(turns):
         begun = time.perf_counter()
@@ -64,27 +67,23 @@ def one_sweep(level: Level, settings: FitSettings, turns: int) -> float:
     return min(seconds)
 
 
-def compute_bound(level: Level) -> float:
+def compute_bound(band: Band) -> float:
     """Particles a second of the E-step and the back-projection alone, images in memory."""
-    columns, objective, seconds = start(level), MaximumLikelihood(), []
+    model, objective, seconds = start(band), MaximumLikelihood(), []
     for _ in range(6):
         begun = time.perf_counter()
-        objective.gradient(level, columns, level.index, 0.15, None)
+        objective.gradient(band, model, band.index)
         seconds.append(time.perf_counter() - begun)
-    return len(level.index) / min(seconds)
+    return len(band.index) / min(seconds)
 
 
 def in_memory(images: WhitenedImages) -> WhitenedImages:
     """The first particles, kept in memory."""
     some = images.batch(np.arange(CACHED), images.disc)
-    return WhitenedImages(
-        images.disc,
-        images.box,
-        images.pixel_size_angstrom,
-        MemoryPixels(some.data, some.ctf),
-        some.ctf_power,
-        some.rotation,
-    )
+    pixels = MemoryPixels(some.data, some.ctf)
+    store, rotation = images.store, images.rotation[:CACHED]
+    pixel_size = store.pixel_size_angstrom
+    return in_memory_images(pixels, rotation, store.disc, store.box, pixel_size, some.ctf_power)
 
 
 def read_all(images: WhitenedImages, index: np.ndarray, settings: FitSettings) -> float:
@@ -99,21 +98,20 @@ def read_all(images: WhitenedImages, index: np.ndarray, settings: FitSettings) -
 
 def measure(particles: ParticleSet, scratch: Path) -> dict[str, float]:
     """Rates in particles a second, and the memory of this process."""
-    settings = FitSettings(rank=RANK, lazy=True)
+    settings = FitSettings(rank=RANK, lazy=True, scratch=scratch)
     stack = ImageStack(particles)
     mask = load_mask(settings, stack)
     count = len(particles)
     with ThreadTeam() as team:
         begun = time.perf_counter()
-        images, _ = read_images(particles, stack, mask, settings, SilentProgress(), team, scratch)
+        images = read_images(particles, stack, mask, settings, SilentProgress(), team)
         whitening = time.perf_counter() - begun
-        few = in_memory(images)
-        context = Context(few, mask, settings, team, np.random.default_rng(0))
-        small = context.level(np.arange(CACHED), images.disc.k_c)
+        k_c, projection = images.disc.k_c, settings.projection
+        small = Band(in_memory(images), np.arange(CACHED), k_c, mask, projection, team)
         compute = compute_bound(small)
-        level = Level(images, np.arange(count), images.disc.k_c, mask, settings, team)
-        disk = count / read_all(images, level.index, settings)
-        seconds = one_sweep(level, settings, 1 if count > 50_000 else 2)
+        band = Band(images, np.arange(count), k_c, mask, projection, team)
+        disk = count / read_all(images, band.index, settings)
+        seconds = one_sweep(band, settings, 1 if count > 50_000 else 2)
         compute = max(compute, compute_bound(small))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
     sweep = count / seconds

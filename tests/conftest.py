@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from solvar.fitting.result import Fit
+from solvar.fitting.settings import FitSettings
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +34,37 @@ def tiny_stack(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     simulate(settings).write(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that simulates a set once per combination of settings and returns its folder."""
+    from solvar.simulation import SimulationSettings, simulate
+
+    made: dict[str, Path] = {}
+
+    def make(**settings: object) -> Path:
+        defaults = {"box_size": 32, "pixel_size": 5.0, "particles": 1200, "snr": 0.2, "seed": 3}
+        wanted = SimulationSettings(**{**defaults, **settings})
+        key = wanted.model_dump_json()
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("simulated")
+            simulate(wanted).write(made[key])
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fitted(simulated: Callable[..., Path]) -> Callable[..., Fit]:
+    """A function that fits a simulated set; `order` permutes its particles."""
+    from solvar.fitting.fit import fit
+    from solvar.particles import read_particles
+
+    def run(folder: Path, order: np.ndarray | None = None, **settings: object) -> Fit:
+        particles = read_particles(folder / "particles.star")
+        if order is not None:
+            particles = particles.select(order)
+        return fit(particles, FitSettings(mask=folder / "mask.mrc", **settings))
+
+    return run

@@ -6,17 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from solvar.estimation.model import (
-    Fit,
-    HalfsetValidation,
-    LowRankModel,
-    PoseRefinement,
-    Posterior,
-    StageCost,
-)
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.low_rank import LowRankModel
+from solvar.estimation.posterior import PoseRefinement, Posterior
+from solvar.fitting.result import Fit, HalfsetValidation, StageCost
+from solvar.fitting.settings import FitSettings
 from solvar.imaging.rotations import from_rotation_vector
-from solvar.particles import CtfParameters, Optics, ParticleSet, Poses
+from solvar.particles import CtfParameters, Exposures, Optics, ParticleSet, Poses
 
 PIXEL_SIZE = 3.0
 
@@ -39,12 +34,14 @@ def make_particles(folder: Path, count: int, box: int, seed: int = 0) -> Particl
             ("one",), np.array([300.0]), np.array([2.7]), np.array([0.1]),
             np.array([PIXEL_SIZE]), np.array([box]),
         ),
-        optics_group=np.zeros(count, np.int64),
         poses=Poses(rotation, rng.normal(0, 2, (count, 2))),
-        ctf=CtfParameters(*defocus, np.zeros(count), np.zeros(count), np.zeros(count)),
         stacks=(stack,),
-        stack_index=np.zeros(count, np.int64),
-        frame=np.arange(count),
+        exposures=Exposures.one_each(
+            np.zeros(count, np.int64),
+            CtfParameters(*defocus, np.zeros(count), np.zeros(count), np.zeros(count)),
+            np.zeros(count, np.int64),
+            np.arange(count),
+        ),
         halfset=(1 + np.arange(count) % 2).astype(np.int8),
     )  # fmt: skip
 
@@ -98,8 +95,11 @@ def make_fit(
         prior_precision=np.linspace(1, 5, shells),
         inverted=False,
         pose_refinement=make_refinement(particles.poses, seed=seed) if refined else None,
-        history=[{"level": 1.0, "sweep": 0.0, "objective": 3.0}, {"level": 1.0, "sweep": 1.0}],
-        costs=[StageCost("mean", 1.2, 2.0, 300.0), StageCost("levels", 61.0, 100.0, 512.0)],
+        history=[
+            {"k_c": 8.0, "sweep": 0.0, "training": 3.0, "held_out": 2.5},
+            {"k_c": 8.0, "sweep": 1.0},
+        ],
+        costs=[StageCost("mean", 1.2, 2.0, 300.0), StageCost("eigenvolumes", 61.0, 100.0, 512.0)],
         warnings=["Two optics groups were merged."],
     )
 

@@ -41,7 +41,7 @@ def test_help_loads_nothing_heavy(arguments):
 @pytest.mark.parametrize("name", solvar.__all__)
 def test_every_public_name_can_be_imported(name):
     if name == "fit":
-        pytest.importorskip("solvar.estimation.fit")
+        pytest.importorskip("solvar.fitting.fit")
     if name == "evaluate":
         pytest.importorskip("solvar.evaluation.report")
     assert getattr(solvar, name) is not None

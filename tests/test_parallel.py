@@ -16,9 +16,9 @@ import pytest
 
 from solvar import parallel
 from solvar.errors import SolvarError
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 from solvar.job import run_job
-from solvar.parallel import OneProcess, own_device, own_range
+from solvar.parallel import OneProcess, all_agreed, dealt, own_device
 from solvar.particles import read_particles
 from solvar.results.checkpoint import is_interrupted
 from solvar.results.run import Run
@@ -31,8 +31,26 @@ class _Share(OneProcess):
 
 @pytest.mark.parametrize(("count", "size"), [(10, 1), (10, 3), (2, 5), (1000, 7)])
 def test_every_particle_has_one_owner(count: int, size: int) -> None:
-    ranges = [own_range(count, _Share(rank, size)) for rank in range(size)]
-    assert np.concatenate([np.arange(*each) for each in ranges]).tolist() == list(range(count))
+    halves = 1 + np.random.default_rng(0).integers(0, 2, count)
+    owned = [dealt(halves, _Share(rank, size)) for rank in range(size)]
+    assert all((np.diff(each) > 0).all() for each in owned)
+    assert np.sort(np.concatenate(owned)).tolist() == list(range(count))
+    if count > 100:  # every process has as many of each half, from every part of the file
+        for each in owned:
+            shares = [np.sum(halves[each] == half) for half in (1, 2)]
+            assert max(shares) - min(shares) < 0.3 * max(shares)
+            assert abs(each.mean() - count / 2) < count / 10
+
+
+def test_decisions_are_those_of_the_first_process() -> None:
+    first = np.array([1, 0, 1], np.int64)
+
+    class Other(_Share):
+        def sum(self, values):
+            return values + first
+
+    decided = all_agreed(np.array([False, True, True]), Other(1, 2))
+    assert decided.tolist() == [True, False, True]
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from solvar.analysis import Analysis, write_analysis
-from solvar.estimation.model import Fit
 from solvar.files import owned
+from solvar.fitting.result import Fit
 from solvar.progress import Progress
 from solvar.report.html import write_report
 from solvar.results.provenance import record

@@ -13,11 +13,28 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from solvar._version import __version__
+
 if TYPE_CHECKING:
     from solvar.analysis.analyze import analyze
-    from solvar.estimation.model import HalfsetValidation, LowRankModel, Posterior
-    from solvar.estimation.settings import FitSettings
-    from solvar.evaluation import evaluate
+    from solvar.errors import InputError
+    from solvar.estimation.band import Band
+    from solvar.estimation.column_model import ColumnModel
+    from solvar.estimation.e_step import BandModel, e_step
+    from solvar.estimation.image_batch import ImageBatch
+    from solvar.estimation.images import WhitenedImages
+    from solvar.estimation.log_likelihood import log_likelihood
+    from solvar.estimation.low_rank import LowRankModel
+    from solvar.estimation.posterior import Posterior
+    from solvar.estimation.statistics import Gradient, SufficientStatistics
+    from solvar.evaluation import captured_variance, evaluate
+    from solvar.fitting.images import read_images
+    from solvar.fitting.result import Fit, HalfsetValidation
+    from solvar.fitting.settings import FitSettings
+    from solvar.imaging.fourier import HalfDisc
+    from solvar.imaging.fsc import covariance_fsc, fourier_shell_correlation
+    from solvar.imaging.projector import make_projector
+    from solvar.imaging.projector.differentiable import backproject, project
     from solvar.job import run_job as fit
     from solvar.notebook import Run
     from solvar.particles import ParticleSet, read_particles
@@ -26,40 +43,76 @@ if TYPE_CHECKING:
     from solvar.volumes.settings import VolumeSettings
     from solvar.volumes.targets import Targets
 
-__version__ = "0.1.0"
-
 __all__ = [
+    "Band",
+    "BandModel",
+    "ColumnModel",
+    "Fit",
     "FitSettings",
+    "Gradient",
+    "HalfDisc",
     "HalfsetValidation",
+    "ImageBatch",
+    "InputError",
     "LowRankModel",
     "ParticleSet",
     "Posterior",
     "Run",
     "SimulationSettings",
+    "SufficientStatistics",
     "Targets",
     "VolumeSettings",
+    "WhitenedImages",
     "__version__",
     "analyze",
+    "backproject",
+    "captured_variance",
+    "covariance_fsc",
+    "e_step",
     "evaluate",
     "fit",
+    "fourier_shell_correlation",
+    "log_likelihood",
+    "make_projector",
+    "project",
+    "read_images",
     "read_particles",
     "reconstruct",
     "simulate",
 ]
 
 _HOME = {
-    "FitSettings": "solvar.estimation.settings",
-    "HalfsetValidation": "solvar.estimation.model",
-    "LowRankModel": "solvar.estimation.model",
+    "Band": "solvar.estimation.band",
+    "BandModel": "solvar.estimation.e_step",
+    "ColumnModel": "solvar.estimation.column_model",
+    "Fit": "solvar.fitting.result",
+    "FitSettings": "solvar.fitting.settings",
+    "Gradient": "solvar.estimation.statistics",
+    "HalfDisc": "solvar.imaging.fourier",
+    "HalfsetValidation": "solvar.fitting.result",
+    "ImageBatch": "solvar.estimation.image_batch",
+    "InputError": "solvar.errors",
+    "LowRankModel": "solvar.estimation.low_rank",
     "ParticleSet": "solvar.particles",
-    "Posterior": "solvar.estimation.model",
+    "Posterior": "solvar.estimation.posterior",
     "Run": "solvar.notebook",
     "SimulationSettings": "solvar.simulation",
+    "SufficientStatistics": "solvar.estimation.statistics",
     "Targets": "solvar.volumes",
     "VolumeSettings": "solvar.volumes",
+    "WhitenedImages": "solvar.estimation.images",
     "analyze": "solvar.analysis",
+    "backproject": "solvar.imaging.projector.differentiable",
+    "captured_variance": "solvar.evaluation",
+    "covariance_fsc": "solvar.imaging.fsc",
+    "e_step": "solvar.estimation.e_step",
     "evaluate": "solvar.evaluation",
     "fit": "solvar.job:run_job",
+    "fourier_shell_correlation": "solvar.imaging.fsc",
+    "log_likelihood": "solvar.estimation.log_likelihood",
+    "make_projector": "solvar.imaging.projector",
+    "project": "solvar.imaging.projector.differentiable",
+    "read_images": "solvar.fitting.images",
     "read_particles": "solvar.particles",
     "reconstruct": "solvar.volumes",
     "simulate": "solvar.simulation",

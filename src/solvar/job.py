@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import overload
 
-from solvar.estimation.fit import fit
-from solvar.estimation.model import Fit
-from solvar.estimation.settings import FitSettings
 from solvar.files import OwnedFolder
+from solvar.fitting.fit import fit
+from solvar.fitting.result import Fit
+from solvar.fitting.settings import FitSettings
 from solvar.notebook import Run
 from solvar.parallel import Processes, broadcast, join_processes, refuse_disagreement
 from solvar.particles import ParticleSet
 from solvar.paths import require_utf8
+from solvar.preflight.cost import announce
 from solvar.progress import Progress, SilentProgress, harmless
 from solvar.report import draw_figures
 from solvar.report.html import write_report
@@ -26,29 +28,53 @@ from solvar.results.provenance import Provenance, input_paths, record
 from solvar.results.writer import LOG, RUN, run_folder, write_run
 
 
+@overload
 def run_job(
     particles: ParticleSet,
-    settings: FitSettings,
+    settings: FitSettings | None = None,
+    output: None = None,
+    *,
+    progress: Progress | None = None,
+) -> Fit: ...
+
+
+@overload
+def run_job(
+    particles: ParticleSet,
+    settings: FitSettings | None,
     output: str | Path,
     *,
     progress: Progress | None = None,
     overwrite: bool = False,
     resume: bool = False,
     command: Sequence[str] = (),
-) -> Run:
-    """Find the ways the particles differ and leave everything that was found in a run folder.
+) -> Run: ...
 
-    The run is finished once `run.json` is there; a figure or report that cannot be made after that
-    is told and does not undo it.
+
+def run_job(
+    particles: ParticleSet,
+    settings: FitSettings | None = None,
+    output: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    command: Sequence[str] = (),
+) -> Run | Fit:
+    """Find the ways the particles differ, in memory or in a run folder that keeps everything found.
+
+    In a folder, the run is finished once `run.json` is there; a figure or report that cannot be made after
+    that is told and does not undo it.
 
     Public as ``solvar.fit``.
 
     Parameters
     ----------
     particles : ParticleSet
-    settings : FitSettings
-    output : path
-        The run folder; it is created. What it holds is described in docs/file-formats.md.
+    settings : FitSettings, optional
+    output : path, optional
+        The run folder; it is created. What it holds is described in docs/file-formats.md. Without it
+        nothing is written, and the result lives as long as the variable that holds it.
     progress : Progress, optional
         Who is told of long steps; nobody by default.
     overwrite : bool
@@ -59,27 +85,59 @@ def run_job(
     command : sequence of str
         The command line, kept with the result.
 
+    Returns
+    -------
+    Run or Fit
+        What is in the run folder; without one, the same numbers in memory. `model`, `posterior`,
+        `validation`, `settings` and `warnings` are the same in both.
+
     Raises
     ------
     InputError
         If the particles, the settings or the folder cannot be used, or the interrupted run had others.
+    ValueError
+        If `overwrite` or `resume` is given without a folder.
 
     Notes
     -----
     Started several times by ``torchrun``, all processes share the work; the first one writes.
     """
-    progress, folder = harmless(progress), Path(output)
+    progress, settings = harmless(progress), settings or FitSettings()
+    if output is not None:
+        return _run_in_folder(
+            particles, settings, Path(output), progress, (overwrite, resume), tuple(command)
+        )
+    if overwrite or resume:
+        raise ValueError("overwrite and resume need an output folder")
+    processes = join_processes(settings.device or "cpu")
+    if processes.size > 1:
+        _agree(settings, record(particles, settings), (overwrite, resume), processes)
+    found = fit(particles, settings, progress, processes=processes)
+    processes.leave()
+    return found
+
+
+def _run_in_folder(
+    particles: ParticleSet,
+    settings: FitSettings,
+    folder: Path,
+    progress: Progress,
+    wishes: tuple[bool, bool],
+    command: tuple[str, ...],
+) -> Run:
+    """`run_job` with a folder; `wishes` are whether to overwrite and to resume."""
+    overwrite, resume = wishes
     processes = join_processes(settings.device or "cpu")
     inputs = input_paths(particles, settings)
-    require_utf8(output, particles.reading.working_folder, *inputs)
+    require_utf8(folder, particles.reading.working_folder, *inputs)
     with (
         _written(folder, overwrite, resume, inputs, processes) as own,
         logged(own.file(LOG, "run.log"), progress, command)
         if own is not None
         else nullcontext(SilentProgress()) as told,
     ):
-        provenance = record(particles, settings, tuple(command))
-        _agree(settings, provenance, (overwrite, resume), processes)
+        provenance = record(particles, settings, command)
+        _agree(settings, provenance, wishes, processes)
         checkpoint = Checkpoint(folder, own)
         finished = resume and is_finished(folder, settings, provenance)
         processes.wait()
@@ -87,6 +145,7 @@ def run_job(
             provenance = checkpoint.begin(settings, provenance, resume)
             # the others write nothing, and read what belongs to the first one's run
             checkpoint.run_id = broadcast(provenance.run_id.encode(), processes).decode()
+            announce(particles, settings, told, processes)
             found = fit(particles, settings, told, checkpoint, processes)
             if own is not None:
                 write_run(own, _warned(found, provenance), provenance)

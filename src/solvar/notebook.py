@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.commands import command_line
 from solvar.errors import InputError
-from solvar.estimation.model import prior_spread
+from solvar.estimation.low_rank import prior_spread
 from solvar.report import style
 from solvar.results import run as results
 from solvar.results.words import headline, resolution_text

@@ -25,6 +25,8 @@ _PATIENCE = timedelta(minutes=30)
 # Processes of a job start within this time of each other: torchrun starts them, on all machines, together
 _START = timedelta(minutes=5)
 _PORTS = 1 << 16
+# neighbours that are dealt together, and how often each process has its turn at least
+_LONGEST_RUN, _HANDS = 32, 8
 
 
 class Processes(Protocol):
@@ -237,10 +239,39 @@ def processes_here() -> int:
     return _number("LOCAL_WORLD_SIZE", 1, 1) if started_together() else 1
 
 
-def own_range(count: int, processes: Processes) -> tuple[int, int]:
-    """First and one past the last of the `count` particles that this process owns."""
-    rank, size = processes.rank, processes.size
-    return rank * count // size, (rank + 1) * count // size
+def dealt(group: NDArray[np.integer], processes: Processes) -> NDArray[np.int64]:
+    """Which of N particles this process owns, in their order.
+
+    Parameters
+    ----------
+    group : (N,) int
+        Half-set of each. Particles of a group are dealt out in turn, so that every process holds as many of
+        each half-set and as many of each part of the file; a few neighbours at a time, which are read in
+        one piece.
+    processes : Processes
+    """
+    owner = np.empty(len(group), np.int64)
+    for each in np.unique(group):
+        members = np.flatnonzero(group == each)
+        run = int(np.clip(len(members) // (_HANDS * processes.size), 1, _LONGEST_RUN))
+        owner[members] = np.arange(len(members)) // run % processes.size
+    return np.flatnonzero(owner == processes.rank)
+
+
+def agreed(decision: bool, processes: Processes) -> bool:
+    """What the first process decided, at every process.
+
+    All of them hold the same sums, but not always the same processor: a library's last bit may differ.
+    """
+    return bool(all_agreed(np.array([decision]), processes)[0])
+
+
+def all_agreed(decisions: NDArray[np.bool_], processes: Processes) -> NDArray[np.bool_]:
+    """Several of them, (n,)."""
+    if processes.size == 1:
+        return decisions
+    said = broadcast(decisions.astype(np.uint8).tobytes(), processes)
+    return np.frombuffer(said, np.uint8) != 0
 
 
 def broadcast(data: bytes, processes: Processes) -> bytes:

@@ -15,7 +15,7 @@ class Step(Protocol):
         """Count `amount` more units as done."""
 
     def note(self, text: str) -> None:
-        """Show a short remark beside the step (a level, a residual)."""
+        """Show a short remark beside the step (a band, a likelihood)."""
 
 
 class Progress(Protocol):

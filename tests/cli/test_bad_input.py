@@ -33,17 +33,6 @@ def drop(column: str) -> Callable[[Path], None]:
     return lambda folder: edit_star(folder, change)
 
 
-def two_pixel_sizes(folder: Path) -> None:
-    def change(tables):
-        tables["optics"] = tables["optics"].loc[[0, 0]].reset_index(drop=True)
-        tables["optics"]["rlnOpticsGroup"] = [1, 2]
-        tables["optics"]["rlnOpticsGroupName"] = ["first", "second"]
-        tables["optics"]["rlnImagePixelSize"] = [APIX, 1.1 * APIX]
-        tables["particles"].loc[COUNT // 2 :, "rlnOpticsGroup"] = 2
-
-    edit_star(folder, change)
-
-
 def twice_the_rows(folder: Path) -> None:
     """The star file asks for images that its stack does not hold."""
 
@@ -145,7 +134,6 @@ CASES = [
     Case("no angles", ("particles.star", "rlnAngleTilt"), drop("rlnAngleTilt")),
     Case("NaN image", ("particles.mrcs", "image 8", "row 8", "--ind"), spoil_image),
     Case("truncated stack", ("particles.mrcs", "truncated"), truncate_stack),
-    Case("two pixel sizes", ("particles.star", "first: 8", "second: 8.8"), two_pixel_sizes),
     Case("other extent", ("other_mask.mrc", "256.0 Å", "192.0 Å"), mask_of(32), MASK),
     Case("mask of 5", ("other_mask.mrc", "between 0 and 1"), mask_of(BOX, 5.0), MASK),
     Case("empty mask", ("other_mask.mrc", "empty"), mask_of(BOX, 0.0), MASK),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import solvar
 from solvar.cli.main import COMMANDS, app
 from solvar.errors import InputError, SolvarError
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 from solvar.results.run import Run
 from synthetic import make_fit, make_particles
 from written import written
@@ -43,9 +43,10 @@ def estimator(monkeypatch, tmp_path):
             step.note("last")
         return make_fit(tmp_path, rank=settings.rank, halfsets=settings.halfsets)
 
-    module = ModuleType("solvar.estimation.fit")
+    module = ModuleType("solvar.fitting.fit")
     module.fit = fit
-    monkeypatch.setitem(sys.modules, "solvar.estimation.fit", module)
+    monkeypatch.setitem(sys.modules, "solvar.fitting.fit", module)
+    monkeypatch.setattr("solvar.preflight.cost.announce", lambda *_: None)
     monkeypatch.delitem(sys.modules, "solvar.job", raising=False)
     yield calls
     sys.modules.pop("solvar.job", None)
@@ -200,11 +201,11 @@ def test_check_ends_with_2_on_an_error(particles_file, monkeypatch):
         findings: list
         ok: bool
 
-    module = ModuleType("solvar.estimation.check")
+    module = ModuleType("solvar.preflight.check")
     module.check_particles = lambda *_, every_image, **__: Report(
         [Finding("error", "images", f"[NaN] in row 3, all={every_image}")], ok=False
     )
-    monkeypatch.setitem(sys.modules, "solvar.estimation.check", module)
+    monkeypatch.setitem(sys.modules, "solvar.preflight.check", module)
     result = solvar_command("check", particles_file, "--all")
     assert result.exit_code == 2
     assert "[NaN] in row 3, all=True" in result.stdout

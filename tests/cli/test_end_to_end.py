@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from other_formats import write_cryodrgn, write_cryosparc
 from solvar.cli.main import app
-from solvar.estimation.fit import fit
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.fit import fit
+from solvar.fitting.settings import FitSettings
 from solvar.particles import Poses, read_particles
 from solvar.results.run import Run
 
@@ -133,9 +133,12 @@ def assert_same_particles(particles, other):
     np.testing.assert_allclose(
         other.poses.shift_angstrom, particles.poses.shift_angstrom, atol=1e-4
     )
-    for name in particles.ctf.__dataclass_fields__:
+    for name in particles.exposures.ctf.__dataclass_fields__:
         np.testing.assert_allclose(
-            getattr(other.ctf, name), getattr(particles.ctf, name), rtol=1e-6, atol=1e-5
+            getattr(other.exposures.ctf, name),
+            getattr(particles.exposures.ctf, name),
+            rtol=1e-6,
+            atol=1e-5,
         )
 
 
@@ -169,7 +172,7 @@ def test_three_formats_of_the_reference_set_hold_the_same_particles(shared_data)
     np.testing.assert_array_equal(sparc.halfset, star.halfset)
     for other in (sparc, drgn):
         assert_same_particles(star, other)
-        np.testing.assert_array_equal(other.frame, star.frame)
+        np.testing.assert_array_equal(other.exposures.frame, star.exposures.frame)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ import solvar
 from solvar.cli.main import COMMANDS, app
 from solvar.cli.options import option_name
 from solvar.errors import InputError
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 from solvar.particles import read_particles
 
 BAD = os.fsdecode(b"na\xffve")

@@ -9,9 +9,11 @@ from typer.testing import CliRunner
 from solvar.cli.evaluate import _write
 from solvar.cli.main import app
 from solvar.cli.metrics import metrics_table
-from solvar.estimation.model import Fit, LowRankModel, Posterior
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.low_rank import LowRankModel
+from solvar.estimation.posterior import Posterior
 from solvar.files import owned
+from solvar.fitting.result import Fit
+from solvar.fitting.settings import FitSettings
 from solvar.particles import read_particles
 from solvar.report.evaluation import EVALUATION
 from solvar.simulation import SimulationSettings, simulate

@@ -167,3 +167,45 @@ def test_a_file_that_holds_other_particles_now_is_refused(tiny_stack, tmp_path):
     refused = CliRunner().invoke(app, ["volume", str(tmp_path / "run")])
     assert refused.exit_code == 2
     assert "particles.star: holds other data since the run was made" in refused.stderr
+
+
+def without_constants(folder: Path, stack: Path) -> Path:
+    """A star file with no optics block."""
+    (folder / "particles.mrcs").symlink_to(stack / "particles.mrcs")
+    text = (stack / "particles.star").read_text()
+    path = folder / "bare.star"
+    path.write_text(text[text.index("data_particles") :])
+    return path
+
+
+def cryosparc_without_constants(folder: Path, stack: Path) -> Path:
+    (folder / "particles.mrcs").symlink_to(stack / "particles.mrcs")
+    write_cryosparc(read_particles(stack / "particles.star"), folder / "all.cs")
+    table = np.load(folder / "all.cs")
+    lost = ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "blob/psize_A")
+    kept = repack_fields(table[[name for name in table.dtype.names if name not in lost]])
+    with (folder / "bare.cs").open("wb") as file:
+        np.save(file, kept)
+    return folder / "bare.cs"
+
+
+@pytest.mark.parametrize("make", [without_constants, cryosparc_without_constants])
+def test_given_constants_are_kept_and_written_where_the_input_has_none(make, tiny_stack, tmp_path):
+    optics = read_particles(tiny_stack / "particles.star").optics
+    path, run = make(tmp_path, tiny_stack), tmp_path / "run"
+    given = {
+        "--pixel-size": optics.pixel_size_angstrom[0],
+        "--voltage": optics.voltage_kv[0],
+        "--cs": optics.spherical_aberration_mm[0],
+        "--amplitude-contrast": optics.amplitude_contrast[0],
+    }
+    refused = CliRunner().invoke(app, ["check", str(path)])
+    assert refused.exit_code == 2 and all(option in refused.stderr for option in given)
+    options = [part for pair in given.items() for part in pair]
+    solvar_command("run", path, *options, "-o", run, "--rank", 1)
+    found = Run(run).read_input()
+    assert found.optics.voltage_kv[0] == optics.voltage_kv[0]
+    assert read_particles(run / "particles.star").optics.voltage_kv[0] == optics.voltage_kv[0]
+    solvar_command("volume", run, "--points", 1, "-o", tmp_path / "volumes")
+    for kind in ("relion", "cryosparc", "cryodrgn"):
+        solvar_command("export", run, "--to", kind, "-o", tmp_path / kind)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from solvar.cli.main import app
 from solvar.errors import InputError
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 from solvar.job import run_job
 from solvar.particles import read_particles
 from solvar.results import checkpoint as module

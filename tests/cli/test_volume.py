@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from solvar.cli.main import app
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 from solvar.imaging.fourier import volume_shells
 from solvar.job import run_job
 from solvar.particles import read_particles
@@ -21,7 +21,7 @@ from solvar.volume_file import read_volume
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("volume")
-    simulate(SimulationSettings(box_size=24, particles=300, snr=0.5)).write(folder)
+    simulate(SimulationSettings(box_size=24, particles=400, snr=1.0)).write(folder)
     particles = read_particles(folder / "particles.star")
     run_job(particles, FitSettings(rank=2, mask=folder / "mask.mrc"), folder / "run")
     return folder / "run"
@@ -93,7 +93,7 @@ def test_a_given_b_factor_leaves_the_volume_itself_alone(run_folder: Path, tmp_p
         (["--mask", "nowhere.mrc"], "nowhere.mrc"),
         (["--particles", "nowhere.star"], "nowhere.star"),
         (["--bfactor", "soft"], "--bfactor soft"),
-        (["--apix", "0"], "--pixel-size 0"),
+        (["--apix", "0"], "--voxel-size 0"),
         (["--subset-probability", "1"], "--subset-probability 1"),
     ],
 )

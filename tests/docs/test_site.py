@@ -11,7 +11,7 @@ import typer
 
 import solvar
 from solvar.cli.main import COMMANDS, app
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 
 ROOT = Path(__file__).parents[2]
 

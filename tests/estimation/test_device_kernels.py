@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from solvar.estimation import device_kernels, kernels
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.e_step import BandModel
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.poses.objective import derivatives_of
 from solvar.imaging.projector import make_projector
 from solvar.threads import ThreadTeam
-from toy_level import make_level, true_columns
+from toy_band import make_band, true_columns
 
 BATCH, CHANNELS = 5, 3
 
@@ -66,18 +68,19 @@ def test_small_pieces_give_the_same(batch, monkeypatch):
 
 def test_a_step_of_the_fit_is_the_same_on_either_side():
     """E-step, gradient and pose derivatives with the torch projector and with numba's."""
-    level = make_level()
-    columns, index = true_columns(level), level.index[:100]
+    band = make_band()
+    columns, index = true_columns(band), band.index[:100]
     found = []
     for backend in ("numba", "torch"):
-        level.projector = make_projector(level.box, level.disc, backend=backend, team=level.team)
-        level._rooms.clear()
-        gradient = MaximumLikelihood().gradient(level, columns, index, 0.1, None)
-        images = level.images.batch(index, level.disc)
-        slopes = derivatives_of(level, level.projector.prepare(columns), images, 0.1)
-        second = gradient.tally.second
+        band.projector = make_projector(band.box, band.disc, backend=backend, team=band.team)
+        band._buffers.clear()
+        model = ColumnModel(columns, 0.1)
+        gradient = MaximumLikelihood().gradient(band, model, index)
+        images = band.images.batch(index, band.disc)
+        slopes = derivatives_of(BandModel(band, model), images)
+        second = gradient.statistics.second
         found.append((gradient.columns, second, slopes.gradient, slopes.curvature))
-        kinds = {type(room) for room in level._rooms.values()}
+        kinds = {type(room) for room in band._buffers.values()}
         assert kinds == {np.ndarray if backend == "numba" else torch.Tensor}
     for host, device in zip(*found, strict=True):
         np.testing.assert_allclose(device, host, atol=2e-5 * np.abs(host).max())

@@ -63,18 +63,22 @@ def test_contrast_integral_equals_a_fine_grid(noise_scale: float) -> None:
     np.testing.assert_allclose(found.contrast_square, weight @ grid**2 / mass, atol=4e-3)
 
 
-@pytest.mark.parametrize("tau", [0.2, 0.3, 0.5])
-def test_evidence_of_an_image_without_a_particle_is_integrated_over_positive_contrasts(tau) -> None:
+@pytest.mark.parametrize("strength", [0.2, 3.0])
+@pytest.mark.parametrize("share", [0.0, 0.3])
+@pytest.mark.parametrize("tau", [0.1, 0.3, 0.5])
+def test_evidence_of_a_faint_image_is_integrated_over_positive_contrasts(
+    tau: float, share: float, strength: float
+) -> None:
     rng = np.random.default_rng(0)
-    slices = 0.2 * rng.standard_normal((60, 4, 400)) * np.array([1, 0.4, 0.4, 0.4])[:, None]
-    y = rng.standard_normal((60, 400))
-    grid = np.linspace(0.05, 1 + 6 * tau, 4001)
+    slices = strength * rng.standard_normal((20, 4, 400)) * np.array([1, 0.4, 0.4, 0.4])[:, None]
+    y = rng.standard_normal((20, 400)) + share * slices[:, 0]
+    grid = np.concatenate([np.linspace(0.05, 0.2, 500)[:-1], np.linspace(0.2, 1 + 6 * tau, 1000)])
     log = [image_posterior(_gram(slices * a, y), 0.0).log_likelihood for a in grid]
     log = np.transpose(log) - 0.5 * ((grid - 1) / tau) ** 2 - np.log(tau * np.sqrt(2 * np.pi))
     peak = log.max(axis=1, keepdims=True)
     evidence = peak[:, 0] + np.log(np.trapezoid(np.exp(log - peak), grid, axis=1))
     found = image_posterior(_gram(slices, y), tau)
-    np.testing.assert_allclose(found.log_likelihood, evidence, atol=0.03)
+    np.testing.assert_allclose(found.log_likelihood, evidence, atol=0.05 if strength < 1 else 0.2)
 
 
 @pytest.mark.parametrize("contrast_sd", [0.0, 0.15])

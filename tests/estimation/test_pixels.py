@@ -7,7 +7,7 @@ import pytest
 
 from solvar.errors import SolvarError
 from solvar.estimation.pixels import DiskPixels, MemoryPixels
-from solvar.estimation.schedule import split_batches
+from solvar.fitting.schedule import split_batches
 
 COUNT, BANDS = 90, [7, 20, 33]
 
@@ -53,6 +53,27 @@ def test_half_precision_rounds_to_three_digits(tmp_path) -> None:
     for found, wanted in pairs:
         error = np.abs(found - wanted)
         assert 0 < error.max() < 5e-4 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1e6])
+def test_half_precision_holds_ctfs_of_any_size(tmp_path, scale: float) -> None:
+    store = DiskPixels(tmp_path, np.ones(COUNT, np.int8), BANDS, True, scale)
+    rng = np.random.default_rng(0)
+    data = np.ones((COUNT, BANDS[-1]), np.complex64)
+    ctf = (scale * rng.normal(size=data.shape)).astype(np.float32)
+    store.write(np.arange(COUNT), data, ctf)
+    found = store.read(np.arange(COUNT), BANDS[-1])[1]
+    assert np.abs(found - ctf).max() < 2e-3 * scale
+
+
+def test_what_half_precision_cannot_hold_is_told(tmp_path) -> None:
+    store = DiskPixels(tmp_path, np.ones(COUNT, np.int8), BANDS, True)
+    data, ctf = np.ones((2, COUNT, BANDS[-1]), np.complex64)
+    data[3, 4] = 1e5
+    with pytest.raises(
+        SolvarError, match=r"1e\+05 standard deviations .* --cache-precision float32"
+    ):
+        store.write(np.arange(COUNT), data, ctf.real.astype(np.float32))
 
 
 def test_no_file_can_be_seen_and_the_space_is_returned(tmp_path) -> None:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvar.estimation.prior import (
-    column_precision,
-    covariance_fsc,
-    extend,
-    mean_fsc,
-    shell_products,
-)
+from solvar.estimation.prior import column_precision, extend
+from solvar.imaging.fsc import covariance_fsc, fourier_shell_correlation, shell_products
 
 RNG = np.random.default_rng(11)
 
@@ -58,7 +53,7 @@ def test_root_of_covariance_fsc_is_the_signal_fraction_of_a_column() -> None:
 def test_mean_fsc_of_equal_signal_and_noise_is_one_half() -> None:
     signal = _columns(1, 32)[0]
     halves = [signal + _columns(1, 32)[0] for _ in range(2)]
-    np.testing.assert_allclose(mean_fsc(*halves, 16)[6:], 0.5, atol=0.1)
+    np.testing.assert_allclose(fourier_shell_correlation(*halves, 16)[6:], 0.5, atol=0.1)
 
 
 def test_no_agreement_means_a_strong_prior_and_full_agreement_a_weak_one() -> None:

@@ -9,10 +9,12 @@ import pytest
 
 from solvar.cli.metrics import poses_table
 from solvar.errors import InputError
-from solvar.estimation.model import Fit, LowRankModel, Posterior
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.low_rank import LowRankModel
+from solvar.estimation.posterior import Posterior
 from solvar.evaluation import Estimate, Truth, captured_variance, evaluate
 from solvar.evaluation.volumes import particles_of, state_volumes
+from solvar.fitting.result import Fit
+from solvar.fitting.settings import FitSettings
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.particles import Poses, read_particles

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from solvar.errors import InputError
-from solvar.estimation.model import LowRankModel
-from solvar.estimation.prior import resolution
+from solvar.estimation.low_rank import LowRankModel
 from solvar.evaluation import (
     StateProducts,
     Truth,
@@ -20,6 +19,7 @@ from solvar.evaluation import (
 )
 from solvar.evaluation.volumes import particles_of, volume_metrics
 from solvar.imaging.fourier import crop_volume
+from solvar.imaging.fsc import resolution
 from solvar.imaging.masks import soft_sphere
 from solvar.volume_file import write_volume
 

@@ -94,14 +94,16 @@ def assert_same_particles(found: ParticleSet, expected: ParticleSet, uid: bool =
         np.testing.assert_array_equal(found.uid, expected.uid)
     np.testing.assert_allclose(found.poses.rotation, expected.poses.rotation, atol=1e-5)
     np.testing.assert_allclose(found.poses.shift_angstrom, expected.poses.shift_angstrom, atol=1e-5)
-    for name in expected.ctf.__dataclass_fields__:
-        ours, theirs = getattr(found.ctf, name), getattr(expected.ctf, name)
+    for name in expected.exposures.ctf.__dataclass_fields__:
+        ours, theirs = getattr(found.exposures.ctf, name), getattr(expected.exposures.ctf, name)
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6, err_msg=name)
     for name in ("voltage_kv", "spherical_aberration_mm", "amplitude_contrast", "box_size"):
-        ours = getattr(found.optics, name)[found.optics_group]
-        np.testing.assert_allclose(ours, getattr(expected.optics, name)[expected.optics_group])
+        ours = getattr(found.optics, name)[found.exposures.optics_group]
+        np.testing.assert_allclose(
+            ours, getattr(expected.optics, name)[expected.exposures.optics_group]
+        )
     np.testing.assert_allclose(found.pixel_size_angstrom, expected.pixel_size_angstrom, rtol=1e-6)
-    ours = [str(found.stacks[s]) for s in found.stack_index]
-    assert ours == [str(expected.stacks[s]) for s in expected.stack_index]
-    np.testing.assert_array_equal(found.frame, expected.frame)
+    ours = [str(found.stacks[s]) for s in found.exposures.stack_index]
+    assert ours == [str(expected.stacks[s]) for s in expected.exposures.stack_index]
+    np.testing.assert_array_equal(found.exposures.frame, expected.exposures.frame)
     np.testing.assert_array_equal(found.halfset, expected.halfset)

@@ -77,7 +77,7 @@ def test_a_file_that_lacks_a_particle_is_refused_with_its_name(run, tmp_path):
 def test_a_file_that_holds_a_particle_twice_is_refused(run, tmp_path):
     twice = with_value(COLUMNS_31, "rlnImageName", 2, "000001@stack.mrcs")
     (tmp_path / "other.star").write_text(star_text(twice))
-    with pytest.raises(InputError, match="same particle"):
+    with pytest.raises(InputError, match="same image as row 1"):
         export(run, "relion", tmp_path / "o", ExportOptions(particles=tmp_path / "other.star"))
 
 

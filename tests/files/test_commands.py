@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from solvar.cli import evaluate
 from solvar.cli.main import app
 from solvar.errors import InputError
-from solvar.estimation.settings import FitSettings
 from solvar.files import Ledger
+from solvar.fitting.settings import FitSettings
 from solvar.progress import SilentProgress
 from solvar.report import draw_figures
 from solvar.results.checkpoint import Checkpoint

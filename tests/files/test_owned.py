@@ -11,7 +11,7 @@ import pytest
 from solvar.errors import InputError
 from solvar.files import Ledger, OwnedFolder, Writer, owned
 from solvar.files.ledger import FORMAT, FORMAT_VERSION
-from solvar.simulation.writing import _SIMULATION
+from solvar.simulation.writing import SIMULATION
 
 RUN = Writer("run", ("run.json", "*.mrc", "figures/*.png"))
 
@@ -122,7 +122,7 @@ def test_what_speaks_of_others_is_removed_first(tmp_path: Path, monkeypatch) -> 
     """A star file beside the stack of another simulation would give its images wrong poses."""
     names = ["gt.npz", "particles.mrcs", "particles.star", "particles_noisy.star", "settings.json"]
     with owned(tmp_path, "test") as own:
-        for path in own.claim(_SIMULATION, names):
+        for path in own.claim(SIMULATION, names):
             path.write_text("")
     removed: list[str] = []
     unlink = Path.unlink
@@ -133,7 +133,7 @@ def test_what_speaks_of_others_is_removed_first(tmp_path: Path, monkeypatch) -> 
 
     with owned(tmp_path, "test") as own:
         monkeypatch.setattr(Path, "unlink", note)
-        own.remove(_SIMULATION)
+        own.remove(SIMULATION)
         monkeypatch.undo()
     stack = removed.index("particles.mrcs")
     assert set(removed[:stack]) >= {"particles.star", "particles_noisy.star"}

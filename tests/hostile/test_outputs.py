@@ -10,7 +10,7 @@ from export.runs import run_on
 from particles import particle_files as files
 from solvar.cli.demo import _make_room
 from solvar.errors import InputError
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 from solvar.job import run_job
 from solvar.particles import read_particles
 from solvar.results.writer import RUN, check_folder, run_folder

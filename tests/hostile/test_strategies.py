@@ -74,9 +74,9 @@ def test_star_files(folder, text):
     assert np.isfinite(particles.poses.rotation).all() and particles.box_size == files.BOX
     write_star(folder / "again.star", particles)
     again = read_particles(folder / "again.star")
-    stacks = [[each.stacks[i] for i in each.stack_index] for each in (particles, again)]
+    stacks = [[each.stacks[i] for i in each.exposures.stack_index] for each in (particles, again)]
     assert all(a.samefile(b) for a, b in zip(*stacks, strict=True))
-    np.testing.assert_array_equal(again.frame, particles.frame)
+    np.testing.assert_array_equal(again.exposures.frame, particles.exposures.frame)
 
 
 _EDGES = st.sampled_from((0, 1, 3, 6, 8, -1, 2**31 - 1, -(2**31), 65536, 65537))

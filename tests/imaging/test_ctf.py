@@ -5,7 +5,7 @@ import pytest
 
 from solvar.imaging.ctf import electron_wavelength, evaluate_ctf
 from solvar.imaging.fourier import HalfDisc
-from solvar.particles import CtfParameters, Optics
+from solvar.imaging.optics import CtfParameters, Optics
 
 BOX, PIXEL = 64, 1.5
 

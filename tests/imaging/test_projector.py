@@ -253,6 +253,35 @@ def test_matrices_that_lead_off_the_lattice_are_refused(interpolation, value):
         )
 
 
+@pytest.mark.parametrize(
+    "operator", [o for o in OPERATORS if o["interpolation"] != "nufft"], ids=name
+)
+def test_frames_may_stretch_as_far_as_the_lattice_has_room(operator):
+    rng = np.random.default_rng(10)
+    stretch = np.array([[1.05, 0.02], [-0.01, 0.97]])
+    longest = np.linalg.svd(stretch)[1].max()
+    frame = (random_rotations(7, rng)[:, :, :2] @ stretch).astype(np.float32)
+    volumes = rng.normal(size=(2, 16, 16, 16)).astype(np.float32)
+    projector = build(16, 7, stretch=longest, **operator)
+    scale = rng.normal(size=(7, len(projector.disc))).astype(np.float32)
+    length = np.linalg.norm(stretch @ np.stack([projector.disc.kx, projector.disc.ky]), axis=0)
+    assert (length > 7).any()
+    scale[:, length > 7] = 0
+    slices = projector.project(projector.prepare(volumes), frame, scale)
+    assert not slices[:, :, length > 7].any()
+    images, into = random_images(rng, *slices.shape), projector.zeros(2)
+    projector.scatter(images, frame, scale, into)
+    back = projector.collect(into)
+    forward = np.vdot(slices.astype(complex), images).real
+    size = np.linalg.norm(slices) * np.linalg.norm(images)
+    assert abs(forward - np.vdot(volumes.astype(float), back)) < 2e-6 * size
+    # inside the disc a lattice that reaches further holds the same values
+    small = (frame / longest).astype(np.float32)
+    plain = build(16, 7, **operator)
+    first, second = (p.project(p.prepare(volumes), small, scale) for p in (plain, projector))
+    np.testing.assert_allclose(first, second, atol=2e-5 * np.abs(first).max())
+
+
 def test_lattice_tells_its_number_of_channels_and_grid_is_a_view():
     lattice = Lattice(12, 5, KERNELS["kaiser"])
     for channels in (1, 3, 11):

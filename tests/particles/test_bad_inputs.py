@@ -76,6 +76,19 @@ def _cs_truncated(folder):
     return {"path": path}
 
 
+def _cs_half_a_shift(folder):
+    table = files.cs_table()
+    values = {name: table[name] for name in table.dtype.names}
+    values["alignments3D/shift"] = values["alignments3D/shift"][:, 0]
+    return {"path": files.write_cs(folder, files.structured(values))}
+
+
+def _cs_stream(folder):
+    path = files.write_cs(folder)
+    path.write_bytes(b"\x94CSDAT" + path.read_bytes()[6:])
+    return {"path": path}
+
+
 def _foreign_passthrough(folder):
     other = files.cs_table()
     other["uid"] += 1
@@ -131,10 +144,17 @@ BAD = {
     "no defocus": (_without("rlnDefocusV"), "column rlnDefocusV: is missing; .*--ctf"),
     "no optics block": (
         lambda folder: {"path": files.write_star31(folder, optics="")},
-        "column rlnVoltage: is missing; the data_optics block is missing",
+        "column rlnVoltage: is missing; the data_optics block is missing from the file, pass "
+        "--voltage, --cs, --amplitude-contrast and --pixel-size or --ctf",
     ),
-    "no voltage": (_optics("_rlnVoltage", "_rlnOther"), "column rlnVoltage: is missing"),
-    "no pixel size": (_optics("_rlnImagePixelSize", "_x"), "column rlnImagePixelSize: is missing"),
+    "no voltage": (
+        _optics("_rlnVoltage", "_rlnOther"),
+        "column rlnVoltage: is missing; pass --voltage or --ctf",
+    ),
+    "no pixel size": (
+        _optics("_rlnImagePixelSize", "_x"),
+        "column rlnImagePixelSize: is missing.*; pass --pixel-size or",
+    ),
     "no magnification": (_old_without("rlnMagnification"), "rlnImagePixelSize: is missing"),
     "no old voltage": (_old_without("rlnVoltage"), "column rlnVoltage: is missing"),
     "unknown optics group": (_value("rlnOpticsGroup", 2, 9), "row 3, .*group 9 is not in"),
@@ -151,16 +171,33 @@ BAD = {
         },
         "row 1, column rlnDefocusU: defocus is negative.*5 more rows; change the sign",
     ),
+    "one negative defocus": (
+        lambda folder: {
+            "path": files.write_star31(
+                folder,
+                with_value(
+                    with_value(COLUMNS_31, "rlnDefocusU", 2, -9000.0), "rlnDefocusV", 2, -9100.0
+                ),
+            )
+        },
+        "row 3, column rlnDefocusU: defocus is negative, .* here; correct the value, or .*--ind",
+    ),
     "defocus in µm": (_added(rlnDefocusU="1.2", rlnDefocusV="1.1"), "micrometres"),
     "volts": (_optics("300.0", "300000.0"), "column rlnVoltage.*volts"),
-    "two pixel sizes": (
-        _two_groups("2 talos 300.0 2.7 0.1 1.0 8 2\n"),
-        "different pixel sizes .krios: 2 Å, talos: 1 Å.; rescale",
+    "no common grid": (
+        _two_groups("2 talos 300.0 2.7 0.1 0.5 8 2\n"),
+        "rlnImagePixelSize: .*images of talos are 4 Å wide, pixels of krios are 2 Å",
     ),
-    "two box sizes": (
-        _two_groups("2 talos 300.0 2.7 0.1 2.0 16 2\n"),
-        "different box sizes .krios: 8 pixels, talos: 16 pixels",
+    "half a magnification": (_added(rlnMagMat00=1.01), "rlnMagMat01: is missing, but rlnMagMat00"),
+    "no magnification matrix": (
+        _added(rlnMagMat00=1, rlnMagMat01=0, rlnMagMat10=0, rlnMagMat11=0),
+        "rlnMagMat00: .*krios has a magnification matrix that is nowhere near the identity",
     ),
+    "half a beam tilt": (_added(rlnBeamTiltX=0.1), "rlnBeamTiltY: is missing"),
+    "beam tilt in degrees": (_added(rlnBeamTiltX=0, rlnBeamTiltY=900), "beyond 100 mrad"),
+    "Zernike words": (_added(rlnOddZernike="[0.1,x]"), "rlnOddZernike: cannot be read as numbers"),
+    "Zernike NaN": (_added(rlnEvenZernike="[0.1,inf]"), "rlnEvenZernike: .*not a finite number"),
+    "many Zernikes": (_added(rlnOddZernike="[" + "1," * 99 + "1]"), "lists 100 coefficients"),
     "frame zero": (_value("rlnImageName", 1, "0@stack.mrcs"), "row 2, column rlnImageName"),
     "frame not a number": (_value("rlnImageName", 1, "x@stack.mrcs"), "row 2, .*000001@stack"),
     "missing stack": (_value("rlnImageName", 5, "1@E/no.mrcs"), "row 6: .*E/no.mrcs.*--datadir"),
@@ -170,7 +207,19 @@ BAD = {
     "tomogram": (_added(rlnTomoName="tomo1"), "rlnTomoName: subtomograms are not supported"),
     "three dimensions": (_optics(" 8 2", " 8 3"), "rlnImageDimensionality: three-dimensional"),
     "tilt series": (_tilt_series, "tilt series.*not supported; pass single-particle"),
-    "premultiplied": (_added(rlnCtfDataAreCtfPremultiplied=1), "already multiplied by their CTF"),
+    "CTF scales": (
+        lambda folder: {
+            "path": files.write_star31(
+                folder, changed(COLUMNS_31, rlnCtfScalefactor=[1, 1, 1, 0.5, 1, 1])
+            )
+        },
+        "row 4, .*CtfScalefactor: is 0.5 here and 1 in row 1.*set the column to 1",
+    ),
+    "mirrored": (_added(rlnIsFlip=1), "row 1, .*rlnIsFlip: says that the image is to be mirrored"),
+    "half flipped": (
+        _added(rlnCtfDataArePhaseFlipped=0.5),
+        "row 1, .*PhaseFlipped: is 0.5, neither",
+    ),
     "cut star": (_damaged_star, "row 6|star file"),
     "no rows": (
         lambda folder: {"path": files.write_star31(folder, {k: [] for k in COLUMNS_31})},
@@ -182,14 +231,23 @@ BAD = {
     ),
     # cryoSPARC
     "2D alignments only": (_cs_without("alignments3D/pose"), "3D/pose: is missing; .*passthrough"),
-    "no shift": (_cs_without("alignments3D/shift"), "column alignments3D/shift: is missing"),
+    "half a shift": (_cs_half_a_shift, r"column alignments3D/shift: holds float32, not what"),
     "no blob": (_cs_without("blob/path"), "column blob/path: is missing; .*--passthrough"),
     "no ctf": (_cs_without("ctf/df1_A"), "column ctf/df1_A: is missing; .*--passthrough"),
     "no uid": (_cs_without("uid"), "column uid: is missing"),
     "cs NaN": (_cs_value("alignments3D/shift", 3, np.nan), "row 4, column alignments3D/shift"),
     "cs pose NaN": (_cs_value("alignments3D/pose", 3, np.nan), "row 4, column alignments3D/pose"),
     "cs uid twice": (_cs_value("uid", 3, 2**63 + 11), "row 4: is the same particle as row 1"),
-    "cs pixel sizes": (_cs_value("blob/psize_A", 3, 3.0), "column blob/psize_A.*pixel sizes"),
+    "cs voltage of one row": (
+        _cs_value("ctf/accel_kv", 3, 0),
+        r"column ctf/accel_kv: optics group exposure group 7 .row 4. has 0, outside",
+    ),
+    "cs path of one row": (
+        _cs_value("blob/path", 3, b"\xff.mrcs"),
+        "row 4, column blob/path: .*UTF-8",
+    ),
+    "cs stream": (_cs_stream, r"particles.cs: is a compressed stream .CSDAT.*Dataset.load"),
+    "cs pixel sizes": (_cs_value("blob/psize_A", 3, 9.0), "column blob/psize_A.*no grid in common"),
     "empty cs": (
         lambda folder: {"path": files.write_cs(folder, files.cs_table()[:0])},
         "named columns and rows",
@@ -253,12 +311,6 @@ def test_single_particle_groups_are_not_mistaken_for_tilt_series(tmp_path):
     }
     path = files.write_star30(tmp_path, changed(COLUMNS_30, **groups))
     assert len(read_particles(path)) == files.COUNT
-
-
-def test_aberrations_are_mentioned_and_ignored(tmp_path, caplog):
-    columns = changed(COLUMNS_31, rlnBeamTiltX=[0.5] * files.COUNT)
-    assert len(read_particles(files.write_star31(tmp_path, columns))) == files.COUNT
-    assert "rlnBeamTiltX" in caplog.text
 
 
 def test_selection_file_that_is_a_pickle_of_a_list_is_read(tmp_path):

@@ -35,8 +35,8 @@ def test_poses_equal_the_simulated_truth(adk, shared_data, name):
 @pytest.mark.parametrize("name", FORMATS[1:])
 def test_ctf_and_optics_agree_with_relion(adk, name):
     relion, other = adk["relion"], adk[name]
-    for field in relion.ctf.__dataclass_fields__:
-        expected, value = getattr(relion.ctf, field), getattr(other.ctf, field)
+    for field in relion.exposures.ctf.__dataclass_fields__:
+        expected, value = getattr(relion.exposures.ctf, field), getattr(other.exposures.ctf, field)
         np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6)
     assert other.optics.voltage_kv == relion.optics.voltage_kv == [300.0]
     assert other.optics.spherical_aberration_mm == relion.optics.spherical_aberration_mm == [2.7]
@@ -82,8 +82,11 @@ def test_a_real_cryosparc_refinement_equals_the_pickles_made_from_it(shared_data
     with mrcfile.new(direct.stacks[0], overwrite=True) as file:
         file.set_data(np.zeros((1, 180, 180), np.int8))
     pickled = read_particles(**arguments, ctf=folder / "ctf2.pkl")
-    for field in direct.ctf.__dataclass_fields__:
-        expected, value = getattr(pickled.ctf, field), getattr(direct.ctf, field)
+    for field in direct.exposures.ctf.__dataclass_fields__:
+        expected, value = (
+            getattr(pickled.exposures.ctf, field),
+            getattr(direct.exposures.ctf, field),
+        )
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
     assert pickled.pixel_size_angstrom == pytest.approx(direct.pixel_size_angstrom, rel=1e-6)
 

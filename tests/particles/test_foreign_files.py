@@ -13,12 +13,12 @@ from solvar.particles import ImageStack, read_particles
 READABLE = {
     "relion31.star": (5, 256, 2.806),
     "relion31.v2.star": (5, 256, 2.806),
+    "relion31.6opticsgroups.star": (139, 194, 1.25),
 }
 
 REFUSED = {
-    "relion5.star": "row 15: is the same particle as row 4",
+    "relion5.star": "row 12: is the same image as row 1, image 1 of .*; 2 repetitions in all",
     "FinalRefinement-OriginalParticles-PfCRT.star": "rlnAmplitudeContrast",
-    "relion31.6opticsgroups.star": "different pixel sizes",
     "empiar_10076_7.star": "rlnAngleRot",
     "empiar_10076_7.cs": "alignments3D/pose",
     "cryosparc_J2_particles_exported.cs": "alignments3D/pose",

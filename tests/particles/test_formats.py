@@ -76,9 +76,9 @@ def test_every_dialect_gives_the_same_particles(tmp_path, dialect):
     particles = read_particles(**DIALECTS[dialect](tmp_path))
     np.testing.assert_allclose(particles.poses.rotation, files.rotations(), atol=1e-6)
     np.testing.assert_allclose(particles.poses.shift_angstrom, files.SHIFT, atol=1e-6)
-    np.testing.assert_allclose(particles.ctf.defocus_u_angstrom, files.DEFOCUS_U)
-    np.testing.assert_allclose(particles.ctf.defocus_v_angstrom, files.DEFOCUS_V)
-    angle = np.rad2deg(particles.ctf.defocus_angle_radian)
+    np.testing.assert_allclose(particles.exposures.ctf.defocus_u_angstrom, files.DEFOCUS_U)
+    np.testing.assert_allclose(particles.exposures.ctf.defocus_v_angstrom, files.DEFOCUS_V)
+    angle = np.rad2deg(particles.exposures.ctf.defocus_angle_radian)
     np.testing.assert_allclose(angle, files.ANGLE, atol=1e-5)
     optics = particles.optics
     constants = (optics.voltage_kv, optics.spherical_aberration_mm, optics.amplitude_contrast)
@@ -93,8 +93,8 @@ def test_phase_shift_bfactor_and_half_set_of_a_star_file(tmp_path):
         COLUMNS_31, rlnPhaseShift=[90.0] * files.COUNT, rlnCtfBfactor=[50.0] * files.COUNT
     )
     particles = read_particles(files.write_star31(tmp_path, columns))
-    np.testing.assert_allclose(particles.ctf.phase_shift_radian, np.pi / 2)
-    np.testing.assert_allclose(particles.ctf.bfactor_angstrom2, 50.0)
+    np.testing.assert_allclose(particles.exposures.ctf.phase_shift_radian, np.pi / 2)
+    np.testing.assert_allclose(particles.exposures.ctf.bfactor_angstrom2, 50.0)
     np.testing.assert_array_equal(particles.halfset, [1, 2] * 3)
 
 
@@ -114,7 +114,7 @@ def test_optics_groups_of_a_new_star_keep_their_constants(tmp_path):
     optics = files.OPTICS_31 + "2 talos 200.0 1.4 0.07 2.0 8 2\n"
     columns = changed(COLUMNS_31, rlnOpticsGroup=["2", "1", "1", "2", "2", "1"])
     particles = read_particles(files.write_star31(tmp_path, columns, optics=optics))
-    voltage = particles.optics.voltage_kv[particles.optics_group]
+    voltage = particles.optics.voltage_kv[particles.exposures.optics_group]
     np.testing.assert_array_equal(voltage, [200, 300, 300, 200, 200, 300])
     assert set(particles.optics.name) == {"krios", "talos"}
 
@@ -122,7 +122,7 @@ def test_optics_groups_of_a_new_star_keep_their_constants(tmp_path):
 def test_distinct_constants_in_an_old_star_become_groups(tmp_path):
     columns = changed(COLUMNS_30, rlnVoltage=["300", "200", "300", "200", "300", "300"])
     particles = read_particles(files.write_star30(tmp_path, columns))
-    np.testing.assert_array_equal(particles.optics_group, [0, 1, 0, 1, 0, 0])
+    np.testing.assert_array_equal(particles.exposures.optics_group, [0, 1, 0, 1, 0, 0])
     np.testing.assert_array_equal(particles.optics.voltage_kv, [300, 200])
 
 
@@ -172,7 +172,7 @@ def test_selection_keeps_rows_in_the_given_order(tmp_path, kind):
     np.testing.assert_array_equal(chosen.row, rows)
     np.testing.assert_array_equal(chosen.uid, whole.uid[rows])
     np.testing.assert_array_equal(chosen.poses.rotation, whole.poses.rotation[rows])
-    np.testing.assert_array_equal(chosen.frame, rows)
+    np.testing.assert_array_equal(chosen.exposures.frame, rows)
 
 
 def _move_stack(folder, target):

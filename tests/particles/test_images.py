@@ -44,7 +44,7 @@ def test_pixels_far_from_one_are_brought_near_it_by_a_power_of_two(tmp_path, siz
     plain = ImageStack(particles)
     assert plain.brought_near_one() is plain
     scaled = (images.astype(np.float64) * size).astype(np.float32)
-    order = np.argsort(particles.frame)
+    order = np.argsort(particles.exposures.frame)
     files.write_stack(tmp_path / "s0.mrcs", scaled[order])
     for box in (None, files.BOX // 2):
         near = ImageStack(particles, box).brought_near_one()
@@ -175,3 +175,60 @@ def test_box_size_must_be_smaller_than_the_images(tmp_path, box_size):
     particles = read_particles(files.write_star31(tmp_path))
     with pytest.raises(InputError, match="from 2 to 8"):
         ImageStack(particles, box_size)
+
+
+def _two_sizes(folder, gain):
+    """The same bright spots in coarse and fine images with noise; returns the particles and the spots."""
+    rng = np.random.default_rng(7)
+    count, place = 40, rng.uniform(-5, 5, (40, 2))
+    for name, box, pixel in (("coarse", 16, 2.0), ("fine", 45, 0.73)):
+        axis = (np.arange(box) - box // 2) * pixel
+        x, y = (np.exp(-((axis - place[:, i, None]) ** 2) / 18) for i in (0, 1))
+        signal = y[:, :, None] * x[:, None, :] * pixel**2
+        images = signal + 16 / box * 0.05 * rng.standard_normal(signal.shape)
+        files.write_stack(folder / f"{name}.mrcs", (gain[name] * images).astype(np.float32))
+    rows = range(2 * count)
+    names = [f"{i // 2 + 1}@{'fine' if i % 2 else 'coarse'}.mrcs" for i in rows]
+    columns = {k: [v[0]] * len(names) for k, v in COLUMNS_31.items()}
+    columns |= {"rlnImageName": names, "rlnOpticsGroup": [1 + i % 2 for i in rows]}
+    optics = files.OPTICS_31.replace("2.0 8 2", "2.0 16 2") + "2 talos 300.0 2.7 0.1 0.73 45 2\n"
+    (folder / "particles.star").write_text(files.star_text(columns, optics=optics))
+    return read_particles(folder / "particles.star"), place
+
+
+@pytest.mark.parametrize("gain", [{"coarse": 1.0, "fine": 1.0}, {"coarse": 0.5, "fine": 20.0}])
+@pytest.mark.parametrize("box_size", [None, 8])
+def test_images_of_two_sizes_come_on_one_grid_in_one_unit(tmp_path, gain, box_size):
+    particles, place = _two_sizes(tmp_path, gain)
+    assert (particles.box_size, particles.pixel_size_angstrom) == (16, 2.0)
+    stack = ImageStack(particles, box_size)
+    box = box_size or 16
+    assert (stack.box_size, stack.pixel_size_angstrom) == (box, 32 / box)
+    order = np.random.default_rng(8).permutation(len(particles))
+    images = stack.read(order)
+    assert images.shape == (80, box, box) and images.dtype == np.float32
+    coarse, fine = (images[np.argsort(order)][half::2].astype(np.float64) for half in (0, 1))
+    # the same scale up to what 40 noisy corners of a few pixels tell
+    scale = np.sum(coarse * fine) / np.sum(coarse**2)
+    assert scale == pytest.approx(1, abs=0.1)
+    assert np.corrcoef(coarse.ravel(), fine.ravel())[0, 1] > 0.99
+    # the coarse ones are what they would be alone
+    alone = ImageStack(particles.select(np.arange(0, 80, 2)), box_size)
+    np.testing.assert_array_equal(alone.read(np.arange(40)).astype(np.float64), coarse)
+    # and every spot is where it was, in Å of its own extent
+    extents = np.broadcast_to(stack.extent_angstrom, (2,))
+    for spots, extent in ((coarse, extents[0]), (fine, extents[1])):
+        axis = (np.arange(box) - box // 2) * extent / box
+        weight = spots**2
+        found = [np.sum(weight * a, (1, 2)) / weight.sum((1, 2)) for a in (axis, axis[:, None])]
+        np.testing.assert_allclose(np.stack(found, 1), place, atol=0.1)
+
+
+def test_a_broken_image_among_several_sizes_is_told_when_it_is_read(tmp_path):
+    particles, _ = _two_sizes(tmp_path, {"coarse": 1.0, "fine": 1.0})
+    with mrcfile.open(tmp_path / "fine.mrcs", "r+") as file:
+        file.data[3] = np.nan
+    stack = ImageStack(particles)
+    assert np.isfinite(stack.read([0, 1, 9])).all()
+    with pytest.raises(InputError, match="image 4 holds NaN"):
+        stack.read([0, 7])

@@ -19,7 +19,7 @@ def particles(tmp_path):
 def test_our_own_reader_gives_back_the_poses(tmp_path, particles):
     write_poses_pickle(tmp_path / "poses.pkl", particles)
     poses = scale_poses(
-        *read_poses(tmp_path / "poses.pkl"), particles.optics, particles.optics_group
+        *read_poses(tmp_path / "poses.pkl"), particles.optics, particles.exposures.optics_group
     )
     np.testing.assert_allclose(poses.rotation, particles.poses.rotation, atol=1e-6)
     np.testing.assert_allclose(poses.shift_angstrom, particles.poses.shift_angstrom, atol=1e-5)

@@ -27,11 +27,13 @@ def _assert_same(particles, other):
     np.testing.assert_allclose(other.poses.rotation, particles.poses.rotation, atol=1e-6)
     shift = particles.poses.shift_angstrom
     np.testing.assert_allclose(other.poses.shift_angstrom, shift, atol=2e-6)
-    for field in particles.ctf.__dataclass_fields__:
-        expected = getattr(particles.ctf, field)
-        np.testing.assert_allclose(getattr(other.ctf, field), expected, rtol=1e-6, atol=1e-6)
+    for field in particles.exposures.ctf.__dataclass_fields__:
+        expected = getattr(particles.exposures.ctf, field)
+        np.testing.assert_allclose(
+            getattr(other.exposures.ctf, field), expected, rtol=1e-6, atol=1e-6
+        )
     np.testing.assert_array_equal(other.halfset, particles.halfset)
-    np.testing.assert_array_equal(other.frame, particles.frame)
+    np.testing.assert_array_equal(other.exposures.frame, particles.exposures.frame)
     assert other.pixel_size_angstrom == particles.pixel_size_angstrom
     assert other.box_size == particles.box_size
 

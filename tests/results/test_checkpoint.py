@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from solvar.errors import InputError
-from solvar.estimation.level import Prior
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.prior import Prior
 from solvar.files import OwnedFolder, Writer, owned
+from solvar.fitting.settings import FitSettings
 from solvar.results.checkpoint import Checkpoint, is_interrupted, read_tree, write_tree
 from solvar.results.inputs import InputFile
 from solvar.results.provenance import Provenance
@@ -100,10 +100,10 @@ def test_another_job_is_refused_by_its_difference(
 
 def test_steps_on_the_way_are_dropped_when_the_step_is_done(own) -> None:
     checkpoint = _begun(own)
-    checkpoint.keep("level sweeps", lambda: {"sweep": 1}, always=True)
-    assert checkpoint.load("level sweeps") == {"sweep": 1}
-    checkpoint.save("level", {"result": 2})
-    assert checkpoint.load("level sweeps") is None and checkpoint.load("level") == {"result": 2}
+    checkpoint.keep("band sweeps", lambda: {"sweep": 1}, always=True)
+    assert checkpoint.load("band sweeps") == {"sweep": 1}
+    checkpoint.save("band", {"result": 2})
+    assert checkpoint.load("band sweeps") is None and checkpoint.load("band") == {"result": 2}
 
 
 def test_writing_takes_a_small_share_of_the_time(own, monkeypatch) -> None:
@@ -143,7 +143,7 @@ def test_one_process_alone_writes(tmp_path, own) -> None:
     _begun(own)
     other = Checkpoint(tmp_path, None)
     other.begin(SETTINGS, PROVENANCE, resume=True)
-    other.save("level", {"result": 3})
+    other.save("band", {"result": 3})
     other.keep("sweeps", lambda: {"sweep": 1}, always=True)
     other.remove()
     names = sorted(path.name for path in (tmp_path / "checkpoint").iterdir())

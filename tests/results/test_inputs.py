@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from solvar.errors import InputError
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 from solvar.job import run_job
 from solvar.particles import read_particles
 from solvar.results import checkpoint

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solvar.estimation.model import PoseRefinement
+from solvar.estimation.posterior import PoseRefinement
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.imaging.rotations import random as random_rotations
 from solvar.particles import Poses

@@ -42,7 +42,7 @@ def test_run_reads_back_every_number_of_the_fit(tmp_path, fit):
     assert run.warnings == fit.warnings
     np.testing.assert_array_equal(run.noise_power, fit.noise_power)
     np.testing.assert_array_equal(run.prior_precision, fit.prior_precision)
-    np.testing.assert_array_equal(run.history["objective"], [3.0, np.nan])
+    np.testing.assert_array_equal(run.history["training"], [3.0, np.nan])
 
 
 def test_particles_keep_their_identity_and_order(tmp_path, fit):

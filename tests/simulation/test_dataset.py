@@ -143,8 +143,8 @@ def test_the_reader_finds_the_particles_that_were_written(written):
     )
     for name in ("defocus_u_angstrom", "defocus_v_angstrom", "defocus_angle_radian"):
         expected = getattr(particles.ctf, name)
-        np.testing.assert_allclose(getattr(found.ctf, name), expected, rtol=1e-6)
-    np.testing.assert_array_equal(found.optics_group, particles.optics_group)
+        np.testing.assert_allclose(getattr(found.exposures.ctf, name), expected, rtol=1e-6)
+    np.testing.assert_array_equal(found.exposures.optics_group, particles.optics_group)
     np.testing.assert_array_equal(found.halfset, particles.halfset)
     np.testing.assert_allclose(found.optics.voltage_kv, particles.optics.voltage_kv)
 

@@ -28,7 +28,7 @@ def run(tiny_stack, tmp_path_factory):
     """A small finished run with an analysis."""
     from solvar.analysis.analyze import analyze
     from solvar.analysis.settings import AnalysisSettings
-    from solvar.estimation.settings import FitSettings
+    from solvar.fitting.settings import FitSettings
     from solvar.job import run_job
 
     folder = tmp_path_factory.mktemp("viewed") / "run"

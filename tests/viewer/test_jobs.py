@@ -14,13 +14,13 @@ pytest.importorskip("dash", reason="solvar[view] is not installed")
 
 from solvar.errors import InputError
 from solvar.files import Ledger, owned
+from solvar.imaging.fsc import half_map_fsc
 from solvar.viewer import jobs, selections
 from solvar.viewer.data import ViewerData
 from solvar.viewer.jobs import JobQueue
 from solvar.viewer.layout import job_lines, volume_options
 from solvar.volume_file import write_volume
 from solvar.volumes import Targets, VolumeSettings, reconstruct
-from solvar.volumes.fsc import half_map_fsc
 from solvar.volumes.volume import Halves, Reconstruction
 from solvar.volumes.writing import Placement, write_reconstruction
 

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from made_up import distribution
+from solvar import FitSettings, fit, read_particles
 from solvar.cli.main import app
 from solvar.errors import InputError
 from solvar.files import Ledger, Writer, owned
 from solvar.results.run import Run
 from solvar.results.writer import RUN
-from solvar.volume_file import run_id_of
+from solvar.volume_file import read_volume, run_id_of
 from solvar.volumes import Targets, VolumeSettings, reconstruct
 from solvar.volumes.table import finished_tables
 from synthetic import make_fit
@@ -354,3 +356,28 @@ def test_a_writer_of_volumes_removes_only_volumes(run: Run) -> None:
         own._written.clear()  # as if it had been killed
     volume(run, "--at", "0")
     assert all((run.folder / name).exists() for name in kept)
+
+
+def test_a_method_that_a_distribution_adds_makes_the_volumes(tiny_stack, tmp_path, monkeypatch):
+    source = """
+        from solvar.volumes import Reconstruction
+
+        class Shifted:
+            def __init__(self, source, run, settings):
+                self.source, self.run = source, run
+
+            def volume(self, target):
+                volume = self.run.volume_at(target) + 1
+                return Reconstruction(volume, None, len(self.source.images))
+    """
+    distribution(
+        tmp_path, "shifting", source, "[solvar.volume_methods]\nshifted = shifting:Shifted\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = fit(read_particles(tiny_stack / "particles.star"), FitSettings(rank=1), tmp_path / "run")
+    targets = Targets(np.zeros((1, 1)), ("middle",))
+    settings = VolumeSettings(method="shifted")
+    (record,) = reconstruct(run, targets, tmp_path / "volumes", settings)
+    made, _ = read_volume(tmp_path / "volumes" / "middle.mrc")
+    np.testing.assert_array_equal(made, run.model.mean + np.float32(1))
+    assert record["particles"] == 400

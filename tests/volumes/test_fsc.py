@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from solvar.estimation.prior import mean_fsc
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
+from solvar.imaging.fsc import fourier_shell_correlation, half_map_fsc, with_random_phases
 from solvar.imaging.masks import soft_sphere
 from solvar.job import run_job
 from solvar.particles import read_particles
 from solvar.results.run import Run
 from solvar.simulation import SimulationSettings, simulate
 from solvar.volumes import VolumeSettings, along_component, reconstruct
-from solvar.volumes.fsc import half_map_fsc, with_random_phases
 
 BOX = 48
 
@@ -38,7 +37,7 @@ def test_random_phases_keep_amplitudes_and_the_shells_below() -> None:
     np.testing.assert_allclose(
         np.abs(np.fft.rfftn(random)), np.abs(np.fft.rfftn(volume)), rtol=1e-3, atol=0.05
     )
-    agreement = mean_fsc(volume, random, BOX // 2 + 1)
+    agreement = fourier_shell_correlation(volume, random, BOX // 2 + 1)
     np.testing.assert_allclose(agreement[:10], 1, atol=1e-5)
     assert np.abs(agreement[11:]).max() < 0.15
 

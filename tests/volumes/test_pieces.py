@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from solvar.errors import InputError
-from solvar.estimation.prior import resolution
 from solvar.imaging.fourier import volume_shells
+from solvar.imaging.fsc import resolution
 from solvar.volumes.neighbours import distances, nested_balls
 from solvar.volumes.postprocess import (
     guinier_bfactor,

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from solvar.errors import InputError
-from solvar.estimation.prior import mean_fsc
-from solvar.estimation.settings import FitSettings
 from solvar.evaluation import Truth
+from solvar.fitting.settings import FitSettings
+from solvar.imaging.fsc import fourier_shell_correlation
 from solvar.job import run_job
 from solvar.particles import read_particles
 from solvar.results.run import Run
@@ -54,7 +54,7 @@ def _agreement(folder: Path, made: Path, name: str, state: str) -> float:
     truth = Truth.load(folder)
     mask = truth.mask
     volumes = [read_volume(path)[0] * mask for path in (made / f"{name}.mrc", truth.volumes[state])]
-    return float(mean_fsc(*volumes, 16)[1:].mean())
+    return float(fourier_shell_correlation(*volumes, 16)[1:].mean())
 
 
 @pytest.mark.parametrize("method", ["kernel", "reproject", "subset"])
@@ -73,7 +73,7 @@ def test_each_state_resembles_its_own_truth_most(finished, tmp_path: Path, metho
         assert all(5 < record["resolution_angstrom"] < 40 for record in records)
         mask = run.model.mask
         halves = [mask * read_volume(tmp_path / f"000_half{h}.mrc")[0] for h in (1, 2)]
-        assert mean_fsc(*halves, 16)[3] > 0.7
+        assert fourier_shell_correlation(*halves, 16)[3] > 0.7
 
 
 def test_volumes_at_the_original_box_overlay_those_of_a_downsampled_run(
@@ -106,7 +106,7 @@ def test_a_pixel_size_of_its_own_scales_header_and_resolution(finished, tmp_path
     run = Run(run_folder)
     targets = _states(folder, run)
     plain = reconstruct(run, targets, tmp_path / "plain")
-    scaled = reconstruct(run, targets, tmp_path / "scaled", VolumeSettings(pixel_size=5.5))
+    scaled = reconstruct(run, targets, tmp_path / "scaled", VolumeSettings(voxel_size=5.5))
     for before, after in zip(plain, scaled, strict=True):
         assert after["resolution_angstrom"] == pytest.approx(1.1 * before["resolution_angstrom"])
     first, second = (read_volume(tmp_path / n / "000.mrc") for n in ("plain", "scaled"))
@@ -130,7 +130,7 @@ def test_a_run_with_a_resolution_limit_has_volumes_on_the_grid_of_its_own(
     volume, pixel_size = read_volume(tmp_path / "v" / "middle.mrc")
     mean, _ = read_volume(tmp_path / "run" / "mean.mrc")
     assert volume.shape == mean.shape and pixel_size == pytest.approx(5.0)
-    assert mean_fsc(volume, mean, 8)[1:].min() > 0.8
+    assert fourier_shell_correlation(volume, mean, 8)[1:].min() > 0.8
     assert record["resolution_angstrom"] >= 19.9
 
 

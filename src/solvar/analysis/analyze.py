@@ -217,12 +217,14 @@ def _factors(run: Run) -> tuple[dict[str, NDArray], list[str]]:
     }
     try:
         source = run.read_input()
+        images = source.exposures
+        images.refuse_several("the comparison with defocus")
     except (InputError, OSError) as error:
         return factors, [f"Defocus and micrograph were not compared: {error}"]
-    defocus = (source.ctf.defocus_u_angstrom + source.ctf.defocus_v_angstrom) / 2e4
+    defocus = (images.ctf.defocus_u_angstrom + images.ctf.defocus_v_angstrom) / 2e4
     factors["defocus"] = np.stack([defocus, (defocus - defocus.mean()) ** 2], axis=1)
-    if len(np.unique(source.stack_index)) > 1:
-        factors["micrograph"] = source.stack_index
+    if len(np.unique(images.stack_index)) > 1:
+        factors["micrograph"] = images.stack_index
         return factors, []
     return factors, ["Micrographs were not compared: all particles are in one image file."]
 

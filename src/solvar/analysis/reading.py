@@ -16,7 +16,7 @@ from solvar.analysis.density import DensityMap
 from solvar.analysis.writing import FOLDER
 from solvar.commands import command_line
 from solvar.errors import InputError
-from solvar.estimation.model import prior_spread
+from solvar.estimation.low_rank import prior_spread
 from solvar.files import explained, read_json, read_text
 from solvar.results.hdf5 import Hdf5File, Shape
 from solvar.results.numbers import Judge

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.model import prior_spread
+from solvar.estimation.low_rank import prior_spread
 from solvar.results.run import Run, check_component
 
 Float64 = NDArray[np.float64]

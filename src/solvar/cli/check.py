@@ -11,7 +11,7 @@ import typer
 from solvar.cli.arguments import AsJson, ParticlesFile
 from solvar.cli.options import ReadingOptions, command, spelled
 from solvar.commands import command_line
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 
 app = typer.Typer(add_completion=False)
 
@@ -36,7 +36,7 @@ def check(
 
     table = reading.read(particles)
 
-    from solvar.estimation.check import check_particles
+    from solvar.preflight.check import check_particles
 
     report = check_particles(table, settings, every_image=every_image, progress=make_progress())
     if as_json:

@@ -49,8 +49,8 @@ def demo(
     say where the figures are.
     """
     from solvar.cli.console import make_progress, print_json
-    from solvar.estimation.settings import FitSettings
     from solvar.evaluation import Truth, evaluate
+    from solvar.fitting.settings import FitSettings
     from solvar.job import run_job
     from solvar.particles import read_particles
     from solvar.report.recovery import draw_recovery

@@ -41,6 +41,7 @@ def doctor(as_json: AsJson = False) -> None:
         _finufft,
         _figures,
         _viewer,
+        _plugins,
         _disk,
     ):
         rows += _safely(examine)
@@ -69,11 +70,11 @@ def _safely(examine: Callable[[], list[Row]]) -> list[Row]:
 
 
 def _versions() -> list[Row]:
-    import solvar
+    from solvar._version import __version__
     from solvar.results.provenance import packages
 
     found = ", ".join(f"{name} {version}" for name, version in packages().items())
-    return [("ok", "versions", f"solvar {solvar.__version__}; {found}")]
+    return [("ok", "versions", f"solvar {__version__}; {found}")]
 
 
 def _machine() -> list[Row]:
@@ -181,6 +182,22 @@ def _viewer() -> list[Row]:
     except ImportError as error:
         return [("ok", "viewer", f"{error.name} is not installed; solvar view needs it")]
     return [("ok", "viewer", f"dash {dash.__version__}, scikit-image {version('scikit-image')}")]
+
+
+def _plugins() -> list[Row]:
+    """What other distributions add, imported to see whether it works."""
+    from solvar.errors import InputError
+    from solvar.plugins import GROUPS, plugins
+
+    rows: list[Row] = []
+    for plugin in (each for group in GROUPS for each in plugins(group)):
+        try:
+            plugin.load()
+            text = f"{plugin.group.what} '{plugin.name}' of {plugin.distribution}"
+            rows.append(("ok", "plug-ins", text))
+        except InputError as error:
+            rows.append(("warning", "plug-ins", str(error)))
+    return rows
 
 
 def _absent() -> list[tuple[str, str]]:

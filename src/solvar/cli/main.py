@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-import solvar
+from solvar._version import __version__
 from solvar.cli.environment import refuse_nonsense, settle
 from solvar.cli.options import failures_explained
 from solvar.cli.streams import make_output_harmless
@@ -70,7 +70,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"solvar {solvar.__version__}")
+        typer.echo(f"solvar {__version__}")
         raise typer.Exit()
 
 

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from solvar.particles import ParticleSet
 
 # Spellings beside the one that follows from the name of the field.
-_ALSO = {"rank": ("--zdim", "-r"), "pixel_size": ("--apix",), "particles": ("-n",)}
+_ALSO = {
+    "rank": ("--zdim", "-r"),
+    "pixel_size": ("--apix",),
+    "voxel_size": ("--apix",),
+    "particles": ("-n",),
+}
 
 
 class ReadingOptions(BaseModel):
@@ -44,6 +49,17 @@ class ReadingOptions(BaseModel):
     ctf: Path | None = Field(None, description="CTF of a cryoDRGN project (ctf.pkl).")
     passthrough: list[Path] = Field(
         [], description="cryoSPARC passthrough file to merge by uid (.cs); may be repeated."
+    )
+
+    pixel_size: float | None = Field(
+        None, description="Pixel size of the images in Å, where the file has none."
+    )
+    voltage: float | None = Field(None, description="Voltage in kV, where the file has none.")
+    cs: float | None = Field(
+        None, description="Spherical aberration in mm, where the file has none."
+    )
+    amplitude_contrast: float | None = Field(
+        None, description="Amplitude contrast (a fraction of 1), where the file has none."
     )
 
     @property
@@ -109,7 +125,8 @@ def _options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
         if field.annotation in (bool, bool | None):
             spellings = [f"{flag}/--no-{flag[2:]}"]
         else:
-            spellings = [flag, *_ALSO.get(name, ())]
+            # in `solvar volume`, --apix is the voxel size of the volumes
+            spellings = [flag, *(() if model is ReadingOptions else _ALSO.get(name, ()))]
         option = typer.Option(*spellings, help=field.description, rich_help_panel=_panel(model))
         yield _keyword(name, Annotated[_typed(field.annotation), option], field.default)
 
@@ -201,7 +218,7 @@ def _unexpected(error: Exception) -> str:
 
 def _in_options(error: SolvarError) -> str:
     """The sentence of an error; a setting is named as the option that the user typed."""
-    from solvar.estimation.settings import FitSettings
+    from solvar.fitting.settings import FitSettings
 
     column = getattr(error, "column", None)
     if column in FitSettings.model_fields:

@@ -11,7 +11,7 @@ import typer
 from solvar.cli.arguments import AsJson, Overwrite, ParticlesFile
 from solvar.cli.options import ReadingOptions, command
 from solvar.cli.signals import stopped_by_signals
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
 
 app = typer.Typer(add_completion=False)
 

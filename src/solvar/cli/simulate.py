@@ -31,9 +31,9 @@ def simulate(
     from solvar.cli.console import make_progress, shown
     from solvar.cli.console import output as console
     from solvar.simulation import simulate as draw
-    from solvar.simulation.writing import simulation_folder, write_simulated_set
+    from solvar.simulation.writing import simulation_folder
 
     progress = make_progress()
     with simulation_folder(output, overwrite) as own:
-        star = write_simulated_set(draw(settings, progress), own, progress)
+        star = draw(settings, progress).write_to(own, progress)
     console().print(f"Wrote {settings.particles:,} particles to {shown(star)}", soft_wrap=True)

@@ -69,14 +69,17 @@ def require_invertible(cause: str) -> Iterator[None]:
         ) from error
 
 
-def require_finite_images(pixels: NDArray[np.complex64], particles: ParticleSet) -> None:
+def require_finite_images(
+    pixels: NDArray[np.complex64], particles: ParticleSet, place: NDArray[np.int64]
+) -> None:
     """Make sure that whitened images are finite.
 
     Parameters
     ----------
     pixels : (B, P) complex64
     particles : ParticleSet
-        The B particles.
+    place : (B,) int64
+        Which of its exposures they are.
 
     Raises
     ------
@@ -85,8 +88,9 @@ def require_finite_images(pixels: NDArray[np.complex64], particles: ParticleSet)
     """
     bad = np.flatnonzero(~np.isfinite(pixels).all(axis=1))
     if len(bad):
-        stack = particles.stacks[particles.stack_index[bad[0]]]
+        first, images = place[bad[0]], particles.exposures
+        stack, row = particles.stacks[images.stack_index[first]], images.particle[first]
         raise SolvarError(
-            f"{stack}: image {particles.frame[bad[0]] + 1} (row {particles.row[bad[0]] + 1} of "
+            f"{stack}: image {images.frame[first] + 1} (row {particles.row[row] + 1} of "
             f"{particles.source}) is not finite after whitening. Likely cause: {IMAGES}."
         )

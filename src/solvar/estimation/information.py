@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.cache import WhitenedImages
+from solvar.estimation.back_projection import BackProjection
+from solvar.estimation.images import WhitenedImages
 from solvar.imaging.fourier import hermitian_weight, volume_shells
 from solvar.imaging.projector import make_projector
 from solvar.threads import ThreadTeam
@@ -15,43 +19,84 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 
-def sampling_information(
-    images: WhitenedImages, index: Int64, box: int, k_c: int, team: ThreadTeam
-) -> Float32:
-    """D(k) = Σ_i Pᵀ C²: the diagonal that stands for the normal operator of the images `index`.
+@dataclass(frozen=True, eq=False)
+class SamplingInformation:
+    """D(k) = Σ_i Pᵀ C²: the diagonal that stands for the normal operator of some images.
 
     The data term of volumes v is close to ½ Σ_full D(k)|v̂(k)|², the sum over the full grid.
 
-    Returns
-    -------
-    (box, box, box//2 + 1) float32
-        On the rfftn grid; smoothed over 3³ points, because a support mask ties neighbours together.
+    Attributes
+    ----------
+    k_c : int
+        Largest frequency of the pixels that were summed up.
+    grid : (2 K + 1, 2 K + 1, 2 K + 1) float64
+        Centred, K = k_c + 1, axes kz, ky, kx.
     """
-    from scipy.ndimage import uniform_filter
 
+    k_c: int
+    grid: Float64
+
+    def __add__(self, other: SamplingInformation) -> SamplingInformation:
+        """Of the images of both."""
+        return SamplingInformation(self.k_c, self.grid + other.grid)
+
+    def on_grid(self, box: int, k_c: int) -> Float32:
+        """D up to a frequency that is not beyond its own, on the rfftn grid of a box.
+
+        Smoothed over 3³ points, because a support mask ties neighbours together.
+
+        Returns
+        -------
+        (box, box, box//2 + 1) float32
+        """
+        from scipy.ndimage import uniform_filter
+
+        middle = self.k_c + 1
+        reach = min(k_c + 1, (box - 1) // 2)
+        inner = slice(middle - reach, middle + reach + 1)
+        span = slice(box // 2 - reach, box // 2 + reach + 1)
+        full = np.zeros((box, box, box))
+        full[span, span, span] = self.grid[inner, inner, inner]
+        smooth = uniform_filter(full, size=3, mode="wrap")
+        return np.fft.ifftshift(smooth, axes=(0, 1, 2))[..., : box // 2 + 1].astype(np.float32)
+
+
+def sampling_information(
+    images: WhitenedImages, index: Int64, k_c: int, team: ThreadTeam
+) -> SamplingInformation:
+    """D of the particles `index`, those of all processes, from their pixels up to `k_c`."""
     disc = images.disc.prefix(k_c)
-    projector = make_projector(box, disc, interpolation="trilinear", upsampling=1.0, team=team)
-    lattice = projector.zeros(1)
+    box = 2 * k_c + 2
+    projector = make_projector(
+        box,
+        disc,
+        interpolation="trilinear",
+        upsampling=1.0,
+        team=team,
+        stretch=images.store.longest,
+    )
+    total = BackProjection(projector, 1, lambda lattice: _half_grid(projector, lattice, k_c))
     for batch in images.batches(index, disc):
-        ones = np.ones((len(batch), 1, len(disc)), dtype=np.complex64)
-        projector.scatter(ones, batch.rotation, batch.ctf**2, lattice)
-    half = projector.lattice.grid(lattice, 1)[..., 0].real  # type: ignore[attr-defined]
-    full = images.processes.sum(_hermitian_grid(half, box))
-    smooth = uniform_filter(full, size=3, mode="wrap")
-    return np.fft.ifftshift(smooth, axes=(0, 1, 2))[..., : box // 2 + 1].astype(np.float32)
+        ones = np.ones((len(batch.data), 1, len(disc)), dtype=np.complex64)
+        total.add(batch.weighted(ones), batch.frame, batch.ctf**2)
+    return SamplingInformation(k_c, images.processes.sum(_hermitian_grid(total.sum(), k_c)))
 
 
-def _hermitian_grid(half: Float32, box: int) -> Float32:
-    """Spread samples at kx ≥ 0 evenly over k and -k: centred (box, box, box) grid."""
-    side, depth = half.shape[0], half.shape[2]
-    reach = min(side // 2, (box - 1) // 2)
-    low, middle = side // 2 - reach, side // 2 + reach + 1
-    part = half[low:middle, low:middle, : min(depth, reach + 1)]
-    grid = np.zeros((box, box, box), dtype=np.float32)
-    span = slice(box // 2 - reach, box // 2 + reach + 1)
-    grid[span, span, box // 2 : box // 2 + part.shape[2]] += part / 2
-    mirrored = part[::-1, ::-1, ::-1] / 2
-    grid[span, span, box // 2 - part.shape[2] + 1 : box // 2 + 1] += mirrored
+def _half_grid(projector: Any, lattice: Float32, k_c: int) -> Float32:
+    """What was summed up at kx ≥ 0 of a lattice that is not upsampled, (2 k_c + 3, 2 k_c + 3, k_c + 2)."""
+    half: Float32 = projector.lattice.grid(lattice, 1)[..., 0].real
+    middle, reach = half.shape[0] // 2, k_c + 1
+    inner = slice(middle - reach, middle + reach + 1)
+    return half[inner, inner, : reach + 1]
+
+
+def _hermitian_grid(half: NDArray[np.floating], k_c: int) -> Float64:
+    """Samples at kx ≥ 0 spread evenly over k and -k: centred (2 k_c + 3)³ grid."""
+    reach = k_c + 1
+    part = half.astype(np.float64) / 2
+    grid = np.zeros((2 * reach + 1,) * 3)
+    grid[:, :, reach:] += part
+    grid[:, :, : reach + 1] += part[::-1, ::-1, ::-1]
     return grid
 
 

@@ -45,6 +45,7 @@ def _gram(slices, image, out, first, last):  # type: ignore[no-untyped-def]
 
 @compiled()
 def _pose_products(slices, tangent, image, moment, wave, out, first, last):  # type: ignore[no-untyped-def]
+    """Eight arguments: compiled code takes numbers and arrays; numba knows no dataclass of ours."""
     channels, length = slices.shape[1], slices.shape[2]
     rows = np.empty((5, _BLOCK), np.float32)
     expected = np.empty(_BLOCK, np.float32)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.level import Level, Uncertainty
-from solvar.estimation.model import Posterior
-from solvar.estimation.slack import PoseSlack, with_slack
-from solvar.estimation.sweep import ColumnSolver
-from solvar.imaging.fourier import crop_volume
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.e_step import BandModel, e_step
+from solvar.estimation.posterior import Posterior
 from solvar.progress import Step
 
 Float32 = NDArray[np.float32]
@@ -18,17 +19,37 @@ Float64 = NDArray[np.float64]
 _SMALLEST_EIGENVALUE = 1e-30
 
 
-def principal_columns(columns: Float32) -> tuple[Float32, Float64, Float64]:
-    """Principal axes of columns V (r, L, L, L).
+@dataclass(frozen=True, eq=False)
+class PrincipalAxes:
+    """Principal axes of columns V.
 
-    Returns
-    -------
+    Attributes
+    ----------
     eigenvolumes : (r, L, L, L) float32
-        Orthonormal, by falling eigenvalue; each is signed so that its skewness is positive.
+        Orthonormal.
     eigenvalues : (r,) float64
+        Falling.
     rotation : (r, r) float64
         R with V R = eigenvolumes · √eigenvalues.
     """
+
+    eigenvolumes: Float32
+    eigenvalues: Float64
+    rotation: Float64
+
+    def first(self, count: int) -> PrincipalAxes:
+        """The first ones."""
+        return PrincipalAxes(
+            self.eigenvolumes[:count], self.eigenvalues[:count], self.rotation[:, :count]
+        )
+
+    def with_eigenvalues(self, eigenvalues: Float64) -> PrincipalAxes:
+        """The same axes with other variances along them."""
+        return replace(self, eigenvalues=eigenvalues)
+
+
+def principal_axes(columns: Float32) -> PrincipalAxes:
+    """Principal axes of columns V (r, L, L, L), each signed so that its skewness is positive."""
     flat = columns.reshape(len(columns), -1)
     # float64: the Gram matrix squares the condition number of V
     products = np.array([[np.vdot(a.astype(np.float64), b) for b in flat] for a in flat])
@@ -37,7 +58,7 @@ def principal_columns(columns: Float32) -> tuple[Float32, Float64, Float64]:
     axes = np.tensordot(rotation.T, flat, axes=1) / np.sqrt(np.maximum(value, 1e-30))[:, None]
     sign = np.where(np.sum(axes**3, axis=1) < 0, -1.0, 1.0)
     eigenvolumes = (axes * sign[:, None]).reshape(columns.shape)
-    return eigenvolumes.astype(np.float32), value, rotation * sign
+    return PrincipalAxes(eigenvolumes.astype(np.float32), value, rotation * sign)
 
 
 def combined(columns: Float32, factor: Float64) -> Float32:
@@ -47,60 +68,43 @@ def combined(columns: Float32, factor: Float64) -> Float32:
 
 def to_columns(eigenvolumes: Float32, eigenvalues: Float64) -> Float32:
     """Columns eigenvolume · √eigenvalue, (r, L, L, L)."""
-    deviation = np.sqrt(np.maximum(eigenvalues, _SMALLEST_EIGENVALUE)).astype(np.float32)
+    deviation = standard_deviations(eigenvalues).astype(np.float32)
     return eigenvolumes * deviation[:, None, None, None]
 
 
-def place_particles(
-    level: Level,
-    mean: Float32,
-    eigenvolumes: Float32,
-    eigenvalues: Float64,
-    contrast_sd: float,
-    excess: Uncertainty | None,
-    slack: PoseSlack | None,
-    step: Step,
-) -> Posterior:
-    """Posterior of all particles of a level under the final model.
+def standard_deviations(eigenvalues: Float64) -> Float64:
+    """Of the latents by their prior, (r,); never 0."""
+    return np.sqrt(np.maximum(eigenvalues, _SMALLEST_EIGENVALUE))
+
+
+def place_particles(band: Band, model: ColumnModel, eigenvalues: Float64, step: Step) -> Posterior:
+    """Posterior of all particles of a band under the final model.
 
     Parameters
     ----------
-    mean : (l, l, l)
-        On the level's grid.
-    eigenvolumes : (r, L, L, L)
-        On the full grid.
+    band : Band
+    model : ColumnModel
+        Its columns V are eigenvolume · √eigenvalue. Its pose errors, if any, widen the error bars of the
+        latents.
     eigenvalues : (r,)
         Prior variances of the latents.
-    contrast_sd : float
-    excess : Uncertainty or None
-        Of the columns [mean | √eigenvalue·eigenvolume], whose particles these are.
-    slack : PoseSlack or None
-        What the poses may be off by: it widens the error bars of the latents.
+    step : Step
+        Told of every particle.
     """
-    deviation = np.sqrt(np.maximum(eigenvalues, _SMALLEST_EIGENVALUE))
-    scaled = crop_volume(to_columns(eigenvolumes, eigenvalues), level.box)
-    columns = with_slack(np.concatenate([mean[None], scaled]), slack)
-    prepared = level.projector.prepare(columns)
-    count, rank = len(level.index), len(eigenvalues)
+    deviation, prepared = standard_deviations(eigenvalues), BandModel(band, model)
+    count, rank = len(band.index), len(eigenvalues)
     z, precision = np.zeros((count, rank)), np.zeros((count, rank, rank))
     contrast, log_likelihood = np.zeros(count), np.zeros(count)
-    for batch in level.batches():
+    for batch in band.batches():
         here = batch.place
-        found, _ = level.posterior(prepared, batch, contrast_sd, excess, slack)
+        found, _ = e_step(prepared, batch)
         z[here] = found.z * deviation
         known = np.linalg.inv(found.covariance)
-        if excess is not None:
-            # the excess undoes what an image's own noise did to its latents; it is no information
-            power = batch.ctf_power[:, : level.k_c + 1]
-            known -= found.contrast_square[:, None, None] * excess.of_columns(power)
+        if model.variance is not None:
+            # it undoes what an image's own noise did to its latents, and is no information
+            power = batch.ctf_power[:, : band.k_c + 1]
+            known -= found.contrast_square[:, None, None] * model.variance.of_columns(power)
         precision[here] = known / np.outer(deviation, deviation)
         contrast[here], log_likelihood[here] = found.contrast, found.log_likelihood
         step.advance(len(batch))
-    return Posterior(*(level.sum(each) for each in (z, precision, contrast, log_likelihood)))
-
-
-def rotated_uncertainty(fit: ColumnSolver, factor: Float64) -> Uncertainty:
-    """Uncertainty of the columns V·factor of a fit whose columns are V."""
-    found = fit.metric.uncertainty(fit.second)
-    # V factor has covariance factorᵀ basis diag basisᵀ factor
-    return Uncertainty(found.mean, found.columns, factor.T @ found.basis)
+    return Posterior(*(band.sum(each) for each in (z, precision, contrast, log_likelihood)))

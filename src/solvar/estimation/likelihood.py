@@ -21,7 +21,11 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 _NODES = np.linspace(-3.2, 3.2, 9)
+# Simpson's rule, for an integrand that does not fade out at both ends
+_SIMPSON = np.array([1, 4, 2, 4, 2, 4, 2, 4, 1]) / 3
 _SMALLEST_CONTRAST = 0.05
+_FINER_GRIDS = 3
+_NARROW, _LOOKS = 4.0, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +41,7 @@ class ImagePosterior:
     z : (B, r)
         E[z].
     covariance : (B, r, r)
-        Covariance of z, the uncertainty of the contrast included.
+        Covariance of z, the variance of the contrast included.
     contrast, contrast_square : (B,)
         E[a], E[a²].
     log_likelihood : (B,)
@@ -63,7 +67,7 @@ def image_posterior(gram: Float64, contrast_sd: float) -> ImagePosterior:
     contrast_sd : float
         Prior spread τ of the contrast around 1; 0 fixes it at 1.
     """
-    problem = _Eigenproblem(gram)
+    problem = _Eigenproblem.from_gram(gram)
     if contrast_sd > 0:
         node, weight, evidence = _contrast_nodes(problem, contrast_sd)
     else:
@@ -72,15 +76,36 @@ def image_posterior(gram: Float64, contrast_sd: float) -> ImagePosterior:
     return _moments(problem, node, weight, evidence)
 
 
+@dataclass(frozen=True, eq=False)
 class _Eigenproblem:
-    """The likelihood in the eigenbasis of G, where M(a) is diagonal for every a."""
+    """The likelihood in the eigenbasis of G, where M(a) is diagonal for every a.
 
-    def __init__(self, gram: Float64) -> None:
-        eigenvalue, self.basis = np.linalg.eigh(gram[:, 1:-1, 1:-1])
-        self.g = np.maximum(eigenvalue, 0.0)
-        self.q = np.einsum("bji,bj->bi", self.basis, gram[:, 1:-1, -1])
-        self.p = np.einsum("bji,bj->bi", self.basis, gram[:, 1:-1, 0])
-        self.mean_data, self.mean_square = gram[:, 0, -1], gram[:, 0, 0]
+    Eigenvalues g (B, r), basis (B, r, r), q and p in that basis (B, r), ⟨s, y⟩ and ‖s‖² (B,).
+    """
+
+    g: Float64
+    basis: Float64
+    q: Float64
+    p: Float64
+    mean_data: Float64
+    mean_square: Float64
+
+    @classmethod
+    def from_gram(cls, gram: Float64) -> _Eigenproblem:
+        """Of Gram matrices (B, r + 2, r + 2) of (s, E, y)."""
+        eigenvalue, basis = np.linalg.eigh(gram[:, 1:-1, 1:-1])
+        return cls(
+            np.maximum(eigenvalue, 0.0),
+            basis,
+            np.einsum("bji,bj->bi", basis, gram[:, 1:-1, -1]),
+            np.einsum("bji,bj->bi", basis, gram[:, 1:-1, 0]),
+            gram[:, 0, -1],
+            gram[:, 0, 0],
+        )
+
+    def of(self, index: NDArray[np.int64]) -> _Eigenproblem:
+        """That of some of the images."""
+        return _Eigenproblem(*(values[index] for values in vars(self).values()))
 
     def precision(self, a: Float64) -> Float64:
         """Eigenvalues of M at contrasts a (B, m) -> (B, m, r)."""
@@ -99,37 +124,69 @@ class _Eigenproblem:
         linear = 2 * a * self.mean_data[:, None] - a**2 * self.mean_square[:, None]
         return 0.5 * (linear + explained)
 
+    def log_posterior(self, a: Float64, contrast_sd: float) -> Float64:
+        """The same with the prior of the contrast, up to a constant; below the least contrast as if at it."""
+        a = np.maximum(a, _SMALLEST_CONTRAST)
+        return self.log_likelihood(a) - 0.5 * ((a - 1) / contrast_sd) ** 2
+
 
 def _contrast_nodes(problem: _Eigenproblem, contrast_sd: float) -> tuple[Float64, Float64, Float64]:
     """Quadrature nodes and weights (B, m) of the posterior of the contrast, and the log evidence."""
-
-    def log_posterior(a: Float64) -> Float64:
-        return problem.log_likelihood(a) - 0.5 * ((a - 1) / contrast_sd) ** 2
-
     count = len(problem.g)
     step = contrast_sd * (_NODES[1] - _NODES[0])
     coarse = np.maximum(1 + contrast_sd * _NODES, _SMALLEST_CONTRAST)
-    value = log_posterior(np.broadcast_to(coarse, (count, len(coarse))))
-    start = coarse[np.argmax(value, axis=1)]
-    # parabola through the best node and one step to each side: mode and curvature
-    three = start[:, None] + step * np.array([-1.0, 0.0, 1.0])
-    low, middle, high = log_posterior(np.maximum(three, _SMALLEST_CONTRAST)).T
-    curvature = np.maximum((2 * middle - low - high) / step**2, contrast_sd**-2)
-    mode = start + np.clip((high - low) / (2 * step * curvature), -step, step)
-    mode, spread = np.maximum(mode, _SMALLEST_CONTRAST), curvature**-0.5
+    value = problem.log_posterior(np.broadcast_to(coarse, (count, len(coarse))), contrast_sd)
+    best = np.argmax(value, axis=1)
+    start = coarse[best]
+    # an image that shows next to nothing: its contrast lies below what the prior's own nodes reach
+    faint = np.flatnonzero((best == 0) & (coarse[0] > _SMALLEST_CONTRAST))
+    if len(faint):
+        start[faint] = _climbed_down(problem.of(faint), contrast_sd, coarse[0])
+    mode, spread = _peak(problem, contrast_sd, start, np.full(count, step))
+    # much narrower than the nodes are apart: look again, from there
+    narrow = np.flatnonzero(spread < step / _NARROW)
+    for _ in range(_LOOKS if len(narrow) else 0):
+        again = _peak(problem.of(narrow), contrast_sd, mode[narrow], 2 * spread[narrow])
+        mode[narrow], spread[narrow] = again
     first, last = mode + spread * _NODES[0], mode + spread * _NODES[-1]
     is_cut = first < _SMALLEST_CONTRAST
     first = np.where(is_cut, _SMALLEST_CONTRAST, first)
     width = (last - first) / (len(_NODES) - 1)
     node = first[:, None] + width[:, None] * np.arange(len(_NODES))
-    value = log_posterior(node)
+    value = problem.log_posterior(node, contrast_sd)
     peak = value.max(axis=1, keepdims=True)
     weight = np.exp(value - peak)
-    # where the integral begins inside the peak, its first node stands for half a step (trapezoidal rule)
-    weight[is_cut, 0] /= 2
+    # where the integral begins inside the peak, equal weights would count its first node twice
+    weight[is_cut] *= _SIMPSON
     total = weight.sum(axis=1, keepdims=True)
     evidence = peak[:, 0] + np.log(total[:, 0] * width / (np.sqrt(2 * np.pi) * contrast_sd))
     return node, weight / total, evidence
+
+
+def _peak(
+    problem: _Eigenproblem, contrast_sd: float, start: Float64, step: Float64
+) -> tuple[Float64, Float64]:
+    """Mode and spread (B,) of the contrast's posterior, from a parabola around contrasts (B,)."""
+    three = start[:, None] + step[:, None] * np.array([-1.0, 0.0, 1.0])
+    low, middle, high = problem.log_posterior(three, contrast_sd).T
+    curvature = np.maximum((2 * middle - low - high) / step**2, contrast_sd**-2)
+    mode = start + np.clip((high - low) / (2 * step * curvature), -step, step)
+    return np.maximum(mode, _SMALLEST_CONTRAST), curvature**-0.5
+
+
+def _climbed_down(problem: _Eigenproblem, contrast_sd: float, above: float) -> Float64:
+    """The best contrast (B,) below a node, by ever finer grids."""
+    count = len(problem.g)
+    low, high = np.full(count, _SMALLEST_CONTRAST), np.full(count, above)
+    for _ in range(_FINER_GRIDS):
+        node = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, len(_NODES))
+        value = problem.log_posterior(node, contrast_sd)
+        best = np.argmax(value, axis=1)[:, None]
+        low, high = (
+            np.take_along_axis(node, np.clip(best + side, 0, len(_NODES) - 1), axis=1)[:, 0]
+            for side in (-1, 1)
+        )
+    return np.take_along_axis(node, best, axis=1)[:, 0]
 
 
 def _moments(

@@ -5,22 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.level import Level
+from solvar.estimation.back_projection import BackProjection
+from solvar.estimation.band import Band
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 
 class MeanProblem:
-    """The normal equations of the mean of a level's particles.
+    """The normal equations of the mean of a band's particles.
 
     (m Pᵀ C² P m + m Λ m) u = m Pᵀ C y for the mean m·u, m the mask. The back-projected data are kept,
     so that solving again under another prior costs its CG steps alone.
     """
 
-    def __init__(self, level: Level) -> None:
-        self.level = level
-        self._data = level.mask * _back_project_data(level)
+    def __init__(self, band: Band) -> None:
+        self.band = band
+        self._data = band.support.mean * _back_project_data(band)
 
     def solve(self, prior_precision: Float64, steps: int) -> Float32:
         """Masked Wiener mean by preconditioned conjugate gradients.
@@ -38,12 +39,12 @@ class MeanProblem:
 
         Returns
         -------
-        (L, L, L) float32 on the level's grid.
+        (L, L, L) float32 on the band's grid.
         """
-        level, workers = self.level, self.level.team.size
-        lam = level.expand(prior_precision)
-        voxels = np.float32(level.box**3)
-        wiener = (1 / (voxels * (level.information + lam))).astype(np.float32)
+        band, workers = self.band, self.band.team.size
+        lam = band.expand(prior_precision)
+        voxels = np.float32(band.box**3)
+        wiener = (1 / (voxels * (band.information + lam))).astype(np.float32)
         ridge = np.where(np.isfinite(lam), voxels * lam, 0).astype(np.float32)
         residual = self._data.copy()
         solution = np.zeros_like(residual)
@@ -51,17 +52,17 @@ class MeanProblem:
         before = np.inf
         for step in range(steps):
             conditioned = fourier_filter(residual, wiener, workers)
-            now = float(np.vdot(residual, conditioned))
+            now = _inner(residual, conditioned)
             direction = conditioned + np.float32(now / before) * direction
-            volume = (level.mask * direction).astype(np.float32, copy=False)
-            applied = _normal_operator(level, volume) + fourier_filter(volume, ridge, workers)
-            applied *= level.mask
-            size = np.float32(now / float(np.vdot(direction, applied)))
+            volume = (band.support.mean * direction).astype(np.float32, copy=False)
+            applied = _normal_operator(band, volume) + fourier_filter(volume, ridge, workers)
+            applied *= band.support.mean
+            size = np.float32(now / _inner(direction, applied))
             solution += size * direction
             if step < steps - 1:
                 residual -= size * applied
             before = now
-        return level.mask * solution
+        return band.support.mean * solution
 
 
 def fourier_filter(volume: Float32, response: Float32, workers: int = 1) -> Float32:
@@ -72,19 +73,24 @@ def fourier_filter(volume: Float32, response: Float32, workers: int = 1) -> Floa
     return scipy.fft.irfftn(spectrum, s=volume.shape, workers=workers)
 
 
-def _back_project_data(level: Level) -> Float32:
+def _inner(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    """Inner product, summed in float64."""
+    return float(np.einsum("zyx,zyx->", first, second, dtype=np.float64))
+
+
+def _back_project_data(band: Band) -> Float32:
     """Σ Pᵀ C y."""
-    accumulator = level.projector.zeros(1)
-    for batch in level.batches():
-        level.projector.scatter(batch.data[:, None], batch.rotation, batch.ctf, accumulator)
-    return level.collect(accumulator)[0]
+    total = BackProjection(band.projector, 1)
+    for batch in band.batches():
+        total.add(batch.weighted(batch.data)[:, None], batch.frame, batch.ctf)
+    return band.sum(total.sum())[0]
 
 
-def _normal_operator(level: Level, volume: Float32) -> Float32:
+def _normal_operator(band: Band, volume: Float32) -> Float32:
     """Σ Pᵀ C² P v."""
-    prepared = level.projector.prepare(volume[None])
-    accumulator = level.projector.zeros(1)
-    for batch in level.batches():
-        slices = level.slices(prepared, batch.rotation, batch.ctf)
-        level.projector.scatter(slices, batch.rotation, batch.ctf, accumulator)
-    return level.collect(accumulator)[0]
+    prepared = band.projector.prepare(volume[None])
+    total = BackProjection(band.projector, 1)
+    for batch in band.batches():
+        slices = band.slices(prepared, batch.frame, batch.ctf)
+        total.add(batch.weighted(slices), batch.frame, batch.ctf)
+    return band.sum(total.sum())[0]

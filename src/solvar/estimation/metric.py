@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.level import Level, Prior, Uncertainty
+from solvar.estimation.band import Band
+from solvar.estimation.posterior_variance import PosteriorVariance
+from solvar.estimation.prior import Prior
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -19,10 +21,10 @@ class Metric:
     of its block of S.
     """
 
-    def __init__(self, level: Level, prior: Prior) -> None:
-        self._level, self._prior = level, prior
-        self._lam_mean = level.expand(prior.mean)
-        self._lam_columns = level.expand(prior.columns)
+    def __init__(self, band: Band, prior: Prior) -> None:
+        self._band, self._prior = band, prior
+        self._lam_mean = band.expand(prior.mean)
+        self._lam_columns = band.expand(prior.columns)
 
     def apply(self, spectrum: Complex64, second: Float64) -> Complex64:
         """(D S + Λ) W."""
@@ -36,12 +38,12 @@ class Metric:
         out = np.empty_like(spectrum)
         out[0] = np.float32(second[0, 0]) * spectrum[0]
         out[1:] = np.tensordot(second[1:, 1:].astype(np.float32), spectrum[1:], axes=1)
-        out *= self._level.information
+        out *= self._band.information
         return out
 
     def solve(self, spectrum: Complex64, second: Float64) -> Complex64:
         """(D S + Λ)⁻¹ t; 0 where the prior allows nothing."""
-        information = self._level.information
+        information = self._band.information
         out = np.empty_like(spectrum)
         out[0] = spectrum[0] / (np.float32(second[0, 0]) * information + self._lam_mean)
         value, basis = np.linalg.eigh(second[1:, 1:])
@@ -51,21 +53,22 @@ class Metric:
         out[1:] = np.tensordot(basis.astype(np.float32), rotated, axes=1)
         return out
 
-    def uncertainty(self, second: Float64) -> Uncertainty:
+    def variance(self, second: Float64) -> PosteriorVariance:
         """Posterior variance 1/(D S + Λ) of the columns per shell, for the support that is in use."""
-        shells = slice(0, self._level.k_c + 1)
-        information, support = self._level.shell_information, self._level.support
+        shells = slice(0, self._band.k_c + 1)
+        information, support = self._band.shell_information, self._band.support
         value, basis = np.linalg.eigh(second[1:, 1:])
-        return Uncertainty(
-            mean=support / (second[0, 0] * information + self._prior.mean[shells]),
-            columns=support / (np.outer(value, information) + self._prior.columns[shells]),
+        return PosteriorVariance(
+            mean=support.share_of_mean / (second[0, 0] * information + self._prior.mean[shells]),
+            columns=support.share_of_columns
+            / (np.outer(value, information) + self._prior.columns[shells]),
             basis=basis,
         )
 
     def prior_gradient(self, columns: Float32, factor: float) -> Float32:
         """Gradient of ½ Σ Λ|ŵ|² in the voxels of the columns, times a factor."""
-        level = self._level
-        spectrum = level.spectrum(columns)
+        band = self._band
+        spectrum = band.spectrum(columns)
         for k, precision in enumerate([self._lam_mean, *[self._lam_columns] * (len(columns) - 1)]):
             spectrum[k] *= np.where(np.isfinite(precision), np.float32(factor) * precision, 0)
-        return level.volumes(spectrum) * np.float32(level.box**3)
+        return band.volumes(spectrum) * np.float32(band.box**3)

@@ -1,6 +1,6 @@
 """Where whitened pixels lie: in memory, or on disk when they do not fit.
 
-On disk each frequency band has a file of its own, so that a coarse level reads what it needs and no more, and
+On disk each frequency band has a file of its own, so that a coarse band reads what it needs and no more, and
 the particles of a half-set stand together in file order, so that a batch made of neighbours is read in long
 pieces. The files have no name: however the process ends, nothing is left behind.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ class MemoryPixels:
 
     @classmethod
     def empty(cls, count: int, pixels: int) -> MemoryPixels:
-        """Room for `count` particles."""
+        """Memory for `count` particles."""
         shape = count, pixels
         return cls(np.empty(shape, dtype=np.complex64), np.empty(shape, dtype=np.float32))
 
@@ -80,7 +80,7 @@ class MemoryPixels:
 
 
 def in_memory(own: Int64, pixels: int) -> Pixels:
-    """Room in memory for the pixels of the particles `own`."""
+    """Memory for the pixels of the particles `own`."""
     return MemoryPixels.empty(len(own), pixels)
 
 
@@ -100,13 +100,22 @@ class DiskPixels:
     half_precision : bool
         Two bytes a number instead of four: half the disk, and rounding of 5·10⁻⁴ of each whitened pixel,
         whose noise is 1.
+    ctf_scale : float
+        About how large CTFs are, which may be far from what half precision holds.
     """
 
     is_slow = True
 
     def __init__(
-        self, folder: Path, group: NDArray[np.int8], bands: list[int], half_precision: bool = False
+        self,
+        folder: Path,
+        group: NDArray[np.int8],
+        bands: list[int],
+        half_precision: bool = False,
+        ctf_scale: float = 1.0,
     ) -> None:
+        # a power of two: multiplying by it rounds nothing
+        self._scale = np.float32(2.0 ** -np.round(np.log2(ctf_scale))) if half_precision else None
         self._place = np.empty(len(group), dtype=np.int64)
         self._place[np.argsort(group, kind="stable")] = np.arange(len(group))
         self._dtype = np.dtype(np.float16 if half_precision else np.float32)
@@ -122,7 +131,8 @@ class DiskPixels:
         runs = neighbours(place)
         for (low, high), file in zip(self._bands, self._files, strict=True):
             real = np.ascontiguousarray(data[:, low:high]).view(np.float32)
-            record = np.concatenate([real, ctf[:, low:high]], axis=1).astype(self._dtype)
+            part = ctf[:, low:high] if self._scale is None else ctf[:, low:high] * self._scale
+            record = _converted(np.concatenate([real, part], axis=1), self._dtype)
             for first, last in runs:
                 _write(file.fileno(), record[first:last], place[first])
 
@@ -141,12 +151,32 @@ class DiskPixels:
             stop = min(high, pixels)
             data.view(np.float32)[:, 2 * low : 2 * stop] = record[:, : 2 * (stop - low)]
             ctf[:, low:stop] = record[:, 2 * (high - low) :][:, : stop - low]
+        if self._scale is not None:
+            ctf /= self._scale
         return data, ctf
 
     def close(self) -> None:
         """See `Pixels`."""
         for file in self._files:
             file.close()
+
+
+def _converted(values: Float32, dtype: np.dtype[Any]) -> NDArray[np.floating]:
+    """Numbers in the precision of the file.
+
+    Raises
+    ------
+    SolvarError
+        If one is beyond it.
+    """
+    with np.errstate(over="ignore"):
+        found = values.astype(dtype)
+    if dtype == np.float16 and not np.isfinite(found).all():
+        raise SolvarError(
+            f"a whitened pixel of {np.abs(values).max():.3g} standard deviations of the noise is beyond half "
+            "precision; run again with --cache-precision float32"
+        )
+    return found
 
 
 def _write(handle: int, record: NDArray[np.floating], place: int) -> None:

@@ -26,11 +26,11 @@ from solvar.evaluation.volumes import (
     ImageAreas,
     StateProducts,
     fsc_auc,
-    masked_fsc,
     per_conformation_fsc,
     per_image_auc,
     state_volumes,
 )
+from solvar.imaging.fsc import masked_fsc
 
 __all__ = [
     "Estimate",

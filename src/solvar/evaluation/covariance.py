@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.prior import covariance_fsc
 from solvar.imaging.fourier import hermitian_weight
+from solvar.imaging.fsc import covariance_fsc
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

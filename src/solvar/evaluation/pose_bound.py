@@ -9,14 +9,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.cache import WhitenedImages
-from solvar.estimation.level import Level
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.e_step import BandModel
+from solvar.estimation.image_batch import frames_of
+from solvar.estimation.images import WhitenedImages
 from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.poses.objective import derivatives_of
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.whitening import in_memory_images
 from solvar.evaluation.truth import Truth
 from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.fourier import HalfDisc, crop_volume
+from solvar.imaging.projector import Projection
 from solvar.particles import ParticleSet
 from solvar.threads import ThreadTeam
 
@@ -58,13 +62,14 @@ def pose_bound(
     contrast_sd = 0.0 if truth.contrast is None else float(truth.contrast.std())
     with ThreadTeam() as team:
         images, pixels = _empty_images(particles.select(chosen), noise_power, truth, rotation, disc)
-        everybody, settings = np.arange(len(chosen)), FitSettings()
+        everybody = np.arange(len(chosen))
         mask = np.ones_like(truth.mean)
-        level = Level(images, everybody, disc.k_c, mask, settings, team)
-        prepared = level.projector.prepare(crop_volume(columns.astype(np.float32), level.box))
-        pixels.data[:] = level.slices(prepared, images.rotation, pixels.ctf)[:, 0]
+        band = Band(images, everybody, disc.k_c, mask, Projection(), team)
+        grown = crop_volume(columns.astype(np.float32), band.box)
+        model = BandModel(band, ColumnModel(grown, contrast_sd))
+        pixels.data[:] = model.slices(frames_of(rotation), pixels.ctf)[:, 0]
         batch = images.batch(everybody, disc)
-        curvature = derivatives_of(level, prepared, batch, contrast_sd).curvature
+        curvature = derivatives_of(model, batch).curvature
     covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
     return _mean_errors(covariance, rotation, truth)
 
@@ -74,20 +79,25 @@ def _empty_images(
 ) -> tuple[WhitenedImages, MemoryPixels]:
     """CTFs and poses of images that are yet to be drawn."""
     extent = truth.box_size * truth.pixel_size_angstrom
-    factor = np.sqrt(disc.weight / noise_power[:, disc.shell])[particles.optics_group]
+    factor = np.sqrt(disc.weight / noise_power[:, disc.shell])[particles.exposures.optics_group]
     ctf = evaluate_ctf(
-        disc.kx, disc.ky, extent, particles.ctf, particles.optics, particles.optics_group
+        disc.kx,
+        disc.ky,
+        extent,
+        particles.exposures.ctf,
+        particles.optics,
+        particles.exposures.optics_group,
     )
     pixels = MemoryPixels(
         np.zeros(ctf.shape, dtype=np.complex64), (factor * ctf).astype(np.float32)
     )
-    images = WhitenedImages(
-        disc=disc,
-        box=truth.box_size,
-        pixel_size_angstrom=truth.pixel_size_angstrom,
-        pixels=pixels,
-        ctf_power=np.zeros((len(ctf), disc.k_c + 1), dtype=np.float32),
-        rotation=rotation.astype(np.float32),
+    images = in_memory_images(
+        pixels,
+        rotation,
+        disc,
+        truth.box_size,
+        truth.pixel_size_angstrom,
+        np.zeros((len(ctf), disc.k_c + 1), dtype=np.float32),
     )
     return images, pixels
 

@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.prior import resolution
 from solvar.evaluation import clustering, covariance, embedding, latents
 from solvar.evaluation.pose_bound import pose_bound
 from solvar.evaluation.poses import pose_errors, within_groups
 from solvar.evaluation.truth import Truth
 from solvar.evaluation.volumes import fsc_auc, volume_metrics
+from solvar.imaging.fsc import TRUTH_THRESHOLD, resolution
 from solvar.particles import ParticleSet, Poses
 
 if TYPE_CHECKING:
-    from solvar.estimation.model import Fit, LowRankModel, Posterior
+    from solvar.estimation.low_rank import LowRankModel
+    from solvar.estimation.posterior import Posterior
+    from solvar.fitting.result import Fit
     from solvar.results.run import Run
 
 Float64 = NDArray[np.float64]
@@ -28,7 +30,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """What is judged: a model, its posterior and the poses it used.
+    """What is evaluated: a model, its posterior and the poses it used.
 
     Attributes
     ----------
@@ -148,7 +150,7 @@ def evaluate(
 
 
 def _as_estimate(run: str | Path | Run | Fit | Estimate) -> Estimate:
-    from solvar.estimation.model import Fit
+    from solvar.fitting.result import Fit
     from solvar.results.run import Run
 
     if isinstance(run, Estimate):
@@ -178,7 +180,7 @@ def _covariance_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[s
     true_eigenvalues = (true.astype(np.float64) ** 2).sum(axis=(1, 2, 3))
     scaled = model.eigenvolumes * np.sqrt(model.eigenvalues)[:, None, None, None]
     fsc = covariance.covariance_fsc_curve(scaled.astype(np.float32), true, truth.mask)
-    reached = resolution(fsc, model.box_size * model.pixel_size_angstrom, 0.5)
+    reached = resolution(fsc, model.box_size * model.pixel_size_angstrom, TRUTH_THRESHOLD)
     return {
         "captured_variance": float(curve[-1]) if len(curve) else 0.0,
         "captured_variance_by_rank": curve.tolist(),

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.model import LowRankModel
-from solvar.estimation.prior import mean_fsc, shell_products
+from solvar.estimation.low_rank import LowRankModel
 from solvar.evaluation.truth import Truth
 from solvar.imaging.fourier import crop_volume
+from solvar.imaging.fsc import shell_products
 from solvar.volume_file import read_volume
 
 Float32 = NDArray[np.float32]
@@ -39,28 +39,6 @@ _BLOCK = 16  # true volumes in memory at a time
 _FEWEST = 10  # particles that make the mean latent of a step of a motion
 _MOST_IMAGES = 200  # of each state
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
-def masked_fsc(first: Float32, second: Float32, mask: Float32 | None = None) -> Float64:
-    """Fourier shell correlation of two volumes inside a soft mask.
-
-    Parameters
-    ----------
-    first, second : (L, L, L)
-        Any positive scale.
-    mask : (L, L, L), optional
-        0 to 1; multiplies both volumes.
-
-    Returns
-    -------
-    (L // 2 + 1,) float64
-        Shells |k| rounded to 0, 1, … Nyquist; 0 where one of the two has no power.
-    """
-    if first.shape != second.shape or (mask is not None and mask.shape != first.shape):
-        raise ValueError("the volumes and the mask need one shape")
-    if mask is not None:
-        first, second = first * mask, second * mask
-    return mean_fsc(first, second, first.shape[-1] // 2 + 1)
 
 
 def fsc_auc(fsc: Float64) -> Float64:

@@ -14,6 +14,7 @@ from solvar.export.reading_back import compare
 from solvar.export.target import Job, Target, Writer
 from solvar.particles import read_as
 from solvar.particles.cryodrgn_write import (
+    refuse_what_cryodrgn_lacks,
     write_ctf_pickle,
     write_poses_pickle,
     write_rows_pickle,
@@ -21,8 +22,15 @@ from solvar.particles.cryodrgn_write import (
 
 
 def files(job: Job) -> Mapping[str, Writer]:
-    """The pickles; poses.pkl comes last."""
+    """The pickles; poses.pkl comes last.
+
+    Raises
+    ------
+    InputError
+        If cryoDRGN cannot express the optics of the particles.
+    """
     chosen = job.particles
+    refuse_what_cryodrgn_lacks(chosen.original)
     return {
         "ind.pkl": lambda path: write_rows_pickle(path, chosen.original.row[chosen.index]),
         "ctf.pkl": lambda path: write_ctf_pickle(path, chosen.original),

@@ -21,7 +21,7 @@ from solvar.export.reading_back import read_alone
 from solvar.export.target import Job, Target, Writer
 from solvar.files import replacing
 from solvar.particles import ParticleSet
-from solvar.particles.cryosparc import join
+from solvar.particles.cryosparc import COLUMNS, join
 from solvar.particles.npy import read_npy
 from solvar.particles.stack_paths import lasting_name
 
@@ -30,6 +30,9 @@ Fields = dict[str, NDArray[Any]]
 
 def files(job: Job) -> Mapping[str, Writer]:
     """One .cs file."""
+    particles = job.particles.particles
+    if particles.source_format != "cryosparc":
+        _refuse_aberrations(particles)
     return {"particles.cs": lambda path: write(path, job)}
 
 
@@ -47,11 +50,12 @@ def write(path: Path, job: Job) -> None:
     particles = job.particles.particles
     if particles.source_format == "cryosparc":
         table = _original_rows(particles)
+        table = _with_fields(table, _given_constants(particles))
         table = _with_fields(table, _lasting_paths(particles, table, path))
         if job.poses_replaced:
             table = _with_fields(table, _pose_fields(particles, table))
         if job.ctf_replaced:
-            table = _with_fields(table, _ctf_fields(particles))
+            table = _with_fields(table, _perfect(table) | _ctf_fields(particles))
     else:
         nothing = np.empty(len(particles), dtype=[("uid", np.uint64)])
         image, ctf = _image_fields(particles), _ctf_fields(particles)
@@ -81,7 +85,9 @@ def _lasting_paths(particles: ParticleSet, table: NDArray[Any], path: Path) -> F
     """The image file of each row, by which it is found from any working folder; none if all are."""
     spelled = table["blob/path"]
     as_bytes = spelled.dtype.kind == "S"
-    used, first, index = np.unique(particles.stack_index, return_index=True, return_inverse=True)
+    used, first, index = np.unique(
+        particles.exposures.stack_index, return_index=True, return_inverse=True
+    )
     names = []
     for stack, old in zip(used, spelled[first].tolist(), strict=True):
         name = old.decode() if as_bytes else old
@@ -102,14 +108,14 @@ def _pose_fields(particles: ParticleSet, table: NDArray[Any]) -> Fields:
     if "alignments3D/psize_A" in names:
         pixel_size = table["alignments3D/psize_A"].astype(np.float64)
     else:
-        pixel_size = particles.optics.pixel_size_angstrom[particles.optics_group]
+        pixel_size = particles.optics.pixel_size_angstrom[particles.exposures.optics_group]
         fields["alignments3D/psize_A"] = pixel_size.astype(np.float32)
     shift = particles.poses.shift_angstrom / pixel_size[:, None]
     return {**fields, "alignments3D/shift": shift.astype(np.float32)}
 
 
 def _ctf_fields(particles: ParticleSet) -> Fields:
-    optics, ctf, group = particles.optics, particles.ctf, particles.optics_group
+    optics, ctf, group = particles.optics, particles.exposures.ctf, particles.exposures.optics_group
     values = {
         "ctf/accel_kv": optics.voltage_kv[group],
         "ctf/cs_mm": optics.spherical_aberration_mm[group],
@@ -120,17 +126,54 @@ def _ctf_fields(particles: ParticleSet) -> Fields:
         "ctf/phase_shift_rad": ctf.phase_shift_radian,
         "ctf/bfactor": ctf.bfactor_angstrom2,
     }
-    return {name: column.astype(np.float32) for name, column in values.items()}
+    fields = {name: column.astype(np.float32) for name, column in values.items()}
+    if optics.magnification is not None:
+        excess = (optics.magnification - np.eye(2)).reshape(-1, 4)
+        fields["ctf/anisomag"] = excess[group].astype(np.float32)
+    return fields
+
+
+def _given_constants(particles: ParticleSet) -> Fields:
+    """Constants that the caller gave, so that the file is read without options."""
+    whole = {**_ctf_fields(particles), **_image_fields(particles)}
+    return {name: whole[name] for name in (COLUMNS[field] for field in particles.reading.constants)}
+
+
+def _refuse_aberrations(particles: ParticleSet) -> None:
+    """What the signs and units of cryoSPARC's own fields are is not published."""
+    if particles.optics.phase_flipped is not None or particles.optics.premultiplied is not None:
+        raise InputError(
+            "has images whose phases were flipped or that were multiplied by their CTF, which a .cs cannot "
+            "tell",
+            file=particles.source,
+            remedy="export to RELION, or extract images as they were recorded",
+        )
+    names = ("beam_tilt_mrad", "odd_zernike", "even_zernike")
+    if any(getattr(particles.optics, name) is not None for name in names):
+        raise InputError(
+            "has beam tilt or Zernike coefficients, which this program cannot write for cryoSPARC",
+            file=particles.source,
+            remedy="export to RELION and import that star file in cryoSPARC",
+        )
+
+
+def _perfect(table: NDArray[Any]) -> Fields:
+    """No aberrations where the table tells of some: another CTF has taken their place."""
+    names = ("tilt_A", "trefoil_A", "tetra_A", "shift_A", "anisomag")
+    there = [f"ctf/{name}" for name in names if f"ctf/{name}" in (table.dtype.names or ())]
+    return {name: np.zeros_like(table[name]) for name in there}
 
 
 def _image_fields(particles: ParticleSet) -> Fields:
-    optics, group = particles.optics, particles.optics_group
+    optics, group = particles.optics, particles.exposures.optics_group
     stacks = np.array([str(stack).encode() for stack in particles.stacks])
     box_size = optics.box_size[group].astype(np.uint32)
+    sign = particles.exposures.sign
     return {
+        **({} if sign is None else {"blob/sign": sign.astype(np.float32)}),
         "uid": particles.uid,
-        "blob/path": stacks[particles.stack_index],
-        "blob/idx": particles.frame.astype(np.uint32),
+        "blob/path": stacks[particles.exposures.stack_index],
+        "blob/idx": particles.exposures.frame.astype(np.uint32),
         "blob/shape": np.stack([box_size, box_size], axis=1),
         "blob/psize_A": optics.pixel_size_angstrom[group].astype(np.float32),
         "ctf/exp_group_id": (group + 1).astype(np.uint32),

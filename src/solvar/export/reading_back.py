@@ -63,10 +63,15 @@ def compare(found: ParticleSet, wanted: ParticleSet, path: Path) -> int:
     _refuse(_image(found) != _image(wanted), "names another image", path)
     if found.source_format == "cryosparc":
         _refuse(found.uid != wanted.uid, "has another uid", path)
+    _refuse(_sign(found) != _sign(wanted), "has another sign", path)
     theirs = _quantities(wanted)
     for what, ours in _quantities(found).items():
         same = np.isclose(ours, theirs[what], rtol=_RELATIVE, atol=_ABSOLUTE)
         _refuse(~same.reshape(len(found), -1).all(axis=1), f"has another {what}", path)
+    aberrations = ("magnification", "beam_tilt_mrad", "odd_zernike", "even_zernike")
+    for field in (*aberrations, "phase_flipped", "premultiplied"):
+        given = [_of_particles(particles, field) for particles in (found, wanted)]
+        _refuse(_differ(*given), f"has another {field.removesuffix('_mrad')}", path)
     return len(found)
 
 
@@ -76,23 +81,49 @@ def _refuse(differs: ArrayLike, problem: str, path: Path) -> None:
         raise InputError(problem, file=path, row=int(rows[0]), remedy=_REPORT)
 
 
+def _of_particles(particles: ParticleSet, field: str) -> NDArray[np.float64]:
+    """An aberration of each particle, (N, n), 0 for none."""
+    values = getattr(particles.optics, field)
+    if values is None:
+        return np.zeros((len(particles), 1))
+    perfect = np.eye(2) if field == "magnification" else np.zeros(1)
+    excess: NDArray[np.float64] = (values - perfect).reshape(len(values), -1)
+    return excess[particles.exposures.optics_group]
+
+
+def _differ(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows (N,) differ; what the shorter ones lack is 0."""
+    width = max(ours.shape[1], theirs.shape[1])
+    ours, theirs = (np.pad(v, ((0, 0), (0, width - v.shape[1]))) for v in (ours, theirs))
+    far: NDArray[np.bool_] = ~np.isclose(ours, theirs, rtol=_RELATIVE, atol=_ABSOLUTE)
+    return np.asarray(far.any(axis=1))
+
+
+def _sign(particles: ParticleSet) -> NDArray[np.int8]:
+    """(N,) signs of the images, 1 where they are alike."""
+    images = particles.exposures
+    if images.sign is None or not images.signs_differ:
+        return np.ones(len(images), np.int8)
+    return images.sign
+
+
 def _image(particles: ParticleSet) -> NDArray[np.void]:
     """(N,) what no two images share: device and inode of the stack, and the place in it."""
-    used, place = np.unique(particles.stack_index, return_inverse=True)
+    used, place = np.unique(particles.exposures.stack_index, return_inverse=True)
     status = [particles.stacks[stack].stat() for stack in used]
     image = np.empty(len(particles), [("device", "u8"), ("inode", "u8"), ("frame", "i8")])
     image["device"] = np.array([one.st_dev for one in status], np.uint64)[place]
     image["inode"] = np.array([one.st_ino for one in status], np.uint64)[place]
-    image["frame"] = particles.frame
+    image["frame"] = particles.exposures.frame
     return image
 
 
 def _quantities(particles: ParticleSet) -> dict[str, NDArray[np.float64]]:
     """What every format can hold of N particles, each (N, …)."""
-    optics, ctf, poses = particles.optics, particles.ctf, particles.poses
+    optics, ctf, poses = particles.optics, particles.exposures.ctf, particles.poses
     twice = 2 * ctf.defocus_angle_radian  # half a turn is no difference
     return {
-        "pixel size": optics.pixel_size_angstrom[particles.optics_group],
+        "pixel size": optics.pixel_size_angstrom[particles.exposures.optics_group],
         "defocus": np.stack([ctf.defocus_u_angstrom, ctf.defocus_v_angstrom], axis=1),
         "angle of astigmatism": np.stack([np.cos(twice), np.sin(twice)], axis=1),
         "phase shift": ctf.phase_shift_radian,

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.errors import InputError
 from solvar.export.reading_back import read_alone
 from solvar.export.target import Job, Target, Writer
 from solvar.particles import ParticleSet
+from solvar.particles.relion_aberrations import ABERRATIONS
 from solvar.particles.relion_write import (
     ORIGINS_PIXEL,
     as_text,
@@ -39,6 +41,7 @@ _OLD_CONSTANTS = ("rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
 
 def files(job: Job) -> Mapping[str, Writer]:
     """One star file."""
+    _refuse_signs(job.particles.particles)
     return {"particles.star": lambda path: write(path, job)}
 
 
@@ -58,9 +61,9 @@ def write(path: Path, job: Job) -> None:
     table, optics = blocks.pop(name), blocks.pop("optics", None)
     table["rlnImageName"] = lasting_images(table["rlnImageName"], particles, path)
     if job.ctf_replaced or not _is_complete(optics, table):
-        optics, table = _regrouped(optics, table, particles)
+        optics, table = _regrouped(optics, table, particles, job.ctf_replaced)
         if job.ctf_replaced:
-            table = table.assign(**ctf_columns(particles.ctf))
+            table = table.assign(**ctf_columns(particles.exposures.ctf))
     poses = pose_columns(particles, in_pixels=False)
     if not job.poses_replaced:
         # what the file says of its own poses stays as it is spelled
@@ -72,6 +75,15 @@ def write(path: Path, job: Job) -> None:
         in_run = job.particles.in_run
         table = table.assign(**{c: as_text(v[in_run]) for c, v in latents.items()})
     write_blocks(path, {"optics": optics, "particles": table, **blocks})
+
+
+def _refuse_signs(particles: ParticleSet) -> None:
+    if particles.exposures.signs_differ:
+        raise InputError(
+            "has images of both signs, which RELION cannot tell apart",
+            file=particles.source,
+            remedy="export to cryoSPARC, or the images of one sign at a time with --ind",
+        )
 
 
 def _is_complete(optics: pd.DataFrame | None, table: pd.DataFrame) -> bool:
@@ -88,17 +100,25 @@ def _is_complete(optics: pd.DataFrame | None, table: pd.DataFrame) -> bool:
 
 
 def _regrouped(
-    old: pd.DataFrame | None, table: pd.DataFrame, particles: ParticleSet
+    old: pd.DataFrame | None, table: pd.DataFrame, particles: ParticleSet, replaced: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A complete optics table for the particles, with the columns of an incomplete one kept."""
-    used, first, group = np.unique(particles.optics_group, return_index=True, return_inverse=True)
+    """A complete optics table for the particles, with the columns of an incomplete one kept.
+
+    But for its aberrations where its CTFs were replaced.
+    """
+    used, first, group = np.unique(
+        particles.exposures.optics_group, return_index=True, return_inverse=True
+    )
     optics = optics_table(particles.optics).iloc[used].reset_index(drop=True)
     optics["rlnOpticsGroup"] = as_text(np.arange(1, len(used) + 1))
     repeated = optics["rlnOpticsGroupName"].duplicated(keep=False)
     apart = optics["rlnOpticsGroupName"] + "_" + optics["rlnOpticsGroup"]
     optics["rlnOpticsGroupName"] = optics["rlnOpticsGroupName"].where(~repeated, apart)
-    moved = [c for c in (*optics.columns, *_OLD_CONSTANTS) if c in table.columns]
+    gone = (*optics.columns, *_OLD_CONSTANTS, *(ABERRATIONS if replaced else ()))
+    moved = [c for c in gone if c in table.columns]
     if old is not None:
+        if replaced:
+            old = old.drop(columns=[c for c in ABERRATIONS if c in old.columns])
         kept = old.iloc[_optics_rows(old, table)[first]].reset_index(drop=True)
         optics = kept.assign(**{column: optics[column] for column in optics.columns})
     number = as_text(group.reshape(-1) + 1)

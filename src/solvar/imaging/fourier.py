@@ -24,8 +24,8 @@ Int32 = NDArray[np.int32]
 class HalfDisc:
     """The pixels |k| ≤ k_c of the half plane, sorted by |k| and then by angle.
 
-    Sorting by |k| makes the disc of every smaller k_c a prefix of this one, so that a level of the
-    frequency march reads the leading part of each cached image and copies nothing.
+    Sorting by |k| makes the disc of every smaller k_c a prefix of this one, so that a band of
+    frequency marching reads the leading part of each cached image and copies nothing.
 
     Attributes
     ----------

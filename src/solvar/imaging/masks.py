@@ -87,7 +87,7 @@ def resample_mask(mask: Float32, box: int) -> Float32:
     return np.clip(crop_volume(mask, box) * (box / len(mask)) ** 3, 0, 1).astype(np.float32)
 
 
-def default_mask(box: int, pixel_size: float, diameter_angstrom: float | None) -> Float32:
+def default_mask(box: int, pixel_size: float, diameter_angstrom: float | None = None) -> Float32:
     """The soft sphere used when no mask is given; diameter None means 85 % of the box."""
     diameter = 0.85 * box if diameter_angstrom is None else diameter_angstrom / pixel_size
     if not 4 <= diameter <= box:

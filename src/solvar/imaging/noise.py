@@ -10,6 +10,8 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _DECONVOLUTION_STEPS = 8
+# a shell through which nothing passes must not be divided by
+_LEAST_TRANSFER = 1e-6
 
 
 def corner_window(box: int, radius: float) -> Float32:
@@ -28,7 +30,9 @@ def background_power(images: Float32, window: Float32) -> Float64:
     return np.sum(spectrum.real**2 + spectrum.imag**2, axis=0, dtype=np.float64)
 
 
-def ring_power(power: Float64, window: Float32, shells: int) -> Float64:
+def ring_power(
+    power: Float64, window: Float32, shells: int, transfer: Float64 | None = None
+) -> Float64:
     """Noise power E|ŷ(k)|² per shell from the windowed background.
 
     Parameters
@@ -39,6 +43,8 @@ def ring_power(power: Float64, window: Float32, shells: int) -> Float64:
         Weight of the background, as of `corner_window`.
     shells : int
         Number of shells, at most L//2 + 1; shell s is |k| rounded to s.
+    transfer : (S,) float64, optional
+        By what the noise was multiplied since, mean power in every shell of the plane (as of `ring_means`).
 
     Returns
     -------
@@ -53,14 +59,23 @@ def ring_power(power: Float64, window: Float32, shells: int) -> Float64:
     """
     shell = _shells(len(power))
     last = int(shell.max())
-    measured = np.bincount(shell.ravel(), power.ravel()) / np.bincount(shell.ravel())
+    measured = ring_means(power)
     smear = _smearing(window, shell, last + 1)
+    if transfer is not None:
+        smear *= np.maximum(transfer, _LEAST_TRANSFER)
     measured[:2], smear[:2] = measured[2], smear[2]
     estimate = measured / smear.sum(axis=1)
     for _ in range(_DECONVOLUTION_STEPS):
         estimate *= smear.T @ (measured / (smear @ estimate)) / smear.sum(axis=0)
     estimate[:2] = _continued(estimate)
     return estimate[:shells]
+
+
+def ring_means(power: Float64) -> Float64:
+    """Means of (L, L) values in all shells of the plane, up to its corner."""
+    shell = _shells(len(power)).ravel()
+    means: Float64 = np.bincount(shell, power.ravel()) / np.bincount(shell)
+    return means
 
 
 def _continued(power: Float64) -> Float64:

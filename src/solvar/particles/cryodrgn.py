@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.files import open_regular, read_bytes, read_text
+from solvar.imaging.optics import CtfParameters, Optics
 from solvar.mrc_header import looks_like_mrc, read_mrc_header
-from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.particles.particle_set import Poses
 from solvar.particles.reading import Reading
 from solvar.particles.table import (
     Format,

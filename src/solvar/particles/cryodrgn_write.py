@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.errors import InputError
 from solvar.files import replacing
+from solvar.imaging.grid import have_several_sizes
 from solvar.particles.particle_set import ParticleSet
 
 # Protocol 3 spells names as text, with no frame lengths around them.
@@ -28,7 +30,7 @@ def write_poses_pickle(path: str | Path, particles: ParticleSet) -> None:
     particles : ParticleSet
     """
     optics = particles.optics
-    width = (optics.box_size * optics.pixel_size_angstrom)[particles.optics_group]
+    width = (optics.box_size * optics.pixel_size_angstrom)[particles.exposures.optics_group]
     rotation = np.swapaxes(particles.poses.rotation, -1, -2).astype(np.float32)
     shift = (particles.poses.shift_angstrom / width[:, None]).astype(np.float32)
     _write_pickle(path, (np.ascontiguousarray(rotation), shift))
@@ -46,20 +48,43 @@ def write_ctf_pickle(path: str | Path, particles: ParticleSet) -> None:
     path : path
     particles : ParticleSet
     """
-    optics, ctf = particles.optics, particles.ctf
+    optics, ctf = particles.optics, particles.exposures.ctf
     constants = (optics.voltage_kv, optics.spherical_aberration_mm, optics.amplitude_contrast)
     columns = [
         *(
-            values[particles.optics_group]
+            values[particles.exposures.optics_group]
             for values in (optics.box_size, optics.pixel_size_angstrom)
         ),
         ctf.defocus_u_angstrom,
         ctf.defocus_v_angstrom,
         np.rad2deg(ctf.defocus_angle_radian),
-        *(values[particles.optics_group] for values in constants),
+        *(values[particles.exposures.optics_group] for values in constants),
         np.rad2deg(ctf.phase_shift_radian),
     ]
     _write_pickle(path, np.stack(columns, axis=1).astype(np.float32))
+
+
+def refuse_what_cryodrgn_lacks(particles: ParticleSet) -> None:
+    """Raise InputError if optics hold what cryoDRGN's pickles have no place for."""
+    optics = particles.optics
+    beyond = {
+        "an anisotropic magnification": optics.magnification,
+        "a beam tilt": optics.beam_tilt_mrad,
+        "antisymmetric aberrations": optics.odd_zernike,
+        "symmetric aberrations": optics.even_zernike,
+        "flipped phases": optics.phase_flipped,
+        "images multiplied by their CTF": optics.premultiplied,
+        "images of both signs": particles.exposures.signs_differ or None,
+    }
+    what = [words for words, values in beyond.items() if values is not None]
+    if have_several_sizes(optics):
+        what.append("images of several sizes")
+    if what:
+        raise InputError(
+            f"has {' and '.join(what)}, for which cryoDRGN's files have no place",
+            file=particles.source,
+            remedy="export to RELION or cryoSPARC, or extract images without them first",
+        )
 
 
 def write_rows_pickle(path: str | Path, rows: NDArray[np.int64]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.files import open_regular, read_bytes
+from solvar.files import explained, open_regular, read_bytes
+from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles.constants import CONSTANTS, complete
+from solvar.particles.cryosparc_aberrations import refuse_strong_aberrations
+from solvar.particles.cryosparc_classes import Fields, with_likely_class
 from solvar.particles.npy import NPY_MAGIC, read_npy
-from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.particles.particle_set import Poses
 from solvar.particles.picks import Picks
+from solvar.particles.pixel_columns import refuse_scales_that_differ, signs_that_differ
 from solvar.particles.reading import Reading
 from solvar.particles.table import (
     Format,
@@ -30,11 +36,11 @@ from solvar.particles.table import (
 
 log = logging.getLogger(__name__)
 
-Fields = dict[str, NDArray[Any]]
-
+# Begins a compressed stream of cryosparc-tools.
+_CSDAT_MAGIC = b"\x94CSDAT"
 _PASSTHROUGH = "add the job's passthrough file with --passthrough"
 _REFINEMENT = "pass the particles .cs of a 3D refinement, or " + _PASSTHROUGH
-_COLUMNS = {
+COLUMNS = {
     "rotation": "alignments3D/pose",
     "shift_angstrom": "alignments3D/shift",
     "defocus_u_angstrom": "ctf/df1_A",
@@ -47,11 +53,14 @@ _COLUMNS = {
     "amplitude_contrast": "ctf/amp_contrast",
     "pixel_size_angstrom": "blob/psize_A",
     "box_size": "blob/shape",
+    "magnification": "ctf/anisomag",
+    "expanded_from": "sym_expand/src_uid",
 }
 _NUMBERS = "fiu"
 # Kinds and shape of the fields that are used.
 _TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "uid": ("iu", ()),
+    "sym_expand/src_uid": ("iu", ()),
     "blob/path": ("SU", ()),
     "blob/idx": ("iu", ()),
     "blob/shape": ("iu", (2,)),
@@ -64,6 +73,7 @@ _TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "location/center_x_frac": (_NUMBERS, ()),
     "location/center_y_frac": (_NUMBERS, ()),
     "blob/psize_A": (_NUMBERS, ()),
+    "blob/sign": (_NUMBERS, ()),
     **{
         f"ctf/{name}": (_NUMBERS, ())
         for name in (
@@ -71,36 +81,40 @@ _TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
             *("phase_shift_rad", "bfactor", "exp_group_id"),
         )
     },
+    "ctf/anisomag": (_NUMBERS, (4,)),
+    "ctf/scale": (_NUMBERS, ()),
+    **{f"ctf/{name}_A": (_NUMBERS, (2,)) for name in ("tilt", "trefoil", "shift")},
+    "ctf/tetra_A": (_NUMBERS, (4,)),
 }
-_IGNORED_ABERRATIONS = ("ctf/tilt_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/anisomag")
 
 
 def recognises(path: Path) -> bool:
-    """A numpy file with named fields."""
+    """A numpy file with named fields, or a stream of cryosparc-tools (which `read` refuses by name)."""
     try:
         with open_regular(path) as file:
             start = read_bytes(file, 4096)
     except OSError:
         return False
-    return start.startswith(NPY_MAGIC) and b"'descr': [" in start
+    is_table = start.startswith(NPY_MAGIC) and b"'descr': [" in start
+    return is_table or start.startswith(_CSDAT_MAGIC)
 
 
 def read(path: Path, reading: Reading) -> ParticleTable:
     """Read a particles .cs and what its passthrough files add."""
     fields = join(path, reading.passthrough)
-
-    def need(name: str, remedy: str) -> NDArray[Any]:
-        if name not in fields:
-            raise InputError("is missing", file=path, column=name, remedy=remedy)
-        return fields[name]
-
+    if reading.poses is None:
+        fields = with_likely_class(path, fields)
+    need = partial(_need, path, fields)
+    uid = need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64)
     stack_names, stack_index = _stacks(path, need("blob/path", _PASSTHROUGH))
-    count = len(stack_index)
+    count = len(uid)
     optics, optics_group, ctf = None, np.zeros(count, dtype=np.int64), None
     if reading.ctf is None:
-        optics, optics_group = _optics(fields, need)
+        constants = _constants(path, fields, reading, *CONSTANTS)
+        optics, optics_group = _optics(fields, constants)
         ctf = _ctf(fields, need)
-        _mention_ignored(path, fields)
+        refuse_strong_aberrations(path, fields, constants)
+        refuse_scales_that_differ(fields.get("ctf/scale"), path, "ctf/scale")
     return ParticleTable(
         stack_names=stack_names,
         stack_index=stack_index,
@@ -109,11 +123,19 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         optics_group=optics_group,
         optics=optics,
         ctf=ctf,
-        poses=_poses(fields, need) if reading.poses is None else None,
-        uid=need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64),
+        poses=_poses(path, fields, reading) if reading.poses is None else None,
+        uid=uid,
+        expanded_from=_expanded_from(fields),
         picks=_picks(path, fields),
-        columns=_COLUMNS,
+        sign=signs_that_differ(fields.get("blob/sign"), path, "blob/sign"),
+        columns=COLUMNS,
     )
+
+
+def _need(path: Path, fields: Fields, name: str, remedy: str) -> NDArray[Any]:
+    if name not in fields:
+        raise InputError("is missing", file=path, column=name, remedy=remedy)
+    return fields[name]
 
 
 def join(path: Path, passthrough: tuple[Path, ...]) -> Fields:
@@ -152,6 +174,7 @@ def join(path: Path, passthrough: tuple[Path, ...]) -> Fields:
 
 
 def _load(path: Path) -> NDArray[Any]:
+    _refuse_stream(path)
     array = read_npy(path, "a .cs file", "export it again")
     if array.dtype.names is None or array.ndim != 1 or not len(array):
         raise InputError(
@@ -159,6 +182,17 @@ def _load(path: Path) -> NDArray[Any]:
         )
     _check_types(path, array)
     return array
+
+
+def _refuse_stream(path: Path) -> None:
+    with explained(path), open_regular(path) as file:
+        is_stream = read_bytes(file, len(_CSDAT_MAGIC)) == _CSDAT_MAGIC
+    if is_stream:
+        raise InputError(
+            "is a compressed stream (CSDAT) of cryosparc-tools, which this program does not read",
+            file=path,
+            remedy="save it as a plain .cs file, with Dataset.load(name).save(other_name) of cryosparc-tools",
+        )
 
 
 def _check_types(path: Path, array: NDArray[Any]) -> None:
@@ -190,30 +224,41 @@ def _stacks(
         raise InputError(
             f"{error.object!r} is not UTF-8 text",
             file=path,
+            row=int(np.argmax(paths == error.object)),
             column=column,
             remedy="rename the image file, or export the particles again",
         ) from None
     return tuple(n.lstrip(">") for n in decoded), np.repeat(inverse.reshape(-1), lengths)
 
 
-def _optics(
-    fields: Fields, need: Callable[[str, str], NDArray[Any]]
-) -> tuple[Optics, NDArray[np.int64]]:
+def _constants(path: Path, fields: Fields, reading: Reading, *wanted: str) -> Fields:
+    """Constants of each particle by field of `Optics`, (N,) each, from the file or as they are given."""
+
+    def missing(field: str, remedy: str) -> InputError:
+        column, remedy = COLUMNS[field], f"{_PASSTHROUGH}, or {remedy}"
+        return InputError("is missing", file=path, column=column, remedy=remedy)
+
+    found = {field: fields.get(COLUMNS[field]) for field in wanted}
+    return complete(found, reading.constants, len(fields["uid"]), missing)
+
+
+def _optics(fields: Fields, constants: Fields) -> tuple[Optics, NDArray[np.int64]]:
     """One group per exposure group and set of constants."""
-    names = ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "blob/psize_A")
-    constants = [need(name, _PASSTHROUGH) for name in names]
-    count = len(constants[0])
+    count = len(fields["uid"])
     box_size = fields["blob/shape"][:, 0] if "blob/shape" in fields else np.zeros(count)
     exposure = fields.get("ctf/exp_group_id", np.zeros(count, dtype=np.int64))
-    first, group = group_rows([exposure, *constants, box_size])
-    voltage, cs, amplitude, pixel_size = (shortest_float64(c[first]) for c in constants)
+    # stored without the identity
+    excess = fields.get("ctf/anisomag")
+    if excess is None or not excess.any():
+        excess = np.zeros((count, 4))
+    first, group = group_rows([exposure, *constants.values(), box_size, *excess.T])
+    magnification = np.eye(2) + excess[first].astype(np.float64).reshape(-1, 2, 2)
+    given: dict[str, Any] = {f: shortest_float64(v[first]) for f, v in constants.items()}
     optics = Optics(
         name=tuple(f"exposure group {e}" for e in exposure[first]),
-        voltage_kv=voltage,
-        spherical_aberration_mm=cs,
-        amplitude_contrast=amplitude,
-        pixel_size_angstrom=pixel_size,
+        **given,
         box_size=box_size[first].astype(np.int64),
+        magnification=magnification if excess.any() else None,
     )
     return optics, group
 
@@ -233,18 +278,32 @@ def _ctf(fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> CtfParamet
     )
 
 
-def _poses(fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> Poses:
-    from scipy.spatial.transform import Rotation
-
-    omega = need("alignments3D/pose", _REFINEMENT).astype(np.float64)
-    shift = need("alignments3D/shift", _REFINEMENT).astype(np.float64)
+def _poses(path: Path, fields: Fields, reading: Reading) -> Poses:
+    omega = _need(path, fields, "alignments3D/pose", _REFINEMENT).astype(np.float64)
+    if "alignments3D/shift" not in fields:
+        log.warning("%s: no alignments3D/shift; particles are taken to be centred", path)
+        return Poses(_rotations(omega), np.zeros((len(omega), 2)))
+    shift = fields["alignments3D/shift"].astype(np.float64)
     pixel_size = fields.get("alignments3D/psize_A")
     if pixel_size is None:
-        pixel_size = need("blob/psize_A", _PASSTHROUGH)
+        pixel_size = _constants(path, fields, reading, "pixel_size_angstrom")["pixel_size_angstrom"]
+    return Poses(_rotations(omega), shift * pixel_size.astype(np.float64)[:, None])
+
+
+def _rotations(omega: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Matrices (N, 3, 3) of rotation vectors (N, 3); NaN for those that are not finite."""
+    from scipy.spatial.transform import Rotation
+
     finite = np.isfinite(omega).all(axis=1)
     rotation = np.full((len(omega), 3, 3), np.nan)
     rotation[finite] = Rotation.from_rotvec(omega[finite]).as_matrix()
-    return Poses(rotation, shift * pixel_size.astype(np.float64)[:, None])
+    return rotation
+
+
+def _expanded_from(fields: Fields) -> NDArray[np.uint64] | None:
+    """The particle that each row is a symmetry copy of."""
+    source = fields.get("sym_expand/src_uid")
+    return None if source is None else source.astype(np.uint64)
 
 
 def _picks(path: Path, fields: Fields) -> Picks | None:
@@ -263,12 +322,6 @@ def _halfset(split: NDArray[Any] | None, count: int) -> NDArray[np.int8]:
     if split is None:
         return np.zeros(count, dtype=np.int8)
     return np.where(split == 0, 1, np.where(split == 1, 2, 0)).astype(np.int8)
-
-
-def _mention_ignored(path: Path, fields: Fields) -> None:
-    present = [n for n in _IGNORED_ABERRATIONS if n in fields and np.any(fields[n])]
-    if present:
-        log.warning("%s: %s not corrected for", path, ", ".join(present))
 
 
 FORMAT = Format("cryosparc", recognises, read)

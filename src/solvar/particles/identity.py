@@ -1,9 +1,15 @@
-"""Who a particle is: a 64-bit number that survives reordering, selection and export."""
+"""Who a particle is, and which image it shows.
+
+A particle is known by a 64-bit number that survives reordering, selection and export. An image is a
+frame of a file, by whatever name that file is reached.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,3 +68,51 @@ def image_uid(
     digests = [blake2b(name.encode(), digest_size=8).digest() for name in stack_names]
     stacks = np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
     return mix(stacks[stack_index] ^ mix(frame.astype(np.uint64)))
+
+
+def file_key(path: Path) -> Hashable:
+    """What the names of one file have in common, links included."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path
+    # some network file systems number no files
+    return (status.st_dev, status.st_ino) if status.st_ino else path.resolve()
+
+
+def number_files(paths: Sequence[Path]) -> NDArray[np.int64]:
+    """A number of each path, (S,), the same for names of one file."""
+    numbers: dict[Hashable, int] = {}
+    found = [numbers.setdefault(file_key(path), len(numbers)) for path in paths]
+    return np.array(found, dtype=np.int64)
+
+
+class Repeated(NamedTuple):
+    """The first value that occurs again.
+
+    Attributes
+    ----------
+    earlier, later : int
+        Its first two positions; nothing before `later` is a repetition.
+    total : int
+        How many positions repeat an earlier one.
+    """
+
+    earlier: int
+    later: int
+    total: int
+
+
+def repeated(*columns: NDArray[Any]) -> Repeated | None:
+    """The first position whose values, one of each column (N,), occurred before; None if all differ."""
+    order = np.lexsort(columns)
+    alike = np.ones(max(len(order) - 1, 0), dtype=np.bool_)
+    for column in columns:
+        there = column[order]
+        alike &= there[1:] == there[:-1]
+    again = np.flatnonzero(alike)
+    if not len(again):
+        return None
+    # the sort is stable, so the earliest of the later ones follows the very first
+    first = again[np.argmin(order[again + 1])]
+    return Repeated(int(order[first]), int(order[first + 1]), len(again))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
@@ -12,19 +13,30 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.files import neighbours, open_regular, read_at
+from solvar.imaging.grid import have_several_sizes
+from solvar.imaging.optics import Optics
 from solvar.mrc_header import MrcHeader, read_mrc_header
 from solvar.particles.particle_set import ParticleSet
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 _OPEN_STACKS = 64
 # Images that tell the size of pixels, and the power of two from which on it matters.
 _SAMPLE = 16
 _NEAR_ONE = 20
+# Images of each size that tell its noise, to 1 % or so.
+_NOISE_SAMPLE = 256
 
 
 class ImageStack:
-    """Images of `particles` in the particles' order; nothing is read before `read`.
+    """The images of `particles` in the order of their exposures; nothing is read before `read`.
+
+    Where optics groups differ in pixel size or box, images are cropped around their centre to what all have
+    and Fourier-cropped to one box (`CommonGrid`). Grey levels have no common unit then: every program that
+    extracts particles normalises them to their noise. So the noise is the unit: images of each size are
+    multiplied by one number, such that on the common grid their corners vary as much as those of the
+    coarsest ones, which stay as they are. What remains, if the dose was another one, is contrast.
 
     At most 64 stacks are open at a time; threads may share one `ImageStack`.
 
@@ -47,6 +59,7 @@ class ImageStack:
         self, particles: ParticleSet, box_size: int | None = None, factor: float = 1.0
     ) -> None:
         self._particles, self.factor = particles, factor
+        self._size = _sizes(particles.optics)
         self._box_size = particles.box_size if box_size is None else int(box_size)
         if not 2 <= self._box_size <= particles.box_size:
             raise InputError(
@@ -58,7 +71,7 @@ class ImageStack:
         self._lock = Lock()
 
     def __len__(self) -> int:
-        return len(self._particles)
+        return len(self._particles.exposures)
 
     @property
     def box_size(self) -> int:
@@ -70,8 +83,14 @@ class ImageStack:
         """Pixel size of the images that `read` returns, Å: L·apix/D."""
         return self._particles.pixel_size_angstrom * self._particles.box_size / self._box_size
 
+    @property
+    def extent_angstrom(self) -> float | Float64:
+        """Edge of these images, Å; (G,) where optics groups differ."""
+        extent = self._particles.grid.extent_angstrom
+        return self.box_size * self.pixel_size_angstrom if isinstance(extent, float) else extent
+
     def read(self, index: ArrayLike) -> Float32:
-        """Images of the particles at positions `index`, in that order.
+        """The images at positions `index` among the exposures, in that order.
 
         Parameters
         ----------
@@ -88,18 +107,67 @@ class ImageStack:
             If an image holds NaN or infinity, or is constant.
         """
         index = np.asarray(index, dtype=np.int64)
-        stack, frame = self._particles.stack_index[index], self._particles.frame[index]
-        side = self._particles.box_size
+        if not self._size.any():
+            return self._brought(self._whole(index), index, self.factor)
+        images = np.empty((len(index), self._box_size, self._box_size), dtype=np.float32)
+        size = self._size[self._particles.exposures.optics_group[index]]
+        for one in np.unique(size):
+            some = np.flatnonzero(size == one)
+            factor = self.factor * float(self._gain[one])
+            images[some] = self._brought(self._whole(index[some]), index[some], factor)
+        return images
+
+    def _brought(self, images: Float32, index: NDArray[np.int64], factor: float) -> Float32:
+        """Images of one size on the common grid."""
+        self._refuse_broken(images, index)
+        if factor != 1:
+            images *= np.float32(factor)
+        return self._cropped(images, index)
+
+    def _cropped(self, images: Float32, index: NDArray[np.int64]) -> Float32:
+        if len(index):
+            kept = int(self._particles.grid.kept[self._particles.exposures.optics_group[index[0]]])
+            first = images.shape[-1] // 2 - kept // 2
+            images = images[:, first : first + kept, first : first + kept]
+        return images if self._box_size == images.shape[-1] else downsample(images, self._box_size)
+
+    @cached_property
+    def _gain(self) -> Float64:
+        """What images of each size are multiplied by, so that all have the same noise on the common grid."""
+        particles, level = self._particles, np.full(int(self._size.max()) + 1, np.nan)
+        axis = np.arange(self._box_size) - self._box_size // 2
+        corner = np.hypot(axis[:, None], axis) >= self._box_size / 2
+        size = self._size[particles.exposures.optics_group]
+        for one in range(len(level)):
+            members = np.flatnonzero(size == one)
+            if not len(members):
+                continue
+            few = np.linspace(0, len(members) - 1, min(len(members), _NOISE_SAMPLE))
+            some = members[few.astype(np.int64)]
+            with np.errstate(invalid="ignore", over="ignore"):
+                noise = self._cropped(self._whole(some), some)[:, corner].astype(np.float64)
+                spread = noise.std(axis=1)
+            # what is wrong with the others is told when they are asked for
+            good = np.isfinite(spread) & (spread > 0)
+            level[one] = np.median(spread[good]) if good.any() else np.nan
+        known = level[np.isfinite(level)]
+        # size 0 is the coarsest; where none of its images are left, the next one stands in
+        gain = known[0] / level if len(known) else level
+        return np.where(np.isfinite(gain), gain, 1.0)
+
+    def _whole(self, index: NDArray[np.int64]) -> Float32:
+        """Images of one size as they are on disk."""
+        exposures = self._particles.exposures
+        stack, frame = exposures.stack_index[index], exposures.frame[index]
+        group = exposures.optics_group[index[:1]]
+        side = int(self._particles.optics.box_size[group[0] if len(group) else 0])
         images = np.empty((len(index), side, side), dtype=np.float32)
         # one visit per stack, frames in file order: a disk and its cache like nothing better
         order = np.lexsort((frame, stack))
         starts = np.flatnonzero(np.diff(stack[order], prepend=-1))
         for part in np.split(order, starts[1:]) if len(order) else []:
             images[part] = self._frames(int(stack[part[0]]), frame[part])
-        self._refuse_broken(images, index)
-        if self.factor != 1:
-            images *= np.float32(self.factor)
-        return images if self._box_size == side else downsample(images, self._box_size)
+        return images
 
     def brought_near_one(self) -> ImageStack:
         """The same images, multiplied by a power of two if their pixels are far from 1.
@@ -158,10 +226,11 @@ class ImageStack:
             return
         particles, position = self._particles, index[broken[0]]
         problem = "is constant" if spread[broken[0]] == 0 else "holds NaN or infinite pixels"
-        row = f"row {particles.row[position] + 1} of {particles.source}"
+        shown = particles.exposures.particle[position]
+        row = f"row {particles.row[shown] + 1} of {particles.source}"
         raise InputError(
-            f"image {particles.frame[position] + 1} {problem} ({row})",
-            file=particles.stacks[particles.stack_index[position]],
+            f"image {particles.exposures.frame[position] + 1} {problem} ({row})",
+            file=particles.stacks[particles.exposures.stack_index[position]],
             remedy="remove that row from the particle file, or leave it out with --ind",
         )
 
@@ -195,9 +264,18 @@ def downsample(images: Float32, box_size: int) -> Float32:
     return np.fft.fftshift(small, axes=(-2, -1)).astype(np.float32, copy=False)
 
 
+def _sizes(optics: Optics) -> NDArray[np.int64]:
+    """Number of each optics group's pixel size and box, the coarsest first; all 0 where they are alike."""
+    if not have_several_sizes(optics):
+        return np.zeros(len(optics.name), dtype=np.int64)
+    sizes = np.stack([-optics.pixel_size_angstrom, optics.box_size], axis=1)
+    number = np.unique(sizes, axis=0, return_inverse=True)[1]
+    return number.reshape(-1).astype(np.int64)
+
+
 def _checked_headers(particles: ParticleSet) -> dict[int, MrcHeader]:
     """Headers of the stacks in use, all of them consistent with the table."""
-    used = np.unique(particles.stack_index)
+    used = np.unique(particles.exposures.stack_index)
     headers = {int(s): read_mrc_header(particles.stacks[s]) for s in used}
     depth = np.zeros(len(particles.stacks), dtype=np.int64)
     side = np.zeros(len(particles.stacks), dtype=np.int64)
@@ -215,32 +293,34 @@ def _checked_headers(particles: ParticleSet) -> dict[int, MrcHeader]:
 
 
 def _refuse_other_box(particles: ParticleSet, side: NDArray[np.int64]) -> None:
-    promised = particles.optics.box_size[particles.optics_group]
-    wrong = np.flatnonzero(side[particles.stack_index] != promised)
+    images = particles.exposures
+    promised = particles.optics.box_size[images.optics_group]
+    wrong = np.flatnonzero(side[images.stack_index] != promised)
     if not len(wrong):
         return
     position = wrong[0]
-    stack: Path = particles.stacks[particles.stack_index[position]]
-    group = particles.optics.name[particles.optics_group[position]]
+    stack: Path = particles.stacks[images.stack_index[position]]
+    group = particles.optics.name[images.optics_group[position]]
     raise InputError(
         f"box size is {promised[position]} pixels in optics group {group}, "
-        f"but {side[particles.stack_index[position]]} in {stack}",
+        f"but {side[images.stack_index[position]]} in {stack}",
         file=particles.source,
-        row=int(particles.row[position]),
+        row=int(particles.row[images.particle[position]]),
         remedy="use the stack that belongs to this file; a downsampled copy has its own metadata",
     )
 
 
 def _refuse_missing_frames(particles: ParticleSet, depth: NDArray[np.int64]) -> None:
-    available = depth[particles.stack_index]
-    wrong = np.flatnonzero((particles.frame >= available) | (particles.frame < 0))
+    images = particles.exposures
+    available = depth[images.stack_index]
+    wrong = np.flatnonzero((images.frame >= available) | (images.frame < 0))
     if not len(wrong):
         return
     position = wrong[0]
     raise InputError(
-        f"image {particles.frame[position] + 1} is asked for, but "
-        f"{particles.stacks[particles.stack_index[position]]} holds {available[position]}",
+        f"image {images.frame[position] + 1} is asked for, but "
+        f"{particles.stacks[images.stack_index[position]]} holds {available[position]}",
         file=particles.source,
-        row=int(particles.row[position]),
+        row=int(particles.row[images.particle[position]]),
         remedy="use the stack that belongs to this file, or extract it again",
     )

@@ -20,6 +20,8 @@ from solvar.errors import InputError
 from solvar.files import believed_size, open_below, refuse_claim
 
 NPY_MAGIC = b"\x93NUMPY"
+# Bytes; a .cs file of some hundred fields has more than numpy's limit of 10,000.
+_LARGEST_HEADER = 2**18
 
 
 def read_npy(path: Path, what: str, remedy: str, inside: Path | None = None) -> NDArray[Any]:
@@ -125,7 +127,7 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     first = version == (1, 0)
     header = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
     try:
-        found: tuple[tuple[int, ...], bool, np.dtype[Any]] = header(stream)
+        found: tuple[tuple[int, ...], bool, np.dtype[Any]] = header(stream, _LARGEST_HEADER)
     except MemoryError:
         # what Python says of text with too many brackets
         raise ValueError("its header makes no sense") from None

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.grid import CommonGrid
+from solvar.imaging.optics import Optics
+from solvar.particles.exposures import Exposures
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
+from solvar.particles.stack_paths import FoundElsewhere
 
 Float64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Optics:
-    """Optical constants, one entry per optics group (G groups).
-
-    Attributes
-    ----------
-    name : tuple of G str
-    voltage_kv, spherical_aberration_mm, amplitude_contrast : (G,) float64
-    pixel_size_angstrom : (G,) float64
-        Pixel size of the images on disk.
-    box_size : (G,) int64
-        Edge of the images on disk in pixels.
-    """
-
-    name: tuple[str, ...]
-    voltage_kv: Float64
-    spherical_aberration_mm: Float64
-    amplitude_contrast: Float64
-    pixel_size_angstrom: Float64
-    box_size: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,28 +38,6 @@ class Poses:
 
 
 @dataclass(frozen=True, eq=False)
-class CtfParameters:
-    """Contrast transfer of N particles.
-
-    Attributes
-    ----------
-    defocus_u_angstrom, defocus_v_angstrom : (N,) float64
-        Underfocus positive.
-    defocus_angle_radian : (N,) float64
-        Angle of the `u` axis from x towards y.
-    phase_shift_radian : (N,) float64
-    bfactor_angstrom2 : (N,) float64
-        Envelope exp(-B |k|² / 4); 0 for none.
-    """
-
-    defocus_u_angstrom: Float64
-    defocus_v_angstrom: Float64
-    defocus_angle_radian: Float64
-    phase_shift_radian: Float64
-    bfactor_angstrom2: Float64
-
-
-@dataclass(frozen=True, eq=False)
 class ParticleSet:
     """An immutable table of N particles.
 
@@ -91,20 +52,21 @@ class ParticleSet:
     uid : (N,) uint64
         Identity of a particle: cryoSPARC's uid, or a digest of stack path and frame.
     optics : Optics
-    optics_group : (N,) int64
-        Index into `optics`.
     poses : Poses
-    ctf : CtfParameters
     stacks : tuple of Path
         The distinct, resolved image files.
-    stack_index, frame : (N,) int64
-        Image `frame` (zero-based) of `stacks[stack_index]`.
+    exposures : Exposures
+        The images of the particles, one each in an ordinary stack.
     halfset : (N,) int8
         1 or 2 as given by the file; 0 where the file does not say.
     reading : Reading
         What was added to `source` to read it.
     picks : Picks or None
         Micrographs and coordinates, where the file has them.
+    found_elsewhere : FoundElsewhere or None
+        Stacks that are not where the file says.
+    symmetry_copies : int
+        Rows left out because they are symmetry copies of a particle that is here.
     """
 
     source: Path
@@ -112,38 +74,54 @@ class ParticleSet:
     row: NDArray[np.int64]
     uid: NDArray[np.uint64]
     optics: Optics
-    optics_group: NDArray[np.int64]
     poses: Poses
-    ctf: CtfParameters
     stacks: tuple[Path, ...]
-    stack_index: NDArray[np.int64]
-    frame: NDArray[np.int64]
+    exposures: Exposures
     halfset: NDArray[np.int8]
     reading: Reading = field(default_factory=Reading)
     picks: Picks | None = None
+    found_elsewhere: FoundElsewhere | None = None
+    symmetry_copies: int = 0
 
     def __len__(self) -> int:
         return len(self.row)
 
+    @cached_property
+    def grid(self) -> CommonGrid:
+        """What images of all optics groups are brought to."""
+        return CommonGrid.of(self.optics)
+
     @property
     def pixel_size_angstrom(self) -> float:
-        """Pixel size common to all optics groups, Å."""
-        return float(self.optics.pixel_size_angstrom[0])
+        """Pixel size of the common grid, Å: the coarsest one of the optics groups."""
+        return self.grid.pixel_size_angstrom
 
     @property
     def box_size(self) -> int:
-        """Image edge in pixels, common to all optics groups."""
-        return int(self.optics.box_size[0])
+        """Edge of the common grid, pixels: that of the images where they are all alike."""
+        return self.grid.box_size
 
     def digest(self) -> str:
         """blake2b (128 bit, as hex) over what a fit uses of the table; paths are left out."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr(self.optics.name).encode())
-        tables = [vars(self.optics), vars(self.poses), vars(self.ctf), vars(self)]
+        images = self.exposures
+        tables = [vars(part) for part in (self.optics, self.poses, images.ctf, images, self)]
         for name, values in ((n, v) for table in tables for n, v in table.items()):
             if isinstance(values, np.ndarray):
                 digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
+
+    def remarks(self) -> list[str]:
+        """What was done on reading that the user should know, in plain sentences."""
+        told = [] if self.found_elsewhere is None else [self.found_elsewhere.sentence()]
+        if self.symmetry_copies:
+            told.append(
+                f"The set is symmetry-expanded: {self.symmetry_copies:,} rows are copies of a particle "
+                "in an earlier row, share its noise and were left out. Each particle counts once, in "
+                "the pose of its first row; choose other copies with --ind."
+            )
+        return told
 
     def select(self, index: NDArray[np.int64]) -> ParticleSet:
         """The particles at positions `index` (any order), identity kept."""
@@ -151,17 +129,8 @@ class ParticleSet:
             self,
             row=self.row[index],
             uid=self.uid[index],
-            optics_group=self.optics_group[index],
             poses=Poses(self.poses.rotation[index], self.poses.shift_angstrom[index]),
-            ctf=CtfParameters(
-                self.ctf.defocus_u_angstrom[index],
-                self.ctf.defocus_v_angstrom[index],
-                self.ctf.defocus_angle_radian[index],
-                self.ctf.phase_shift_radian[index],
-                self.ctf.bfactor_angstrom2[index],
-            ),
-            stack_index=self.stack_index[index],
-            frame=self.frame[index],
+            exposures=self.exposures.of(index),
             halfset=self.halfset[index],
             picks=None if self.picks is None else self.picks.select(index),
         )

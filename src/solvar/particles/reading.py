@@ -9,6 +9,7 @@ from typing import Any
 
 from solvar.errors import InputError
 from solvar.files import explained, open_regular
+from solvar.particles.constants import CONSTANTS, refuse_absurd
 from solvar.particles.stack_paths import StackFinder
 
 
@@ -28,6 +29,8 @@ class Reading:
         cryoDRGN pickles that take the place of the poses and CTFs of the file.
     passthrough : tuple of Path
         cryoSPARC passthrough files.
+    pixel_size, voltage, cs, amplitude_contrast : float or None
+        Constants (Å, kV, mm, fraction) for where the file has none; they contradict it nowhere.
     working_folder : Path
         Folder that the program was started in: the last in which image files are looked for.
     """
@@ -37,6 +40,10 @@ class Reading:
     poses: Path | None = None
     ctf: Path | None = None
     passthrough: tuple[Path, ...] = ()
+    pixel_size: float | None = None
+    voltage: float | None = None
+    cs: float | None = None
+    amplitude_contrast: float | None = None
     working_folder: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self) -> None:
@@ -46,6 +53,10 @@ class Reading:
                 object.__setattr__(self, name, Path(path).absolute())
         joined = tuple(Path(path).absolute() for path in self.passthrough)
         object.__setattr__(self, "passthrough", joined)
+        for constant in CONSTANTS.values():
+            value = getattr(self, constant.name)
+            if value is not None:
+                object.__setattr__(self, constant.name, float(value))
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Reading:
@@ -59,6 +70,12 @@ class Reading:
         pickles = (self.poses, self.ctf)
         return (*(path for path in pickles if path is not None), *self.passthrough)
 
+    @property
+    def constants(self) -> dict[str, float]:
+        """The constants that are given, by field of `Optics`."""
+        values = {field: getattr(self, constant.name) for field, constant in CONSTANTS.items()}
+        return {field: value for field, value in values.items() if value is not None}
+
     def updated(self, given: Mapping[str, Any]) -> Reading:
         """The same with each option of `given` that is set in place of its own."""
         return replace(
@@ -70,11 +87,12 @@ class Reading:
         return StackFinder(metadata, self.datadir, self.strip_prefix, self.working_folder)
 
     def check(self) -> None:
-        """Raise InputError unless every file and folder is there."""
+        """Raise InputError unless every file and folder is there and constants can be true."""
         if self.datadir is not None and not self.datadir.is_dir():
             raise InputError("is not a folder", file=self.datadir, remedy="check --datadir")
         for path in self.files:
             existing(path)
+        refuse_absurd(self.constants)
 
 
 def existing(path: str | Path) -> Path:

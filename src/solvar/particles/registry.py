@@ -9,17 +9,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from solvar import plugins
 from solvar.errors import InputError
+from solvar.imaging.optics import CtfParameters, Optics
 from solvar.mrc_header import read_mrc_header
 from solvar.particles import cryodrgn, cryosparc, relion
+from solvar.particles.exposures import Exposures
 from solvar.particles.identity import image_uid
-from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
+from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.reading import Reading, existing
 from solvar.particles.selection import read_selection
-from solvar.particles.stack_paths import StackFinder
+from solvar.particles.stack_paths import FoundElsewhere, StackFinder
 from solvar.particles.table import Format, ParticleTable
 from solvar.particles.validate import Origin, check_row_count, validate
 
+_UNKNOWN = "is no RELION star file, no cryoSPARC .cs file, no MRC stack and no list of stacks"
+# A format beside these is a plug-in; `plugins` says how.
 FORMATS: tuple[Format, ...] = (relion.FORMAT, cryosparc.FORMAT, cryodrgn.FORMAT)
 
 
@@ -32,6 +37,10 @@ def read_particles(
     poses: str | Path | None = None,
     ctf: str | Path | None = None,
     passthrough: Sequence[str | Path] = (),
+    pixel_size: float | None = None,
+    voltage: float | None = None,
+    cs: float | None = None,
+    amplitude_contrast: float | None = None,
 ) -> ParticleSet:
     """Read the particles of a refinement.
 
@@ -51,6 +60,9 @@ def read_particles(
         place of the file's own poses or CTFs otherwise.
     passthrough : sequence of path
         cryoSPARC passthrough files, joined by uid.
+    pixel_size, voltage, cs, amplitude_contrast : float, optional
+        Pixel size of the images (Å), voltage (kV), spherical aberration (mm) and amplitude contrast,
+        for where the file has none.
 
     Returns
     -------
@@ -59,7 +71,11 @@ def read_particles(
     Raises
     ------
     InputError
-        If anything is missing, inconsistent or absurd.
+        If anything is missing, inconsistent or absurd, or the file has another value than is given.
+
+    Notes
+    -----
+    More than seven arguments: one for each thing that a file may lack; `Reading` keeps them together.
     """
     given = {
         "datadir": datadir,
@@ -67,6 +83,10 @@ def read_particles(
         "poses": poses,
         "ctf": ctf,
         "passthrough": passthrough,
+        "pixel_size": pixel_size,
+        "voltage": voltage,
+        "cs": cs,
+        "amplitude_contrast": amplitude_contrast,
     }
     return read_as(path, Reading.of_record(given), ind)
 
@@ -99,12 +119,33 @@ def _format_of(source: Path) -> Format:
     for format_ in FORMATS:
         if format_.recognises(source):
             return format_
+    added, broken = _added_format_of(source)
+    if added is not None:
+        return added
     raise InputError(
-        "is no RELION star file, no cryoSPARC .cs file, no MRC stack and no list of stacks",
+        "; ".join([_UNKNOWN, *broken]),
         file=source,
         remedy="pass the particles file of a refinement (run_data.star, …_particles.cs), "
         "or a stack with --poses and --ctf",
     )
+
+
+def _added_format_of(source: Path) -> tuple[Format | None, list[str]]:
+    """The plug-in that reads a file, if there is one, under its own name; what is wrong with others."""
+    broken: list[str] = []
+    ours = {format_.name for format_ in FORMATS}
+    for plugin in plugins.plugins(plugins.FORMATS):
+        if plugin.name in ours:
+            continue
+        try:
+            format_ = plugin.load()
+            if format_.recognises(source):
+                return Format(plugin.name, format_.recognises, format_.read), broken
+        except InputError as error:
+            broken.append(error.problem)
+        except Exception as error:
+            broken.append(plugin.broken(f"failed ({type(error).__name__}: {error})").problem)
+    return None, broken
 
 
 def _assemble(
@@ -115,7 +156,9 @@ def _assemble(
     reading: Reading,
 ) -> ParticleSet:
     """The selected rows with images found, companion pickles merged in and everything checked."""
-    stacks, stack_index = _resolve_stacks(table, row, reading.finder(source))
+    given = len(row)
+    row = _once(table, row)
+    stacks, stack_index, elsewhere = _resolve_stacks(table, row, reading.finder(source))
     optics, optics_group, ctf = _optics_and_ctf(source, table, row, reading, stacks, stack_index)
     uid = table.uid
     if uid is None:
@@ -126,33 +169,45 @@ def _assemble(
         row=row,
         uid=uid[row],
         optics=optics,
-        optics_group=optics_group,
         poses=_poses(source, table, row, reading, optics, optics_group),
-        ctf=ctf,
         stacks=stacks,
-        stack_index=stack_index,
-        frame=table.frame[row],
+        exposures=Exposures.one_each(
+            optics_group,
+            ctf,
+            stack_index,
+            table.frame[row],
+            None if table.sign is None else table.sign[row],
+        ),
         halfset=table.halfset[row],
         reading=reading,
         picks=None if table.picks is None else table.picks.select(row),
+        found_elsewhere=elsewhere,
+        symmetry_copies=given - len(row),
     )
     validate(particles, _origins(source, table, reading))
     return particles
 
 
+def _once(table: ParticleTable, row: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows without those that are symmetry copies of a particle that came before."""
+    if table.expanded_from is None:
+        return row
+    return row[np.sort(np.unique(table.expanded_from[row], return_index=True)[1])]
+
+
 def _resolve_stacks(
     table: ParticleTable, row: NDArray[np.int64], finder: StackFinder
-) -> tuple[tuple[Path, ...], NDArray[np.int64]]:
-    """Files of the stacks that the selected rows use."""
+) -> tuple[tuple[Path, ...], NDArray[np.int64], FoundElsewhere | None]:
+    """Files of the stacks that the selected rows use, and the rows' index into them."""
     used, first, stack_index = np.unique(
         table.stack_index[row], return_index=True, return_inverse=True
     )
     # in the order of the rows, so that a message names the first row that is wrong
-    found = {
-        s: finder.find(table.stack_names[used[s]], int(row[first[s]])) for s in np.argsort(first)
-    }
-    stacks = tuple(found[s] for s in range(len(used)))
-    return stacks, stack_index.reshape(-1).astype(np.int64)
+    order = np.argsort(first)
+    names = [table.stack_names[s] for s in used[order]]
+    files, elsewhere = finder.find_all(names, row[first[order]].tolist())
+    stacks = tuple(files[place] for place in np.argsort(order))
+    return stacks, stack_index.reshape(-1).astype(np.int64), elsewhere
 
 
 def _optics_and_ctf(
@@ -174,7 +229,7 @@ def _optics_and_ctf(
     assert table.optics is not None and table.ctf is not None
     used, group = np.unique(table.optics_group[row], return_inverse=True)
     group = group.reshape(-1).astype(np.int64)
-    optics = _take_groups(table.optics, used)
+    optics = table.optics.take(used)
     optics = _fill_box_size(optics, group, stacks, stack_index)
     return optics, group, _take_ctf(table.ctf, row)
 
@@ -207,17 +262,6 @@ def _poses(
         return cryodrgn.scale_poses(rotation[row], fraction[row], optics, optics_group)
     assert table.poses is not None
     return Poses(table.poses.rotation[row], table.poses.shift_angstrom[row])
-
-
-def _take_groups(optics: Optics, used: NDArray[np.int64]) -> Optics:
-    return Optics(
-        name=tuple(optics.name[g] for g in used),
-        voltage_kv=optics.voltage_kv[used],
-        spherical_aberration_mm=optics.spherical_aberration_mm[used],
-        amplitude_contrast=optics.amplitude_contrast[used],
-        pixel_size_angstrom=optics.pixel_size_angstrom[used],
-        box_size=optics.box_size[used],
-    )
 
 
 def _take_ctf(ctf: CtfParameters, row: NDArray[np.int64]) -> CtfParameters:

@@ -10,19 +10,31 @@ from __future__ import annotations
 import codecs
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.files import open_regular, read_bytes
-from solvar.particles.particle_set import CtfParameters, Optics, Poses
+from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles.constants import complete
+from solvar.particles.particle_set import Poses
 from solvar.particles.picks import Picks
+from solvar.particles.pixel_columns import (
+    RECORDED,
+    read_recorded,
+    refuse_hidden,
+    refuse_mirrored,
+    refuse_scales_that_differ,
+    signs_that_differ,
+)
 from solvar.particles.reading import Reading
+from solvar.particles.relion_aberrations import ABERRATIONS, read_aberrations
 from solvar.particles.relion_tomo import refuse_subtomograms
-from solvar.particles.relion_write import write_star
+from solvar.particles.relion_write import SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
+from solvar.particles.star_lines import begins_block
 from solvar.particles.table import Format, ParticleTable, group_rows
 from solvar.particles.validate import LARGEST_ANGLE_DEGREE
 
@@ -36,6 +48,7 @@ Float64 = NDArray[np.float64]
 _CTF_REMEDY = "pass a star file with CTF parameters, or --ctf ctf.pkl"
 _POSE_REMEDY = REFINEMENT + ", or --poses poses.pkl"
 _ORIGIN_TOLERANCE_ANGSTROM = 1e-3
+_SCALE, _MIRRORED = "rlnCtfScalefactor", "rlnIsFlip"
 _COLUMNS = {
     "rotation": "rlnAngleRot, rlnAngleTilt, rlnAnglePsi",
     "shift_angstrom": "rlnOriginXAngst, rlnOriginYAngst",
@@ -49,11 +62,11 @@ _COLUMNS = {
     "amplitude_contrast": "rlnAmplitudeContrast",
     "pixel_size_angstrom": "rlnImagePixelSize",
     "box_size": "rlnImageSize",
+    "magnification": "rlnMagMat00",
+    "beam_tilt_mrad": "rlnBeamTiltX",
+    "odd_zernike": "rlnOddZernike",
+    "even_zernike": "rlnEvenZernike",
 }
-_IGNORED_ABERRATIONS = (
-    *("rlnBeamTiltX", "rlnBeamTiltY", "rlnOddZernike", "rlnEvenZernike"),
-    *("rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11"),
-)
 
 
 def recognises(path: Path) -> bool:
@@ -64,7 +77,7 @@ def recognises(path: Path) -> bool:
             start = codecs.getincrementaldecoder("utf-8")().decode(read_bytes(file, 65536))
     except (OSError, UnicodeDecodeError):
         return False
-    return any(line.startswith("data_") for line in start.splitlines())
+    return begins_block(start)
 
 
 def read(path: Path, reading: Reading) -> ParticleTable:
@@ -74,13 +87,16 @@ def read(path: Path, reading: Reading) -> ParticleTable:
     if not len(table):
         raise InputError("holds no particles", file=path, remedy=REFINEMENT)
     refuse_subtomograms(path, table.particles, table.optics)
-    _refuse_premultiplied(table)
+    refuse_mirrored(table.optional(_MIRRORED), path, _MIRRORED)
     stack_names, stack_index, frame = _images(table)
     optics, optics_group, ctf = None, np.zeros(len(frame), dtype=np.int64), None
     if reading.ctf is None:
-        optics, optics_group = _optics(table)
+        optics, optics_group = _optics(table, reading)
         ctf = _ctf(table)
-        _mention_ignored(table)
+        if table.has(_SCALE):
+            refuse_scales_that_differ(table.constant(_SCALE, ""), path, _SCALE)
+    else:
+        refuse_hidden(_recorded(table), path)
     return ParticleTable(
         stack_names=stack_names,
         stack_index=stack_index,
@@ -89,8 +105,9 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         optics_group=optics_group,
         optics=optics,
         ctf=ctf,
-        poses=_poses(table) if reading.poses is None else None,
+        poses=_poses(table, reading) if reading.poses is None else None,
         picks=_picks(table),
+        sign=_sign(table),
         columns=_COLUMNS,
     )
 
@@ -108,7 +125,7 @@ class _Columns:
     def numbers(self, name: str, remedy: str) -> Float64:
         """A particle column, (N,) float64."""
         if name not in self.particles.columns:
-            raise self._missing(name, remedy)
+            raise self.missing(name, remedy)
         return _as_numbers(self.particles[name], name, self.path)
 
     def optional(self, name: str) -> Float64:
@@ -125,10 +142,17 @@ class _Columns:
         in_optics = self.optics is not None and name in self.optics.columns
         return in_optics or name in self.particles.columns
 
-    def _missing(self, name: str, remedy: str) -> InputError:
+    def of_rows(self, name: str, row: NDArray[np.int64]) -> pd.Series | None:
+        """What a column says of some particles, as it is spelled; None if there is no such column."""
+        if self.optics is not None and name in self.optics.columns:
+            return self.optics[name].iloc[self.group_row[row]]
+        return self.particles[name].iloc[row] if name in self.particles.columns else None
+
+    def missing(self, name: str, remedy: str, problem: str = "is missing") -> InputError:
+        """That a column is missing, and that `data_optics` is, where the file refers to it."""
         if self.optics is None and "rlnOpticsGroup" in self.particles.columns:
             remedy = "the data_optics block is missing from the file, " + remedy
-        return InputError("is missing", file=self.path, column=name, remedy=remedy)
+        return InputError(problem, file=self.path, column=name, remedy=remedy)
 
     def _group_rows(self) -> NDArray[np.int64]:
         """Row of the optics table that each particle refers to."""
@@ -205,23 +229,51 @@ def _images(table: _Columns) -> tuple[tuple[str, ...], NDArray[np.int64], NDArra
     return tuple(stack_names), stack_index.astype(np.int64), number.astype(np.int64) - 1
 
 
-def _optics(table: _Columns) -> tuple[Optics, NDArray[np.int64]]:
+def _constants(table: _Columns, reading: Reading, *fields: str) -> dict[str, Float64]:
+    """Constants of each particle, (N,) each, from the file or as they are given."""
+    found = {field: _constant(table, field) for field in fields}
+
+    def missing(field: str, remedy: str) -> InputError:
+        problem = "is missing"
+        if field == "pixel_size_angstrom":
+            problem = "is missing, and so is rlnDetectorPixelSize with rlnMagnification"
+        return table.missing(_COLUMNS[field], remedy + " or --ctf ctf.pkl", problem)
+
+    return complete(found, reading.constants, len(table), missing)
+
+
+def _constant(table: _Columns, field: str) -> Float64 | None:
+    if field == "pixel_size_angstrom":
+        return _pixel_size(table)
+    name = _COLUMNS[field]
+    return table.constant(name, "") if table.has(name) else None
+
+
+def _optics(table: _Columns, reading: Reading) -> tuple[Optics, NDArray[np.int64]]:
     """One group per optics group of the file and set of constants."""
-    voltage = table.constant("rlnVoltage", _CTF_REMEDY)
-    cs = table.constant("rlnSphericalAberration", _CTF_REMEDY)
-    amplitude = table.constant("rlnAmplitudeContrast", _CTF_REMEDY)
-    pixel_size = _pixel_size(table)
+    constants = _constants(
+        table,
+        reading,
+        *("voltage_kv", "spherical_aberration_mm", "amplitude_contrast", "pixel_size_angstrom"),
+    )
     box_size = np.zeros(len(table))
     if table.has("rlnImageSize"):
         box_size = table.constant("rlnImageSize", "")
-    first, group = group_rows([table.group_row, voltage, cs, amplitude, pixel_size, box_size])
+    # an old file tells aberrations beside each particle
+    beside = [name for name in ABERRATIONS if name in table.particles.columns]
+    spelled = [_text(table.particles[name]).to_numpy(dtype=str) for name in beside]
+    recorded = _recorded(table)
+    first, group = group_rows(
+        [table.group_row, *constants.values(), box_size, *spelled, *recorded.values()]
+    )
+    described: dict[str, Any] = read_aberrations(
+        lambda name: table.of_rows(name, first), table.path
+    )
+    described |= {f: values[first] for f, values in {**recorded, **constants}.items()}
     optics = Optics(
         name=_group_names(table, first),
-        voltage_kv=voltage[first],
-        spherical_aberration_mm=cs[first],
-        amplitude_contrast=amplitude[first],
-        pixel_size_angstrom=pixel_size[first],
         box_size=np.nan_to_num(box_size[first]).astype(np.int64),
+        **described,
     )
     return optics, group
 
@@ -233,20 +285,15 @@ def _group_names(table: _Columns, first: NDArray[np.int64]) -> tuple[str, ...]:
     return tuple(f"opticsGroup{g + 1}" for g in range(len(first)))
 
 
-def _pixel_size(table: _Columns) -> Float64:
-    """Å: given as such, or as detector pixel size (µm) and magnification."""
+def _pixel_size(table: _Columns) -> Float64 | None:
+    """Å: given as such, or as detector pixel size (µm) and magnification; None if neither is there."""
     for name in ("rlnImagePixelSize", "rlnPixelSize"):
         if table.has(name):
             return table.constant(name, "")
     if table.has("rlnDetectorPixelSize") and table.has("rlnMagnification"):
         detector = table.constant("rlnDetectorPixelSize", "")
         return detector * 1e4 / table.constant("rlnMagnification", "")
-    raise InputError(
-        "is missing, and so is rlnDetectorPixelSize with rlnMagnification",
-        file=table.path,
-        column="rlnImagePixelSize",
-        remedy="add the pixel size of the images to data_optics, or pass --ctf ctf.pkl",
-    )
+    return None
 
 
 def _ctf(table: _Columns) -> CtfParameters:
@@ -259,7 +306,7 @@ def _ctf(table: _Columns) -> CtfParameters:
     )
 
 
-def _poses(table: _Columns) -> Poses:
+def _poses(table: _Columns, reading: Reading) -> Poses:
     from scipy.spatial.transform import Rotation
 
     names = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
@@ -268,7 +315,13 @@ def _poses(table: _Columns) -> Poses:
     finite = np.isfinite(angles).all(axis=1)
     rotation = np.full((len(angles), 3, 3), np.nan)
     rotation[finite] = Rotation.from_euler("ZYZ", angles[finite], degrees=True).as_matrix()
-    shift = [_origin(table, axis) for axis in "XY"]
+    origins = ("rlnOriginX", "rlnOriginY", "rlnOriginXAngst", "rlnOriginYAngst")
+    if table.particles.columns.isin(origins).any():
+        shift = [_origin(table, axis, reading) for axis in "XY"]
+    else:
+        # as RELION and cryoDRGN take it
+        log.warning("%s: no column of origins; particles are taken to be centred", table.path)
+        shift = [np.zeros(len(table))] * 2
     return Poses(rotation, np.stack(shift, axis=-1))
 
 
@@ -285,13 +338,13 @@ def _refuse_no_angles(table: _Columns, names: tuple[str, ...], angles: Float64) 
         )
 
 
-def _origin(table: _Columns, axis: str) -> Float64:
+def _origin(table: _Columns, axis: str, reading: Reading) -> Float64:
     """Origin along one axis in Å, from Å, pixels, or both where they agree."""
     angst, pixel = f"rlnOrigin{axis}Angst", f"rlnOrigin{axis}"
     columns = table.particles.columns
     if pixel not in columns:
         return table.numbers(angst, _POSE_REMEDY)
-    pixel_size = _pixel_size(table)
+    pixel_size = _constants(table, reading, "pixel_size_angstrom")["pixel_size_angstrom"]
     in_pixels = table.numbers(pixel, _POSE_REMEDY) * pixel_size
     if angst not in columns:
         return in_pixels
@@ -328,21 +381,16 @@ def _halfset(table: _Columns) -> NDArray[np.int8]:
     return np.where(np.isin(subset, (1, 2)), subset, 0).astype(np.int8)
 
 
-def _refuse_premultiplied(table: _Columns) -> None:
-    name = "rlnCtfDataAreCtfPremultiplied"
-    if table.has(name) and np.any(table.constant(name, "") == 1):
-        raise InputError(
-            "images are already multiplied by their CTF, which this program does not support",
-            file=table.path,
-            column=name,
-            remedy="extract the particles again without premultiplication",
-        )
+def _sign(table: _Columns) -> NDArray[np.int8] | None:
+    """RELION has no such column: `write_star` adds it to particles that came from cryoSPARC."""
+    if SIGN not in table.particles.columns:
+        return None
+    return signs_that_differ(table.numbers(SIGN, ""), table.path, SIGN)
 
 
-def _mention_ignored(table: _Columns) -> None:
-    present = [name for name in _IGNORED_ABERRATIONS if table.has(name)]
-    if present:
-        log.warning("%s: aberrations not corrected for (%s)", table.path, ", ".join(present))
+def _recorded(table: _Columns) -> dict[str, NDArray[np.bool_]]:
+    given = {name: table.constant(name, "") for name in RECORDED if table.has(name)}
+    return read_recorded(given, table.path)
 
 
 FORMAT = Format("relion", recognises, read, write_star)

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
-from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet
+from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles.particle_set import ParticleSet
+from solvar.particles.pixel_columns import RECORDED
+from solvar.particles.relion_aberrations import aberration_columns
 from solvar.particles.stack_paths import lasting_name
 from solvar.particles.star_blocks import can_stand, particle_block, read_blocks, write_blocks
 
@@ -21,7 +24,17 @@ if TYPE_CHECKING:
 
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _ORIGINS_ANGST = ("rlnOriginXAngst", "rlnOriginYAngst")
+# For solvar alone: what a star file of another program has no column for
+SIGN = "solvarSign"
 ORIGINS_PIXEL = ("rlnOriginX", "rlnOriginY")
+# Spellings of constants, in `data_optics` first.
+_CONSTANTS = {
+    "voltage_kv": ("rlnVoltage",),
+    "spherical_aberration_mm": ("rlnSphericalAberration",),
+    "amplitude_contrast": ("rlnAmplitudeContrast",),
+    "pixel_size_angstrom": ("rlnImagePixelSize", "rlnPixelSize"),
+}
+_OLD_PIXEL_SIZE = {"rlnDetectorPixelSize", "rlnMagnification"}
 
 
 def write_star(
@@ -79,7 +92,27 @@ def original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]
             remedy="restore the file",
         )
     blocks[name] = table.iloc[particles.row].reset_index(drop=True)
+    _fill_constants(blocks, name, particles.reading.constants)
     return blocks, name
+
+
+def _fill_constants(
+    blocks: Mapping[str, pd.DataFrame], name: str, given: Mapping[str, float]
+) -> None:
+    """Write constants that were given where the file has none, so that it is read without options."""
+    import pandas as pd
+
+    place = blocks.get("optics", blocks[name])
+    there = {*place.columns, *blocks[name].columns}
+    for field, value in given.items():
+        columns = _CONSTANTS[field]
+        text = as_text(np.array([value]))[0]
+        for column in (column for column in columns if column in place.columns):
+            lacking = pd.to_numeric(place[column], errors="coerce").isna()
+            place[column] = place[column].where(~lacking, text)
+        in_old_words = field == "pixel_size_angstrom" and there >= _OLD_PIXEL_SIZE
+        if not in_old_words and there.isdisjoint(columns):
+            place[columns[0] if "optics" in blocks else columns[-1]] = text
 
 
 def lasting_images(images: pd.Series, particles: ParticleSet, path: Path) -> pd.Series:
@@ -101,10 +134,10 @@ def lasting_images(images: pd.Series, particles: ParticleSet, path: Path) -> pd.
     numbered = parts[1] == "@"
     spelled = parts[2].where(numbered, parts[0]).to_numpy(dtype=object)
     names = np.empty(len(particles.stacks), dtype=object)
-    used, first = np.unique(particles.stack_index, return_index=True)
+    used, first = np.unique(particles.exposures.stack_index, return_index=True)
     for stack, row in zip(used, first, strict=True):
         names[stack] = _name_in_star(spelled[row], particles.stacks[stack], path)
-    wanted = names[particles.stack_index]
+    wanted = names[particles.exposures.stack_index]
     frame = parts[0].where(numbered, "000001")
     return images.where(wanted == spelled, frame + "@" + wanted)
 
@@ -123,12 +156,14 @@ def complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], st
     import pandas as pd
 
     stacks = np.array([str(s) for s in particles.stacks], dtype=object)
-    frames = pd.Series(particles.frame + 1).astype(str).str.zfill(6)
+    frames = pd.Series(particles.exposures.frame + 1).astype(str).str.zfill(6)
     table = {
-        "rlnImageName": frames + "@" + stacks[particles.stack_index],
-        "rlnOpticsGroup": as_text(particles.optics_group + 1),
-        **ctf_columns(particles.ctf),
+        "rlnImageName": frames + "@" + stacks[particles.exposures.stack_index],
+        "rlnOpticsGroup": as_text(particles.exposures.optics_group + 1),
+        **ctf_columns(particles.exposures.ctf),
     }
+    if particles.exposures.sign is not None:
+        table[SIGN] = as_text(particles.exposures.sign)
     if np.any(particles.halfset):
         table["rlnRandomSubset"] = as_text(particles.halfset)
     return {"optics": optics_table(particles.optics), "particles": pd.DataFrame(table)}, "particles"
@@ -148,6 +183,12 @@ def optics_table(optics: Optics) -> pd.DataFrame:
             "rlnImagePixelSize": as_text(optics.pixel_size_angstrom),
             "rlnImageSize": as_text(optics.box_size),
             "rlnImageDimensionality": as_text(np.full(len(optics.name), 2)),
+            **{name: as_text(v) for name, v in aberration_columns(optics).items()},
+            **{
+                name: as_text(getattr(optics, field))
+                for name, field in RECORDED.items()
+                if getattr(optics, field) is not None
+            },
         }
     )
 
@@ -172,8 +213,8 @@ def pose_columns(particles: ParticleSet, in_pixels: bool) -> dict[str, NDArray[A
         # views along the axis have no unique angles; any of them is right
         warnings.filterwarnings("ignore", message="Gimbal lock")
         angles = rotation.as_euler("ZYZ", degrees=True)
-    unit = particles.pixel_size_angstrom if in_pixels else 1.0
-    origins = particles.poses.shift_angstrom / unit
+    pixel_size = particles.optics.pixel_size_angstrom[particles.exposures.optics_group][:, None]
+    origins = particles.poses.shift_angstrom / (pixel_size if in_pixels else 1.0)
     names = ORIGINS_PIXEL if in_pixels else _ORIGINS_ANGST
     return {
         **dict(zip(_ANGLES, angles.T, strict=True)),

@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from solvar.errors import InputError
+from solvar.particles.identity import file_key
 
 _SHOWN = 3
+
+
+@dataclass(frozen=True)
+class FoundElsewhere:
+    """Stacks that are not where the metadata says and were found by their base name.
+
+    Attributes
+    ----------
+    count, total : int
+        How many of how many stacks.
+    name : str
+        The first of them as the metadata spells it.
+    file : Path
+        What is read in its place.
+    """
+
+    count: int
+    total: int
+    name: str
+    file: Path
+
+    def sentence(self) -> str:
+        """What was done, in plain words."""
+        one, all_ = self.count == 1, "" if self.total == 1 else "s"
+        return (
+            f"{self.count:,} of {self.total:,} stack{all_} {'is' if one else 'are'} not where the particle "
+            f"file says and {'was' if one else 'were'} found by the file name alone: "
+            f"{self.name} is read from {self.file}."
+        )
 
 
 @dataclass(frozen=True)
@@ -33,11 +65,15 @@ class StackFinder:
 
     def candidates(self, name: str) -> list[Path]:
         """Where `name` may be, most explicit first."""
-        relative = Path(self._stripped(name))
-        # an absolute path stays itself when it is joined to a folder
-        places = [folder / relative for folder in self._folders()]
+        base_name = Path(self._stripped(name)).name
         copies = [self.metadata.absolute().parent] if self.datadir is None else self._folders()[:2]
-        return list(dict.fromkeys(places + [folder / relative.name for folder in copies]))
+        by_base_name = [folder / base_name for folder in copies]
+        return list(dict.fromkeys(self._as_named(name) + by_base_name))
+
+    def _as_named(self, name: str) -> list[Path]:
+        """The candidates that end with the whole name."""
+        # an absolute path stays itself when it is joined to a folder
+        return [folder / self._stripped(name) for folder in self._folders()]
 
     def find(self, name: str, row: int | None = None) -> Path:
         """The first candidate that is a file, absolute.
@@ -47,9 +83,61 @@ class StackFinder:
         InputError
             If there is none: says where it was looked for.
         """
+        return self._find(name, row)[0]
+
+    def find_all(
+        self, names: Sequence[str], rows: Sequence[int]
+    ) -> tuple[list[Path], FoundElsewhere | None]:
+        """Files of all stacks, and what is to be said of those that were found by their base name.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Distinct.
+        rows : sequence of int
+            The first row with each name, rising.
+
+        Raises
+        ------
+        InputError
+            As `find`, and if a base name leads to a file that another name leads to as well: only one
+            of them can be meant.
+        """
+        found = [self._find(name, row) for name, row in zip(names, rows, strict=True)]
+        files = [file for file, _ in found]
+        elsewhere = [place for place, (_, by_base_name) in enumerate(found) if by_base_name]
+        if not elsewhere:
+            return files, None
+        self._refuse_shared(names, rows, found)
+        first = elsewhere[0]
+        told = FoundElsewhere(len(elsewhere), len(names), names[first], files[first])
+        return files, told
+
+    def _refuse_shared(
+        self, names: Sequence[str], rows: Sequence[int], found: list[tuple[Path, bool]]
+    ) -> None:
+        """Raise InputError if two names share a file that one of them was guessed to mean."""
+        first: dict[Hashable, int] = {}
+        for place, (file, by_base_name) in enumerate(found):
+            other = first.setdefault(file_key(file), place)
+            mine, theirs = (os.path.normpath(self._stripped(names[p])) for p in (place, other))
+            if mine == theirs or not (by_base_name or found[other][1]):
+                continue
+            raise InputError(
+                f"{names[place]} and {names[other]} (row {rows[other] + 1}) are two stacks, but only "
+                f"one file of that name is found, {file}",
+                file=self.metadata,
+                row=rows[place],
+                remedy="pass --datadir with the folder that the whole paths are relative to; "
+                "copies of stacks need the subfolders of the originals",
+            )
+
+    def _find(self, name: str, row: int | None) -> tuple[Path, bool]:
+        """As `find`, and whether the base name alone led there."""
+        as_named = self._as_named(name)
         for place in self.candidates(name):
             if _is_file(place):
-                return self._sane(place.absolute(), row)
+                return self._sane(place.absolute(), row), place not in as_named
         folders = [str(folder) for folder in self._folders()]
         more = f" and {len(folders) - _SHOWN} more folders" if len(folders) > _SHOWN else ""
         raise InputError(

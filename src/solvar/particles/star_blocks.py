@@ -13,6 +13,7 @@ import numpy as np
 
 from solvar.errors import InputError
 from solvar.files import explained, read_text, replacing
+from solvar.particles.star_lines import refuse_uneven_lines, with_plain_headings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ _NO_LABEL = re.compile(r"[\s\"'#]")
 # Not even in quotation marks; an apostrophe that would be taken for one.
 _UNWRITABLE = re.compile("[\"\t\n\r\x00-\x1f\x7f\x85\u2028\u2029]|^'|'.* | .*'")
 # They would begin a comment, a label or a block.
-_SPECIAL = re.compile(r"^[^ ]*#[^ ]*$|^(?:_|data_|loop_)[^ ]*$")
+_SPECIAL = re.compile(r"^[^ ]*#[^ ]*$|^(?:_|data_|loop_)[^ ]*$", re.IGNORECASE)
 
 
 def read_blocks(
@@ -58,6 +59,7 @@ def read_blocks(
         raw = starfile.read(path, always_dict=True, parse_as_string=text_columns)
     # starfile and pandas raise whatever a damaged table makes them stumble over
     except Exception as error:
+        refuse_uneven_lines(text, path)
         raise InputError(
             f"cannot be read as a star file ({str(error).strip() or type(error).__name__})",
             file=path,
@@ -67,6 +69,9 @@ def read_blocks(
         name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block or {}])
         for name, block in raw.items()
     }
+    # pandas fills up a line that is too short
+    if any(len(table) and table.iloc[:, -1].isna().any() for table in tables.values()):
+        refuse_uneven_lines(text, path)
     for name, table in tables.items():
         _refuse_columns(path, name, list(table.columns))
         if "'" in text or '"' in text:
@@ -102,6 +107,7 @@ def _text(path: Path, inside: Path | None) -> str:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(f"line {line} is not UTF-8 text", file=path, remedy=_AGAIN) from None
+    text = with_plain_headings(text)
     odd = _ODD.search(text)
     if odd:
         line = text.count("\n", 0, odd.start()) + 1

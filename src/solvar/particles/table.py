@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvar.particles.particle_set import CtfParameters, Optics, ParticleSet, Poses
+from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 
@@ -38,8 +39,12 @@ class ParticleTable:
         1, 2, or 0 for unknown.
     uid : (N,) uint64 or None
         None to have it derived from the image name.
+    expanded_from : (N,) uint64 or None
+        The particle that each row is a symmetry copy of; None if the file does not say.
     picks : Picks or None
         None if the file does not say where the particles were picked.
+    sign : (N,) int8 or None
+        As in `Exposures`.
     columns : mapping
         Spelling in the file of a field, for messages: {"defocus_u_angstrom": "rlnDefocusU"}.
     """
@@ -53,7 +58,9 @@ class ParticleTable:
     ctf: CtfParameters | None = None
     poses: Poses | None = None
     uid: NDArray[np.uint64] | None = None
+    expanded_from: NDArray[np.uint64] | None = None
     picks: Picks | None = None
+    sign: NDArray[np.int8] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.particles.particle_set import Optics, ParticleSet
+from solvar.imaging.grid import have_several_sizes
+from solvar.imaging.optics import Optics
+from solvar.particles.constants import CONSTANTS
+from solvar.particles.identity import Repeated, number_files, repeated
+from solvar.particles.particle_set import ParticleSet
 
 _ORTHONORMAL_TOLERANCE = 1e-3
 _LARGEST_DEFOCUS_ANGSTROM = 1e6
@@ -23,6 +27,17 @@ _SMALLEST_DEFOCUS_ANGSTROM = 10.0
 LARGEST_ANGLE_DEGREE = 1e6
 # Å²; the envelope of one beyond these is 0 or overflows
 _LARGEST_BFACTOR = 1e4
+_SMALLEST_COMMON_BOX = 4
+# Copies share their noise: in both half-sets it passes for signal, in one it counts twice.
+_WHY_ONCE = "copies share their noise, which would pass for signal"
+REPEATED_REMEDY = (
+    f"keep one row of each image ({_WHY_ONCE}); of a symmetry-expanded file pass the one from before "
+    "the expansion"
+)
+# Relative; people round, and files hold single precision.
+_SAME_CONSTANT = 1e-4
+# of the columns of a star file: microscopes are aligned to some tenths
+_LARGEST_BEAM_TILT_MRAD = 100.0
 
 
 class Origin(NamedTuple):
@@ -45,7 +60,8 @@ def validate(particles: ParticleSet, origins: Mapping[str, Origin] | None = None
     ------
     InputError
         If there are no particles; numbers are not finite; rotations are not rotations; shifts leave
-        the box; defocus or optical constants are absurd; optics groups differ in pixel or box size;
+        the box; defocus or optical constants are absurd, or
+        constants are not those that the caller gave; optics groups have no grid in common;
         an image occurs twice.
     """
     if len(particles) == 0:
@@ -55,6 +71,7 @@ def validate(particles: ParticleSet, origins: Mapping[str, Origin] | None = None
             remedy="check the file and the selection (--ind)",
         )
     check = _Checker(particles, origins or {})
+    _check_given(particles, check)
     _check_optics(particles, check)
     _check_ctf(particles, check)
     _check_poses(particles, check)
@@ -93,6 +110,16 @@ class _Checker:
     def origin(self, field: str) -> Origin:
         return self._origins.get(field, Origin(self._particles.source, field))
 
+    def group(self, group: np.integer) -> str:
+        """Name of an optics group, with its rows where it is not the only one."""
+        particles = self._particles
+        rows = particles.row[particles.exposures.optics_group == group]
+        name = particles.optics.name[group]
+        if not 0 < len(rows) < len(particles):
+            return name
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        return f"{name} (row {rows[0] + 1}{more})"
+
     def refuse(self, bad: NDArray[np.bool_], field: str, problem: str, remedy: str) -> None:
         where = np.flatnonzero(bad)
         if len(where):
@@ -119,13 +146,28 @@ class _Checker:
         raise InputError(problem + others, file=file, row=row, column=column, remedy=remedy)
 
 
+def _check_given(particles: ParticleSet, check: _Checker) -> None:
+    """A constant that the caller gives is the one that the file has, where it has one."""
+    optics = particles.optics
+    for field, given in particles.reading.constants.items():
+        values, option = getattr(optics, field), CONSTANTS[field].option
+        other = np.flatnonzero(~np.isclose(values, given, rtol=_SAME_CONSTANT, atol=1e-9))
+        if len(other):
+            file, column = check.origin(field)
+            raise InputError(
+                f"optics group {check.group(other[0])} has {values[other[0]]:.7g}, "
+                f"but {option} says {given:.7g}",
+                file=file,
+                column=column,
+                remedy=f"leave out {option}, which is for files without a value, "
+                "or correct the particle file",
+            )
+
+
 def _check_optics(particles: ParticleSet, check: _Checker) -> None:
     optics = particles.optics
     limits = {
-        "voltage_kv": (1.0, 3000.0, "kV; is it given in volts?"),
-        "spherical_aberration_mm": (-20.0, 20.0, "mm"),
-        "amplitude_contrast": (0.0, 1.0, "(a fraction of 1, usually 0.07 to 0.1)"),
-        "pixel_size_angstrom": (1e-3, 1e3, "Å"),
+        **{field: (one.low, one.high, one.unit) for field, one in CONSTANTS.items()},
         "box_size": (2, 2**16, "pixels"),
     }
     for field, (low, high, unit) in limits.items():
@@ -134,35 +176,74 @@ def _check_optics(particles: ParticleSet, check: _Checker) -> None:
         if len(bad):
             file, column = check.origin(field)
             raise InputError(
-                f"optics group {optics.name[bad[0]]} has {values[bad[0]]:g}, "
+                f"optics group {check.group(bad[0])} has {values[bad[0]]:g}, "
                 f"outside {low:g} to {high:g} {unit}",
                 file=file,
                 column=column,
                 remedy="correct the value in the particle file",
             )
-    _refuse_mixed(optics, check, "pixel_size_angstrom", "pixel sizes", "Å")
-    _refuse_mixed(optics, check, "box_size", "box sizes", "pixels")
+    _check_grid(particles, check)
+    _check_aberrations(optics, check)
 
 
-def _refuse_mixed(optics: Optics, check: _Checker, field: str, what: str, unit: str) -> None:
-    values = np.asarray(getattr(optics, field), dtype=np.float64)
-    # single precision and six decimals in files make equal sizes differ by a few 1e-6
-    other = np.flatnonzero(np.abs(values - values[0]) > 1e-5 * values[0])
-    if not len(other):
+def _check_grid(particles: ParticleSet, check: _Checker) -> None:
+    """Images of different sizes must have a grid in common."""
+    optics = particles.optics
+    if not have_several_sizes(optics) or particles.box_size >= _SMALLEST_COMMON_BOX:
         return
-    file, column = check.origin(field)
-    first, second = optics.name[0], optics.name[other[0]]
+    file, column = check.origin("pixel_size_angstrom")
+    extent = optics.box_size * optics.pixel_size_angstrom
+    least, coarsest = int(np.argmin(extent)), int(np.argmax(optics.pixel_size_angstrom))
     raise InputError(
-        f"optics groups have different {what} ({first}: {values[0]:g} {unit}, "
-        f"{second}: {values[other[0]]:g} {unit})",
+        f"optics groups have no grid in common: images of {optics.name[least]} are "
+        f"{extent[least]:.0f} Å wide, pixels of {optics.name[coarsest]} are "
+        f"{optics.pixel_size_angstrom[coarsest]:g} Å",
         file=file,
         column=column,
-        remedy="rescale to one size in RELION or cryoSPARC, or select one group with --ind",
+        remedy="correct the sizes, or leave one of the groups out with --ind",
+    )
+
+
+def _check_aberrations(optics: Optics, check: _Checker) -> None:
+    names = ("magnification", "beam_tilt_mrad", "odd_zernike", "even_zernike")
+    given = {name: getattr(optics, name) for name in names if getattr(optics, name) is not None}
+    for field, values in given.items():
+        _refuse_group(
+            ~np.isfinite(values).reshape(len(values), -1).all(axis=1),
+            (check, field),
+            "has a value that is not a finite number",
+        )
+    if "magnification" in given:
+        size = np.linalg.svd(given["magnification"])[1]
+        _refuse_group(
+            ~((np.linalg.det(given["magnification"]) > 0) & (np.abs(size - 1) < 0.2).all(axis=1)),
+            (check, "magnification"),
+            "has a magnification matrix that is nowhere near the identity",
+        )
+    if "beam_tilt_mrad" in given:
+        _refuse_group(
+            np.abs(given["beam_tilt_mrad"]).max(axis=1) > _LARGEST_BEAM_TILT_MRAD,
+            (check, "beam_tilt_mrad"),
+            f"has a beam tilt beyond {_LARGEST_BEAM_TILT_MRAD:g} mrad",
+        )
+
+
+def _refuse_group(bad: NDArray[np.bool_], place: tuple[_Checker, str], problem: str) -> None:
+    """Raise for the first optics group (G,) that is bad."""
+    check, field = place
+    if not bad.any():
+        return
+    file, column = check.origin(field)
+    raise InputError(
+        f"optics group {check.group(np.argmax(bad))} {problem}",
+        file=file,
+        column=column,
+        remedy="correct the value in the particle file",
     )
 
 
 def _check_ctf(particles: ParticleSet, check: _Checker) -> None:
-    ctf = particles.ctf
+    ctf = particles.exposures.ctf
     for field in ctf.__dataclass_fields__:
         check.finite(field, getattr(ctf, field))
     for field in ("defocus_angle_radian", "phase_shift_radian"):
@@ -179,11 +260,14 @@ def _check_ctf(particles: ParticleSet, check: _Checker) -> None:
         "correct the value",
     )
     mean = 0.5 * (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom)
+    all_wrong = 2 * np.count_nonzero(mean < 0) > len(mean)
     check.refuse(
         mean < 0,
         "defocus_u_angstrom",
         "defocus is negative, but underfocus is positive here",
-        "change the sign of both defocus columns",
+        "change the sign of both defocus columns"
+        if all_wrong
+        else "correct the value, or leave the particle out with --ind",
     )
     check.refuse(
         mean > _LARGEST_DEFOCUS_ANGSTROM,
@@ -212,7 +296,7 @@ def _check_poses(particles: ParticleSet, check: _Checker) -> None:
         "pass rotation matrices as cryoDRGN's parse_pose commands write them",
     )
     width = (particles.optics.box_size * particles.optics.pixel_size_angstrom)[
-        particles.optics_group
+        particles.exposures.optics_group
     ]
     check.refuse(
         np.abs(shift).max(axis=1) > width,
@@ -224,15 +308,40 @@ def _check_poses(particles: ParticleSet, check: _Checker) -> None:
 
 
 def _check_identity(particles: ParticleSet) -> None:
-    order = np.argsort(particles.uid, kind="stable")
-    repeated = np.flatnonzero(np.diff(particles.uid[order]) == 0)
-    if not len(repeated):
+    """No image and no uid may occur twice."""
+    images = particles.exposures
+    found = repeated(images.frame, number_files(particles.stacks)[images.stack_index])
+    if found is not None:
+        _refuse_repeated_image(particles, found)
+    found = repeated(particles.uid)
+    if found is None:
         return
-    earlier, later = (int(particles.row[order[repeated[0] + step]]) for step in (0, 1))
-    more = f"; {len(repeated)} repetitions in all" if len(repeated) > 1 else ""
+    earlier, later = (int(particles.row[place]) for place in (found.earlier, found.later))
     raise InputError(
-        f"is the same particle as row {earlier + 1}{more}",
+        f"is the same particle as row {earlier + 1}{_in_all(found)}",
         file=particles.source,
         row=later,
-        remedy="remove duplicates; symmetry-expanded sets are not supported",
+        remedy=REPEATED_REMEDY,
     )
+
+
+def _refuse_repeated_image(particles: ParticleSet, found: Repeated) -> NoReturn:
+    images = particles.exposures
+    earlier, later = (
+        int(particles.row[images.particle[place]]) for place in (found.earlier, found.later)
+    )
+    file, other = (
+        particles.stacks[images.stack_index[place]] for place in (found.later, found.earlier)
+    )
+    also = "" if file == other else f", which {other} is another name of"
+    raise InputError(
+        f"is the same image as row {earlier + 1}, image {images.frame[found.later] + 1} of {file}"
+        f"{also}{_in_all(found)}",
+        file=particles.source,
+        row=later,
+        remedy=REPEATED_REMEDY,
+    )
+
+
+def _in_all(found: Repeated) -> str:
+    return f"; {found.total:,} repetitions in all" if found.total > 1 else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from solvar.imaging.fsc import HALVES_THRESHOLD, TRUTH_THRESHOLD
 from solvar.report import style
 from solvar.results.run import Run
 
@@ -92,7 +93,9 @@ def draw_resolution(run: Run, path: Path) -> bool:
     with style.figure(path, 11.6, 3.9) as figure:
         _covariance_map(figure, validation.covariance_fsc, box_angstrom)
         curves = figure.add_axes((0.395, 0.15, 0.24, 0.68))
-        _fsc_frame(curves, len(validation.mean_fsc), box_angstrom)
+        style.fsc_axes(
+            curves, len(validation.mean_fsc), box_angstrom, (HALVES_THRESHOLD, TRUTH_THRESHOLD)
+        )
         curves.plot(validation.mean_fsc, color=style.INK, label="mean volume")
         diagonal = np.diag(validation.covariance_fsc)
         curves.plot(diagonal, color=style.VERMILION, label="variability (covariance)")
@@ -128,7 +131,9 @@ def _covariance_map(figure: Figure, fsc: np.ndarray, box_angstrom: float) -> Non
 def _component_curves(axes: Axes, run: Run, box_angstrom: float) -> None:
     validation = run.validation
     assert validation is not None
-    _fsc_frame(axes, validation.component_fsc.shape[1], box_angstrom)
+    style.fsc_axes(
+        axes, validation.component_fsc.shape[1], box_angstrom, (HALVES_THRESHOLD, TRUTH_THRESHOLD)
+    )
     for j, curve in enumerate(validation.component_fsc):
         reliable = bool(validation.reliable[j]) and j < len(style.CYCLE)
         resolution = validation.component_resolution[j]
@@ -158,12 +163,3 @@ def _legend_above(axes: Axes, columns: int) -> None:
         bbox_to_anchor=place, ncols=1 if beside else columns, borderaxespad=0,
         columnspacing=1.2, handletextpad=0.5,
     )  # fmt: skip
-
-
-def _fsc_frame(axes: Axes, shells: int, box_angstrom: float) -> None:
-    style.resolution_axis(axes, shells, box_angstrom)
-    for level in (0.143, 0.5):
-        axes.axhline(level, color=style.PALE, lw=0.8, ls=(0, (4, 3)), zorder=0)
-    axes.axhline(0, color=style.PALE, lw=0.8, zorder=0)
-    axes.set_ylim(-0.15, 1.03)
-    axes.set_yticks([0, 0.143, 0.5, 1], ["0", "0.143", "0.5", "1"])

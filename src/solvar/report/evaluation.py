@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solvar.files import OwnedFolder, Writer
+from solvar.imaging.fsc import TRUTH_THRESHOLD
 from solvar.report import style
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ Metrics = Mapping[str, Any]
 
 EVALUATION = Writer("evaluation", ("metrics.json", "[1-4]_*.png"))
 
-_MOST_NAMED = 20  # more states have no room for a name each
+_MOST_NAMED = 20  # names of more states would overlap
 
 
 def draw_evaluation(metrics: Metrics, own: OwnedFolder) -> list[Path]:
@@ -63,7 +64,7 @@ def _state_curves(axes: Axes, volumes: Metrics, box_angstrom: float) -> None:
     from matplotlib import colormaps
 
     curves = np.array(volumes["per_conformation_fsc"])
-    _fsc_frame(axes, curves.shape[1], box_angstrom)
+    style.fsc_axes(axes, curves.shape[1], box_angstrom, (TRUTH_THRESHOLD,))
     # an even order of lightness: neighbouring states of a motion get neighbouring colours
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(curves)))
     for state, curve, colour in zip(volumes["states"], curves, colours, strict=True):
@@ -110,7 +111,7 @@ def draw_covariance_fsc(metrics: Metrics, path: Path) -> None:
     fsc = np.array(metrics["covariance"]["fsc"])
     with style.figure(path, 5.2, 3.8) as figure:
         axes = figure.add_axes((0.13, 0.15, 0.83, 0.71))
-        _fsc_frame(axes, len(fsc), metrics["box_angstrom"])
+        style.fsc_axes(axes, len(fsc), metrics["box_angstrom"], (TRUTH_THRESHOLD,))
         axes.plot(fsc, color=style.BLUE)
         axes.set_ylabel("Correlation of the covariances")
         reached = metrics["covariance"]["fsc_resolution_angstrom"]
@@ -180,13 +181,6 @@ def draw_confusion(metrics: Metrics, path: Path) -> None:
         bar = figure.colorbar(image, cax=figure.add_axes((0.86, 0.14, 0.025, 0.76)))
         bar.outline.set_visible(False)
         bar.set_label("Share of the state's particles")
-
-
-def _fsc_frame(axes: Axes, shells: int, box_angstrom: float) -> None:
-    style.resolution_axis(axes, shells, box_angstrom)
-    for level in (0.0, 0.5, 1.0):
-        axes.axhline(level, color=style.PALE, lw=0.8, ls=(0, (4, 3)), zorder=0)
-    axes.set_ylim(-0.08, 1.03)
 
 
 def _legend_above(axes: Axes) -> None:

@@ -81,6 +81,17 @@ def resolution_axis(axes: Axes, shells: int, box_angstrom: float, label: bool = 
         axes.set_xlabel("Resolution (Å)")
 
 
+def fsc_axes(axes: Axes, shells: int, box_angstrom: float, thresholds: tuple[float, ...]) -> None:
+    """Axes of Fourier shell correlations by resolution, with a line at each threshold."""
+    resolution_axis(axes, shells, box_angstrom)
+    for height in thresholds:
+        axes.axhline(height, color=PALE, lw=0.8, ls=(0, (4, 3)), zorder=0)
+    axes.axhline(0, color=PALE, lw=0.8, zorder=0)
+    axes.set_ylim(-0.15, 1.03)
+    ticks = [0, *thresholds, 1]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+
+
 def resolution_ticks(shells: int, box_angstrom: float) -> tuple[list[float], list[str]]:
     """Round resolutions that are spread evenly over `shells` shells: positions and labels.
 

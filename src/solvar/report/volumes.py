@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from solvar.estimation.model import LowRankModel
+from solvar.estimation.low_rank import LowRankModel
 from solvar.report import style
 from solvar.results.run import Run
 from solvar.results.words import has_shape

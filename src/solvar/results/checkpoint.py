@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from solvar.errors import InputError
-from solvar.estimation.settings import FitSettings
 from solvar.files import OwnedFolder, Writer, open_inside, read_json, replacing, write_json
+from solvar.fitting.settings import FitSettings
 from solvar.particles.npy import read_npz
 from solvar.results.inputs import InputFile, difference
 from solvar.results.provenance import Provenance
@@ -234,11 +234,14 @@ def read_tree(path: Path, run_id: str | None = None) -> Any:
 def _classes() -> dict[str, type]:
     """The dataclasses that a step of the fit may return, by name."""
     # late: who looks at a finished run needs no estimator
-    from solvar.estimation.level import Prior
-    from solvar.estimation.march import Model
-    from solvar.estimation.sweep import SweepStatistics
+    from solvar.estimation.noise import NoiseModel
+    from solvar.estimation.poses import PoseState
+    from solvar.estimation.prior import Prior
+    from solvar.estimation.statistics import SweepStatistics
+    from solvar.fitting.state import FitState, PartModel, Sweeping
 
-    return {each.__name__: each for each in (Model, Prior, SweepStatistics)}
+    known = (FitState, NoiseModel, PartModel, PoseState, Prior, SweepStatistics, Sweeping)
+    return {each.__name__: each for each in known}
 
 
 def _packed(value: Any, arrays: dict[str, np.ndarray]) -> Any:

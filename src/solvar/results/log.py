@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-import solvar
+from solvar._version import __version__
 from solvar.commands import command_line
 from solvar.errors import InputError
 from solvar.files import open_log
@@ -42,7 +42,7 @@ def logged(path: Path, progress: Progress, command: Sequence[str] = ()) -> Itera
         package.addHandler(each)
     level = package.level
     package.setLevel(logging.INFO)
-    log.info("solvar %s: %s", solvar.__version__, command_line(*command) or "called from Python")
+    log.info("solvar %s: %s", __version__, command_line(*command) or "called from Python")
     try:
         yield _LoggedProgress(progress, log)
         log.info("finished")

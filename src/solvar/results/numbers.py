@@ -15,12 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.model import (
-    HalfsetValidation,
-    LowRankModel,
-    PoseRefinement,
-    prior_spread,
-)
+from solvar.estimation.low_rank import LowRankModel, prior_spread
+from solvar.estimation.posterior import PoseRefinement
+from solvar.fitting.result import HalfsetValidation
 from solvar.imaging.masks import is_too_small
 from solvar.particles.validate import are_rotations
 from solvar.results.hdf5 import REPEAT

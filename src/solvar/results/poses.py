@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.model import PoseRefinement
+from solvar.estimation.posterior import PoseRefinement
 from solvar.imaging.rotations import to_rotation_vector
 from solvar.particles import Poses
 

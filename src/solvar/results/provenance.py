@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import solvar
-from solvar.estimation.settings import FitSettings
+from solvar._version import __version__
+from solvar.fitting.settings import FitSettings
 from solvar.machine import available_cores
 from solvar.particles import ParticleSet
 from solvar.results.inputs import InputFile, describe_files
@@ -66,7 +66,7 @@ def record(
     """Describe a job that is about to start; its identity is a new one unless `run_id` says it."""
     return Provenance(
         run_id=run_id or secrets.token_hex(16),
-        version=solvar.__version__,
+        version=__version__,
         command=tuple(command),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         inputs=describe_files(input_paths(particles, settings)),

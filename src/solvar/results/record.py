@@ -17,8 +17,8 @@ from pydantic import (
 )
 
 from solvar.errors import InputError
-from solvar.estimation.settings import FitSettings
 from solvar.files import read_json
+from solvar.fitting.settings import RECORDED, FitSettings
 from solvar.results.hdf5 import REPEAT
 
 FORMAT = "solvar-run"
@@ -66,6 +66,10 @@ class _Reading(_Part):
     poses: _Path | None = None
     ctf: _Path | None = None
     passthrough: list[_Path] = []
+    pixel_size: _Finite | None = None
+    voltage: _Finite | None = None
+    cs: _Finite | None = None
+    amplitude_contrast: _Finite | None = None
     working_folder: _Path = "."
 
 
@@ -202,7 +206,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise InputError("was written by an earlier version of solvar", file=path, remedy=REPEAT)
     validated(_Record, record, path)
     known = {k: v for k, v in record["settings"].items() if k in FitSettings.model_fields}
-    validated(FitSettings, known, path, "settings.")
+    settings_of({"settings": known}, path)
     return record
 
 
@@ -222,11 +226,16 @@ def settings_of(record: dict[str, Any], path: Path) -> FitSettings:
     InputError
         If they are not settings of this version.
     """
-    return validated(FitSettings, record["settings"], path, "settings.")
+    return validated(FitSettings, record["settings"], path, "settings.", context=RECORDED)
 
 
 def validated(
-    model: type[_Model], content: Any, path: Path, prefix: str = "", remedy: str = REPEAT
+    model: type[_Model],
+    content: Any,
+    path: Path,
+    prefix: str = "",
+    remedy: str = REPEAT,
+    context: dict[str, Any] | None = None,
 ) -> _Model:
     """The content of a file as `model` says it must be.
 
@@ -237,7 +246,7 @@ def validated(
     """
     try:
         # from text, where a path may be a string and yet nothing is turned into what it is not
-        return model.model_validate_json(json.dumps(content), strict=True)
+        return model.model_validate_json(json.dumps(content), strict=True, context=context)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         column = prefix + ".".join(str(part) for part in first["loc"])

@@ -12,14 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.model import (
-    HalfsetValidation,
-    LowRankModel,
-    PoseRefinement,
-    Posterior,
-    StageCost,
-)
-from solvar.estimation.settings import FitSettings
+from solvar.estimation.low_rank import LowRankModel
+from solvar.estimation.posterior import PoseRefinement, Posterior
+from solvar.fitting.result import HalfsetValidation, StageCost
+from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
 from solvar.results.hdf5 import REPEAT, Hdf5File
 from solvar.results.inputs import InputFile, refuse_changed

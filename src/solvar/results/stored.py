@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.model import HalfsetValidation, LowRankModel, PoseRefinement
+from solvar.estimation.low_rank import LowRankModel
+from solvar.estimation.posterior import PoseRefinement
+from solvar.fitting.result import HalfsetValidation
 from solvar.particles import Picks, Poses
 from solvar.results import numbers
 from solvar.results.hdf5 import REPEAT, Hdf5File, Shape, opened

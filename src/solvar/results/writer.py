@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.model import Fit, HalfsetValidation, PoseRefinement, Posterior
+from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.files import OwnedFolder, Writer, owned, refuse_locked, replacing, write_json
+from solvar.fitting.result import Fit, HalfsetValidation
 from solvar.particles import Picks, write_poses_pickle, write_star
 from solvar.results.checkpoint import CHECKPOINT, is_interrupted
 from solvar.results.hdf5 import write_strings

@@ -1,6 +1,6 @@
 """Particle stacks with known truth, from pseudo-atoms or a coordinate file."""
 
-from solvar.simulation.dataset import SimulatedSet, simulate
+from solvar.simulation.dataset import simulate
 from solvar.simulation.molecule import (
     AtomStates,
     FlexibleMolecule,
@@ -8,6 +8,7 @@ from solvar.simulation.molecule import (
     flexible_molecule,
 )
 from solvar.simulation.settings import SimulationSettings
+from solvar.simulation.simulated_set import SimulatedSet
 from solvar.simulation.truth import TruthVolumes
 from solvar.simulation.volumes import blob_volume
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from solvar.analysis.reading import analysed_columns
 from solvar.errors import InputError
-from solvar.estimation.model import prior_spread
+from solvar.estimation.low_rank import prior_spread
 from solvar.report.interactive.latents import MOST_POINTS
 from solvar.report.style import component_title
 from solvar.results.run import Run

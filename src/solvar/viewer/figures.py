@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.fsc import HALVES_THRESHOLD
 from solvar.report import style
 from solvar.report.interactive import raster, theme
 from solvar.report.interactive.latents import color_bar, latent_scatter, number_limits
@@ -292,7 +293,7 @@ def half_map_fsc(shown: Arrived | None, dark: bool) -> Figure:
         "fill": "tozeroy", "fillcolor": "rgba(86,180,233,0.14)",
     }  # fmt: skip
     threshold = {
-        "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0.143, "y1": 0.143,
+        "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": HALVES_THRESHOLD, "y1": HALVES_THRESHOLD,
         "line": {"color": theme.MIDDLE, "width": 1.2, "dash": "dash"},
     }  # fmt: skip
     return {

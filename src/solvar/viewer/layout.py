@@ -7,6 +7,7 @@ from typing import Any
 from dash import dcc, html
 
 from solvar.text import visible
+from solvar.viewer.controls import aria, card, choice, labelled, number, segments, slider
 from solvar.viewer.data import ViewerData
 from solvar.viewer.meshes import BOX_SIZE
 from solvar.viewer.selections import TARGETS
@@ -66,7 +67,7 @@ def _header(data: ViewerData) -> html.Header:
                 f"{data.run.pixel_size_angstrom:.3g} Å/voxel",
                 className="facts",
             ),
-            html.Div(id="message", role="status", **_aria(live="polite")),
+            html.Div(id="message", role="status", **aria(live="polite")),
             html.Button("Dark", id="appearance-button", className="quiet", title="Light or dark"),
         ]
     )
@@ -86,26 +87,26 @@ def _latents(data: ViewerData) -> html.Section:
         },
         responsive=True,
     )  # fmt: skip
-    return _card(
+    return card(
         "Latent space",
         [
             html.Div(
                 [
-                    _choice("x-axis", "Horizontal", axes, keys[0]),
-                    _choice("y-axis", "Vertical", axes, second),
-                    _choice("colour", "Colour", colours, first_colour, placeholder="Density"),
+                    choice("x-axis", "Horizontal", axes, keys[0]),
+                    choice("y-axis", "Vertical", axes, second),
+                    choice("colour", "Colour", colours, first_colour, placeholder="Density"),
                 ],
                 className="tools",
             ),
             html.Div(
                 graph, id="plane", className="figure", tabIndex="0", role="application",
-                **_aria(label=f"Latent space. {_KEYS}"),
+                **aria(label=f"Latent space. {_KEYS}"),
             ),
             _path(data),
         ],
         "latents-card",
         hint=HINTS["look"],
-        tools=_segments("mode", "What a drag or a click does", MODES, "look"),
+        tools=segments("mode", "What a drag or a click does", MODES, "look"),
     )  # fmt: skip
 
 
@@ -121,7 +122,7 @@ def _path(data: ViewerData) -> html.Div:
     ]
     if known:
         parts.insert(
-            -1, _choice("path-known", "Path of solvar analyze", known, None, "From the analysis")
+            -1, choice("path-known", "Path of solvar analyze", known, None, "From the analysis")
         )
     return html.Div(parts, className="row path")
 
@@ -135,12 +136,12 @@ def _volume(data: ViewerData) -> html.Section:
     note = ""
     if int(data.run.record["result"]["box_size"]) > BOX_SIZE:
         note = f"drawn at box {BOX_SIZE}"
-    return _card(
+    return card(
         "Molecule",
         [
             html.Div(
                 [
-                    _slider("level", "Contour (σ)", 0.5, _MOST_LEVEL, 0.1, 5.0),
+                    slider("level", "Contour (σ)", 0.5, _MOST_LEVEL, 0.1, 5.0),
                     dcc.Checklist(
                         id="looks",
                         options=[
@@ -153,14 +154,12 @@ def _volume(data: ViewerData) -> html.Section:
                 ],
                 className="tools",
             ),
-            html.Div(graph, className="figure", **_aria(label="Molecule, drag to turn")),
+            html.Div(graph, className="figure", **aria(label="Molecule, drag to turn")),
             html.Div(
                 [
                     html.Span(id="molecule-words", className="hint"),
                     html.Div(
-                        _slider(
-                            "outer", "Second contour, share of the first", 0.2, 0.95, 0.05, 0.5
-                        ),
+                        slider("outer", "Second contour, share of the first", 0.2, 0.95, 0.05, 0.5),
                         id="outer-row",
                         className="row grow",
                     ),
@@ -177,12 +176,12 @@ def _components(data: ViewerData) -> html.Section:
     reach = data.reach
     sliders = [
         html.Div(
-            _slider({"type": "component", "index": j}, title, -reach, reach, 0.05, 0.0),
+            slider({"type": "component", "index": j}, title, -reach, reach, 0.05, 0.0),
             className="component" + (" noise" if "noise" in title else ""),
         )
         for j, title in enumerate(data.axes[f"z{k + 1}"] for k in range(data.rank))
     ]
-    return _card(
+    return card(
         "Components",
         [
             html.Div(sliders, className="sliders"),
@@ -207,8 +206,8 @@ def _selection(data: ViewerData) -> html.Section:
     if "cluster" in data.colourings:
         labels = data.column("cluster").labels or ()
         options = [{"label": f"Cluster {label}", "value": label} for label in labels]
-        clusters = [_choice("by-cluster", "Select a cluster", options, None, "A cluster")]
-    return _card(
+        clusters = [choice("by-cluster", "Select a cluster", options, None, "A cluster")]
+    return card(
         "Selection",
         [
             html.Div("Nothing is selected", id="selected", className="big"),
@@ -217,7 +216,7 @@ def _selection(data: ViewerData) -> html.Section:
                     html.Div(
                         [
                             html.Button("Nearest to the point", id="by-distance", className="quiet"),
-                            _number(
+                            number(
                                 "many", "How many particles nearest to the point", 1, len(data),
                                 min(1000, max(1, len(data) // 10)),
                             ),
@@ -237,7 +236,7 @@ def _selection(data: ViewerData) -> html.Section:
             ),
             html.Div(
                 [
-                    _labelled(
+                    labelled(
                         "Name of the selection",
                         dcc.Input(
                             id="name", type="text", placeholder="name of the selection", maxLength=64
@@ -250,7 +249,7 @@ def _selection(data: ViewerData) -> html.Section:
             ),
             html.Div(
                 [
-                    _choice("saved", "Saved selections", [], None, "Saved selections"),
+                    choice("saved", "Saved selections", [], None, "Saved selections"),
                     html.Div(exports, className="pair"),
                 ],
                 className="row",
@@ -261,7 +260,7 @@ def _selection(data: ViewerData) -> html.Section:
 
 
 def _jobs() -> html.Section:
-    return _card(
+    return card(
         "Reconstructions",
         [
             html.Div(
@@ -270,14 +269,14 @@ def _jobs() -> html.Section:
                     html.Div(
                         [
                             html.Button("Along the path", id="along", className="quiet"),
-                            _number("along-count", "Volumes along the path", 2, MOST_ALONG, 8),
+                            number("along-count", "Volumes along the path", 2, MOST_ALONG, 8),
                         ],
                         className="pair",
                     ),
                 ],
                 className="row",
             ),
-            html.Div(id="jobs", role="status", **_aria(live="polite")),
+            html.Div(id="jobs", role="status", **aria(live="polite")),
             html.Div(
                 [
                     dcc.RadioItems(
@@ -322,7 +321,7 @@ def job_lines(jobs: list[Any]) -> list[Any]:
     for job in jobs:
         if job.state in ("done", "stopped"):
             continue
-        bar = _aria(label=job.name)
+        bar = aria(label=job.name)
         if job.share is not None:
             bar["value"] = str(round(job.share, 3))
         parts: list[Any] = [
@@ -337,69 +336,3 @@ def job_lines(jobs: list[Any]) -> list[Any]:
             ]
         lines.append(html.Div(parts, className=f"job {job.state}"))
     return lines
-
-
-def _card(
-    title: str, content: list[Any], name: str, hint: str = "", tools: Any = None
-) -> html.Section:
-    head = html.Div(
-        [
-            html.H2(title, id=f"{name}-title"),
-            html.Span(hint, id=f"{name}-hint", className="hint", title=hint),
-            tools,
-        ],
-        className="head",
-    )
-    return html.Section(
-        [head, *content], id=name, className="card", **_aria(labelledby=f"{name}-title")
-    )
-
-
-def _aria(**words: str) -> dict[str, Any]:
-    """Attributes for those who listen."""
-    return {f"aria-{name}": text for name, text in words.items()}
-
-
-def _choice(
-    name: str, title: str, options: list[Any], value: Any, placeholder: str = ""
-) -> html.Div:
-    chooser = dcc.Dropdown(
-        id=name, options=options, value=value, placeholder=placeholder or title,
-        clearable=name not in ("x-axis", "y-axis"), searchable=len(options) > 8,
-        maxHeight=340,
-    )  # fmt: skip
-    return _labelled(title, chooser, "choice")
-
-
-def _number(name: str, title: str, low: int, high: int, value: int) -> html.Div:
-    return _labelled(
-        title, dcc.Input(id=name, type="number", min=low, max=high, step=1, value=value), "number"
-    )
-
-
-def _labelled(title: str, control: Any, kind: str) -> html.Div:
-    """A control with its name, which in a narrow row only a screen reader tells.
-
-    No <label>: a click in one is passed on to the control, and a list would open and close again.
-    """
-    named = _aria(label=title)
-    return html.Div(
-        [html.Span(title, className="name"), control], className=kind, role="group", **named
-    )
-
-
-def _segments(name: str, title: str, options: dict[str, str], value: str) -> html.Div:
-    items = [{"label": label, "value": key} for key, label in options.items()]
-    return html.Div(
-        dcc.RadioItems(id=name, options=items, value=value, inline=True, className="segments"),
-        role="group",
-        **_aria(label=title),
-    )
-
-
-def _slider(name: Any, title: str, low: float, high: float, step: float, value: float) -> html.Div:
-    slider = dcc.Slider(
-        id=name, min=low, max=high, step=step, value=value, marks=None, updatemode="drag",
-        allow_direct_input=True,
-    )  # fmt: skip
-    return _labelled(title, slider, "slider")

@@ -1,6 +1,6 @@
 """Volumes of a run at points in latent space, with half-maps and resolution.
 
-A new method is one new file that implements `Method` and one line in `make_method`.
+A new method is one new file that implements `Method` and one line in `METHODS`, or a plug-in.
 """
 
 from __future__ import annotations

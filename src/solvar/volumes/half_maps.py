@@ -19,12 +19,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.back_projection import BackProjection
+from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.information import sampling_information
 from solvar.estimation.kernels import gram, on_host
 from solvar.estimation.mean import fourier_filter
-from solvar.estimation.prior import mean_fsc
 from solvar.imaging.fourier import crop_volume
-from solvar.volumes.fsc import half_map_fsc
+from solvar.imaging.fsc import half_map_fsc, masked_fsc
 from solvar.volumes.source import Source
 from solvar.volumes.volume import Halves
 
@@ -49,42 +50,46 @@ class HalfMaps:
 
     def __init__(self, source: Source, contrast: Float64) -> None:
         self._source, self._contrast = source, contrast
-        self._level = source.level(np.arange(len(contrast)))
+        self._band = source.band(np.arange(len(contrast)))
         volumes = np.concatenate([source.mean[None], source.columns])
-        self._prepared = self._level.projector.prepare(crop_volume(volumes, self._level.box))
+        self._prepared = self._band.projector.prepare(crop_volume(volumes, self._band.box))
 
     def make(self, halves: Sequence[Int64]) -> Halves:
         """Half-maps of two sets of particles and what they agree about."""
         pairs = np.stack([self._half(index) for index in halves])
         plain, blind = pairs[:, 0], pairs[:, 1]
-        mask, shells = self._source.mask, self._level.k_c + 1
-        plain_fsc = mean_fsc(plain[0] * mask, plain[1] * mask, shells)
+        mask, shells = self._source.mask, self._band.k_c + 1
+        plain_fsc = masked_fsc(plain[0], plain[1], mask, shells)
         return Halves(plain, blind, plain_fsc, half_map_fsc(blind, mask, shells))
 
     def _half(self, index: Int64) -> Float32:
         """Plain and blind average of some particles, (2, L, L, L)."""
-        level, images = self._level, self._source.images
-        accumulator = level.projector.zeros(2)
-        for batch in level.batches(index):
-            slices = on_host(level.slices(self._prepared, batch.rotation, batch.ctf))
-            blind = batch.data - self._explained(slices, batch.data, batch.index)
+        band, images = self._band, self._source.images
+        total = BackProjection(band.projector, 2)
+        for batch in band.batches(index):
+            slices = on_host(band.slices(self._prepared, batch.frame, batch.ctf))
+            blind = batch.data - self._explained(slices, batch)
             pair = np.stack([batch.data, blind], axis=1)
-            level.projector.scatter(pair, batch.rotation, batch.ctf, accumulator)
-        sums = level.collect(accumulator)
-        information = sampling_information(images, index, level.box, level.k_c, level.team)
-        weak = np.full(level.k_c + 1, _WEAK * float(information.mean()))
-        response = 1 / (np.float32(level.box**3) * (information + level.expand(weak)))
+            total.add(pair, batch.frame, batch.ctf)
+        sums = band.sum(total.sum())
+        known = sampling_information(images, index, band.k_c, band.team)
+        information = known.on_grid(band.box, band.k_c)
+        weak = np.full(band.k_c + 1, _WEAK * float(information.mean()))
+        response = 1 / (np.float32(band.box**3) * (information + band.expand(weak)))
         maps = np.stack([fourier_filter(each, response.astype(np.float32)) for each in sums])
         return crop_volume(maps, images.box)
 
-    def _explained(self, slices: Complex64, data: Complex64, index: Int64) -> Complex64:
-        """A (AᵀA)⁻¹ Aᵀ (y - a C P μ) of a batch, (B, n)."""
-        products = gram(slices, data, self._level.team)
+    def _explained(self, slices: Complex64, batch: ImageBatch) -> Complex64:
+        """A (AᵀA)⁻¹ Aᵀ (y - a C P μ) of the images of a batch, (R, n); those of a particle together."""
+        products = gram(slices, batch.data, self._band.team)
+        if batch.grouping is not None:
+            products = batch.grouping.sum_by_pose(products)
         inner, cross = products[:, 1:-1, 1:-1], products[:, 1:-1, -1]
-        cross = cross - self._contrast[index, None] * products[:, 1:-1, 0]
+        cross = cross - self._contrast[batch.index, None] * products[:, 1:-1, 0]
         size = np.trace(inner, axis1=1, axis2=2)[:, None, None] / max(inner.shape[1], 1)
         # a column that an image does not see at all explains nothing of it
         ridge = (_RIDGE * size + np.finfo(np.float64).tiny) * np.eye(inner.shape[1])
-        weight = np.linalg.solve(inner + ridge, cross[..., None])[..., 0].astype(np.float32)
+        weight = np.linalg.solve(inner + ridge, cross[..., None])[..., 0]
+        weight = batch.per_image(weight).astype(np.float32)
         parts = np.ascontiguousarray(slices[:, 1:]).view(np.float32)
         return np.matmul(weight[:, None], parts)[:, 0].view(np.complex64)

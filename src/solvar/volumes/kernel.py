@@ -17,12 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.cache import ImageBatch
+from solvar.estimation.back_projection import BackProjection
+from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.information import sampling_information, shell_mean
 from solvar.estimation.kernels import on_host
 from solvar.estimation.mean import fourier_filter
-from solvar.estimation.prior import mean_fsc, mean_precision
+from solvar.estimation.prior import mean_precision
 from solvar.imaging.fourier import crop_volume, volume_shells
+from solvar.imaging.fsc import fourier_shell_correlation
 from solvar.volumes.half_maps import HalfMaps
 from solvar.volumes.neighbours import distances, nested_balls
 from solvar.volumes.source import Source
@@ -53,10 +55,10 @@ class KernelRegression:
     def __init__(self, source: Source, z: Float64, precision: Float64, contrast: Float64) -> None:
         self.source, self._z, self._precision, self._contrast = source, z, precision, contrast
         everybody = np.arange(len(z))
-        self._level = source.level(everybody)
-        self._shells = self._level.k_c + 1
+        self._band = source.band(everybody)
+        self._shells = self._band.k_c + 1
         volumes = np.concatenate([source.mean[None], source.columns])
-        self._prepared = self._level.projector.prepare(crop_volume(volumes, self._level.box))
+        self._prepared = self._band.projector.prepare(crop_volume(volumes, self._band.box))
         self._residual = self._residual_images()
         self._half_maps = HalfMaps(source, contrast)
 
@@ -69,7 +71,7 @@ class KernelRegression:
         model: Float32 = (self.source.mean + moved) * self.source.mask
         candidates = [_Candidate.of(self, halves, b) for b in range(len(_FRACTIONS))]
         choice = self._choose(candidates)
-        correction = np.zeros_like(self._level.mask)
+        correction = np.zeros_like(self._band.support.mean)
         for b, candidate in enumerate(candidates):
             response = (choice == b).astype(np.float32)[self._shell_index()]
             correction += fourier_filter(candidate.combined, response)
@@ -84,58 +86,56 @@ class KernelRegression:
     def _residual_images(self) -> Complex64 | None:
         """y - a C P(μ + V z) of all images; None where images lie on disk, and so would these."""
         images = self.source.images
-        if images.pixels.is_slow:
+        if images.store.pixels.is_slow:
             return None
-        out = np.empty((len(images), len(images.disc)), dtype=np.complex64)
-        for batch in self._level.batches():
-            out[batch.index] = self._new_residual(batch)
+        out = np.empty((len(images.store.ctf_power), len(images.disc)), dtype=np.complex64)
+        for batch in self._band.batches():
+            out[batch.row] = self._new_residual(batch)
         return out
 
     def _new_residual(self, batch: ImageBatch) -> Complex64:
-        slices = on_host(self._level.slices(self._prepared, batch.rotation, batch.ctf))
-        own = np.column_stack([np.ones(len(batch)), self._z[batch.index]])
-        weight = (self._contrast[batch.index, None] * own).astype(np.float32)
+        slices = on_host(self._band.slices(self._prepared, batch.frame, batch.ctf))
+        own = np.column_stack([np.ones(len(batch.row)), self._z[batch.particle]])
+        weight = (self._contrast[batch.particle, None] * own).astype(np.float32)
         shown = np.matmul(weight[:, None], slices.view(np.float32))[:, 0].view(np.complex64)
         return batch.data - shown
 
     def _accumulate(self, shells: list[Int64]) -> _Sums:
         """Sums over the balls of one half."""
-        level = self._level
+        band = self._band
         residual, information = [], []
         for index in shells:
-            accumulator = level.projector.zeros(1)
-            for batch in level.batches(index):
+            total = BackProjection(band.projector, 1)
+            for batch in band.batches(index):
                 kept = self._residual
-                rest = self._new_residual(batch) if kept is None else kept[batch.index]
-                weighted = rest * self._contrast[batch.index, None].astype(np.float32)
-                level.projector.scatter(weighted[:, None], batch.rotation, batch.ctf, accumulator)
+                rest = self._new_residual(batch) if kept is None else kept[batch.row]
+                weighted = rest * self._contrast[batch.particle, None].astype(np.float32)
+                total.add(weighted[:, None], batch.frame, batch.ctf)
             square = np.float32(np.mean(self._contrast[index] ** 2))
-            found = sampling_information(
-                self.source.images, index, level.box, level.k_c, level.team
-            )
-            residual.append(level.collect(accumulator)[0])
-            information.append(found * square)
+            found = sampling_information(self.source.images, index, band.k_c, band.team)
+            residual.append(band.sum(total.sum())[0])
+            information.append(found.on_grid(band.box, band.k_c) * square)
         return _Sums(*(list(np.cumsum(each, axis=0)) for each in (residual, information)))
 
     def divided(
         self, back_projection: Float32, information: Float32, prior: Float64 | None
     ) -> Float32:
         """(D + Λ)⁻¹ of a back-projection, in the mask; Λ per shell, or next to nothing."""
-        voxels = np.float32(self._level.box**3)
+        voxels = np.float32(self._band.box**3)
         precision = (
             np.full(self._shells, _WEAK * float(information.mean())) if prior is None else prior
         )
-        response = 1 / (voxels * (information + self._level.expand(precision)))
-        mask = self._level.mask
+        response = 1 / (voxels * (information + self._band.expand(precision)))
+        mask = self._band.support.mean
         return mask * fourier_filter(mask * back_projection, response.astype(np.float32))
 
     def shell_information(self, information: Float32) -> Float64:
         """Shell means of D."""
-        return shell_mean(information, self._level.box, self._shells)
+        return shell_mean(information, self._band.box, self._shells)
 
     def fsc(self, first: Float32, second: Float32) -> Float64:
         """FSC of two volumes up to k_c."""
-        return mean_fsc(first, second, self._shells)
+        return fourier_shell_correlation(first, second, self._shells)
 
     def _choose(self, candidates: list[_Candidate]) -> Int64:
         """Ball of each shell, -1 for none, (S + 1,): the last entry is for what lies beyond k_c."""
@@ -153,10 +153,10 @@ class KernelRegression:
     def _power(self, volume: Float32) -> Float64:
         import scipy.fft
 
-        return shell_mean(np.abs(scipy.fft.rfftn(volume)) ** 2, self._level.box, self._shells)
+        return shell_mean(np.abs(scipy.fft.rfftn(volume)) ** 2, self._band.box, self._shells)
 
     def _shell_index(self) -> Int64:
-        return np.minimum(volume_shells(self._level.box), self._shells).astype(np.int64)
+        return np.minimum(volume_shells(self._band.box), self._shells).astype(np.int64)
 
     @staticmethod
     def _widest(choice: Int64) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -9,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.particles import ParticleSet
+from solvar.plugins import VOLUME_METHODS, Choices
 from solvar.progress import Progress
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
 from solvar.volumes.kernel import KernelRegression
 from solvar.volumes.reproject import Reprojection
 from solvar.volumes.settings import VolumeSettings
-from solvar.volumes.source import open_source
+from solvar.volumes.source import Source, open_source
 from solvar.volumes.subset import Subset
 from solvar.volumes.volume import Reconstruction
 
@@ -27,6 +29,22 @@ class Method(Protocol):
 
     def volume(self, target: Float64) -> Reconstruction:
         """The volume at a point z* (r,) of latent space."""
+
+
+def _kernel(source: Source, run: Run, settings: VolumeSettings) -> Method:
+    known = run.posterior
+    return KernelRegression(source, known.z, known.precision, known.contrast)
+
+
+def _subset(source: Source, run: Run, settings: VolumeSettings) -> Method:
+    known, share = run.posterior, (settings.subset_fraction, settings.subset_probability)
+    return Subset(source, known.z, known.precision, known.contrast, *share)
+
+
+# Methods that read images, each a function of source, run and settings; "reproject" reads none
+METHODS: Choices[Callable[[Source, Run, VolumeSettings], Method]] = Choices(
+    VOLUME_METHODS, {"kernel": _kernel, "subset": _subset}
+)
 
 
 def make_method(
@@ -43,10 +61,6 @@ def make_method(
     """
     if settings.method == "reproject":
         return Reprojection(run.model), run.pixel_size_angstrom
+    make = METHODS[settings.method]
     source = open_source(run, original, settings, settings.scratch or scratch, progress, team)
-    known = run.posterior
-    pixel_size = source.images.pixel_size_angstrom
-    if settings.method == "subset":
-        share = settings.subset_fraction, settings.subset_probability
-        return Subset(source, known.z, known.precision, known.contrast, *share), pixel_size
-    return KernelRegression(source, known.z, known.precision, known.contrast), pixel_size
+    return make(source, run, settings), source.images.store.pixel_size_angstrom

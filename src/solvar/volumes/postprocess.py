@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.mean import fourier_filter
-from solvar.estimation.prior import shell_products
 from solvar.imaging.fourier import volume_shells
+from solvar.imaging.fsc import shell_products
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import solvar
+from solvar._version import __version__
 from solvar.files import write_json
 from solvar.particles import ParticleSet
 from solvar.progress import Progress, harmless
@@ -98,20 +98,20 @@ def make_volumes(
         with progress.step("Volumes", len(targets), "volumes") as step:
             for name, z in zip(targets.name, targets.z, strict=True):
                 made = method.volume(z)
-                place = Placement.over(run, len(made.volume), pixel_size, settings.pixel_size)
+                place = Placement.over(run, len(made.volume), pixel_size, settings.voxel_size)
                 record = write_reconstruction(folder, name, made, place, settings, run.run_id)
                 records.append({"name": name, "z": z.tolist(), **record})
                 step.advance()
     table = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "version": solvar.__version__,
+        "version": __version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run.folder.absolute(),
         "run_id": run.run_id,
         "particles": None if particles is None else particles.source.absolute(),
         "settings": recorded_settings(settings),
-        "pixel_size_angstrom": settings.pixel_size or pixel_size,
+        "pixel_size_angstrom": settings.voxel_size or pixel_size,
         "volumes": records,
     }
     write_json(folder / FILE, table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.model import LowRankModel
+from solvar.estimation.low_rank import LowRankModel
 from solvar.volumes.volume import Reconstruction
 
 Float64 = NDArray[np.float64]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from solvar import plugins
 from solvar.machine import MOST_THREADS
+
+_METHODS = ("kernel", "reproject", "subset")
 
 
 class VolumeSettings(BaseModel):
@@ -15,7 +18,7 @@ class VolumeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: Literal["kernel", "reproject", "subset"] = Field(
+    method: str = Field(
         "kernel",
         description="kernel: regression on particles nearby; reproject: mean and eigenvolumes alone; "
         "subset: plain reconstruction of the nearest particles.",
@@ -43,7 +46,7 @@ class VolumeSettings(BaseModel):
         description="Also write a map of the local resolution, from the half-maps, and the volume "
         "filtered by it.",
     )
-    pixel_size: float | None = Field(
+    voxel_size: float | None = Field(
         None,
         gt=0,
         description="Voxel size of the volumes, Å, instead of what the particle file says: for headers "
@@ -61,3 +64,8 @@ class VolumeSettings(BaseModel):
     threads: int | None = Field(
         None, ge=1, le=MOST_THREADS, description="Threads; default: all available cores."
     )
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, name: str) -> str:
+        return plugins.known(plugins.VOLUME_METHODS, name, _METHODS)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.cache import WhitenedImages
-from solvar.estimation.level import Level
-from solvar.estimation.settings import FitSettings
-from solvar.estimation.start import read_images
+from solvar.estimation.band import Band
+from solvar.estimation.images import WhitenedImages
+from solvar.fitting.settings import FitSettings
+from solvar.fitting.start import read_images
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.masks import read_mask, resample_mask
 from solvar.imaging.projector import runs_here
@@ -50,10 +50,10 @@ class Source:
     settings: FitSettings
     team: ThreadTeam
 
-    def level(self, index: Int64) -> Level:
+    def band(self, index: Int64) -> Band:
         """All frequencies of the particles `index`."""
         k_c = self.images.disc.k_c
-        return Level(self.images, index, k_c, self.mask, self.settings, self.team)
+        return Band(self.images, index, k_c, self.mask, self.settings.projection, self.team)
 
 
 def open_source(
@@ -92,8 +92,8 @@ def open_source(
     volume = resample_mask(run.model.mask, box)
     if wanted.mask is not None:
         volume = read_mask(wanted.mask, box, stack.pixel_size_angstrom)
-    images, _ = read_images(particles, stack, volume, settings, progress, team, scratch)
-    images.inverted = bool(run.record["result"]["inverted"])
+    images = read_images(particles, stack, volume, settings, progress, team)
+    images = replace(images, inverted=bool(run.record["result"]["inverted"]))
     halves = tuple(np.flatnonzero(particles.halfset == half) for half in (1, 2))
     model = run.model
     return Source(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.mean import MeanProblem
-from solvar.estimation.start import half_means
+from solvar.fitting.start import half_means
 from solvar.imaging.fourier import crop_volume
 from solvar.volumes.half_maps import HalfMaps
 from solvar.volumes.neighbours import distances, nested_balls
@@ -53,9 +53,9 @@ class Subset:
         """The volume at a point z* (r,)."""
         distance = distances(self._z, self._precision, target)
         chosen = [self._near(distance, half) for half in self.source.halves]
-        levels = [self.source.level(index) for index in chosen]
-        _, precision = half_means(levels)
-        everybody = self.source.level(np.sort(np.concatenate(chosen)))
+        bands = [self.source.band(index) for index in chosen]
+        _, precision = half_means(bands)
+        everybody = self.source.band(np.sort(np.concatenate(chosen)))
         volume = crop_volume(
             MeanProblem(everybody).solve(precision, _CG_STEPS), everybody.images.box
         )

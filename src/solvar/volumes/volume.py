@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.volumes.fsc import FscCurves
+from solvar.imaging.fsc import FscCurves
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -1,4 +1,7 @@
-"""What is minimised over the columns V; a new objective is one new file and one line in `OBJECTIVES`."""
+"""What is minimised over the columns V.
+
+A new objective is one new file and one line in `OBJECTIVES`, or a plug-in (docs/own-objective.md).
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.level import Level, Uncertainty
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.objectives.least_squares import LeastSquares
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
-from solvar.estimation.slack import PoseSlack
-from solvar.estimation.sweep import Gradient
+from solvar.estimation.statistics import Gradient
+from solvar.plugins import OBJECTIVES as GROUP
+from solvar.plugins import Choices
 
-Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 
 class Objective(Protocol):
-    """An objective of the columns, a sum over images."""
+    """An objective of the columns, a sum over particles."""
 
-    def gradient(
-        self,
-        level: Level,
-        columns: Float32,
-        batch: Int64,
-        contrast_sd: float,
-        uncertainty: Uncertainty | None,
-        slack: PoseSlack | None = None,
-    ) -> Gradient:
+    def gradient(self, band: Band, model: ColumnModel, batch: Int64) -> Gradient:
         """What the particles `batch` say, those of other processes included."""
 
 
-OBJECTIVES: dict[str, Objective] = {"ml": MaximumLikelihood(), "ls": LeastSquares()}
+OBJECTIVES: Choices[Objective] = Choices(GROUP, {"ml": MaximumLikelihood(), "ls": LeastSquares()})

@@ -6,15 +6,19 @@ contrasts. Next to the likelihood's it weighs bright images and strong direction
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.back_projection import BackProjection
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.e_step import BandModel
 from solvar.estimation.kernels import gram, residual
-from solvar.estimation.level import Level, Uncertainty
-from solvar.estimation.slack import MOTIONS, PoseSlack
-from solvar.estimation.sweep import Gradient, Tally
+from solvar.estimation.pose_errors import MOTIONS
+from solvar.estimation.statistics import Gradient, SufficientStatistics
 
-Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
@@ -24,36 +28,32 @@ _CHUNK = 1000
 class LeastSquares:
     """Implements `Objective`."""
 
-    def gradient(
-        self,
-        level: Level,
-        columns: Float32,
-        batch: Int64,
-        contrast_sd: float,
-        uncertainty: Uncertainty | None,
-        slack: PoseSlack | None = None,
-    ) -> Gradient:
+    def gradient(self, band: Band, model: ColumnModel, batch: Int64) -> Gradient:
         """Gradient of the columns V, 0 for the mean, and the posteriors that tell how the fit goes.
 
-        The prior factor is the mean of G + I: by so much the objective outweighs the likelihood.
+        Poses are taken as they are. The prior factor is the mean of G + I: by so much the objective
+        outweighs the likelihood.
         """
-        prepared = level.projector.prepare(columns)
-        accumulator = level.projector.zeros(len(columns))
-        rank = len(columns) - 1
-        tally, weight = Tally(rank), 0.0
-        for images in level.batches(batch, _CHUNK):
-            slices = level.slices(prepared, images.rotation, images.ctf)
-            products = gram(slices, images.data, level.team)
-            found = level.judge(products, images, contrast_sd, uncertainty)
-            mixing, data_share = _coefficients(products)
-            residuals = level.room("residual", slices.shape)
-            residual(slices, images.data, mixing, data_share, level.team, out=residuals)
-            level.projector.scatter(residuals, images.rotation, images.ctf, accumulator)
-            tally.add(found)
-            weight += float(np.sum(rank / np.einsum("bii->b", found.covariance)))
-        tally.share(level)
-        factor = float(level.sum(np.array([weight]))[0]) / len(batch)
-        return Gradient(level.collect(accumulator), np.zeros((MOTIONS, rank)), factor, tally)
+        prepared = BandModel(band, replace(model, pose_errors=None))
+        total = BackProjection(band.projector, len(model.columns))
+        statistics, weight = SufficientStatistics(model.rank), 0.0
+        for images in band.batches(batch, _CHUNK):
+            slices = prepared.slices(images.frame, images.ctf)
+            products, grouping = gram(slices, images.data, band.team), images.grouping
+            if grouping is not None:
+                grouping.refuse_uncertain("least squares")
+                products = grouping.sum_by_pose(products)
+            found = prepared.posterior(products, images.ctf_power)
+            mixing, data_share = (images.per_image(each) for each in _coefficients(products))
+            residuals = band.buffer("residual", slices.shape)
+            residual(slices, images.data, mixing, data_share, band.team, out=residuals)
+            total.add(residuals, images.frame, images.ctf)
+            statistics.add(found)
+            weight += float(np.sum(model.rank / np.einsum("bii->b", found.covariance)))
+        statistics.share(band)
+        factor = float(band.sum(np.array([weight]))[0]) / len(batch)
+        cross = np.zeros((MOTIONS, model.rank))
+        return Gradient(band.sum(total.sum()), cross, factor, statistics)
 
 
 def _coefficients(products: Float64) -> tuple[Float64, Float64]:

@@ -24,34 +24,37 @@ class SparseAdam:
 
     steps = 10
 
-    def __init__(self, count: int) -> None:
-        self.memory = {
+    def start(self, count: int) -> dict[str, Float64]:
+        """See `PoseSolver`."""
+        return {
             "first": np.zeros((count, 3)),
             "second": np.zeros((count, 3)),
             "count": np.zeros(count),
         }
 
-    def improve(self, objective: PoseObjective) -> tuple[Float64, Float64, Float64]:
-        """See `PoseSolver.improve`."""
-        batch = objective.batch
+    def improve(
+        self, objective: PoseObjective, memory: dict[str, Float64]
+    ) -> tuple[Float64, Float64, Float64]:
+        """See `PoseSolver`."""
+        batch = objective.index
         rotation, shift = objective.start()
         for _ in range(self.steps):
             _, slopes = objective.slopes(rotation, shift)
-            rotation = from_rotation_vector(self._turn(batch, slopes.gradient[:, :3])) @ rotation
+            rotation = from_rotation_vector(_turn(memory, batch, slopes.gradient[:, :3])) @ rotation
             along, bend = slopes.gradient[:, 3:, None], slopes.curvature[:, 3:, 3:]
             shift = shift + np.linalg.solve(bend, along)[:, :, 0]
         return rotation, shift, np.asarray(np.linalg.inv(slopes.curvature), dtype=np.float64)
 
-    def _turn(self, batch: NDArray[np.int64], gradient: Float64) -> Float64:
-        """The step of a batch, (B, 3) radians."""
-        memory = self.memory
-        for name, decay, seen in (
-            ("first", _FIRST_DECAY, gradient),
-            ("second", _SECOND_DECAY, gradient**2),
-        ):
-            memory[name][batch] = decay * memory[name][batch] + (1 - decay) * seen
-        memory["count"][batch] += 1
-        count = memory["count"][batch, None]
-        first = memory["first"][batch] / (1 - _FIRST_DECAY**count)
-        second = memory["second"][batch] / (1 - _SECOND_DECAY**count)
-        return _RATE * first / (np.sqrt(second) + _SMALL)
+
+def _turn(memory: dict[str, Float64], batch: NDArray[np.int64], gradient: Float64) -> Float64:
+    """The step of a batch, (B, 3) radians."""
+    for name, decay, seen in (
+        ("first", _FIRST_DECAY, gradient),
+        ("second", _SECOND_DECAY, gradient**2),
+    ):
+        memory[name][batch] = decay * memory[name][batch] + (1 - decay) * seen
+    memory["count"][batch] += 1
+    count = memory["count"][batch, None]
+    first = memory["first"][batch] / (1 - _FIRST_DECAY**count)
+    second = memory["second"][batch] / (1 - _SECOND_DECAY**count)
+    return _RATE * first / (np.sqrt(second) + _SMALL)

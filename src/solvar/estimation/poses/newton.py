@@ -19,12 +19,15 @@ class GaussNewton:
 
     steps = 3
 
-    def __init__(self, count: int) -> None:
-        self.memory = {"damping": np.full(count, _FIRST_DAMPING)}
+    def start(self, count: int) -> dict[str, Float64]:
+        """See `PoseSolver`."""
+        return {"damping": np.full(count, _FIRST_DAMPING)}
 
-    def improve(self, objective: PoseObjective) -> tuple[Float64, Float64, Float64]:
-        """See `PoseSolver.improve`. The E-step that judges a trial is the one the next step starts from."""
-        batch, damping = objective.batch, self.memory["damping"]
+    def improve(
+        self, objective: PoseObjective, memory: dict[str, Float64]
+    ) -> tuple[Float64, Float64, Float64]:
+        """See `PoseSolver`. The E-step that decides on a trial is the one the next step starts from."""
+        batch, damping = objective.index, memory["damping"]
         rotation, shift = objective.start()
         value, slopes = objective.slopes(rotation, shift)
         for number in range(self.steps):

@@ -1,4 +1,4 @@
-"""The posterior of a batch's poses and its derivatives (ALGORITHM §5).
+"""The posterior of a batch's poses and its derivatives (docs/method.md, "Poses").
 
 With θ = (ω, t), R ← expm([ω]×) R, the expected image ŷ = Σ_c E[ζ_c] E_c and J = ∂ŷ/∂θ, latents and contrast
 integrated out:
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.cache import ImageBatch
+from solvar.estimation.e_step import BandModel
+from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.kernels import gram, pose_products, residual
-from solvar.estimation.level import Level, Uncertainty
 from solvar.estimation.likelihood import ImagePosterior
 from solvar.estimation.poses.state import PoseState, offset_of
 from solvar.imaging.fourier import centring_phase
@@ -49,66 +49,92 @@ class Derivatives:
 
 
 def derivatives(
-    level: Level,
-    prepared: object,
-    data: Complex64,
-    ctf: Float32,
-    rotation: Float64 | Float32,
-    found: ImagePosterior,
-    slices: Complex64,
-    products: Float64,
-    contrast_sd: float,
+    model: BandModel, batch: ImageBatch, data: Complex64, frame: Float32, plane: PosedImages
 ) -> Derivatives:
-    """Pose derivatives of the log-likelihood of a batch.
+    """Pose derivatives of the log-likelihood of the particles of a batch.
 
     Parameters
     ----------
-    data, ctf : (B, n)
-    rotation : (B, 3, 3)
-    found : ImagePosterior
-    slices : (B, 1 + r, n)
-    products : (B, r + 2, r + 2)
-        Gram matrices of slices and data.
-    contrast_sd : float
+    model : BandModel
+    batch : ImageBatch
+    data : (R, n)
+        Its images, their content moved.
+    frame : (R, 3, 2)
+    plane : PosedImages
+        Of these images at these frames.
     """
+    band, found, slices = model.band, plane.found, plane.slices
     rank = slices.shape[1] - 1
-    residuals = level.room("residual", slices.shape)
-    residual(slices, data, found.second, found.first, level.team, out=residuals)
-    tangent, torque = level.projector.differentiate(
-        prepared, rotation.astype(np.float32, copy=False), ctf, found.first, residuals
+    first, second = batch.per_image(found.first), batch.per_image(found.second)
+    residuals = band.buffer("residual", slices.shape)
+    residual(slices, data, second, first, band.team, out=residuals)
+    tangent, torque = band.projector.differentiate(
+        model.prepared, frame, batch.ctf, first, residuals
     )
-    wave = (2 * np.pi * np.stack([level.disc.kx, level.disc.ky])).astype(np.float32)
-    inner = pose_products(slices, tangent, data, found.first, wave, level.team)
+    wave = (2 * np.pi * np.stack([band.disc.kx, band.disc.ky])).astype(np.float32)
+    inner = pose_products(slices, tangent, data, first, wave, band.team)
+    inner, torque = _of_particles(batch, inner, torque)
     # N = E·mix: a E_V along the latents, ŷ/a along the contrast
-    mix = np.zeros((len(data), 1 + rank, 1 + rank))
+    mix = np.zeros((len(batch), 1 + rank, 1 + rank))
     mix[:, 1:, :rank] = found.contrast[:, None, None] * np.eye(rank)
     mix[:, :, rank] = found.first / found.contrast[:, None]
-    prior = np.diag(np.append(np.ones(rank), max(contrast_sd, _FIXED_CONTRAST) ** -2.0))
+    narrow = max(model.model.contrast_sd, _FIXED_CONTRAST) ** -2.0
+    prior = np.diag(np.append(np.ones(rank), narrow))
     coupling = inner[:, :, 5:-1] @ mix
-    nuisance = mix.transpose(0, 2, 1) @ products[:, :-1, :-1] @ mix + prior
+    nuisance = mix.transpose(0, 2, 1) @ plane.products[:, :-1, :-1] @ mix + prior
     explained = coupling @ np.linalg.solve(nuisance, coupling.transpose(0, 2, 1))
     gradient = np.concatenate([-torque, inner[:, 3:, -1]], axis=1)
     return Derivatives(gradient, inner[:, :, :5] - explained)
 
 
-def derivatives_of(
-    level: Level, prepared: Any, batch: ImageBatch, contrast_sd: float
-) -> Derivatives:
-    """Derivatives for images at their present poses that took no part in fitting the columns."""
-    slices = level.slices(prepared, batch.rotation, batch.ctf)
-    products = gram(slices, batch.data, level.team)
-    found = level.judge(products, batch, contrast_sd, None)
-    return derivatives(
-        level,
-        prepared,
-        batch.data,
-        batch.ctf,
-        batch.rotation,
-        found,
-        slices,
-        products,
-        contrast_sd,
-    )
+def _of_particles(batch: ImageBatch, inner: Float64, torque: Float64) -> tuple[Float64, Float64]:
+    """Products (R, 5, 5 + C + 1) and torques (R, 3) of images, summed up for their particles (B).
+
+    Rotations are those of the particle already; its shift moves a tilted image by what is seen of it.
+    """
+    if batch.tilt is not None:
+        seen = np.tile(np.eye(inner.shape[2]), (len(inner), 1, 1))
+        seen[:, 3:5, 3:5] = batch.tilt[:, :2, :2]
+        inner = seen[:, :5, :5] @ inner @ seen.transpose(0, 2, 1)
+    if batch.grouping is None:
+        return inner, torque
+    batch.grouping.refuse_uncertain("refinement")
+    return batch.grouping.sum_by_pose(inner), batch.grouping.sum_by_pose(torque)
+
+
+def derivatives_of(model: BandModel, batch: ImageBatch) -> Derivatives:
+    """Derivatives for images at their present poses."""
+    plane = PosedImages.of(model, batch, batch.data, batch.frame)
+    return derivatives(model, batch, batch.data, batch.frame, plane)
+
+
+@dataclass(frozen=True, eq=False)
+class PosedImages:
+    """Images compared with a model at some poses.
+
+    Attributes
+    ----------
+    slices : (R, 1 + r, n)
+        They last until the next slices in the same band.
+    products : (B, r + 2, r + 2)
+        Gram matrices of slices and data, summed over the images of a particle.
+    found : ImagePosterior
+    """
+
+    slices: Any
+    products: Float64
+    found: ImagePosterior
+
+    @classmethod
+    def of(
+        cls, model: BandModel, batch: ImageBatch, data: Complex64, frame: Float32
+    ) -> PosedImages:
+        """A batch at frames (R, 3, 2) with its content moved: `data` (R, n)."""
+        slices = model.slices(frame, batch.ctf)
+        products = gram(slices, data, model.band.team)
+        if batch.grouping is not None:
+            products = batch.grouping.sum_by_pose(products)
+        return cls(slices, products, model.posterior(products, batch.ctf_power))
 
 
 class PoseObjective:
@@ -116,60 +142,43 @@ class PoseObjective:
 
     Parameters
     ----------
-    level : Level
-    prepared
-        `projector.prepare` of the columns W.
+    model : BandModel
+        Without pose errors: these are what is looked for.
     images : ImageBatch
-    contrast_sd : float
-    excess : Uncertainty or None
-        Of W, whose particles these are.
     state : PoseState
         Start and prior; it is not changed.
     """
 
-    def __init__(
-        self,
-        level: Level,
-        prepared: Any,
-        images: ImageBatch,
-        contrast_sd: float,
-        excess: Uncertainty | None,
-        state: PoseState,
-    ) -> None:
-        self.level, self.prepared, self.state = level, prepared, state
-        self.contrast_sd, self._excess = contrast_sd, excess
-        self.batch, self.data, self.ctf = images.index, images.data, images.ctf
-        self._images = images
+    def __init__(self, model: BandModel, images: ImageBatch, state: PoseState) -> None:
+        self.model, self.images, self.state = model, images, state
+
+    @property
+    def index(self) -> Int64:
+        """Which particles these are, (B,)."""
+        return self.images.index
 
     def start(self) -> tuple[Float64, Float64]:
         """Rotations (B, 3, 3) where the particles are, and no further shift (B, 2)."""
-        return self.state.rotation[self.batch], np.zeros((len(self.batch), 2))
+        return self.state.rotation[self.index], np.zeros((len(self.index), 2))
 
     def shifted(self, shift: Float64) -> Complex64:
-        """The images with their content moved by (B, 2) box lengths, (B, n)."""
-        moved = centring_phase(self.level.disc, shift)
-        moved *= self.data
+        """The images with the content of particles moved by (B, 2) box lengths, (R, n)."""
+        moved = centring_phase(self.model.band.disc, self.images.moves(shift))
+        moved *= self.images.data
         return moved
 
     def value(self, rotation: Float64, shift: Float64) -> Float64:
         """Log posterior of poses (B, 3, 3) and (B, 2), (B,)."""
-        return self._evaluate(rotation, self.shifted(shift), shift)[0]
+        frame = self.images.frames(rotation)
+        plane = PosedImages.of(self.model, self.images, self.shifted(shift), frame)
+        return plane.found.log_likelihood + self.log_prior(rotation, shift)
 
     def slopes(self, rotation: Float64, shift: Float64) -> tuple[Float64, Derivatives]:
         """The same, with its derivatives."""
-        data = self.shifted(shift)
-        value, found, slices, products = self._evaluate(rotation, data, shift)
-        likelihood = derivatives(
-            self.level,
-            self.prepared,
-            data,
-            self.ctf,
-            rotation,
-            found,
-            slices,
-            products,
-            self.contrast_sd,
-        )
+        data, frame = self.shifted(shift), self.images.frames(rotation)
+        plane = PosedImages.of(self.model, self.images, data, frame)
+        likelihood = derivatives(self.model, self.images, data, frame, plane)
+        value = plane.found.log_likelihood + self.log_prior(rotation, shift)
         precision = self.state.spread[[0, 0, 0, 1, 1]] ** -2.0
         return value, Derivatives(
             likelihood.gradient - self._offset(rotation, shift) * precision,
@@ -181,15 +190,5 @@ class PoseObjective:
         return self.state.log_prior(self._offset(rotation, shift))
 
     def _offset(self, rotation: Float64, shift: Float64) -> Float64:
-        state, batch = self.state, self.batch
-        return offset_of(rotation, state.start[batch], state.shift[batch] + shift)
-
-    def _evaluate(
-        self, rotation: Float64, data: Complex64, shift: Float64
-    ) -> tuple[Float64, ImagePosterior, Complex64, Float64]:
-        level = self.level
-        slices = level.slices(self.prepared, rotation.astype(np.float32), self.ctf)
-        products = gram(slices, data, level.team)
-        found = level.judge(products, self._images, self.contrast_sd, self._excess)
-        value = found.log_likelihood + self.log_prior(rotation, shift)
-        return value, found, slices, products
+        state, index = self.state, self.index
+        return offset_of(rotation, state.start[index], state.shift[index] + shift)

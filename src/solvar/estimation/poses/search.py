@@ -12,8 +12,10 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.e_step import BandModel
 from solvar.estimation.kernels import gram, on_host
-from solvar.estimation.level import Level
 from solvar.estimation.poses.objective import PoseObjective
 from solvar.estimation.poses.state import PoseState
 from solvar.imaging.rotations import from_rotation_vector
@@ -37,50 +39,61 @@ def grid(half_width: float, axes: int) -> Float64:
 
 
 def search_poses(
-    level: Level,
+    band: Band,
     columns: Float32,
     state: PoseState,
     half_width: tuple[float, float],
     progress: Step,
-) -> None:
-    """Move every particle of a level to the best node of ever finer grids.
+) -> PoseState:
+    """Move every particle of a band to the best node of ever finer grids.
 
     Parameters
     ----------
+    band : Band
+        Of images at the poses of `state`.
     columns : (1 + r, l, l, l)
         W = [μ | V].
+    state : PoseState
     half_width : (radians, box lengths)
         Of the first grid, for rotations and shifts.
+    progress : Step
+
+    Returns
+    -------
+    PoseState
     """
-    prepared = level.projector.prepare(columns)
-    for batch in level.batches():
-        objective = PoseObjective(level, prepared, batch, 0.0, None, state)
+    model, found = BandModel(band, ColumnModel(columns, contrast_sd=0.0)), state.copied()
+    for batch in band.batches():
+        objective = PoseObjective(model, batch, state)
         rotation, shift = objective.start()
         for number in range(_ROUNDS):
             turns = grid(half_width[0] / 2**number, 3)
             moves = grid(half_width[1] / 2**number, 2)
             rotation, shift = _best_node(objective, rotation, shift, turns, moves)
-        state.move(level.images, batch.index, rotation, shift)
+        found.move(batch.index, rotation, shift)
         progress.advance(len(batch))
-    state.share(level.images)
+    return found.shared(band.images)
 
 
 def _best_node(
     objective: PoseObjective, rotation: Float64, shift: Float64, turns: Float64, moves: Float64
 ) -> tuple[Float64, Float64]:
     """The best of rotations expm(turn) R and shifts t + move for each particle of a batch."""
-    level = objective.level
+    model, images = objective.model, objective.images
     moved = np.stack([objective.shifted(shift + move) for move in moves], axis=1)
     best = np.full(len(rotation), -np.inf)
     best_rotation, best_shift = rotation.copy(), shift.copy()
     everybody = np.arange(len(rotation))
     for turn in turns:
         trial = from_rotation_vector(turn[None]) @ rotation
-        slices = level.slices(objective.prepared, trial.astype(np.float32), objective.ctf)
-        products = gram(slices, objective.data, level.team)[:, :-1, :-1]
+        slices = model.slices(images.frames(trial), images.ctf)
+        products = gram(slices, images.data, model.band.team)[:, :-1, :-1]
         # the moved images are more than the slices: these come to those
         real = on_host(slices).view(np.float32), moved.view(np.float32)
         overlap = np.matmul(real[0], real[1].transpose(0, 2, 1)).astype(np.float64)
+        if images.grouping is not None:
+            images.grouping.refuse_uncertain("a grid search")
+            products, overlap = (images.grouping.sum_by_pose(e) for e in (products, overlap))
         value = _log_likelihood(products, overlap)
         value += np.stack([objective.log_prior(trial, shift + move) for move in moves], axis=1)
         node = value.argmax(axis=1)

@@ -6,14 +6,14 @@ that where images say little poses stay.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.cache import WhitenedImages
-from solvar.estimation.model import PoseRefinement
-from solvar.estimation.slack import PoseSlack
+from solvar.estimation.images import WhitenedImages
+from solvar.estimation.pose_errors import PoseErrors
+from solvar.estimation.posterior import PoseRefinement
 from solvar.imaging.rotations import to_rotation_vector
 from solvar.particles import ParticleSet, Poses
 
@@ -31,7 +31,7 @@ def offset_of(rotation: Float64, start: Float64, shift: Float64) -> Float64:
     return np.concatenate([turn, shift], axis=1)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class PoseState:
     """Poses under way: corrections relative to the input, in radians and box lengths.
 
@@ -46,8 +46,12 @@ class PoseState:
         Posterior covariance of (ω, t).
     spread : (2,) float64
         Prior standard deviations of ω (radians) and t (box lengths) per axis.
-    follows_shape : bool
-        Whether the input's errors may depend on the latents, see `gauge.py`.
+    depends_on_conformation : bool
+        Whether the input's errors may depend on the latents, see `degeneracy.py`.
+    memory : dict of (N, …) float64
+        What the pose solver remembers of each particle.
+    moved : float
+        How far the last refinement moved poses, relative to their error bars.
     """
 
     start: Float64
@@ -55,11 +59,18 @@ class PoseState:
     shift: Float64
     covariance: Float64
     spread: Float64
-    follows_shape: bool = False
+    depends_on_conformation: bool = False
+    memory: dict[str, Float64] = field(default_factory=dict)
+    moved: float = np.inf
 
     @classmethod
-    def of(cls, rotation: Float64, spread: tuple[float, float] = FIRST_SPREAD) -> PoseState:
-        """No correction yet, and a first guess at the prior."""
+    def of(
+        cls,
+        rotation: Float64,
+        spread: tuple[float, float] = FIRST_SPREAD,
+        memory: dict[str, Float64] | None = None,
+    ) -> PoseState:
+        """No correction yet, a first guess at the prior, and what a solver remembers."""
         count = len(rotation)
         return cls(
             rotation.copy(),
@@ -67,25 +78,38 @@ class PoseState:
             np.zeros((count, 2)),
             np.zeros((count, 5, 5)),
             np.array(spread),
+            memory=memory or {},
         )
 
-    def move(self, images: WhitenedImages, index: Int64, rotation: Float64, shift: Float64) -> None:
-        """Give particles a new rotation and a further shift (box lengths), and their images with them."""
+    def copied(self) -> PoseState:
+        """The same, whose arrays may be changed."""
+        return replace(
+            self,
+            rotation=self.rotation.copy(),
+            shift=self.shift.copy(),
+            covariance=self.covariance.copy(),
+            memory={name: each.copy() for name, each in self.memory.items()},
+        )
+
+    def move(self, index: Int64, rotation: Float64, shift: Float64) -> None:
+        """Give particles a new rotation and a further shift (box lengths), in place."""
         self.rotation[index] = rotation
         self.shift[index] += shift
-        images.move(index, rotation, shift)
 
-    def share(self, images: WhitenedImages) -> None:
-        """Take over the poses that other processes have found for their particles."""
-        self.rotation, self.shift = images.shared(self.rotation), images.shared(self.shift)
-        self.covariance = images.shared(self.covariance)
-        images.rotation[:] = self.rotation
-        images.shift[:] = self.shift
+    def shared(self, images: WhitenedImages) -> PoseState:
+        """With the poses that other processes have found for their particles."""
+        return replace(
+            self,
+            rotation=images.shared(self.rotation),
+            shift=images.shared(self.shift),
+            covariance=images.shared(self.covariance),
+            memory={name: images.shared(each) for name, each in self.memory.items()},
+        )
 
-    def remove_drift(self, images: WhitenedImages) -> None:
-        """Take out the rotation and translation that all particles moved by together.
+    def without_drift(self) -> PoseState:
+        """Without the rotation and translation that all particles moved by together.
 
-        A volume may turn and wander with its poses without any image noticing.
+        A volume may rotate and move together with its poses without any image noticing.
         """
         left, _, right = np.linalg.svd(np.einsum("nij,nkj->ik", self.rotation, self.start))
         turn = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
@@ -94,8 +118,8 @@ class PoseState:
         axes = rotation[:, :, :2]
         normal = np.einsum("nij,nkj->ik", axes, axes)
         move = np.linalg.solve(normal, np.einsum("nij,nj->i", axes, self.shift))
-        everybody = np.arange(len(self.shift))
-        self.move(images, everybody, rotation, -np.einsum("nij,i->nj", axes, move))
+        shift = self.shift - np.einsum("nij,i->nj", axes, move)
+        return replace(self, rotation=rotation, shift=shift)
 
     def offset(self, index: Int64) -> Float64:
         """(ω, t) of the corrections so far, (B, 5)."""
@@ -105,8 +129,10 @@ class PoseState:
         self, particles: ParticleSet, images: WhitenedImages
     ) -> tuple[ParticleSet, PoseRefinement]:
         """The particles with their refined poses, and what was done to them."""
-        extent = images.box * images.pixel_size_angstrom
-        shift = particles.poses.shift_angstrom + self.shift * extent
+        extent = images.store.extent_angstrom
+        group = particles.exposures.first_of(particles.exposures.optics_group)
+        moved = self.shift * images.store.shift_unit(group)
+        shift = particles.poses.shift_angstrom + moved
         unit = np.array([1, 1, 1, extent, extent])
         refinement = PoseRefinement(
             start=particles.poses,
@@ -116,22 +142,25 @@ class PoseState:
         )
         return replace(particles, poses=Poses(self.rotation, shift)), refinement
 
-    def slack(self) -> PoseSlack:
+    def errors(self) -> PoseErrors:
         """What the poses may be off by from where they are now."""
         turn = offset_of(self.rotation, self.start, self.shift)
         spread = self.spread[[0, 0, 0, 1, 1, 1]]
         # a volume moved by T moves images by (Rᵀ T)_xy, which shifts t compensate
         back: Float64 = np.einsum("nij,nj->ni", self.rotation[:, :, :2], turn[:, 3:])
-        return PoseSlack(
-            spread, np.concatenate([turn[:, :3], back], axis=1) / spread, self.follows_shape
+        return PoseErrors(
+            spread,
+            np.concatenate([turn[:, :3], back], axis=1) / spread,
+            self.depends_on_conformation,
         )
 
     def log_prior(self, offset: Float64) -> Float64:
         """Log density of corrections (B, 5), up to a constant."""
         return -0.5 * np.sum((offset / self.spread[[0, 0, 0, 1, 1]]) ** 2, axis=1)
 
-    def renew_spread(self, index: Int64) -> None:
-        """Prior widths from the second moments of the corrections: one EM step."""
+    def with_new_spread(self, index: Int64) -> PoseState:
+        """With prior widths from the second moments of the corrections of some particles: one EM step."""
         moment = self.offset(index) ** 2 + np.einsum("bii->bi", self.covariance[index])
         mean = moment.mean(axis=0)
-        self.spread = np.maximum(np.sqrt([mean[:3].mean(), mean[3:].mean()]), _SMALLEST_SPREAD)
+        spread = np.sqrt([mean[:3].mean(), mean[3:].mean()])
+        return replace(self, spread=np.maximum(spread, _SMALLEST_SPREAD))

@@ -42,16 +42,23 @@ class Lattice:
     kernel : InterpolationKernel
     upsampling : float, optional
         Zero-padding factor; default: the kernel's own.
+    stretch : float
+        Room for frames that lengthen vectors by this factor: the lattice reaches as far beyond k_c.
     """
 
     def __init__(
-        self, box: int, k_c: int, kernel: InterpolationKernel, upsampling: float | None = None
+        self,
+        box: int,
+        k_c: int,
+        kernel: InterpolationKernel,
+        upsampling: float | None = None,
+        stretch: float = 1.0,
     ) -> None:
         if not 0 < 2 * k_c < box:
             raise ValueError(f"k_c must lie between 1 and box/2, got k_c={k_c}, box={box}")
         self.box, self.k_c, self.kernel = box, k_c, kernel
         self.upsampling = float(upsampling or kernel.upsampling)
-        self.reach = int(np.ceil(self.upsampling * k_c)) + kernel.slope_width // 2
+        self.reach = int(np.ceil(self.upsampling * k_c * stretch)) + kernel.slope_width // 2
         self.margin = (kernel.width - 1) // 2
         self.side = 2 * self.reach + 1
         self.depth = self.reach + self.margin + 1
@@ -75,16 +82,17 @@ class Lattice:
         planes = lattice.reshape(self.side, -1)[:, :-PADDING].view(np.complex64)
         return planes.reshape(self.side, self.side, self.depth, channels)
 
-    def refuse_stretching(self, rotation: Float32) -> None:
-        """Raise ValueError if a matrix (B, 3, 3) leads off the lattice: kernels check no bounds."""
+    def refuse_stretching(self, frame: Float32) -> None:
+        """Raise ValueError if a frame (B, 3, 2) leads off the lattice: kernels check no bounds."""
         width, taken = self.kernel.width, self.kernel.slope_width // 2
-        u, v = rotation[:, :, 0], rotation[:, :, 1]
-        # no vector (kx, ky) of length k_c becomes longer than k_c times this
-        longest = np.maximum((u * u).sum(axis=1), (v * v).sum(axis=1)) + np.abs((u * v).sum(axis=1))
-        room = self.reach - taken + (0.5 if width % 2 else 1.0)
+        u, v = frame[:, :, 0], frame[:, :, 1]
+        # the larger eigenvalue of FᵀF: no vector (kx, ky) becomes longer than √ of it times its length
+        uu, vv, uv = (u * u).sum(axis=1), (v * v).sum(axis=1), (u * v).sum(axis=1)
+        longest = 0.5 * (uu + vv) + np.hypot(0.5 * (uu - vv), uv)
+        margin = self.reach - taken + (0.5 if width % 2 else 1.0)
         # written so that NaN is refused, too
-        if not np.all(np.sqrt(longest) * self.upsampling * self.k_c < room):
-            raise ValueError("a rotation matrix is not orthonormal")
+        if not np.all(np.sqrt(longest) * self.upsampling * self.k_c < margin):
+            raise ValueError("a frame leads off the lattice: it is not orthonormal")
 
     @cached_property
     def axis_matrix(self) -> Complex64:

@@ -78,23 +78,21 @@ class NufftProjector:
     def project(
         self,
         prepared: Complex64,
-        rotation: Float32,
+        frame: Float32,
         scale: Float32,
         out: Complex64 | None = None,
     ) -> Complex64:
         """Slices (B, C, n) times `scale`; see `Projector.project`."""
-        values = self._finufft.nufft3d2(
-            *self._points(rotation), prepared, isign=-1, **self._options
-        )
-        slices = values.reshape(len(prepared), len(rotation), -1).swapaxes(0, 1)
+        values = self._finufft.nufft3d2(*self._points(frame), prepared, isign=-1, **self._options)
+        slices = values.reshape(len(prepared), len(frame), -1).swapaxes(0, 1)
         return np.multiply(slices, scale[:, None], out=out, order="C", dtype=np.complex64)
 
-    def scatter(self, images: Complex64, rotation: Float32, scale: Float32, into: Float32) -> None:
+    def scatter(self, images: Complex64, frame: Float32, scale: Float32, into: Float32) -> None:
         """Add the adjoint of `project` at (B, C, n) images to volumes."""
         channels = images.shape[1]
         strengths = np.multiply(images, scale[:, None], dtype=np.complex64).swapaxes(0, 1)
         volumes = self._finufft.nufft3d1(
-            *self._points(rotation),
+            *self._points(frame),
             np.ascontiguousarray(strengths).reshape(channels, -1),
             (self.box, self.box, self.box),
             isign=1,
@@ -105,7 +103,7 @@ class NufftProjector:
     def differentiate(
         self,
         prepared: Complex64,
-        rotation: Float32,
+        frame: Float32,
         scale: Float32,
         first_moment: Float64,
         residual: Complex64,
@@ -116,10 +114,10 @@ class NufftProjector:
         """
         n = (-2j * np.pi / self.box) * (np.arange(self.box) - self.box // 2)
         moments = (n.astype(np.complex64).reshape(shape) for shape in ((-1,), (-1, 1), (-1, 1, 1)))
-        gradient = np.stack([self.project(prepared * n, rotation, scale) for n in moments])
-        kappa = rotation.astype(np.float64)[:, :, :2] @ np.stack([self.disc.kx, self.disc.ky])
-        tangent = np.empty((len(rotation), 3, len(self.disc)), dtype=np.complex64)
-        torque = np.empty((len(rotation), 3))
+        gradient = np.stack([self.project(prepared * n, frame, scale) for n in moments])
+        kappa = frame.astype(np.float64)[:, :, :2] @ np.stack([self.disc.kx, self.disc.ky])
+        tangent = np.empty((len(frame), 3, len(self.disc)), dtype=np.complex64)
+        torque = np.empty((len(frame), 3))
         for axis in range(3):
             a, b = (axis + 1) % 3, (axis + 2) % 3
             # component of κ × gradient, as ω moves κ by ω × κ
@@ -128,7 +126,7 @@ class NufftProjector:
             torque[:, axis] = np.einsum("bcn,bcn->b", turned.conj(), residual).real
         return tangent, torque
 
-    def _points(self, rotation: Float32) -> Float32:
+    def _points(self, frame: Float32) -> Float32:
         """Coordinates z, y, x of all pixels, (3, B·n) in radians a voxel."""
-        xyz = rotation.astype(np.float64)[:, :, :2] @ self._frequency
+        xyz = frame.astype(np.float64)[:, :, :2] @ self._frequency
         return np.ascontiguousarray(xyz[:, ::-1].swapaxes(0, 1).reshape(3, -1), dtype=np.float32)

@@ -24,11 +24,11 @@ _IMAGES_A_TASK = 16
 class NumbaProjector:
     """Slices of a lattice and their adjoint; implements `Projector`.
 
-    The kernels check no bounds, so rotations that would lead off the lattice are refused here.
+    The kernels check no bounds, so frames that would lead off the lattice are refused here.
     """
 
     def __init__(self, lattice: Lattice, disc: HalfDisc, team: ThreadTeam) -> None:
-        self.lattice, self.disc, self.team = lattice, disc, team
+        self.box, self.lattice, self.disc, self.team = lattice.box, lattice, disc, team
         self._kx = disc.kx.astype(np.float32)
         self._ky = disc.ky.astype(np.float32)
         self._slabs = _slabs(lattice, team.size)
@@ -50,26 +50,26 @@ class NumbaProjector:
         return self.lattice.channels(prepared)
 
     def project(
-        self, prepared: Float32, rotation: Float32, scale: Float32, out: Complex64 | None = None
+        self, prepared: Float32, frame: Float32, scale: Float32, out: Complex64 | None = None
     ) -> Complex64:
         """Slices (B, C, n) times `scale`; see `Projector.project`."""
         if out is None:
             channels = self.channels(prepared)
-            out = np.empty((len(rotation), channels, len(self.disc)), dtype=np.complex64)
-        run = self._bind(forward, prepared, rotation, scale, out)
-        self.team.over_ranges(len(rotation), _IMAGES_A_TASK, run)
+            out = np.empty((len(frame), channels, len(self.disc)), dtype=np.complex64)
+        run = self._bind(forward, prepared, frame, scale, out)
+        self.team.over_ranges(len(frame), _IMAGES_A_TASK, run)
         return out
 
-    def scatter(self, images: Complex64, rotation: Float32, scale: Float32, into: Float32) -> None:
+    def scatter(self, images: Complex64, frame: Float32, scale: Float32, into: Float32) -> None:
         """Add the adjoint of `project` at (B, C, n) images to a lattice."""
-        run = self._bind(scatter, into, rotation, scale, np.ascontiguousarray(images))
+        run = self._bind(scatter, into, frame, scale, np.ascontiguousarray(images))
         slabs = self._slabs
         self.team.over_ranges(self.team.size, 1, lambda t, _: run(slabs[t], slabs[t + 1]))
 
     def differentiate(
         self,
         prepared: Float32,
-        rotation: Float32,
+        frame: Float32,
         scale: Float32,
         first_moment: Float64,
         residual: Complex64,
@@ -81,15 +81,15 @@ class NumbaProjector:
         grid = self.lattice
         window = (0,) * grid.kernel.slope_width
         pairs = np.ascontiguousarray(residual, dtype=np.complex64).view(np.float64)
-        rotation = np.ascontiguousarray(rotation, dtype=np.float32)
+        frame = np.ascontiguousarray(frame, dtype=np.float32)
         scale = np.ascontiguousarray(scale, dtype=np.float32)
         moment = np.ascontiguousarray(first_moment, dtype=np.float32)
-        self.lattice.refuse_stretching(rotation)
+        self.lattice.refuse_stretching(frame)
 
         def run(first: int, last: int) -> None:
             differentiate(
                 window, prepared, grid.side, grid.depth, grid.margin, grid.reach, PADDING,
-                np.float32(grid.upsampling), rotation, self._kx, self._ky, scale, moment,
+                np.float32(grid.upsampling), frame, self._kx, self._ky, scale, moment,
                 pairs, tangent.view(np.float32), torque, first, last,
             )  # fmt: skip
 
@@ -104,21 +104,21 @@ class NumbaProjector:
         self,
         kernel: Callable[..., None],
         lattice: Float32,
-        rotation: Float32,
+        frame: Float32,
         scale: Float32,
         images: Complex64,
     ) -> Callable[[int, int], None]:
         grid = self.lattice
-        rotation = np.ascontiguousarray(rotation, dtype=np.float32)
+        frame = np.ascontiguousarray(frame, dtype=np.float32)
         scale = np.ascontiguousarray(scale, dtype=np.float32)
         upsampling, pairs = np.float32(grid.upsampling), images.view(np.float64)
         window = (0,) * grid.kernel.width
-        self.lattice.refuse_stretching(rotation)
+        self.lattice.refuse_stretching(frame)
 
         def run(first: int, last: int) -> None:
             kernel(
                 window, lattice, grid.side, grid.depth, grid.margin, grid.reach, PADDING, upsampling,
-                rotation, self._kx, self._ky, scale, pairs, first, last,
+                frame, self._kx, self._ky, scale, pairs, first, last,
             )  # fmt: skip
 
         return run

@@ -10,6 +10,8 @@ bit. Slices and derivatives repeat.
 Bytes of one pixel and channel, w = 3: forward 27 · 8 read, scatter 27 · 8 read and written. With
 `NUMBA_ENABLE_CUDASIM=1` numba's simulator runs the kernels on the CPU, far too slowly for anything but
 tests (docs/gpu.md).
+
+More than seven arguments: compiled code takes numbers and arrays; numba knows no dataclass of ours.
 """
 
 from __future__ import annotations
@@ -77,14 +79,14 @@ def _window_of(width: int) -> Any:
 def _forward_of(width: int) -> Callable[..., None]:
     window = _window_of(width)
 
-    def forward(lattice, shape, upsampling, rotation, kx, ky, scale, out):  # type: ignore[no-untyped-def]
+    def forward(lattice, shape, upsampling, frame, kx, ky, scale, out):  # type: ignore[no-untyped-def]
         """out (B, C, n, 2) = scale · slices of a lattice (rows, 2·C); shape: side, depth, reach, margin."""
         channels, pixels = out.shape[1], out.shape[2]
         job = cuda.grid(1)
         if job >= out.shape[0] * channels * pixels:
             return
         b, p, c = job // channels // pixels, job // channels % pixels, job % channels
-        _, _, _, sign, first, wx, wy, wz = window(shape, upsampling, rotation[b], kx[p], ky[p])
+        _, _, _, sign, first, wx, wy, wz = window(shape, upsampling, frame[b], kx[p], ky[p])
         side, depth = shape[0], shape[1]
         real, imaginary = np.float32(0), np.float32(0)
         for jz in range(width):
@@ -103,14 +105,14 @@ def _forward_of(width: int) -> Callable[..., None]:
 def _scatter_of(width: int) -> Callable[..., None]:
     window = _window_of(width)
 
-    def scatter(lattice, shape, upsampling, rotation, kx, ky, scale, image):  # type: ignore[no-untyped-def]
+    def scatter(lattice, shape, upsampling, frame, kx, ky, scale, image):  # type: ignore[no-untyped-def]
         """The adjoint of `forward`, added to the lattice."""
         channels, pixels = image.shape[1], image.shape[2]
         job = cuda.grid(1)
         if job >= image.shape[0] * channels * pixels:
             return
         b, p, c = job // channels // pixels, job // channels % pixels, job % channels
-        _, _, _, sign, first, wx, wy, wz = window(shape, upsampling, rotation[b], kx[p], ky[p])
+        _, _, _, sign, first, wx, wy, wz = window(shape, upsampling, frame[b], kx[p], ky[p])
         side, depth = shape[0], shape[1]
         real = scale[b, p] * image[b, c, p, 0]
         imaginary = sign * scale[b, p] * image[b, c, p, 1]
@@ -130,7 +132,7 @@ def _differentiate_of(slope_width: int) -> Callable[..., None]:
     slope = cuda.jit(device=True)(pixel.SLOPE[slope_width - 1])
 
     def differentiate(  # type: ignore[no-untyped-def]
-        lattice, shape, upsampling, rotation, kx, ky, scale, moment, residual, tangent, pull
+        lattice, shape, upsampling, frame, kx, ky, scale, moment, residual, tangent, pull
     ):
         """tangent (B, 3, n, 2) and pull (B, 3, n), the summands of the torque; a thread a pixel."""
         channels, pixels = residual.shape[1], residual.shape[2]
@@ -138,7 +140,7 @@ def _differentiate_of(slope_width: int) -> Callable[..., None]:
         if job >= residual.shape[0] * pixels:
             return
         b, p = job // pixels, job % pixels
-        x, y, z, sign, first, wx, wy, wz = window(shape, upsampling, rotation[b], kx[p], ky[p])
+        x, y, z, sign, first, wx, wy, wz = window(shape, upsampling, frame[b], kx[p], ky[p])
         dx, dy, dz = slope(x, 0), slope(y, 0), slope(z, 0)
         side, depth = shape[0], shape[1]
         for d in range(3):
@@ -199,40 +201,40 @@ class CudaKernels:
         return 2 * max(3, channels) * len(self._kx)
 
     def project(
-        self, lattice: torch.Tensor, rotation: torch.Tensor, scale: torch.Tensor
+        self, lattice: torch.Tensor, frame: torch.Tensor, scale: torch.Tensor
     ) -> torch.Tensor:
         """Slices (B, C, n) complex."""
-        shape = len(rotation), lattice.shape[1] // 2, len(self._kx)
+        shape = len(frame), lattice.shape[1] // 2, len(self._kx)
         out = torch.empty(shape, dtype=torch.complex64, device=self._device)
-        self._launch(self._kernels.forward, out.numel(), lattice, rotation, scale, _pairs(out))
+        self._launch(self._kernels.forward, out.numel(), lattice, frame, scale, _pairs(out))
         return out
 
     def spread(
-        self, images: torch.Tensor, rotation: torch.Tensor, scale: torch.Tensor
+        self, images: torch.Tensor, frame: torch.Tensor, scale: torch.Tensor
     ) -> Callable[[torch.Tensor], None]:
         """What adds images to a lattice."""
         pairs = _pairs(images.contiguous())
 
         def add(into: torch.Tensor) -> None:
-            self._launch(self._kernels.scatter, images.numel(), into, rotation, scale, pairs)
+            self._launch(self._kernels.scatter, images.numel(), into, frame, scale, pairs)
 
         return add
 
     def differentiate(
         self,
         lattice: torch.Tensor,
-        rotation: torch.Tensor,
+        frame: torch.Tensor,
         scale: torch.Tensor,
         moment: torch.Tensor,
         residual: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tangent (B, 3, n) complex and torque (B, 3) float64."""
-        shape = len(rotation), 3, len(self._kx)
+        shape = len(frame), 3, len(self._kx)
         tangent = torch.empty(shape, dtype=torch.complex64, device=self._device)
         pull = torch.empty(shape, dtype=torch.float32, device=self._device)
         arrays = moment, _pairs(residual.contiguous()), _pairs(tangent), pull
-        jobs = len(rotation) * len(self._kx)
-        self._launch(self._kernels.differentiate, jobs, lattice, rotation, scale, *arrays)
+        jobs = len(frame) * len(self._kx)
+        self._launch(self._kernels.differentiate, jobs, lattice, frame, scale, *arrays)
         return tangent, pull.sum(dim=-1, dtype=torch.float64)
 
     def _launch(
@@ -240,13 +242,13 @@ class CudaKernels:
         kernel: Any,
         jobs: int,
         lattice: torch.Tensor,
-        rotation: torch.Tensor,
+        frame: torch.Tensor,
         scale: torch.Tensor,
         *arrays: torch.Tensor,
     ) -> None:
         with _current(self._device):
             kernel[math.ceil(jobs / _THREADS), _THREADS](
-                _argument(lattice), self._shape, self._upsampling, _argument(rotation),
+                _argument(lattice), self._shape, self._upsampling, _argument(frame),
                 _argument(self._kx), _argument(self._ky), _argument(scale),
                 *(_argument(array) for array in arrays),
             )  # fmt: skip

@@ -25,6 +25,8 @@ a pixel falls is said once for CPU and GPU (`pixel.py`). The kernels are compile
 they release the GIL and the caller's threads run them over image ranges (forward) or lattice slabs
 (scatter). Every lattice value is written by one thread, images in order, which makes the sums the same to
 the last bit for any number of threads.
+
+More than seven arguments: compiled code takes numbers and arrays; numba knows no dataclass of ours.
 """
 
 from __future__ import annotations
@@ -90,13 +92,13 @@ def _place(  # type: ignore[no-untyped-def]
 
 @_kernel
 def forward(  # type: ignore[no-untyped-def]
-    window, lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, out,
+    window, lattice, side, depth, margin, reach, padding, upsampling, frame, kx, ky, scale, out,
     first, last,
 ):  # fmt: skip
     """Read slices: out[b, c, p] = scale[b, p] · (slice of channel c at pixel p of image b).
 
-    For images first ≤ b < last. `window` is a tuple as long as the window is wide; rotation
-    (B, 3, 3), kx, ky (n,), scale (B, n) float32; out (B, C, n) complex64 seen as float64, because
+    For images first ≤ b < last. `window` is a tuple as long as the window is wide; frame
+    (B, 3, 2), kx, ky (n,), scale (B, n) float32; out (B, C, n) complex64 seen as float64, because
     complex numbers are only moved.
     """
     width = len(window)
@@ -119,7 +121,7 @@ def forward(  # type: ignore[no-untyped-def]
             size = min(_BLOCK, pixels - block)
             _place(
                 window,
-                rotation[b],
+                frame[b],
                 upsampling,
                 kx,
                 ky,
@@ -162,7 +164,7 @@ def forward(  # type: ignore[no-untyped-def]
 
 @_kernel
 def scatter(  # type: ignore[no-untyped-def]
-    window, lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale, image,
+    window, lattice, side, depth, margin, reach, padding, upsampling, frame, kx, ky, scale, image,
     low, high,
 ):  # fmt: skip
     """Add slices: the adjoint of `forward`, restricted to the lattice planes low ≤ kz + reach < high.
@@ -191,7 +193,7 @@ def scatter(  # type: ignore[no-untyped-def]
             size = min(_BLOCK, pixels - block)
             _place(
                 window,
-                rotation[b],
+                frame[b],
                 upsampling,
                 kx,
                 ky,
@@ -251,14 +253,14 @@ def scatter(  # type: ignore[no-untyped-def]
 
 @_kernel
 def differentiate(  # type: ignore[no-untyped-def]
-    window, lattice, side, depth, margin, reach, padding, upsampling, rotation, kx, ky, scale,
+    window, lattice, side, depth, margin, reach, padding, upsampling, frame, kx, ky, scale,
     first_moment, residual, tangent, torque, first, last,
 ):  # fmt: skip
-    """Derivatives of slices with respect to a rotation expm([ω]×) R at ω = 0.
+    """Derivatives of slices with respect to ω for frames expm([ω]×) F at ω = 0.
 
     For images first ≤ b < last: tangent[b, d, p] = scale · ∂/∂ω_d Σ_c ζ_c (slice of channel c), and
     torque[b, d] = Σ_p Σ_c Re(conj(scale · ∂/∂ω_d slice_c) · residual_c). A slice is read at
-    κ = R·(kx, ky, 0); ω moves κ by ω × κ, so both are κ × (gradient of the lattice).
+    κ = F·(kx, ky); ω moves κ by ω × κ, so both are κ × (gradient of the lattice).
 
     The passes are those of `forward`, with three sums over the rows of a window: plain, with the
     slope along y and with that along z. Windows are 2 or 3 wide.
@@ -298,7 +300,7 @@ def differentiate(  # type: ignore[no-untyped-def]
             size = min(_BLOCK, pixels - block)
             _place(
                 window,
-                rotation[b],
+                frame[b],
                 upsampling,
                 kx,
                 ky,

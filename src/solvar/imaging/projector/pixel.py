@@ -2,6 +2,8 @@
 
 Plain functions of float32 numbers, in the part of Python that numba compiles. `window.py` hands them to
 the CPU's compiler and chooses among them by width; `numba_cuda_backend.py` hands them to the GPU's.
+
+More than seven arguments: compiled code takes numbers and arrays; numba knows no dataclass of ours.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ def whole(x: Any) -> Any:
 
 
 def turned(r00, r01, r10, r11, r20, r21, u, v):  # type: ignore[no-untyped-def]
-    """Position (x, y, z) of the pixel (u, v) under a rotation's first two columns, and a sign.
+    """Position (x, y, z) of the pixel (u, v) under the two columns of a frame, and a sign.
 
     Only x ≥ 0 is stored. The sign is -1 where x < 0: the position is then the opposite one, and the value
     there the conjugate of the pixel's.

@@ -38,19 +38,19 @@ _PIECE_VALUES_CPU, _PIECE_VALUES = 1 << 22, 1 << 26
 class TensorKernels(Protocol):
     """Slices, their adjoint and their derivatives on tensors of one device.
 
-    rotation (B, 3, 3) and scale (B, n) are real tensors, lattices (rows, 2·C) real tensors.
+    frame (B, 3, 2) and scale (B, n) are real tensors, lattices (rows, 2·C) real tensors.
     """
 
     def values(self, channels: int) -> int:
         """Values of the temporary arrays per image."""
 
     def project(
-        self, lattice: torch.Tensor, rotation: torch.Tensor, scale: torch.Tensor
+        self, lattice: torch.Tensor, frame: torch.Tensor, scale: torch.Tensor
     ) -> torch.Tensor:
         """Slices (B, C, n) complex."""
 
     def spread(
-        self, images: torch.Tensor, rotation: torch.Tensor, scale: torch.Tensor
+        self, images: torch.Tensor, frame: torch.Tensor, scale: torch.Tensor
     ) -> Callable[[torch.Tensor], None]:
         """What adds (B, C, n) complex images to a lattice.
 
@@ -60,7 +60,7 @@ class TensorKernels(Protocol):
     def differentiate(
         self,
         lattice: torch.Tensor,
-        rotation: torch.Tensor,
+        frame: torch.Tensor,
         scale: torch.Tensor,
         moment: torch.Tensor,
         residual: torch.Tensor,
@@ -99,7 +99,7 @@ class TorchProjector:
         dtype: torch.dtype = torch.float32,
         kernels: Callable[..., TensorKernels] | None = None,
     ) -> None:
-        self.lattice, self.disc = lattice, disc
+        self.box, self.lattice, self.disc = lattice.box, lattice, disc
         self.device, self._dtype = existing_device(device), dtype
         self._complex = torch.complex(*torch.zeros(2, 1, dtype=dtype)).dtype
         self._rows = lattice.side * lattice.side * lattice.depth
@@ -136,7 +136,7 @@ class TorchProjector:
         return torch.zeros(self._rows, 2 * channels, dtype=self._dtype, device=self.device)
 
     def empty(self, size: int) -> torch.Tensor:
-        """Flat complex memory on the device; on the host, if the device has no room for it."""
+        """Flat complex memory on the device; on the host where it does not fit there."""
         try:
             return torch.empty(size, dtype=self._complex, device=self.device)
         except RuntimeError as error:
@@ -149,46 +149,46 @@ class TorchProjector:
         return prepared.shape[1] // 2
 
     def project(
-        self, prepared: torch.Tensor, rotation: Float32, scale: Float32, out: Any = None
+        self, prepared: torch.Tensor, frame: Float32, scale: Float32, out: Any = None
     ) -> Any:
         """Slices (B, C, n) times `scale`; see `Projector.project`."""
-        self.lattice.refuse_stretching(rotation)
+        self.lattice.refuse_stretching(frame)
         channels = self.channels(prepared)
         if out is None:
             kind = np.complex64 if self._dtype == torch.float32 else np.complex128
-            out = np.empty((len(rotation), channels, len(self.disc)), dtype=kind)
+            out = np.empty((len(frame), channels, len(self.disc)), dtype=kind)
 
         def compute(some: slice) -> torch.Tensor:
-            placing = self._tensor(rotation[some]), self._tensor(scale[some])
+            placing = self._tensor(frame[some]), self._tensor(scale[some])
             return self._kernels.project(prepared, *placing)
 
         values = self._kernels.values(channels)
-        for some, slices in self._pieces.of(len(rotation), values, compute):
+        for some, slices in self._pieces.of(len(frame), values, compute):
             _write(out, some, slices)
         return out
 
-    def scatter(self, images: Any, rotation: Float32, scale: Float32, into: torch.Tensor) -> None:
+    def scatter(self, images: Any, frame: Float32, scale: Float32, into: torch.Tensor) -> None:
         """Add the adjoint of `project` at (B, C, n) images to an accumulator."""
-        self.lattice.refuse_stretching(rotation)
+        self.lattice.refuse_stretching(frame)
 
         def compute(some: slice) -> Callable[[torch.Tensor], None]:
-            placing = self._tensor(rotation[some]), self._tensor(scale[some])
+            placing = self._tensor(frame[some]), self._tensor(scale[some])
             return self._kernels.spread(self._tensor(images[some]), *placing)
 
         values = self._kernels.values(images.shape[1])
-        for _, add in self._pieces.of(len(rotation), values, compute):
+        for _, add in self._pieces.of(len(frame), values, compute):
             add(into)
 
     def differentiate(
         self,
         prepared: torch.Tensor,
-        rotation: Float32,
+        frame: Float32,
         scale: Float32,
         first_moment: Float64,
         residual: Any,
     ) -> tuple[Any, Float64]:
         """Rotation derivatives; see `Projector.differentiate`."""
-        self.lattice.refuse_stretching(rotation)
+        self.lattice.refuse_stretching(frame)
         count, channels, pixels = residual.shape
         tangent: Any = np.empty((count, 3, pixels), dtype=np.complex64)
         if isinstance(residual, torch.Tensor):
@@ -196,7 +196,7 @@ class TorchProjector:
         torque = np.empty((count, 3))
 
         def compute(some: slice) -> tuple[torch.Tensor, torch.Tensor]:
-            arrays = rotation[some], scale[some], first_moment[some], residual[some]
+            arrays = frame[some], scale[some], first_moment[some], residual[some]
             return self._kernels.differentiate(prepared, *(self._tensor(a) for a in arrays))
 
         values = self._kernels.values(3 * channels)
@@ -241,20 +241,20 @@ class BagKernels:
         return self._frequency.shape[1] * self._slope_kernel.width**3 * max(4, 2 * channels)
 
     def project(
-        self, lattice: torch.Tensor, rotation: torch.Tensor, scale: torch.Tensor
+        self, lattice: torch.Tensor, frame: torch.Tensor, scale: torch.Tensor
     ) -> torch.Tensor:
         """Slices (B, C, n) complex."""
-        window, sign = self._windows(rotation, self._lattice.kernel)
+        window, sign = self._windows(frame, self._lattice.kernel)
         bags = embedding_bag(window.rows, lattice, per_sample_weights=window.weight(), mode="sum")
         values = bags.reshape(*sign.shape, -1, 2)
         values *= _factor(scale, sign)
         return torch.view_as_complex(values).transpose(1, 2)
 
     def spread(
-        self, images: torch.Tensor, rotation: torch.Tensor, scale: torch.Tensor
+        self, images: torch.Tensor, frame: torch.Tensor, scale: torch.Tensor
     ) -> Callable[[torch.Tensor], None]:
         """What adds images to a lattice."""
-        window, sign = self._windows(rotation, self._lattice.kernel)
+        window, sign = self._windows(frame, self._lattice.kernel)
         values = torch.view_as_real(images.transpose(1, 2).contiguous())
         rows = (values * _factor(scale, sign)).reshape(sign.numel(), -1)
         index, weight = window.rows.T.contiguous(), window.weight()
@@ -270,13 +270,13 @@ class BagKernels:
     def differentiate(
         self,
         lattice: torch.Tensor,
-        rotation: torch.Tensor,
+        frame: torch.Tensor,
         scale: torch.Tensor,
         moment: torch.Tensor,
         residual: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tangent (B, 3, n) complex and torque (B, 3)."""
-        window, sign = self._windows(rotation, self._slope_kernel)
+        window, sign = self._windows(frame, self._slope_kernel)
         slopes = [
             embedding_bag(window.rows, lattice, per_sample_weights=weight, mode="sum")
             for weight in (window.weight(axis) for axis in (2, 1, 0))
@@ -291,13 +291,13 @@ class BagKernels:
         return torch.view_as_complex(sums), torque
 
     def _windows(
-        self, rotation: torch.Tensor, kernel: InterpolationKernel
+        self, frame: torch.Tensor, kernel: InterpolationKernel
     ) -> tuple[_Windows, torch.Tensor]:
         """The window of each pixel, and sign (B, n).
 
         The sign is -1 where the conjugate at the opposite point is read instead, because x < 0.
         """
-        position = rotation[:, :, :2] @ self._frequency
+        position = frame[:, :, :2] @ self._frequency
         sign = torch.where(position[:, 0] < 0, -1.0, 1.0).to(self._dtype)
         # axes z, y, x from here on, as in the lattice
         position = (position * sign[:, None]).flip(1).transpose(0, 1).reshape(3, -1)

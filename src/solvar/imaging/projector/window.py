@@ -9,6 +9,8 @@ The width is carried by the type of `window`, a tuple of w numbers whose values 
 kernel source serves all widths, the compiler sees each as a constant, and its cache on disk can tell
 them apart. (Kernels made by a factory that closes over other compiled functions are compiled anew in
 every process.)
+
+More than seven arguments: compiled code takes numbers and arrays; numba knows no dataclass of ours.
 """
 
 from __future__ import annotations

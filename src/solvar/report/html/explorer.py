@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from solvar.analysis.reading import StoredAnalysis
 from solvar.errors import InputError
-from solvar.estimation.model import prior_spread
+from solvar.estimation.low_rank import prior_spread
 from solvar.particles.star_blocks import particle_block, read_blocks
 from solvar.report import style
 from solvar.report.html.encoding import base64_of, quantised

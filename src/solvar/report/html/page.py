@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import solvar
+from solvar._version import __version__
 from solvar.analysis.reading import StoredAnalysis, read_analysis
-from solvar.estimation.model import prior_spread
+from solvar.estimation.low_rank import prior_spread
 from solvar.files import OwnedFolder, replacing, strict_json
 from solvar.progress import Progress, harmless
 from solvar.report import style
@@ -92,7 +92,7 @@ def page(run: Run) -> str:
         run=run,
         name=run.folder.resolve().name,
         version=run.record["version"],
-        written_by=solvar.__version__,
+        written_by=__version__,
         analysis=analysis,
         tables=tables,
         words=words,

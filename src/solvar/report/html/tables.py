@@ -8,8 +8,8 @@ from typing import Any
 
 from solvar.analysis.reading import StoredAnalysis
 from solvar.commands import command_line
-from solvar.estimation.prior import resolution
-from solvar.estimation.settings import FitSettings
+from solvar.fitting.settings import FitSettings
+from solvar.imaging.fsc import resolution
 from solvar.report import style
 from solvar.report.interactive.analysis import PATH_WORDS
 from solvar.results.poses import PARTS

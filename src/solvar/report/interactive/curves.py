@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.fsc import HALVES_THRESHOLD, TRUTH_THRESHOLD
 from solvar.report import style
 from solvar.report.interactive import theme
 from solvar.results.words import has_shape
@@ -14,11 +15,12 @@ from solvar.results.words import has_shape
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from solvar.estimation.model import HalfsetValidation
+    from solvar.fitting.result import HalfsetValidation
 
 Float64 = NDArray[np.float64]
 
 _NOISE = "consistent with noise"
+_THRESHOLDS = HALVES_THRESHOLD, TRUTH_THRESHOLD
 _TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -137,14 +139,14 @@ def _fsc_figure(
     guide = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "layer": "below"}
     line = {"color": theme.MIDDLE, "width": 1, "dash": "dot"}
     figure.update_layout(
-        shapes=[{**guide, "y0": level, "y1": level, "line": line} for level in (0.143, 0.5)],
+        shapes=[{**guide, "y0": level, "y1": level, "line": line} for level in _THRESHOLDS],
         xaxis={
             "title": {"text": "Resolution (Å)"}, "tickvals": positions, "ticktext": labels,
             "range": [0, max(shells - 1, 1)],
         },
         yaxis={
             "title": {"text": "Fourier shell correlation"}, "range": [-0.15, 1.03],
-            "tickvals": [0, 0.143, 0.5, 1],
+            "tickvals": [0, *_THRESHOLDS, 1],
         },
         legend=_LEGEND_ABOVE,
     )  # fmt: skip

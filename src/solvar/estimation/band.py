@@ -1,0 +1,154 @@
+"""A frequency band: particles and volumes up to k_c, the projector between them, and buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.image_batch import ImageBatch
+from solvar.estimation.images import CHUNK, WhitenedImages
+from solvar.estimation.information import SamplingInformation, sampling_information, shell_mean
+from solvar.estimation.support import Support
+from solvar.imaging.fourier import volume_shells
+from solvar.imaging.masks import default_mask
+from solvar.imaging.projector import Projection
+from solvar.parallel import Array
+from solvar.threads import ThreadTeam
+
+Complex64 = NDArray[np.complex64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+class Band:
+    """The particles `index` at frequencies up to `k_c`.
+
+    Volumes live on the smallest even grid that holds these frequencies, with the same coefficients
+    v̂(k) as on the full grid, so that a band costs what its pixels cost.
+
+    Parameters
+    ----------
+    images : WhitenedImages
+    index : (M,) int64, optional
+        Particles; default: all.
+    k_c : int, optional
+        Default: the finest frequency of the images.
+    support : Support or (L, L, L) float32, optional
+        Masks of mean and columns on the full grid, or one mask for both; default: the soft sphere of a fit
+        without a mask.
+    projection : Projection, optional
+        How slices are computed; default: as in a fit, on the CPU.
+    team : ThreadTeam, optional
+        Default: all cores.
+    sampling : callable, optional
+        Where D is known already, up to `k_c` or further; it is summed up anew by default.
+
+    Attributes
+    ----------
+    box : int
+        Edge of the band's volumes.
+    support : Support
+        On the band's grid.
+    """
+
+    def __init__(
+        self,
+        images: WhitenedImages,
+        index: Int64 | None = None,
+        k_c: int | None = None,
+        support: Support | Float32 | None = None,
+        projection: Projection | None = None,
+        team: ThreadTeam | None = None,
+        sampling: Callable[[], SamplingInformation] | None = None,
+    ) -> None:
+        index = np.arange(len(images)) if index is None else index
+        k_c = images.disc.k_c if k_c is None else k_c
+        if support is None:
+            support = default_mask(images.box, images.store.pixel_size_angstrom)
+        if isinstance(support, np.ndarray):
+            support = Support.of(support)
+        team = team or ThreadTeam()
+        self.images, self.index, self.k_c, self.team = images, index, k_c, team
+        self.box = band_box(k_c, images.box)
+        self.disc = images.disc.prefix(k_c)
+        self.support = support.resampled(self.box)
+        projection, longest = projection or Projection(), images.store.longest
+        self.projector = projection.projector(self.box, self.disc, team, longest)
+        self._sampling = sampling
+        self._buffers: dict[str, Any] = {}
+        self._shell = np.minimum(volume_shells(self.box), k_c + 1)
+
+    @cached_property
+    def information(self) -> Float32:
+        """D(k) on the rfftn grid; not every band needs it."""
+        if self._sampling is None:
+            found = sampling_information(self.images, self.index, self.k_c, self.team)
+        else:
+            found = self._sampling()
+        return found.on_grid(self.box, self.k_c)
+
+    @cached_property
+    def shell_information(self) -> Float64:
+        """Shell means of D."""
+        return shell_mean(self.information, self.box, self.k_c + 1)
+
+    def seeing(self, images: WhitenedImages) -> Band:
+        """The same band of the same images at other poses, with the same memory to work in."""
+        other = copy(self)
+        other.__dict__.pop("information", None)
+        other.__dict__.pop("shell_information", None)
+        other.images, other._sampling = images, None
+        return other
+
+    def batches(self, index: Int64 | None = None, size: int = CHUNK) -> Iterator[ImageBatch]:
+        """The images of some of the band's particles, of all by default, as `WhitenedImages.batches`."""
+        return self.images.batches(self.index if index is None else index, self.disc, size)
+
+    def sum(self, values: Array) -> Array:
+        """A sum over particles, over those of all processes."""
+        return self.images.processes.sum(values)
+
+    def slices(self, prepared: Any, frame: Float32, ctf: Float32) -> Any:
+        """Slices (B, C, n) at frames (B, 3, 2), in memory that the next call uses again."""
+        shape = len(frame), self.projector.channels(prepared), len(self.disc)
+        return self.projector.project(prepared, frame, ctf, self.buffer("slices", shape))
+
+    def buffer(self, name: str, shape: tuple[int, ...]) -> Any:
+        """An uninitialised array of a shape, in memory that the band keeps under this name.
+
+        It lies where the projector computes (docs/gpu.md). Fresh memory for every batch cost two threads up
+        to half their speed in page faults.
+        """
+        size = int(np.prod(shape))
+        if name not in self._buffers or len(self._buffers[name]) < size:
+            self._buffers[name] = self.projector.empty(size)
+        return self._buffers[name][:size].reshape(shape)
+
+    def expand(self, per_shell: Float64) -> Float32:
+        """Values per shell on the rfftn grid; inf beyond k_c."""
+        values = np.append(per_shell[: self.k_c + 1], np.inf)
+        return values[self._shell].astype(np.float32)
+
+    def spectrum(self, volumes: Float32) -> Complex64:
+        """rfftn of (C, box, box, box) volumes."""
+        import scipy.fft
+
+        return scipy.fft.rfftn(volumes, axes=(1, 2, 3), workers=self.team.size)
+
+    def volumes(self, spectrum: Complex64) -> Float32:
+        """Inverse of `spectrum`."""
+        import scipy.fft
+
+        edge = (self.box,) * 3
+        return scipy.fft.irfftn(spectrum, s=edge, axes=(1, 2, 3), workers=self.team.size)
+
+
+def band_box(k_c: int, box: int) -> int:
+    """Smallest grid that holds |k| ≤ k_c, a multiple of 4 where `box` allows, at most `box`."""
+    return min(box, 2 * k_c + 2 + (2 * k_c + 2) % 4)

@@ -1,0 +1,132 @@
+"""The E-step: from images to the posterior of their latents and contrasts under a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.image_batch import ImageBatch
+from solvar.estimation.kernels import gram
+from solvar.estimation.likelihood import ImagePosterior, image_posterior
+from solvar.estimation.pose_errors import MOTIONS, Marginalisation, marginalise
+
+Complex64 = NDArray[np.complex64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePlane:
+    """The images of a batch as the M-step needs them.
+
+    Attributes
+    ----------
+    slices : (R, C, n)
+        Of all columns, the rigid motions last; where the projector computes.
+    first : (R, 1 + r)
+        First moments of the coefficients of W = [μ | V], times the weight of the image's pose.
+    mixing : (R, C, 1 + r)
+        Second moments of all coefficients with those of W, times that weight.
+    cross : (6, 1 + r) or None
+        Σ E[(δ - centre) ζᵀ] over the particles, δ their pose errors; None where there are none.
+    """
+
+    slices: Any
+    first: Float64
+    mixing: Float64
+    cross: Float64 | None = None
+
+
+class BandModel:
+    """A model on the grid of a band, its columns prepared for projection once.
+
+    Parameters
+    ----------
+    band : Band
+    model : ColumnModel
+        Its columns on the band's grid.
+    """
+
+    def __init__(self, band: Band, model: ColumnModel) -> None:
+        self.band, self.model = band, model
+        self.prepared = band.projector.prepare(model.projected)
+
+    def slices(self, frame: Float32, ctf: Float32) -> Any:
+        """Slices (B, C, n) of all columns, in memory that the band's next slices use again."""
+        return self.band.slices(self.prepared, frame, ctf)
+
+    def posterior(self, products: Float64, ctf_power: Float32) -> ImagePosterior:
+        """Posterior from Gram matrices (Q, r + 2, r + 2) of images with CTF powers (Q, S)."""
+        if self.model.variance is not None:
+            products = products.copy()
+            self.model.variance.add_to(products, ctf_power[:, : self.band.k_c + 1])
+        return image_posterior(products, self.model.contrast_sd)
+
+
+def e_step(model: BandModel, batch: ImageBatch) -> tuple[ImagePosterior, ImagePlane]:
+    """Posterior of the latents and contrasts of a batch, and what an M-step needs of it.
+
+    Parameters
+    ----------
+    model : BandModel
+    batch : ImageBatch
+
+    Returns
+    -------
+    ImagePosterior
+        Of the B particles.
+    ImagePlane
+        Its slices last until the next E-step in the same band.
+    """
+    slices, grouping = model.slices(batch.frame, batch.ctf), batch.grouping
+    products, marginalised = _products(model, batch, slices)
+    power = batch.ctf_power if grouping is None else batch.ctf_power[grouping.particle]
+    found = model.posterior(products, power)
+    first, mixing, cross = found.first, found.second, None
+    if marginalised is not None:
+        mixing = np.concatenate([mixing, marginalised.cross_moment(first, mixing)], axis=1)
+    if grouping is not None:
+        found, weight = grouping.mixed(found)
+        first, mixing = weight[:, None] * first, weight[:, None, None] * mixing
+    errors = model.model.pose_errors
+    if errors is not None:
+        moved = mixing[:, -MOTIONS:].sum(axis=0)
+        cross = moved - errors.centre[batch.index_of_poses].T @ first
+    if grouping is not None:
+        first, mixing = first[grouping.pose], mixing[grouping.pose]
+    return found, ImagePlane(slices, first, mixing, cross)
+
+
+def _products(
+    model: BandModel, batch: ImageBatch, slices: Any
+) -> tuple[Float64, Marginalisation | None]:
+    """Gram matrices (Q, r + 2, r + 2) of the poses of a batch, pose errors integrated out."""
+    products = gram(slices, batch.data, model.band.team)
+    if batch.grouping is not None:
+        products = batch.grouping.sum_by_pose(products)
+    errors = model.model.pose_errors
+    if errors is None:
+        return products, None
+    return marginalise(products, errors.centre[batch.index_of_poses])
+
+
+def gram_matrices(model: BandModel, index: Int64) -> Float64:
+    """Gram matrices (N, r + 2, r + 2) of the particles `index` under a model, at every process.
+
+    Pose errors are integrated out; the posterior variance of the model is left out. Of several poses of a
+    particle the likeliest one counts.
+    """
+    out = np.zeros((len(index), model.model.rank + 2, model.model.rank + 2))
+    for batch in model.band.batches(index):
+        products, _ = _products(model, batch, model.slices(batch.frame, batch.ctf))
+        if batch.grouping is not None:
+            found = image_posterior(products, model.model.contrast_sd)
+            products = products[batch.grouping.likeliest(found.log_likelihood)]
+        out[batch.place] = products
+    return model.band.sum(out)

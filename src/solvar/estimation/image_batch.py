@@ -1,0 +1,96 @@
+"""A batch of whitened images: what every sum over images is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.grouping import Grouping
+
+Complex64 = NDArray[np.complex64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Whitened images of B particles: R of them, and R = B for ordinary stacks and poses.
+
+    Attributes
+    ----------
+    place : (B,) int64
+        Where the particles stand among those that were asked for.
+    index : (B,) int64
+        Which particles they are.
+    row : (R,) int64
+        Which of the stored images they are.
+    data : (R, n) complex64
+    ctf : (R, n) float32
+    ctf_power : (B, k_c + 1) float32
+        Σ ctf² over the pixels of each shell of a particle's images: what they say about a shell.
+    frame : (R, 3, 2) float32
+        Pixel (kx, ky) samples the volume's transform at frame·(kx, ky).
+    tilt : (R, 3, 3) float64 or None
+        Rotation of the image's frame into its particle's; None where all are the identity.
+    grouping : Grouping or None
+        Where a particle has several images or poses.
+    stretch : (R, 2, 2) float64 or None
+        What frames hold besides the rotation, see `CommonGrid`; None for identities.
+    """
+
+    place: Int64
+    index: Int64
+    row: Int64
+    data: Complex64
+    ctf: Float32
+    ctf_power: Float32
+    frame: Float32
+    tilt: Float64 | None = None
+    grouping: Grouping | None = None
+    stretch: Float64 | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def particle(self) -> Int64:
+        """Which particle each image shows, (R,)."""
+        return self.index if self.grouping is None else self.index[self.grouping.particle_of_image]
+
+    @property
+    def index_of_poses(self) -> Int64:
+        """Which particle each pose is one of, (Q,)."""
+        return self.index if self.grouping is None else self.index[self.grouping.particle]
+
+    def weighted(self, values: Float32 | Complex64) -> Any:
+        """Values of the images (R, …) times the prior weights of their poses."""
+        if self.grouping is None or not self.grouping.is_uncertain:
+            return values
+        weight = self.grouping.prior_weight[self.grouping.pose].astype(np.float32)
+        return values * weight.reshape(-1, *[1] * (values.ndim - 1))
+
+    def per_image(self, values: Float64) -> Float64:
+        """Values of the particles (B, …) for each of their images, (R, …)."""
+        return values if self.grouping is None else values[self.grouping.particle_of_image]
+
+    def frames(self, rotation: Float64) -> Float32:
+        """The frames (R, 3, 2) that other rotations (B, 3, 3) of the particles would have."""
+        turned = self.per_image(rotation)
+        return frames_of(turned if self.tilt is None else turned @ self.tilt, self.stretch)
+
+    def moves(self, shift: Float64) -> Float64:
+        """Shifts (R, 2) of the images when particles are moved by (B, 2) in their own frame's x and y."""
+        moved = self.per_image(shift)
+        if self.tilt is None:
+            return moved
+        return np.einsum("rji,rj->ri", self.tilt[:, :2, :2], moved)
+
+
+def frames_of(rotation: Float64, stretch: Float64 | None = None) -> Float32:
+    """Frames (B, 3, 2) float32 of rotations (B, 3, 3), the plane stretched (B, 2, 2) before it is turned."""
+    plane = rotation[:, :, :2]
+    return np.ascontiguousarray(plane if stretch is None else plane @ stretch, dtype=np.float32)

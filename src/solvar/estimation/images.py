@@ -1,0 +1,282 @@
+"""The estimator's only view of the images: whitened, re-centred pixels of the half disc.
+
+Data and CTF of each pixel are divided by the noise amplitude and multiplied by √w, w the pixel's weight
+in the half-plane inner product. The noise then has unit variance per real number and every inner product
+is a plain sum: no weight and no σ² appears anywhere below this module.
+
+Pixels are kept in units of the noise as it was first estimated. Another noise model, other poses or the other
+sign make another `WhitenedImages` of the same pixels, applied as they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.grouping import Grouping
+from solvar.estimation.image_batch import ImageBatch, frames_of
+from solvar.estimation.noise import NoiseModel
+from solvar.estimation.pixels import Pixels
+from solvar.imaging.fourier import HalfDisc, centring_phase
+from solvar.imaging.grid import per_image
+from solvar.parallel import Array, Processes
+from solvar.particles.exposures import ranges
+from solvar.threads import prefetched
+
+Complex64 = NDArray[np.complex64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+CHUNK = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Hypotheses:
+    """K weighted poses of each of N particles.
+
+    Attributes
+    ----------
+    rotation : (N, K, 3, 3) float64
+    shift : (N, K, 2) float64
+        By how much images are moved beyond their first poses, box lengths.
+    log_weight : (N, K) float64
+        Log prior weight; -inf leaves a pose out, each particle keeps at least one.
+    """
+
+    rotation: Float64
+    shift: Float64
+    log_weight: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class ImageStore:
+    """Images of the particles that this process owns, of N, as they were read and whitened once.
+
+    Attributes
+    ----------
+    disc : HalfDisc
+        n pixels up to the finest band; a coarser band uses the first ones.
+    box : int
+        Edge of the images in pixels.
+    pixel_size_angstrom : float
+    pixels : Pixels
+        Of the M images of its particles, whitened by `reference`.
+    ctf_power : (M, k_c + 1) float32
+        Of each image, see `ImageBatch`.
+    group : (M,) int64
+        Optics group of each image.
+    reference : NoiseModel
+        What the pixels were whitened by.
+    first : (N,) int64
+        The first of a particle's images among those of this process, or -1.
+    count : (N,) int64 or None
+        Images of each particle; None where all have one.
+    tilt : (M, 3, 3) float64 or None
+        As in `Exposures`.
+    processes : Processes
+    stretch : (G, 2, 2) float64 or None
+        Of the optics groups, see `CommonGrid`; None for identities.
+    image_extent_angstrom : (G,) float64 or None
+        Edges of the images of the optics groups, where they differ from the box's.
+    """
+
+    disc: HalfDisc
+    box: int
+    pixel_size_angstrom: float
+    pixels: Pixels
+    ctf_power: Float32
+    group: Int64
+    reference: NoiseModel
+    first: Int64
+    count: Int64 | None
+    tilt: Float64 | None
+    processes: Processes
+    stretch: Float64 | None = None
+    image_extent_angstrom: Float64 | None = None
+
+    @property
+    def extent_angstrom(self) -> float:
+        """Edge of the box in Å."""
+        return self.box * self.pixel_size_angstrom
+
+    def shift_unit(self, group: Int64) -> float | Float64:
+        """Å in one box length of images of these optics groups (N,): a number, or (N, 1)."""
+        extent = self.image_extent_angstrom
+        return per_image(self.extent_angstrom if extent is None else extent, group)
+
+    @cached_property
+    def longest(self) -> float:
+        """By how much frames lengthen a vector (kx, ky) at most, 1 or more."""
+        if self.stretch is None:
+            return 1.0
+        return max(1.0, float(np.linalg.svd(self.stretch, compute_uv=False).max()))
+
+    @cached_property
+    def radius(self) -> Float32:
+        """Length in the volume of the pixels of each optics group, (G, n); not without `stretch`."""
+        assert self.stretch is not None
+        position = self.stretch @ np.stack([self.disc.kx, self.disc.ky]).astype(np.float64)
+        return np.hypot(position[:, 0], position[:, 1]).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class WhitenedImages:
+    """Whitened half-disc pixels of N particles under a noise model, at poses, with a sign.
+
+    Attributes
+    ----------
+    store : ImageStore
+    noise : NoiseModel
+        What images are whitened by.
+    rotation : (N, 3, 3) float64
+    shift : (N, 2) float64
+        By how much images are moved beyond their first poses, box lengths.
+    inverted : bool
+        Whether the sign of the pixels is turned around.
+    hypotheses : Hypotheses or None
+        Several weighted poses a particle, in place of `rotation` and `shift`.
+    """
+
+    store: ImageStore
+    noise: NoiseModel
+    rotation: Float64
+    shift: Float64
+    inverted: bool = False
+    hypotheses: Hypotheses | None = None
+
+    def __len__(self) -> int:
+        return len(self.rotation)
+
+    @property
+    def disc(self) -> HalfDisc:
+        """n pixels up to the finest band."""
+        return self.store.disc
+
+    @property
+    def box(self) -> int:
+        """Edge of the images in pixels."""
+        return self.store.box
+
+    @property
+    def processes(self) -> Processes:
+        """Who share the particles."""
+        return self.store.processes
+
+    @cached_property
+    def _factor(self) -> Float32 | None:
+        """What stored pixels of each optics group are multiplied by, (G, n); None for 1."""
+        if self.noise is self.store.reference:
+            return None
+        before, now = self.store.reference.power, self.noise.power
+        shell = self.disc.shell
+        return np.sqrt(before[:, shell] / now[:, shell]).astype(np.float32)
+
+    @cached_property
+    def _power_ratio(self) -> Float32:
+        """The same for the CTF powers of shells, (G, k_c + 1)."""
+        shells = slice(0, self.disc.k_c + 1)
+        ratio = self.store.reference.power[:, shells] / self.noise.power[:, shells]
+        return ratio.astype(np.float32)
+
+    @cached_property
+    def _moved(self) -> bool:
+        shift = self.shift if self.hypotheses is None else self.hypotheses.shift
+        return bool(shift.any())
+
+    def batches(self, index: Int64, disc: HalfDisc, size: int = CHUNK) -> Iterator[ImageBatch]:
+        """The images of the particles `index` that this process owns, in their order, about `size` at a time.
+
+        Of their pixels, those of `disc`, a prefix of the images' own.
+
+        The next batch is read while the caller works on one, where pixels lie on disk.
+        """
+        place = np.flatnonzero(self.store.first[index] >= 0)
+        each = max(1, size // self._images_a_particle)
+        parts = [place[start : start + each] for start in range(0, len(place), each)]
+
+        def load(part: Int64) -> ImageBatch:
+            return self._load(part, index[part], disc)
+
+        return prefetched(load, parts) if self.store.pixels.is_slow else map(load, parts)
+
+    @cached_property
+    def _images_a_particle(self) -> int:
+        """The most images that a particle has at all its poses."""
+        several = 1 if self.store.count is None else int(self.store.count.max())
+        return several * (1 if self.hypotheses is None else self.hypotheses.log_weight.shape[1])
+
+    def batch(self, index: Int64, disc: HalfDisc) -> ImageBatch:
+        """The images of some particles, all of which this process owns."""
+        return self._load(np.arange(len(index)), index, disc)
+
+    def _load(self, place: Int64, index: Int64, disc: HalfDisc) -> ImageBatch:
+        rotation, shift, row, grouping = self._posed_rows(index)
+        data, ctf = self.store.pixels.read(row, len(disc))
+        power = self.store.ctf_power[row]
+        if self._factor is not None:
+            group = self.store.group[row]
+            factor = self._factor[group, : len(disc)]
+            ctf *= factor
+            real = data.view(np.float32).reshape(*data.shape, 2)
+            real *= factor[:, :, None]
+            power = power * self._power_ratio[group]
+        if self.inverted:
+            np.negative(data, out=data)
+        tilt = None if self.store.tilt is None else self.store.tilt[row]
+        if self._moved:
+            if tilt is not None:
+                shift = np.einsum("rji,rj->ri", tilt[:, :2, :2], shift)
+            data *= centring_phase(disc, shift)
+        if grouping is not None:
+            # the same at every pose of a particle: its first one will do
+            power = grouping.sum_by_pose(power)[grouping.first_poses]
+        stretch = None
+        if self.store.stretch is not None:
+            group = self.store.group[row]
+            stretch = self.store.stretch[group]
+            # a volume ends at k_c: what a stretched image has beyond it is left out
+            inside = self.store.radius[group, : len(disc)] <= disc.k_c
+            data *= inside
+            ctf *= inside
+        frame = frames_of(rotation if tilt is None else rotation @ tilt, stretch)
+        return ImageBatch(place, index, row, data, ctf, power, frame, tilt, grouping, stretch)
+
+    def _posed_rows(self, index: Int64) -> tuple[Float64, Float64, Int64, Grouping | None]:
+        """Rotation (R, 3, 3), shift (R, 2) and row of images of particles, and how they belong together."""
+        store, poses = self.store, self.hypotheses
+        if store.count is None and poses is None:
+            return self.rotation[index], self.shift[index], store.first[index], None
+        if poses is None:
+            particle, log_weight = np.arange(len(index)), np.zeros(len(index))
+            rotation, shift = self.rotation[index], self.shift[index]
+        else:
+            particle, number = np.nonzero(poses.log_weight[index] > -np.inf)
+            chosen = index[particle], number
+            rotation, shift = poses.rotation[chosen], poses.shift[chosen]
+            log_weight = poses.log_weight[chosen]
+        count = np.ones_like(particle) if store.count is None else store.count[index[particle]]
+        pose = np.repeat(np.arange(len(particle)), count)
+        row = ranges(store.first[index[particle]], count)
+        return rotation[pose], shift[pose], row, Grouping(pose, particle, log_weight)
+
+    def posed(self, rotation: Float64, shift: Float64) -> WhitenedImages:
+        """The same images at rotations (N, 3, 3), moved by (N, 2) box lengths beyond their first poses."""
+        return replace(self, rotation=rotation, shift=shift, hypotheses=None)
+
+    def supposed(self, hypotheses: Hypotheses) -> WhitenedImages:
+        """The same images at several weighted poses each."""
+        return replace(self, hypotheses=hypotheses)
+
+    def shared(self, values: Array) -> Array:
+        """Values a particle (N, …), each as the process that owns the particle has it."""
+        if self.processes.size == 1:
+            return values
+        own = np.zeros_like(values)
+        mine = self.store.first >= 0
+        own[mine] = values[mine]
+        return self.processes.sum(own)

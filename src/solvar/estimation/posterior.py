@@ -1,0 +1,56 @@
+"""What is known of each particle: latents, contrast, and its corrected pose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.particles import Poses
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What is known of each particle given the model (N particles in input row order).
+
+    Attributes
+    ----------
+    z : (N, r) float64
+        Posterior mean latents in eigenvolume units (prior variance = eigenvalue).
+    precision : (N, r, r) float64
+        Posterior precision of `z`. Contrast and, where poses were refined, pose errors are integrated out:
+        what they leave uncertain widens the error bars. The posterior variance of the columns does not.
+    contrast : (N,) float64
+        Posterior mean of the contrast factor a ~ N(1, τ²).
+    log_likelihood : (N,) float64
+        Log evidence of the whitened image y up to -½‖y‖² and constants that no parameter changes.
+    """
+
+    z: Float64
+    precision: Float64
+    contrast: Float64
+    log_likelihood: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class PoseRefinement:
+    """What refinement did to the poses; the refined ones are those of the fit's particles.
+
+    Attributes
+    ----------
+    start : Poses
+        Poses of the input, (N, 3, 3) and (N, 2) Å.
+    covariance : (N, 5, 5) float64
+        Posterior covariance of each particle's rotation vector (3, radians, about the x, y, z axes of
+        the volume) and shift (x, y; Å), latents and contrast integrated out.
+    prior_rotation_degree, prior_shift_angstrom : float
+        Estimated spread of the input's errors per axis: the width of the prior around the input poses.
+    """
+
+    start: Poses
+    covariance: Float64
+    prior_rotation_degree: float
+    prior_shift_angstrom: float

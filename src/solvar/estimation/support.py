@@ -1,0 +1,54 @@
+"""Where volumes may differ from 0: the mean in one place, what varies perhaps in a smaller one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.imaging.masks import resample_mask
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """Soft masks, 0 to 1, of the mean and of the columns V.
+
+    Attributes
+    ----------
+    mean, columns : (L, L, L) float32
+        Axes z, y, x.
+    """
+
+    mean: Float32
+    columns: Float32
+
+    @classmethod
+    def of(cls, mask: Float32) -> Support:
+        """One mask for both."""
+        return cls(mask, mask)
+
+    def resampled(self, box: int) -> Support:
+        """The same on a grid of `box` voxels."""
+        mean = resample_mask(self.mean, box)
+        if self.columns is self.mean:
+            return Support.of(mean)
+        return Support(mean, resample_mask(self.columns, box))
+
+    def masked(self, columns: Float32) -> Float32:
+        """W = [μ | V] (1 + r, L, L, L) within the masks."""
+        if self.columns is self.mean:
+            return self.mean * columns
+        return np.concatenate([self.mean * columns[:1], self.columns * columns[1:]])
+
+    @property
+    def share_of_mean(self) -> float:
+        """Share of the grid's degrees of freedom that the mean uses: the mean square of its mask."""
+        return float(np.mean(self.mean**2))
+
+    @property
+    def share_of_columns(self) -> float:
+        """The same of a column of V."""
+        return float(np.mean(self.columns**2))

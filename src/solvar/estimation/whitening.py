@@ -1,0 +1,156 @@
+"""Images are read once, whitened and re-centred."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.finite import require_finite_images
+from solvar.estimation.images import CHUNK, ImageStore, WhitenedImages
+from solvar.estimation.noise import NoiseModel
+from solvar.estimation.pixels import Pixels
+from solvar.imaging.aberrations import odd_correction
+from solvar.imaging.ctf import evaluate_ctf
+from solvar.imaging.fourier import HalfDisc, centring_phase, images_to_disc
+from solvar.imaging.grid import per_image
+from solvar.imaging.recorded import as_recorded
+from solvar.parallel import OneProcess, Processes, dealt
+from solvar.particles import Exposures, ImageStack, ParticleSet
+from solvar.progress import Progress
+from solvar.threads import ThreadTeam, prefetched
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+def whiten(
+    particles: ParticleSet,
+    stack: ImageStack,
+    noise: NoiseModel,
+    disc: HalfDisc,
+    progress: Progress,
+    team: ThreadTeam,
+    make_pixels: Callable[[Int64, int], Pixels],
+    processes: Processes | None = None,
+) -> WhitenedImages:
+    """Read every image once, in file order, and keep its whitened, re-centred half disc.
+
+    Parameters
+    ----------
+    noise : NoiseModel
+        Of S > k_c shells.
+    disc : HalfDisc
+        Pixels to keep.
+    make_pixels : callable
+        Makes memory or files for the pixels of the particles (M,) that this process owns, n pixels each.
+    processes : Processes, optional
+        Who else reads a part.
+
+    Notes
+    -----
+    Eight arguments: what is read, what it becomes, and the company it is read in.
+    """
+    processes = processes or OneProcess()
+    own = dealt(particles.halfset, processes)
+    exposures = particles.exposures.of(own)
+    shown = particles.exposures.places(own)
+    pixels = make_pixels(own[exposures.particle], len(disc))
+    ctf_power = np.empty((len(shown), disc.k_c + 1), dtype=np.float32)
+    in_shell = (disc.shell[:, None] == np.arange(disc.k_c + 1)).astype(np.float32)
+    extent = stack.extent_angstrom
+    odd = odd_correction(disc.kx, disc.ky, extent, particles.optics)
+    scale = noise.whitening(disc)
+    rows = [np.arange(len(shown))[start : start + CHUNK] for start in range(0, len(shown), CHUNK)]
+    parts = [shown[row] for row in rows]
+    with progress.step("Reading and whitening images", len(shown)) as step:
+        for row, images in zip(rows, prefetched(stack.read, parts), strict=True):
+            some, group = exposures.rows(row), exposures.optics_group[row]
+            factor = scale[group]
+            data = images_to_disc(images, disc, team.size)
+            shift = particles.poses.shift_angstrom[own[some.particle]]
+            data *= centring_phase(disc, some.moves(shift) / per_image(extent, group))
+            if odd is not None:
+                data *= odd[group]
+            if some.sign is not None:
+                data *= some.sign[:, None]
+            data *= factor.astype(np.float32)
+            modelled = evaluate_ctf(disc.kx, disc.ky, extent, some.ctf, particles.optics, group)
+            modelled, undo = as_recorded(modelled, particles.optics, group)
+            if undo is not None:
+                data *= undo.astype(np.float32)
+            ctf = (factor * modelled).astype(np.float32)
+            require_finite_images(data, particles, shown[row])
+            pixels.write(row, data, ctf)
+            ctf_power[row] = ctf**2 @ in_shell
+            step.advance(len(row))
+    store = ImageStore(
+        disc=disc,
+        box=stack.box_size,
+        pixel_size_angstrom=stack.pixel_size_angstrom,
+        pixels=pixels,
+        ctf_power=ctf_power,
+        group=exposures.optics_group,
+        reference=noise,
+        **_places(own, exposures, len(particles)),
+        tilt=exposures.tilt,
+        processes=processes,
+        stretch=particles.grid.stretch,
+        image_extent_angstrom=None if isinstance(extent, float) else extent,
+    )
+    shift = np.zeros((len(particles), 2))
+    return WhitenedImages(store, noise, particles.poses.rotation, shift)
+
+
+def _places(own: Int64, exposures: Exposures, particles: int) -> dict[str, Any]:
+    """`first` and `count` of an `ImageStore` that holds the images of the particles `own`."""
+    count = exposures.counts()
+    first = np.full(particles, -1)
+    first[own] = np.cumsum(count) - count
+    if (count == 1).all():
+        return {"first": first, "count": None}
+    several = np.zeros(particles, np.int64)
+    several[own] = count
+    return {"first": first, "count": several}
+
+
+def in_memory_images(
+    pixels: Pixels,
+    rotation: Float64,
+    disc: HalfDisc,
+    box: int,
+    pixel_size_angstrom: float,
+    ctf_power: Float32,
+) -> WhitenedImages:
+    """Images (N) that are whitened already, all of them this process's.
+
+    Parameters
+    ----------
+    pixels : Pixels
+    rotation : (N, 3, 3)
+    disc : HalfDisc
+    box : int
+        Edge in pixels.
+    pixel_size_angstrom : float
+    ctf_power : (N, k_c + 1)
+        As in `ImageBatch`.
+    """
+    count = len(rotation)
+    noise = NoiseModel(np.ones((1, disc.k_c + 2)))
+    store = ImageStore(
+        disc=disc,
+        box=box,
+        pixel_size_angstrom=pixel_size_angstrom,
+        pixels=pixels,
+        ctf_power=ctf_power,
+        group=np.zeros(count, np.int64),
+        reference=noise,
+        first=np.arange(count),
+        count=None,
+        tilt=None,
+        processes=OneProcess(),
+    )
+    return WhitenedImages(store, noise, rotation, np.zeros((count, 2)))

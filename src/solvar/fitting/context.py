@@ -1,0 +1,174 @@
+"""What every step of a fit shares, and how a step is taken once and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.images import WhitenedImages
+from solvar.estimation.information import SamplingInformation, sampling_information
+from solvar.estimation.noise import NoiseModel
+from solvar.estimation.poses import PoseSolver, PoseState
+from solvar.estimation.prior import Prior
+from solvar.estimation.solvers import ColumnSolver, make_column_solver
+from solvar.estimation.support import Support
+from solvar.fitting.likeness import is_history, is_like
+from solvar.fitting.settings import FitSettings
+from solvar.fitting.state import FitState
+from solvar.fitting.workspace import NoWorkspace, Workspace
+from solvar.threads import ThreadTeam
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """The resources of a fit; nothing here changes its result from one step to the next.
+
+    Attributes
+    ----------
+    images : WhitenedImages
+        As they were read.
+    parts : list of (n,) int64
+        The half-sets.
+    support : Support
+    settings : FitSettings
+    team : ThreadTeam
+    solver : PoseSolver or None
+        Where poses are refined.
+    workspace : Workspace
+    """
+
+    images: WhitenedImages
+    parts: list[Int64]
+    support: Support
+    settings: FitSettings
+    team: ThreadTeam
+    solver: PoseSolver | None = None
+    workspace: Workspace = field(default_factory=NoWorkspace)
+    _information: dict[int, _Known] = field(default_factory=dict)
+
+    @property
+    def k_max(self) -> int:
+        """Finest frequency."""
+        return self.images.disc.k_c
+
+    def members(self, part: int | None) -> Int64:
+        """The particles of a part, or all of them."""
+        return np.arange(len(self.images)) if part is None else self.parts[part]
+
+    def held_out(self, part: int | None) -> Int64:
+        """The particles that a model of this part never sees; none for one of all particles."""
+        return np.arange(0) if part is None else self.parts[1 - part]
+
+    def seen(self, state: FitState) -> WhitenedImages:
+        """The images under the noise, the sign and the poses of a state."""
+        images = replace(self.images, noise=state.noise, inverted=state.inverted)
+        if state.poses is None:
+            return images
+        return images.posed(state.poses.rotation, state.poses.shift)
+
+    def band(self, state: FitState, part: int | None, k_c: int) -> Band:
+        """Particles of a part, or all of them, up to `k_c`."""
+        return Band(
+            self.seen(state),
+            self.members(part),
+            k_c,
+            self.support,
+            self.settings.projection,
+            self.team,
+            partial(self._sampling, state, part, k_c),
+        )
+
+    def column_solver(
+        self, band: Band, model: ColumnModel, prior: Prior, batches: list[Int64]
+    ) -> ColumnSolver:
+        """The solver that the settings name."""
+        chosen = self.settings.solver, self.settings.objective
+        return make_column_solver(*chosen, band, model, prior, batches)
+
+    def once(
+        self, name: str, step: Callable[[FitState], FitState], state: FitState, like: FitState
+    ) -> FitState:
+        """The state after a step: the one that an earlier process saved, or a new one, saved.
+
+        Parameters
+        ----------
+        name : str
+            Of the step, unlike any other in the fit.
+        step : callable
+        state : FitState
+            Before it.
+        like : FitState
+            What has the form of the result.
+
+        Raises
+        ------
+        InputError
+            If what was saved is not of that form.
+        """
+        saved = self.saved(name, like)
+        if saved is not None:
+            return saved
+        state = step(state)
+        self.workspace.save(name, state)
+        return state
+
+    def saved(self, name: str, like: FitState) -> FitState | None:
+        """What an earlier process saved under a name; None if nothing.
+
+        Raises
+        ------
+        InputError
+            If it has not the form of `like`.
+        """
+        found = self.workspace.load(name)
+        if found is None:
+            return None
+        whole = isinstance(found, FitState) and is_history(found.history)
+        if not whole or not is_like(
+            replace(found, history=[]), replace(like, history=[]), len(self.images)
+        ):
+            raise InputError(
+                f"the checkpoint of the step '{name}' does not fit this run",
+                file=self.workspace.scratch,
+                remedy="start again with --overwrite",
+            )
+        assert isinstance(found, FitState)
+        return found
+
+    def _sampling(self, state: FitState, part: int | None, k_c: int) -> SamplingInformation:
+        """D of a part, once for its noise and poses; that of all particles is the sum of the parts'."""
+        if part is None:
+            first, *rest = (self._sampling(state, each, k_c) for each in range(len(self.parts)))
+            return sum(rest, start=first)
+        known = self._information.get(part)
+        if known is None or not known.serves(state, k_c):
+            # poses that stay have every band to serve
+            finest = self.k_max if state.poses is None else k_c
+            images = self.seen(state)
+            found = sampling_information(images, self.parts[part], finest, self.team)
+            known = self._information[part] = _Known(state.noise, state.poses, found)
+        return known.found
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """The sampling information of a part, and the noise and poses that it belongs to."""
+
+    noise: NoiseModel
+    poses: PoseState | None
+    found: SamplingInformation
+
+    def serves(self, state: FitState, k_c: int) -> bool:
+        """Whether it is that of another state, up to `k_c`."""
+        same = self.noise is state.noise and self.poses is state.poses
+        return same and self.found.k_c >= k_c

@@ -1,0 +1,155 @@
+"""The final model: a short run on all particles from the merged halves, and everybody's latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.latents import (
+    combined,
+    place_particles,
+    principal_axes,
+    to_columns,
+)
+from solvar.estimation.low_rank import LowRankModel
+from solvar.estimation.posterior import Posterior
+from solvar.estimation.solvers import ColumnSolver
+from solvar.fitting.context import Context
+from solvar.fitting.result import HalfsetValidation
+from solvar.fitting.schedule import BandSchedule, split_batches
+from solvar.fitting.state import FitState
+from solvar.fitting.sweeps import sweep
+from solvar.fitting.validation import (
+    held_out_eigenvalues,
+    reliable_components,
+    validate_halves,
+)
+from solvar.imaging.fourier import crop_volume
+from solvar.progress import Progress
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+_MOST_SPARE_COLUMNS = 6
+
+
+def merge(state: FitState, rank: int) -> Float32:
+    """Columns W (1 + rank, l, l, l) of the mean covariance of the models: leading axes of ½ΣVVᵀ."""
+    stacked = np.concatenate([m.columns[1:] for m in state.models if m.columns is not None])
+    mean = crop_volume(np.mean(state.means, axis=0, dtype=np.float32), stacked.shape[-1])
+    averaged = (stacked / np.sqrt(len(state.models))).astype(np.float32)
+    return np.concatenate([mean[None], leading(averaged, rank)])
+
+
+def leading(columns: Float32, rank: int) -> Float32:
+    """The `rank` leading principal columns, eigenvolume · √eigenvalue, of V Vᵀ."""
+    axes = principal_axes(columns)
+    return to_columns(axes.eigenvolumes, axes.eigenvalues)[:rank]
+
+
+@dataclass(frozen=True, eq=False)
+class Final:
+    """What a fit ends with."""
+
+    model: LowRankModel
+    posterior: Posterior
+    validation: HalfsetValidation | None
+
+
+def finish(
+    context: Context, state: FitState, schedules: list[BandSchedule], progress: Progress
+) -> tuple[FitState, Final]:
+    """Fit all particles from the merged models, fix axes and scale, place every particle, validate."""
+    images = context.images
+    contrast_sd = float(np.mean([model.contrast_sd for model in state.models]))
+    state, solver, amplitude = _sweep_all(context, state, contrast_sd, schedules, progress)
+    fitted = solver.model
+    columns = crop_volume(combined(fitted.columns[1:], amplitude), images.box)
+    axes = principal_axes(columns)
+    trained, validation = axes.eigenvalues, None
+    if len(state.models) == 2:
+        with progress.step("Testing components on held-out particles", len(images)) as step:
+            reliable = reliable_components(context, state, fitted.pose_errors)
+            step.advance(len(images))
+        held_out = held_out_eigenvalues(state.models, images.box)
+        axes = axes.with_eigenvalues(balanced_eigenvalues(trained, held_out, reliable))
+        if context.settings.rank == "auto":
+            kept = max(1, int(reliable.sum()))
+            axes, trained, reliable = axes.first(kept), trained[:kept], reliable[:kept]
+        validation = validate_halves(context, state, axes, reliable)
+    factor = amplitude @ axes.rotation @ np.diag(np.sqrt(axes.eigenvalues / trained))
+    scaled = crop_volume(to_columns(axes.eigenvolumes, axes.eigenvalues), solver.band.box)
+    placing = replace(
+        fitted,
+        columns=np.concatenate([fitted.columns[:1], scaled]),
+        variance=solver.variance.rotated(factor),
+    )
+    with progress.step("Placing every particle", len(images)) as step:
+        posterior = place_particles(solver.band, placing, axes.eigenvalues, step)
+    mean = crop_volume(fitted.columns[0], images.box)
+    model = LowRankModel(
+        mean,
+        axes.eigenvolumes,
+        axes.eigenvalues,
+        context.support.mean,
+        images.store.pixel_size_angstrom,
+    )
+    return state, Final(model, posterior, validation)
+
+
+def balanced_eigenvalues(
+    trained: Float64, held_out: Float64, reliable: NDArray[np.bool_]
+) -> Float64:
+    """Eigenvalues between what training and held-out particles say.
+
+    Particles that took part see too much variance along an eigenvolume (it holds some of their noise),
+    particles that did not see too little (it is not quite the true direction): both errors fall as 1/N and
+    the mean of the two is nearly free of either (docs/decisions/0006). For a component that no held-out
+    particle supports, the training value is noise and the held-out one stands alone.
+    """
+    balanced = np.where(reliable, (trained + held_out) / 2, np.minimum(trained, held_out))
+    # an order that the eigenvolumes keep
+    return np.maximum(np.minimum.accumulate(balanced), 1e-6 * balanced[0])
+
+
+def _sweep_all(
+    context: Context,
+    state: FitState,
+    contrast_sd: float,
+    schedules: list[BandSchedule],
+    progress: Progress,
+) -> tuple[FitState, ColumnSolver, Float64]:
+    """The last bands once more, on all particles; the fit, and the factor to unit latent variance.
+
+    Before the finest band the columns of both halves take part, so that what one half missed is kept
+    until everybody has seen it; then the r leading ones go on.
+    """
+    prior = state.prior
+    assert prior is not None
+    rank, last = context.settings.columns, schedules[-2:]
+    spare = min(rank, _MOST_SPARE_COLUMNS) if len(last) > 1 and len(state.models) > 1 else 0
+    columns = merge(state, rank + spare)
+    mean, errors = columns[:1], state.poses.errors() if state.poses else None
+    total = len(context.images) * sum(schedule.final_sweeps for schedule in last)
+    with progress.step("Final model", total) as step:
+        for schedule in last:
+            band = context.band(state, None, schedule.k_c)
+            kept = columns[1:] if schedule is not last[-1] else leading(columns[1:], rank)
+            start = band.support.masked(
+                np.concatenate([crop_volume(v, band.box) for v in (mean, kept)])
+            )
+            rng = state.generator()
+            batches = split_batches(band.index, context.settings.batch_size, rng)
+            state = replace(state, random=dict(rng.bit_generator.state))
+            model = ColumnModel(start, contrast_sd, pose_errors=errors)
+            solver = context.column_solver(band, model, prior, batches)
+            name = f"final model to shell {schedule.k_c} sweeps"
+            most = schedule.final_sweeps
+            state, (statistics,) = sweep(context, state, name, [solver], most, step)
+            amplitude = np.asarray(np.linalg.cholesky(statistics.latent_moment), dtype=np.float64)
+            fitted = solver.model.columns
+            columns = np.concatenate([fitted[:1], combined(fitted[1:], amplitude)])
+    return state, solver, amplitude

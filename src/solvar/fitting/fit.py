@@ -1,0 +1,192 @@
+"""The main job, as its abstract would tell it.
+
+Particles are read once, whitened and re-centred. Two half-sets give two means, whose agreement is the
+prior of the mean. Two low-rank models of the halves are fitted by incremental EM, band by band from coarse to
+fine frequencies (frequency marching). In each band their agreement renews the prior of the eigenvolumes, and
+the other half's particles set the amplitudes of each; where poses are refined, sweeps alternate with a few
+steps of every particle's pose under the model of its own half. The merged halves start the final model, a
+short run on all particles under that prior. Every particle is then placed in it, with its precision and
+contrast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from solvar.errors import InputError
+from solvar.estimation import finite
+from solvar.estimation.finite import require_finite, require_invertible
+from solvar.estimation.poses import SOLVERS
+from solvar.estimation.support import Support
+from solvar.fitting.clock import StageClock
+from solvar.fitting.context import Context
+from solvar.fitting.final import Final, finish
+from solvar.fitting.marching import fit_band, with_new_means, with_new_models
+from solvar.fitting.result import Fit
+from solvar.fitting.schedule import BandSchedule, schedule_bands
+from solvar.fitting.settings import FitSettings
+from solvar.fitting.start import (
+    load_mask,
+    mean_form,
+    read_images,
+    start_state,
+    with_kind_of_pose_errors,
+    with_means,
+    with_sign,
+)
+from solvar.fitting.state import FitState
+from solvar.fitting.warm import compile_kernels
+from solvar.fitting.warnings import warnings_of
+from solvar.fitting.workspace import NoWorkspace, Workspace
+from solvar.parallel import OneProcess, Processes
+from solvar.particles import ImageStack, ParticleSet, assign_halfsets, refuse_copied_stacks
+from solvar.progress import Progress, harmless
+from solvar.threads import ThreadTeam
+
+
+def fit(
+    particles: ParticleSet,
+    settings: FitSettings,
+    progress: Progress | None = None,
+    workspace: Workspace | None = None,
+    processes: Processes | None = None,
+) -> Fit:
+    """Estimate mean, eigenvolumes and eigenvalues, and place every particle.
+
+    Parameters
+    ----------
+    particles : ParticleSet
+    settings : FitSettings
+    progress : Progress, optional
+        Silent by default.
+    workspace : Workspace, optional
+        Where to lay down what was reached, and to go on from; nothing is kept by default.
+    processes : Processes, optional
+        Who share the particles; this process alone by default. Everyone gets the whole result.
+
+    Raises
+    ------
+    InputError
+        When mask, resolution, images or the number of particles do not allow the fit.
+    """
+    progress = harmless(progress)
+    _require_enough(particles, settings)
+    refuse_copied_stacks(particles)
+    halved = assign_halfsets(particles, settings.seed)
+    with ThreadTeam(settings.threads) as team:
+        given = halved, settings, progress, team, workspace or NoWorkspace()
+        with require_invertible(finite.FITTING):
+            found = _fit(*given, processes or OneProcess())
+    return replace(found, warnings=warnings_of(particles, found))
+
+
+def _fit(
+    particles: ParticleSet,
+    settings: FitSettings,
+    progress: Progress,
+    team: ThreadTeam,
+    workspace: Workspace,
+    processes: Processes,
+) -> Fit:
+    clock = StageClock()
+    with clock.stage("images"):
+        context, factor = _read(particles, settings, progress, team, workspace, processes)
+        state = start_state(particles, settings, context.images.noise, context.solver)
+    with clock.stage("mean"):
+        state = _with_means(context, state, progress)
+    with clock.stage("eigenvolumes"):
+        schedules = schedule_bands(context.k_max, settings)
+        state = _with_eigenvolumes(context, state, schedules, progress)
+    with clock.stage("final model and latents"):
+        state, final = finish(context, state, schedules, progress)
+    found = _everything(particles, context, state, final)
+    return replace(found, intensity_factor=factor, costs=clock.costs)
+
+
+def _read(
+    particles: ParticleSet,
+    settings: FitSettings,
+    progress: Progress,
+    team: ThreadTeam,
+    workspace: Workspace,
+    processes: Processes,
+) -> tuple[Context, float]:
+    """The resources of the fit, and what pixel values were multiplied by."""
+    stack = ImageStack(particles, settings.downsample).brought_near_one()
+    mask = load_mask(settings, stack)
+    compile_kernels(settings, team, progress)
+    placed = settings.model_copy(update={"scratch": settings.scratch or workspace.scratch})
+    images = read_images(particles, stack, mask, placed, progress, team, processes)
+    noise, ctf = images.noise.power, images.store.ctf_power
+    require_finite("images", finite.IMAGES, noise_power=noise, CTF_power=ctf)
+    halves = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
+    solver = SOLVERS[settings.pose_solver] if settings.refine_pose else None
+    support = Support.of(mask)
+    return Context(images, halves, support, settings, team, solver, workspace), stack.factor
+
+
+def _with_means(context: Context, state: FitState, progress: Progress) -> FitState:
+    """The means of the half-sets, and what they tell of prior, sign and poses."""
+
+    def begin(state: FitState) -> FitState:
+        state = with_sign(context, with_means(context, state))
+        return with_kind_of_pose_errors(context, state)
+
+    with progress.step("Mean of each half", 1, "pair") as step:
+        state = context.once("mean", begin, state, mean_form(context, state))
+        require_finite("mean", finite.MEAN, means=state.means)
+        step.advance()
+    return state
+
+
+def _with_eigenvolumes(
+    context: Context, state: FitState, schedules: list[BandSchedule], progress: Progress
+) -> FitState:
+    """Models of the half-sets, from coarse to fine; with refined poses, means that belong to these."""
+    state = with_new_models(context, state)
+    for schedule in schedules:
+        state = fit_band(context, state, schedule, progress)
+        columns = [model.columns for model in state.models]
+        require_finite("eigenvolumes", finite.FITTING, columns=columns)
+    if state.poses is None:
+        return state
+    # what all poses moved by together is seen by no image
+    state = replace(state, poses=state.poses.without_drift())
+    bands = [context.band(state, model.part, context.k_max) for model in state.models]
+    return replace(state, means=with_new_means(state, bands).means)
+
+
+def _everything(particles: ParticleSet, context: Context, state: FitState, final: Final) -> Fit:
+    """All that the fit found out."""
+    context.images.store.pixels.close()
+    eigenvalues, posterior = final.model.eigenvalues, final.posterior
+    require_finite("final model", finite.FITTING, eigenvalues=eigenvalues, **vars(posterior))
+    refinement = None
+    if state.poses is not None:
+        particles, refinement = state.poses.report(particles, context.images)
+    assert state.prior is not None
+    return Fit(
+        particles=particles,
+        settings=context.settings,
+        model=final.model,
+        posterior=posterior,
+        validation=final.validation,
+        noise_power=state.noise.power,
+        prior_precision=state.prior.columns,
+        inverted=state.inverted,
+        pose_refinement=refinement,
+        history=state.history,
+    )
+
+
+def _require_enough(particles: ParticleSet, settings: FitSettings) -> None:
+    """Refuse a rank that the particles cannot support."""
+    if len(particles) < 8 * settings.columns:
+        raise InputError(
+            f"{len(particles)} particles cannot support rank {settings.columns}",
+            file=particles.source,
+            column="rank",
+            remedy=f"use at least {8 * settings.columns} particles or a lower rank",
+        )

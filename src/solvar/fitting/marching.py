@@ -1,0 +1,280 @@
+"""Frequency marching: models of disjoint sets of particles, from coarse to fine bands.
+
+With half-sets there are two models that never see each other's images. What crosses between them is
+the prior, from how well they agree, and the amplitudes and contrast spread of `estimation/held_out.py`.
+Without half-sets there is one model, which keeps the prior of the mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.band import Band, band_box
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.e_step import BandModel, gram_matrices
+from solvar.estimation.held_out import held_out_scale
+from solvar.estimation.latents import combined
+from solvar.estimation.mean import MeanProblem, fourier_filter
+from solvar.estimation.poses import refine_poses, search_poses
+from solvar.estimation.prior import Prior, column_precision, extend
+from solvar.estimation.solvers import ColumnSolver
+from solvar.estimation.statistics import SweepStatistics
+from solvar.fitting.context import Context
+from solvar.fitting.schedule import BandSchedule, has_settled, has_settled_on_its_own, split_batches
+from solvar.fitting.start import half_means
+from solvar.fitting.state import FitState, PartModel, Sweeping
+from solvar.fitting.sweeps import StoppingRule, sweep
+from solvar.imaging.fourier import crop_volume
+from solvar.imaging.fsc import covariance_fsc
+from solvar.parallel import agreed
+from solvar.progress import Progress
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_START_CONTRAST_SD = 0.15
+# Amplitude of the random start relative to the prior: it must not drown the mean at the first step
+_START_AMPLITUDE = 0.3
+_SCALE_STEPS = 8
+_HELD_OUT_SAMPLE = 1000
+# amplitudes are r(r + 1)/2 numbers: more particles than these would not fix them better
+_MOST_FOR_SCALE = 50_000
+# bands up to which a grid search is as wide as the user says, and up to which it is made at all
+_WIDEST_SEARCH, _FINEST_SEARCH = 5, 16
+# half width of its first grid of shifts, in box lengths
+_SEARCH_SHIFT = 0.05
+# poses have settled when the steps of an iteration add up to less than this share of their variance
+_SETTLED_POSES = 0.02
+_MEAN_STEPS = 3
+
+
+def with_new_models(context: Context, state: FitState) -> FitState:
+    """Models that know their mean alone: one a half-set, or one of all particles without half-sets."""
+    sd = _START_CONTRAST_SD if context.settings.refine_contrast else 0.0
+    if context.settings.halfsets:
+        return replace(state, models=[PartModel(part, None, sd) for part in (0, 1)])
+    mean = np.asarray(np.mean(state.means, axis=0), dtype=np.float32)
+    return replace(state, means=[mean], models=[PartModel(None, None, sd)])
+
+
+def fit_band(
+    context: Context, state: FitState, schedule: BandSchedule, progress: Progress
+) -> FitState:
+    """Fit the models in one band, renew prior and amplitudes; where poses are refined, in iterations."""
+    for number in range(schedule.pose_iterations if state.poses else 1):
+        name = f"band {schedule.k_c} iteration {number + 1}"
+        step = partial(_iterate, context, schedule, number, name, progress)
+        state = context.once(name, step, state, _fitted(context, state, schedule))
+        if state.poses and agreed(state.poses.moved < _SETTLED_POSES, context.images.processes):
+            break
+    return state
+
+
+def _fitted(context: Context, state: FitState, schedule: BandSchedule) -> FitState:
+    """What has the form of a state whose models were fitted in a band."""
+    box, rank = band_box(schedule.k_c, context.images.box), context.settings.columns
+    columns = np.zeros((1 + rank, box, box, box), np.float32)
+    factor = np.zeros((rank, rank))
+    models = [replace(model, columns=columns, factor=factor) for model in state.models]
+    return replace(state, models=models)
+
+
+def _iterate(
+    context: Context,
+    schedule: BandSchedule,
+    number: int,
+    name: str,
+    progress: Progress,
+    state: FitState,
+) -> FitState:
+    """Sweep until held-out particles gain no more, then renew prior and amplitudes, then refine poses.
+
+    Refinement starts from means of the current poses: poses cannot become better than the mean that they
+    are compared with.
+    """
+    bands = [context.band(state, model.part, schedule.k_c) for model in state.models]
+    if state.poses is not None:
+        state = with_new_means(state, bands)
+    state, solvers = _start(context, state, bands)
+    state, statistics = _sweep_until_settled(context, state, solvers, schedule, name, progress)
+    scaled = zip(state.models, solvers, statistics, strict=True)
+    prior = _renewed(state, solvers, statistics)
+    state = replace(state, models=[_rescaled(context, *each) for each in scaled], prior=prior)
+    if state.poses is None:
+        return state
+    if context.settings.pose_search and number == 0:
+        state = _search(context, state, solvers, progress)
+    title = f"Poses, iteration {number + 1} of at most {schedule.pose_iterations}"
+    return _refine(context, state, solvers, title, progress)
+
+
+def with_new_means(state: FitState, bands: list[Band]) -> FitState:
+    """With means of the present poses, and the prior that these imply."""
+    assert state.prior is not None
+    if len(bands) == 2:
+        means, precision = half_means(bands)
+        mean_prior = np.append(precision, state.prior.mean[len(precision) :])
+        return replace(state, means=means, prior=replace(state.prior, mean=mean_prior))
+    mean = MeanProblem(bands[0]).solve(state.prior.mean, _MEAN_STEPS)
+    return replace(state, means=[crop_volume(mean, bands[0].images.box)])
+
+
+def _start(
+    context: Context, state: FitState, bands: list[Band]
+) -> tuple[FitState, list[ColumnSolver]]:
+    """Solvers that start from the columns of the last band, or from random ones."""
+    assert state.prior is not None
+    rng, solvers = state.generator(), list[ColumnSolver]()
+    errors = state.poses.errors() if state.poses else None
+    for band, model, mean in zip(bands, state.models, state.means, strict=True):
+        if model.columns is None:
+            columns = _random_columns(band, state.prior, context.settings.columns, rng)
+        else:
+            columns = crop_volume(model.columns[1:], band.box)
+        start = np.concatenate([crop_volume(mean, band.box)[None] * band.support.mean, columns])
+        batches = split_batches(band.index, context.settings.batch_size, rng)
+        whole = ColumnModel(start, model.contrast_sd, pose_errors=errors)
+        solvers.append(context.column_solver(band, whole, state.prior, batches))
+    return replace(state, random=dict(rng.bit_generator.state)), solvers
+
+
+def _random_columns(band: Band, prior: Prior, rank: int, rng: np.random.Generator) -> Float32:
+    """Masked noise with a share of the prior's power."""
+    power = band.expand(prior.columns) * np.float32(band.box**3)
+    amplitude = (_START_AMPLITUDE / np.sqrt(power)).astype(np.float32)
+    shape = (band.box,) * 3
+    noise = (rng.standard_normal(shape).astype(np.float32) for _ in range(rank))
+    return np.stack([band.support.columns * fourier_filter(n, amplitude) for n in noise])
+
+
+def _sweep_until_settled(
+    context: Context,
+    state: FitState,
+    solvers: list[ColumnSolver],
+    schedule: BandSchedule,
+    name: str,
+    progress: Progress,
+) -> tuple[FitState, list[SweepStatistics]]:
+    """Sweep all models side by side until held-out particles gain nothing more."""
+    count = sum(len(solver.band.index) for solver in solvers)
+    title = f"Eigenvolumes to {context.images.store.extent_angstrom / schedule.k_c:.1f} Å"
+    samples = [_sample(context.held_out(m.part), _HELD_OUT_SAMPLE) for m in state.models]
+    with progress.step(title, count * schedule.most_sweeps) as step:
+
+        def settled(now: Sweeping, before: Sweeping) -> tuple[bool, dict[str, float]]:
+            likelihood = _held_out_likelihood(now)
+            step.note(f"sweep {now.sweeps}, held-out log-likelihood {likelihood:.2f}")
+            training = float(np.mean([each.log_likelihood for each in now.statistics]))
+            record = {"k_c": schedule.k_c, "sweep": now.sweeps - 1, "training": training}
+            ended = context.settings.solver == "em" and before.sweeps > 0 and _no_gain(before, now)
+            return agreed(ended, context.images.processes), {**record, "held_out": likelihood}
+
+        most = schedule.most_sweeps
+        rule = StoppingRule(samples, settled)
+        return sweep(context, state, f"{name} sweeps", solvers, most, step, rule)
+
+
+def _sample(index: Int64, count: int) -> Int64:
+    """About `count` of some particles, evenly spread."""
+    return index[:: max(1, len(index) // count)]
+
+
+def _held_out_likelihood(at: Sweeping) -> float:
+    """Mean log-likelihood of held-out particles; of a model's own particles where none are."""
+    pairs = zip(at.held_out, at.statistics, strict=True)
+    return float(np.mean([h.mean() if len(h) else own.log_likelihood for h, own in pairs]))
+
+
+def _no_gain(before: Sweeping, now: Sweeping) -> bool:
+    """Whether a sweep was no gain to held-out particles; to a model's own particles where none are."""
+    earlier, later = (np.concatenate(at.held_out) for at in (before, now))
+    if len(later):
+        return has_settled(earlier, later)
+    return has_settled_on_its_own(_held_out_likelihood(before), _held_out_likelihood(now))
+
+
+def _rescaled(
+    context: Context, model: PartModel, solver: ColumnSolver, statistics: SweepStatistics
+) -> PartModel:
+    """The fitted model with columns scaled to unit latent variance, by held-out particles if any are."""
+    held_out, fitted = context.held_out(model.part), solver.model
+    if len(held_out):
+        sample = held_out[:: -(-len(held_out) // _MOST_FOR_SCALE)]
+        products = gram_matrices(BandModel(solver.band, fitted), sample)
+        scale = held_out_scale(products, fitted.contrast_sd, _SCALE_STEPS)
+        factor, contrast_sd = scale.factor, scale.contrast_sd
+    else:
+        factor = np.linalg.cholesky(statistics.latent_moment).astype(np.float64)
+        refined = np.sqrt(statistics.contrast_variance)
+        contrast_sd = float(refined) if context.settings.refine_contrast else 0.0
+    columns = np.concatenate([fitted.columns[:1], combined(fitted.columns[1:], factor)])
+    return PartModel(model.part, columns, contrast_sd, factor)
+
+
+def _renewed(
+    state: FitState, solvers: list[ColumnSolver], statistics: list[SweepStatistics]
+) -> Prior:
+    """The prior of the columns from the agreement of two models.
+
+    One model has nothing to agree with and keeps the prior of the mean: its own power as a prior (empirical
+    Bayes) collapsed the weaker columns to zero.
+    """
+    assert state.prior is not None
+    if len(solvers) == 1:
+        return state.prior
+    k_c = solvers[0].band.k_c
+    first, second = (solver.model.columns[1:] for solver in solvers)
+    agreement = np.diag(covariance_fsc(first, second, k_c + 1))
+    information = np.mean([solver.band.shell_information for solver in solvers], axis=0)
+    explained = np.mean(
+        [np.trace(s.latent_explained) / np.trace(s.latent_moment) for s in statistics]
+    )
+    precision = column_precision(agreement, information, float(explained))
+    return replace(state.prior, columns=extend(precision, k_c, state.prior.mean))
+
+
+def _search(
+    context: Context, state: FitState, solvers: list[ColumnSolver], progress: Progress
+) -> FitState:
+    """A grid search in coarse bands, narrower the finer they are."""
+    bands = [solver.band for solver in solvers]
+    if (k_c := bands[0].k_c) > _FINEST_SEARCH:
+        return state
+    assert context.settings.pose_search is not None
+    share = min(1.0, _WIDEST_SEARCH / k_c)
+    width = share * np.deg2rad(context.settings.pose_search), share * _SEARCH_SHIFT
+    with progress.step("Searching poses", sum(len(band.index) for band in bands)) as step:
+        for model, band in zip(state.models, bands, strict=True):
+            assert model.columns is not None and state.poses is not None
+            poses = search_poses(band, model.columns, state.poses, width, step)
+            state = replace(state, poses=poses)
+    return state
+
+
+def _refine(
+    context: Context,
+    state: FitState,
+    solvers: list[ColumnSolver],
+    title: str,
+    progress: Progress,
+) -> FitState:
+    """A few steps of every particle against its own model."""
+    assert context.solver is not None and state.poses is not None
+    moved, count = [], sum(len(solver.band.index) for solver in solvers)
+    with progress.step(title, count * context.solver.steps) as step:
+        for model, solver in zip(state.models, solvers, strict=True):
+            assert model.columns is not None and model.factor is not None and state.poses
+            variance = solver.variance.rotated(model.factor)
+            fitted = ColumnModel(model.columns, model.contrast_sd, variance)
+            band = solver.band.seeing(context.seen(state))
+            poses, far = refine_poses(band, fitted, state.poses, context.solver, step)
+            state = replace(state, poses=poses)
+            moved.append(far)
+        assert state.poses is not None
+        step.note(f"input rotations off by {np.rad2deg(state.poses.spread[0]):.1f}° an axis")
+    return replace(state, poses=replace(state.poses, moved=float(np.mean(moved))))

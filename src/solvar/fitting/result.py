@@ -1,0 +1,102 @@
+"""The result of the main job, in memory: the fit, how well its halves agree, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.low_rank import LowRankModel
+from solvar.estimation.posterior import PoseRefinement, Posterior
+from solvar.fitting.settings import FitSettings
+from solvar.particles import ParticleSet
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class HalfsetValidation:
+    """How well two models fitted to disjoint halves agree. Shell s is |k| rounded to s.
+
+    Attributes
+    ----------
+    means : (2, L, L, L) float32
+        Mean volume of each half.
+    mean_fsc : (S,) float64
+        Fourier shell correlation of the two means.
+    covariance_fsc : (S, S) float64
+        Correlation of the two covariances between shells s and t (basis-free).
+    component_fsc : (r, S) float64
+        FSC of each eigenvolume of the final model as the two halves see it.
+    component_resolution : (r,) float64
+        Resolution in Å at which component_fsc falls below 0.143 (inf: never above).
+    component_resolution_half : (r,) float64
+        The same for the stricter 0.5.
+    reliability : (r,) float64
+        Correlation in [-1, 1] of the two volumes that the halves see as a component.
+    reliable : (r,) bool
+        Leading components that raise the likelihood of held-out particles beyond chance.
+    """
+
+    means: Float32
+    mean_fsc: Float64
+    covariance_fsc: Float64
+    component_fsc: Float64
+    component_resolution: Float64
+    component_resolution_half: Float64
+    reliability: Float64
+    reliable: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Wall seconds, CPU seconds and peak resident memory (MiB) of one stage of the job."""
+
+    name: str
+    wall_seconds: float
+    cpu_seconds: float
+    peak_memory_mib: float
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Everything the main job found out; `solvar.results` writes it to a run folder.
+
+    Attributes
+    ----------
+    particles : ParticleSet
+        The particles with the half-sets that were used and, if refined, the refined poses.
+    validation : HalfsetValidation or None
+        None when the fit ran without half-sets.
+    noise_power : (G, S) float64
+        Noise power per optics group and shell.
+    prior_precision : (S,) float64
+        Precision Λ(shell) of the prior on the columns √eigenvalue·eigenvolume.
+    inverted : bool
+        Whether the images were dark on bright and were inverted.
+    intensity_factor : float
+        What pixel values were multiplied by; the model, the latents and the noise are in these units.
+    pose_refinement : PoseRefinement or None
+        None when the poses were kept.
+    history : list of dict
+        One record a sweep of the half models: `k_c` of the band, `sweep` in it from 0, and mean
+        log-likelihoods of `training` and `held_out` particles (without half-sets both are of training ones).
+    warnings : list of str
+        Plain sentences that the user should read.
+    """
+
+    particles: ParticleSet
+    settings: FitSettings
+    model: LowRankModel
+    posterior: Posterior
+    validation: HalfsetValidation | None
+    noise_power: Float64
+    prior_precision: Float64
+    inverted: bool
+    intensity_factor: float = 1.0
+    pose_refinement: PoseRefinement | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    costs: list[StageCost] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)

@@ -1,0 +1,112 @@
+"""The order of the work: frequency bands, batches, sweeps and when to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.fitting.settings import FitSettings
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_FIRST_BAND = 8
+# shifts that are off by a few pixels blur all but the first shells: refinement starts there
+_FIRST_POSE_BAND = 3
+_EPOCHS = 20
+_BATCH = 750
+# images of more particles than this may not fit in memory: then so many neighbours stay together
+_MANY, _BLOCK = 20_000, 32
+# M-steps of a sweep: enough that batches see what the others found; each costs a stored target
+_FEWEST_BATCHES, _MOST_BATCHES = 4, 8
+# a gain of held-out particles is real from so many standard errors on
+_STANDARD_ERRORS = 2.0
+# without any, a sweep that gains less than this much log-likelihood a particle was not worth its time
+_WORTHWHILE_GAIN = 0.05
+
+
+@dataclass(frozen=True)
+class BandSchedule:
+    """How long to work in a frequency band.
+
+    Attributes
+    ----------
+    k_c : int
+        Largest frequency.
+    most_sweeps : int
+        Of the models of the half-sets.
+    final_sweeps : int
+        Of the model of all particles.
+    pose_iterations : int
+        At most so many iterations of sweeps and pose refinement.
+    """
+
+    k_c: int
+    most_sweeps: int
+    final_sweeps: int
+    pose_iterations: int = 3
+
+
+def schedule_bands(k_max: int, settings: FitSettings) -> list[BandSchedule]:
+    """The bands of a fit up to `k_max`."""
+    if settings.solver == "adam":
+        return published_schedule(k_max)
+    return marching_schedule(k_max, settings.refine_pose)
+
+
+def published_schedule(k_max: int) -> list[BandSchedule]:
+    """The published schedule: everything at the finest band, twenty sweeps of each half and of all."""
+    return [BandSchedule(k_max, _EPOCHS, _EPOCHS)]
+
+
+def marching_schedule(k_max: int, refine_pose: bool = False) -> list[BandSchedule]:
+    """Bands 8, 16, 32, … up to and including `k_max`; from 3 or 4 on where poses are refined.
+
+    The first band starts from random columns and costs next to nothing: it may take many sweeps. A band
+    is left out where the next one is less than a third finer.
+    """
+    first, ratio = (_FIRST_POSE_BAND, 1.67) if refine_pose else (_FIRST_BAND, 1.33)
+    radii = [k_max]
+    while radii[0] > ratio * first:
+        radii.insert(0, max(first, -(-radii[0] // 2)))
+    schedules = [BandSchedule(k, 8, 5) for k in radii]
+    schedules[0] = BandSchedule(radii[0], 12, 12)
+    schedules[-1] = BandSchedule(radii[-1], 4, 3, pose_iterations=8)
+    return schedules
+
+
+def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator) -> list[Int64]:
+    """A random partition of particles into batches of about `batch_size`, each in file order.
+
+    Without a size the rule is batches of 750, but 4 to 8 of them. Of many particles neighbours stay
+    together, 32 at a time, so that images on disk are read in long pieces.
+    """
+    count = round(len(index) / (batch_size or _BATCH))
+    if batch_size is None:
+        count = int(np.clip(count, _FEWEST_BATCHES, _MOST_BATCHES))
+    count = int(np.clip(count, 1, len(index)))
+    if len(index) < _MANY:
+        return [np.sort(part) for part in np.array_split(rng.permutation(index), count)]
+    blocks = [index[first : first + _BLOCK] for first in range(0, len(index), _BLOCK)]
+    parts = np.array_split(rng.permutation(len(blocks)), count)
+    return [np.concatenate([blocks[b] for b in np.sort(part)]) for part in parts]
+
+
+def has_settled(before: Float64, now: Float64) -> bool:
+    """Whether a sweep was no gain, by log-likelihoods (m,) of the same held-out particles before and after.
+
+    A gain counts when it is more than chance among these particles: beyond two paired standard errors of its
+    mean. Particles differ in their log-likelihood by far more than in its change.
+    """
+    gain = now - before
+    return bool(gain.mean() < _STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)))
+
+
+def has_settled_on_its_own(before: float, now: float) -> bool:
+    """Whether a sweep was not worth it, by the mean log-likelihood of the particles that took part.
+
+    That never falls, and no chance enters into it: the threshold is one of time.
+    """
+    return now - before < _WORTHWHILE_GAIN

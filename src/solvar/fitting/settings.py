@@ -1,0 +1,157 @@
+"""Every choice a user can make about the main job, validated once and saved with the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from solvar import plugins
+from solvar.imaging.projector import BACKENDS, Projection
+from solvar.imaging.projector.devices import DEVICE_NAMES, complaint
+from solvar.machine import MOST_THREADS
+
+_AUTO_COLUMNS = 10
+# What a plug-in can add to, and the names that are built in
+_CHOICES = {
+    "backend": (plugins.PROJECTORS, ("auto", *BACKENDS)),
+    "objective": (plugins.OBJECTIVES, ("ml", "ls")),
+    "pose_solver": (plugins.POSE_SOLVERS, ("newton", "adam")),
+}
+# Says that settings are those of a run that was made already, perhaps where more is installed than here
+RECORDED = {"recorded": True}
+
+
+class FitSettings(BaseModel):
+    """Settings of the main job; the command line and the API share these names and defaults.
+
+    Lengths are in ångströms. Frozen: a run is described by the settings it started with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: Annotated[int, Field(ge=1, le=200)] | Literal["auto"] = Field(
+        10, description="Number of eigenvolumes; auto: those that the half-sets confirm, of ten."
+    )
+    mask: Path | None = Field(
+        None, description="Mask volume (.mrc, values 0 to 1); default: a soft sphere."
+    )
+    mask_diameter: float | None = Field(
+        None, gt=0, description="Diameter of the default soft sphere, Å; default 85 % of the box."
+    )
+    downsample: int | None = Field(
+        None, ge=8, description="Fourier-crop images to this box size in pixels."
+    )
+    resolution: float | None = Field(
+        None, gt=0, description="Finest resolution used, Å; default: the last shell before Nyquist."
+    )
+    interpolation: Literal["kaiser", "trilinear", "nearest", "nufft"] = Field(
+        "kaiser", description="How Fourier slices are read off the lattice."
+    )
+    upsampling: float | None = Field(
+        None,
+        ge=1,
+        le=4,
+        description="Zero-padding factor of the volumes; default: 1.25 (kaiser), 2 (others).",
+    )
+    refine_contrast: bool = Field(True, description="Estimate one contrast factor per particle.")
+    refine_pose: bool = Field(
+        False,
+        description="Refine rotations and shifts inside the heterogeneous model.",
+    )
+    pose_solver: str = Field(
+        "newton",
+        description="How refinement moves rotations: newton (damped Gauss-Newton), or adam, far slower.",
+    )
+    pose_search: float | None = Field(
+        None,
+        gt=0,
+        le=45,
+        description="Search this many degrees around the input rotations first, for very rough poses.",
+    )
+    solver: Literal["em", "adam"] = Field(
+        "em",
+        description="How eigenvolumes are fitted: incremental EM, or the paper's minibatch Adam, far slower.",
+    )
+    objective: str = Field(
+        "ml",
+        description="ml: likelihood; ls: least squares of the covariance (with --solver adam).",
+    )
+    halfsets: bool = Field(
+        True, description="Fit the two half-sets apart and derive the prior from their agreement."
+    )
+    density: Literal["auto", "bright", "dark"] = Field(
+        "auto",
+        description="Sign of the particle in the images; 'auto' decides from the mean volume.",
+    )
+    batch_size: int | None = Field(
+        None, ge=1, lt=2**53, description="Particles per update; default: by rule."
+    )
+    lazy: bool | None = Field(
+        None,
+        description="Keep whitened images on disk; default: when they would take half of the free memory.",
+    )
+    scratch: Path | None = Field(
+        None, description="Folder for whitened images on disk; default: the run folder."
+    )
+    cache_precision: Literal["float32", "float16"] = Field(
+        "float32", description="Numbers of whitened images on disk; float16 takes half the space."
+    )
+    seed: int = Field(0, ge=0, lt=2**53, description="Seed of every random choice.")
+    threads: int | None = Field(
+        None, ge=1, le=MOST_THREADS, description="Threads; default: all available cores."
+    )
+    backend: str = Field(
+        "auto",
+        description=f"Projector: {', '.join(BACKENDS)}; auto: numba on the CPU, torch elsewhere.",
+    )
+    device: str | None = Field(
+        None,
+        description=f"{DEVICE_NAMES} (a GPU if there is one); default: cpu, unless the backend needs a GPU.",
+    )
+
+    @property
+    def columns(self) -> int:
+        """Columns that are fitted: with rank auto more than are kept."""
+        return _AUTO_COLUMNS if self.rank == "auto" else self.rank
+
+    @property
+    def projection(self) -> Projection:
+        """How slices are computed."""
+        return Projection(self.interpolation, self.upsampling, self.backend, self.device)
+
+    @field_validator(*_CHOICES)
+    @classmethod
+    def _known_name(cls, name: str, info: ValidationInfo) -> str:
+        if info.context == RECORDED:
+            return plugins.well_formed(name)
+        assert info.field_name is not None
+        group, built_in = _CHOICES[info.field_name]
+        return plugins.known(group, name, built_in)
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, name: str | None) -> str | None:
+        if name is not None and (problem := complaint(name)):
+            raise ValueError(problem)
+        return name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FitSettings:
+        if self.objective != "ml" and self.solver == "em":
+            raise ValueError(
+                f"EM maximises a likelihood; give --solver adam with --objective {self.objective}"
+            )
+        if self.rank == "auto" and not self.halfsets:
+            raise ValueError("--rank auto asks the half-sets; it cannot go with --no-halfsets")
+        if self.solver == "adam" and self.refine_pose:
+            raise ValueError("poses are refined with --solver em alone")
+        return self

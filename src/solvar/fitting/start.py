@@ -1,0 +1,211 @@
+"""What a fit starts from: whitened images, the means of the half-sets, the sign, and the prior they imply."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.estimation.band import Band
+from solvar.estimation.images import WhitenedImages
+from solvar.estimation.mean import MeanProblem
+from solvar.estimation.noise import NoiseModel, estimate_noise
+from solvar.estimation.pixels import BYTES_PER_PIXEL, DiskPixels, MemoryPixels, Pixels
+from solvar.estimation.poses import (
+    FIRST_SPREAD,
+    PoseSolver,
+    PoseState,
+    pose_errors_depend_on_conformation,
+)
+from solvar.estimation.prior import Prior, mean_precision
+from solvar.estimation.whitening import whiten
+from solvar.fitting.context import Context
+from solvar.fitting.schedule import schedule_bands
+from solvar.fitting.settings import FitSettings
+from solvar.fitting.state import FitState
+from solvar.imaging.fourier import HalfDisc, crop_volume
+from solvar.imaging.fsc import fourier_shell_correlation
+from solvar.imaging.masks import default_mask, read_mask
+from solvar.machine import available_memory
+from solvar.parallel import Processes, agreed, processes_here
+from solvar.particles import ImageStack, ParticleSet
+from solvar.progress import Progress
+from solvar.threads import ThreadTeam
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_SMALLEST_K = 4
+# of the free memory, what whitened images may take before they go to disk
+_MEMORY_SHARE = 0.5
+# Prior of the very first mean, relative to the mean information: all but none
+_WEAK = 1e-3
+# the first means serve for their FSC alone, which one step gives
+_CG_STEPS = (1, 3)
+
+
+def finest_frequency(stack: ImageStack, resolution: float | None) -> int:
+    """k_c of the finest band: the last whole shell before Nyquist, or that of `resolution` in Å."""
+    nyquist = (stack.box_size - 1) // 2
+    if resolution is None:
+        return nyquist
+    wanted = int(stack.box_size * stack.pixel_size_angstrom / resolution)
+    if wanted < _SMALLEST_K:
+        raise InputError(
+            f"a resolution of {resolution:g} Å leaves fewer than {_SMALLEST_K} shells of the "
+            f"{stack.box_size * stack.pixel_size_angstrom:.0f} Å box",
+            column="resolution",
+            remedy="ask for a finer resolution",
+        )
+    return min(wanted, nyquist)
+
+
+def start_state(
+    particles: ParticleSet, settings: FitSettings, noise: NoiseModel, solver: PoseSolver | None
+) -> FitState:
+    """Nothing known but the noise, and the input poses where they are to be refined."""
+    poses, spread = None, FIRST_SPREAD
+    if solver is not None:
+        if settings.pose_search is not None:  # as wide as the user says that poses are rough
+            spread = np.deg2rad(settings.pose_search) / 2, 2 * FIRST_SPREAD[1]
+        memory = solver.start(len(particles))
+        poses = PoseState.of(particles.poses.rotation, spread, memory)
+    random = np.random.default_rng(settings.seed).bit_generator.state
+    return FitState(noise, dict(random), poses=poses)
+
+
+def with_means(context: Context, state: FitState) -> FitState:
+    """With the means of the half-sets and the prior that they imply."""
+    bands = [context.band(state, part, context.k_max) for part in range(len(context.parts))]
+    means, precision = half_means(bands)
+    return replace(state, means=means, prior=Prior(precision, precision))
+
+
+def with_sign(context: Context, state: FitState) -> FitState:
+    """With the images turned around if the molecule is dark in them."""
+    invert = should_invert(context.settings.density, state.means, context.support.mean)
+    if not agreed(invert, context.images.processes):
+        return state
+    return replace(state, inverted=True, means=[-mean for mean in state.means])
+
+
+def with_kind_of_pose_errors(context: Context, state: FitState) -> FitState:
+    """Told whether the input poses were fitted to these images, where they are to be refined."""
+    if state.poses is None:
+        return state
+    depend = pose_errors_depend_on_conformation(
+        lambda k: [context.band(state, part, k) for part in range(len(context.parts))],
+        state.means,
+        context.k_max,
+    )
+    depend = agreed(depend, context.images.processes)
+    return replace(state, poses=replace(state.poses, depends_on_conformation=depend))
+
+
+def mean_form(context: Context, state: FitState) -> FitState:
+    """What has the form of a state with means."""
+    flat = np.zeros(context.k_max + 1)
+    means = [np.zeros((context.images.box,) * 3, np.float32) for _ in context.parts]
+    return replace(state, means=means, prior=Prior(flat, flat))
+
+
+def load_mask(settings: FitSettings, stack: ImageStack) -> Float32:
+    """The mask file on the images' grid, or a soft sphere."""
+    if settings.mask is not None:
+        return read_mask(settings.mask, stack.box_size, stack.pixel_size_angstrom)
+    return default_mask(stack.box_size, stack.pixel_size_angstrom, settings.mask_diameter)
+
+
+def read_images(
+    particles: ParticleSet,
+    stack: ImageStack,
+    mask: Float32,
+    settings: FitSettings,
+    progress: Progress,
+    team: ThreadTeam,
+    processes: Processes | None = None,
+) -> WhitenedImages:
+    """Whitened images up to the finest band; on disk where they do not fit into memory.
+
+    Raises
+    ------
+    InputError
+        If the settings ask for a resolution that leaves too few shells.
+    """
+    disc = HalfDisc.of_radius(finest_frequency(stack, settings.resolution))
+    shells = disc.k_c + 2
+    noise = estimate_noise(particles, stack, mask_diameter(mask), shells, settings.seed, processes)
+
+    ctf_scale = float(np.median(noise.whitening(disc)))
+
+    def make_pixels(own: Int64, pixels: int) -> Pixels:
+        return choose_pixels(particles.halfset[own], disc, settings, progress, ctf_scale)
+
+    return whiten(particles, stack, noise, disc, progress, team, make_pixels, processes)
+
+
+def choose_pixels(
+    halfset: NDArray[np.int8],
+    disc: HalfDisc,
+    settings: FitSettings,
+    progress: Progress,
+    ctf_scale: float = 1.0,
+) -> Pixels:
+    """Memory for the whitened pixels of particles (M,), or files where they do not fit in memory."""
+    need = len(halfset) * len(disc) * BYTES_PER_PIXEL
+    if not goes_to_disk(need, settings):
+        return MemoryPixels.empty(len(halfset), len(disc))
+    folder = settings.scratch or Path(tempfile.gettempdir())
+    bands = [len(disc.prefix(each.k_c)) for each in schedule_bands(disc.k_c, settings)]
+    pixels = DiskPixels(folder, halfset, bands, settings.cache_precision == "float16", ctf_scale)
+    size = need / 2**30 * (0.5 if settings.cache_precision == "float16" else 1)
+    progress.message(f"Whitened images ({size:.1f} GiB) are kept on disk, in {folder}")
+    return pixels
+
+
+def goes_to_disk(need: int, settings: FitSettings) -> bool:
+    """Whether `need` bytes of whitened images are kept on disk: as the settings say, or by what is free."""
+    if settings.lazy is not None:
+        return settings.lazy
+    return need > _MEMORY_SHARE * available_memory() / processes_here()
+
+
+def mask_diameter(mask: Float32) -> float:
+    """Diameter in voxels of the smallest centred sphere that holds the mask's upper half."""
+    axis = np.arange(len(mask)) - len(mask) // 2
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    return 2.0 * float(radius[mask > 0.5].max())
+
+
+def half_means(bands: list[Band]) -> tuple[list[Float32], Float64]:
+    """Means of disjoint sets of particles on the full grid, and the prior that their FSC implies.
+
+    The first means are all but unregularised; their FSC sets the prior of the second ones.
+    """
+    shells = bands[0].k_c + 1
+    information = np.mean([band.shell_information for band in bands], axis=0)
+    precision = np.full(shells, _WEAK * information.mean())
+    problems = [MeanProblem(band) for band in bands]
+    for steps in _CG_STEPS:
+        means = [problem.solve(precision, steps) for problem in problems]
+        precision = mean_precision(
+            fourier_shell_correlation(means[0], means[1], shells), information
+        )
+    return [crop_volume(mean, bands[0].images.box) for mean in means], precision
+
+
+def should_invert(density: str, means: list[Float32], mask: Float32) -> bool:
+    """Whether the images must be inverted to make the molecule bright.
+
+    "bright" and "dark" say what the images are; "auto" looks at the mean: its strongest voxels are those of
+    the molecule.
+    """
+    if density != "auto":
+        return density == "dark"
+    mean = np.sum(means, axis=0, dtype=np.float64)
+    return float(np.sum(mask * mean**3)) < 0

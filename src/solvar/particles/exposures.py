@@ -1,0 +1,123 @@
+"""`Exposures`: the images of particles. An ordinary stack has one a particle, a tilt series has many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.imaging.optics import CtfParameters
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Exposures:
+    """A table of M images of N particles, the images of a particle side by side.
+
+    Attributes
+    ----------
+    particle : (M,) int64
+        Which particle an image shows; rising, every particle at least once.
+    optics_group : (M,) int64
+        Index into the particles' `optics`.
+    ctf : CtfParameters
+    stack_index, frame : (M,) int64
+        Image `frame` (zero-based) of the particles' `stacks[stack_index]`.
+    tilt : (M, 3, 3) float64 or None
+        Rotation from the frame of the image into that of its particle: the image samples the volume's
+        transform at R·tilt·(kx, ky, 0), R the particle's rotation. None where all are the identity.
+    dose : (M,) float64 or None
+        Electrons per Å² that had passed through the specimen before.
+    sign : (M,) int8 or None
+        1 or -1: by what pixels are to be multiplied so that all images have the same contrast.
+        None where the file says the same of all its images, which tells nothing.
+    """
+
+    particle: Int64
+    optics_group: Int64
+    ctf: CtfParameters
+    stack_index: Int64
+    frame: Int64
+    tilt: Float64 | None = None
+    dose: Float64 | None = None
+    sign: NDArray[np.int8] | None = None
+
+    @classmethod
+    def one_each(
+        cls,
+        optics_group: Int64,
+        ctf: CtfParameters,
+        stack_index: Int64,
+        frame: Int64,
+        sign: NDArray[np.int8] | None = None,
+    ) -> Exposures:
+        """Of an ordinary stack: one image a particle."""
+        return cls(np.arange(len(frame)), optics_group, ctf, stack_index, frame, sign=sign)
+
+    def __len__(self) -> int:
+        return len(self.particle)
+
+    @property
+    def are_single(self) -> bool:
+        """Whether every particle has one image, which nothing turns."""
+        return self.tilt is None and bool(np.array_equal(self.particle, np.arange(len(self))))
+
+    @property
+    def signs_differ(self) -> bool:
+        """Whether some images have the opposite contrast of others."""
+        return self.sign is not None and bool(np.any(self.sign != self.sign[:1]))
+
+    def of(self, index: Int64) -> Exposures:
+        """Those of the particles at positions `index` (any order), which are counted anew."""
+        if self.are_single:
+            return self._at(index, np.arange(len(index)))
+        place = self.places(index)
+        count = self.counts()[index]
+        return self._at(place, np.repeat(np.arange(len(index)), count))
+
+    def counts(self) -> Int64:
+        """Number of images of each particle, (N,)."""
+        return np.bincount(self.particle).astype(np.int64)
+
+    def places(self, index: Int64) -> Int64:
+        """Positions of the images of the particles `index`, in their order."""
+        count = self.counts()
+        return ranges(np.cumsum(count)[index] - count[index], count[index])
+
+    def first_of(self, values: Int64) -> Int64:
+        """Of values (M,) of the images those of each particle's first one, (N,)."""
+        return values[np.flatnonzero(np.diff(self.particle, prepend=-1))]
+
+    def rows(self, index: Int64) -> Exposures:
+        """Some of the images; those of a particle need not be whole."""
+        return self._at(index, self.particle[index])
+
+    def moves(self, shift: Float64) -> Float64:
+        """Shifts (M, 2) of the images, from shifts (M, 2) along x and y of their particles' own frames."""
+        if self.tilt is None:
+            return shift
+        return np.einsum("mji,mj->mi", self.tilt[:, :2, :2], shift)
+
+    def _at(self, place: Int64, particle: Int64) -> Exposures:
+        columns = {each.name: getattr(self, each.name) for each in fields(self)}
+        taken = {n: v[place] for n, v in columns.items() if isinstance(v, np.ndarray)}
+        ctf = {each.name: getattr(self.ctf, each.name)[place] for each in fields(self.ctf)}
+        return Exposures(**{**columns, **taken, "ctf": CtfParameters(**ctf), "particle": particle})
+
+    def refuse_several(self, what: str) -> None:
+        """Raise InputError if a particle has several images, which `what` does not know."""
+        if not self.are_single:
+            raise InputError(
+                f"{what} knows one image a particle, these have up to {self.counts().max()}",
+                remedy="give a stack with one image a particle",
+            )
+
+
+def ranges(start: Int64, count: Int64) -> Int64:
+    """The whole numbers start … start + count - 1 of every pair, one after the other."""
+    first = np.cumsum(count) - count
+    return np.arange(int(count.sum())) + np.repeat(start - first, count)

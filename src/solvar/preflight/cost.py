@@ -1,0 +1,238 @@
+"""What a run will cost, from a measurement of this machine and a count of the work.
+
+The time of one image and of one step between batches is measured on made-up images, in less than a second;
+the passes over the particles are counted from the schedule. How many sweeps a band takes is known only
+afterwards: the counts below are those of usual data.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.band import Band, band_box
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.pixels import BYTES_PER_PIXEL, MemoryPixels
+from solvar.estimation.pose_errors import MOTIONS
+from solvar.estimation.prior import Prior
+from solvar.estimation.solvers import make_column_solver
+from solvar.estimation.whitening import in_memory_images
+from solvar.fitting.schedule import BandSchedule, schedule_bands, split_batches
+from solvar.fitting.settings import FitSettings
+from solvar.fitting.start import finest_frequency, goes_to_disk
+from solvar.fitting.warm import compile_kernels
+from solvar.imaging import rotations
+from solvar.imaging.fourier import HalfDisc, images_to_disc
+from solvar.imaging.masks import soft_sphere
+from solvar.parallel import Processes
+from solvar.particles import ImageStack, ParticleSet
+from solvar.progress import Progress, SilentProgress
+from solvar.threads import ThreadTeam
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_IMAGES, _TURNS, _READ = 256, 4, 64
+# passes over all particles with one column: back-projection, information, products of two solutions
+_MEAN_PASSES = 12
+# sweeps of usual data before held-out particles gain no more: first band, others
+_FIRST_SWEEPS, _SWEEPS = 3, 2
+# an E-step alone, such as that of held-out particles, relative to a visit of a sweep
+_E_STEP = 0.55
+# with poses: iterations in a band, sweeps with further columns, passes of the solver and new means
+_POSE_ITERATIONS, _WITH_MOTIONS, _POSE_PASSES = 7, 1.6, 2.0
+# the made-up images stay in the processor's cache, those of a run do not
+_IN_PRACTICE = 1.35
+# import, figures, report
+_FIXED_SECONDS = 6.0
+_FIXED_BYTES, _TABLE_BYTES, _SLICE_BYTES, _VOXEL_BYTES = 450 * 2**20, 600, 16, 4
+_CHUNK, _WORK_VOLUMES = 1000, 6
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds on this machine.
+
+    Attributes
+    ----------
+    reading : float
+        Of reading and whitening an image.
+    image : float
+        Of an image in a sweep over all columns at the finest band.
+    step : float
+        Of the step between two batches there.
+    """
+
+    reading: float
+    image: float
+    step: float
+
+
+@dataclass(frozen=True)
+class ExpectedCost:
+    """Expected cost of a run.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time after compilation.
+    memory : int
+        Peak resident memory, bytes.
+    disk : int
+        Whitened images on disk, bytes; 0 if they stay in memory.
+    """
+
+    seconds: float
+    memory: int
+    disk: int
+
+    def __str__(self) -> str:
+        disk = f" and {self.disk / 2**30:.1f} GiB of disk" if self.disk else ""
+        return f"about {_rounded(self.seconds)}, {self.memory / 2**30:.1f} GiB of memory{disk}"
+
+
+def announce(
+    particles: ParticleSet, settings: FitSettings, progress: Progress, processes: Processes
+) -> None:
+    """Say what a run will cost that these processes share."""
+    stack = ImageStack(particles, settings.downsample)
+    with ThreadTeam(settings.threads) as team:
+        compile_kernels(settings, team, progress)
+        cost = expected(stack, settings, team, processes.size)
+    progress.message(f"This run takes {cost}")
+
+
+def expected(
+    stack: ImageStack, settings: FitSettings, team: ThreadTeam, processes: int = 1
+) -> ExpectedCost:
+    """The cost of a run on this machine, shared by some processes; kernels must be compiled."""
+    k_c = finest_frequency(stack, settings.resolution)
+    speed = measure_speed(stack, k_c, settings, team)
+    return cost_of(len(stack) // processes, stack.box_size, k_c, settings, speed)
+
+
+def cost_of(
+    count: int, box_size: int, k_c: int, settings: FitSettings, speed: Speed
+) -> ExpectedCost:
+    """What `solvar run` is expected to cost.
+
+    Parameters
+    ----------
+    count : int
+        Particles.
+    box_size : int
+        Edge of the images after downsampling, pixels.
+    k_c : int
+        Finest frequency.
+    settings : FitSettings
+    speed : Speed
+    """
+    schedules = schedule_bands(k_c, settings)
+    seconds = _FIXED_SECONDS + count * speed.reading
+    seconds += _MEAN_PASSES * count * speed.image / (1 + settings.columns)
+    for number, schedule in enumerate(schedules):
+        size = _Size.of(schedule, box_size, k_c)
+        sweeps = _sweeps(number, schedule, settings)
+        final = schedule.final_sweeps if number >= len(schedules) - 2 else 0
+        passes = sweeps + final + 2 * _E_STEP
+        steps = sweeps * _batches(count, settings, halves=True) + final * _batches(count, settings)
+        seconds += passes * count * speed.image * size.pixels + steps * speed.step * size.voxels
+    cache = count * len(HalfDisc.of_radius(k_c)) * BYTES_PER_PIXEL
+    on_disk = goes_to_disk(cache, settings)
+    memory = _held(count, box_size, k_c, settings) + (0 if on_disk else cache)
+    disk = cache // (2 if settings.cache_precision == "float16" else 1) if on_disk else 0
+    return ExpectedCost(seconds, memory, disk)
+
+
+def measure_speed(stack: ImageStack, k_c: int, settings: FitSettings, team: ThreadTeam) -> Speed:
+    """Time a few images of the stack and some made-up ones."""
+    box = stack.box_size
+    disc = HalfDisc.of_radius(k_c)
+    some = np.arange(min(_READ, len(stack)))
+    images_to_disc(stack.read(some[:1]), disc, team.size)  # opens the file, plans the transform
+    begun = time.perf_counter()
+    images_to_disc(stack.read(some), disc, team.size)
+    reading = 2 * (time.perf_counter() - begun) / len(some)  # CTF and phases cost as much again
+    many = _sweep_seconds(_IMAGES, box, disc, settings, team)
+    one = _sweep_seconds(1, box, disc, settings, team)
+    image = _IN_PRACTICE * max(many - one, 0.0) / (_IMAGES - 1)
+    return Speed(reading, image, one)
+
+
+def _sweep_seconds(
+    count: int, box: int, disc: HalfDisc, settings: FitSettings, team: ThreadTeam
+) -> float:
+    """Seconds of a sweep over one batch of made-up images."""
+    rng = np.random.default_rng(0)
+    pixels = MemoryPixels.empty(count, len(disc))
+    pixels.data[:], pixels.ctf[:] = 1, 1
+    power = np.ones((count, disc.k_c + 1), np.float32)
+    rotation = rotations.random(count, rng)
+    images = in_memory_images(pixels, rotation, disc, box, 1.0, power)
+    mask = soft_sphere(box, 0.85 * box)
+    band = Band(images, np.arange(count), disc.k_c, mask, settings.projection, team)
+    columns = np.ones((1 + settings.columns, *[band.box] * 3), np.float32) * band.support.mean
+    flat = np.ones(disc.k_c + 1)
+    model, prior = ColumnModel(columns, contrast_sd=0.1), Prior(flat, flat)
+    chosen = settings.solver, settings.objective
+    fit = make_column_solver(*chosen, band, model, prior, [band.index])
+    seconds = []
+    for _ in range(_TURNS):
+        begun = time.perf_counter()
+        with SilentProgress().step("", 1) as step:
+            fit.sweep(np.zeros(1, np.int64), step)
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds[1:])
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Pixels and voxels of a band relative to the finest one."""
+
+    pixels: float
+    voxels: float
+
+    @classmethod
+    def of(cls, schedule: BandSchedule, box_size: int, k_c: int) -> _Size:
+        pixels = len(HalfDisc.of_radius(schedule.k_c)) / len(HalfDisc.of_radius(k_c))
+        return cls(pixels, (band_box(schedule.k_c, box_size) / band_box(k_c, box_size)) ** 3)
+
+
+def _sweeps(number: int, schedule: BandSchedule, settings: FitSettings) -> float:
+    """Sweeps of the half models at a band."""
+    if settings.solver == "adam":
+        return schedule.most_sweeps
+    usual = min(schedule.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS)
+    if not settings.refine_pose:
+        return usual
+    return min(schedule.pose_iterations, _POSE_ITERATIONS) * (usual * _WITH_MOTIONS + _POSE_PASSES)
+
+
+def _held(count: int, box_size: int, k_c: int, settings: FitSettings) -> int:
+    """Bytes of everything but the whitened images."""
+    columns, voxels = 1 + settings.columns, float(box_size) ** 3
+    # rigid motions ride along, and slices have derivatives
+    carried = columns + (2 * MOTIONS if settings.refine_pose else 0)
+    chunk = min(count, _CHUNK)
+    slices = chunk * carried * len(HalfDisc.of_radius(k_c)) * _SLICE_BYTES
+    volumes = (_batches(count, settings, halves=True) + _WORK_VOLUMES) * columns * voxels
+    particles = count * (_TABLE_BYTES + 24 * settings.columns**2 + 8 * (columns + 1) ** 2)
+    return int(_FIXED_BYTES + slices + volumes * _VOXEL_BYTES + particles)
+
+
+def _batches(count: int, settings: FitSettings, halves: bool = False) -> int:
+    """Batches of a sweep over all particles, in one model or in those of the half-sets."""
+    models = 2 if halves and settings.halfsets else 1
+    index = np.arange(max(count // models, 1))
+    return models * len(split_batches(index, settings.batch_size, np.random.default_rng(0)))
+
+
+def _rounded(seconds: float) -> str:
+    """A round figure: an estimate has no decimals."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds > 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

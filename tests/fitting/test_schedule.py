@@ -1,0 +1,47 @@
+"""Bands, batches and stopping."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from solvar.fitting.schedule import (
+    has_settled,
+    has_settled_on_its_own,
+    marching_schedule,
+    split_batches,
+)
+
+
+@pytest.mark.parametrize("k_max", [4, 7, 8, 10, 11, 15, 16, 31, 63, 127])
+def test_bands_rise_to_the_finest_and_at_most_double(k_max: int) -> None:
+    for refine_pose, first in ((False, 10), (True, 5)):
+        radii = [each.k_c for each in marching_schedule(k_max, refine_pose)]
+        assert radii[-1] == k_max
+        assert all(a < b <= 2 * a for a, b in pairwise(radii))
+        assert radii[0] <= first
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, None), (3, None), (1000, None), (10, 64), (99, 7)])
+def test_batches_partition_the_particles(count: int, size: int | None) -> None:
+    index = np.arange(100, 100 + count)
+    batches = split_batches(index, size, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), index)
+    assert all(len(batch) for batch in batches)
+
+
+def test_batches_of_a_state_sorted_file_mix_the_states() -> None:
+    batches = split_batches(np.arange(4000), None, np.random.default_rng(0))
+    assert all(abs(batch.mean() - 2000) < 200 for batch in batches)
+
+
+def test_settles_when_held_out_particles_gain_nothing() -> None:
+    rng = np.random.default_rng(0)
+    before = rng.normal(-500, 30, 2000)
+    assert has_settled(before, before + rng.normal(0, 0.3, 2000))
+    assert not has_settled(before, before + rng.normal(0.03, 0.3, 2000))
+    assert has_settled(before, before - 0.01)
+    assert not has_settled_on_its_own(10.0, 10.5)
+    assert has_settled_on_its_own(10.5, 10.51)
