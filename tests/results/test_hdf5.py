@@ -79,12 +79,12 @@ def test_truth_values_are_true_or_false(path: Path) -> None:
     path.write_bytes(content.replace(b"\1" * 12, b"\7" * 12))
     found = _read(path, truths=("inside/z",))
     assert found.sum() == 12 and not (~found).any()
-    with pytest.raises(InputError, match="holds bool .* numbers are needed"):
+    with pytest.raises(InputError, match=r"holds bool .* numbers are needed"):
         _read(path)
 
 
 def test_numbers_are_no_truth_values(path: Path) -> None:
-    with pytest.raises(InputError, match="holds float64 .* truth values are needed"):
+    with pytest.raises(InputError, match=r"holds float64 .* truth values are needed"):
         _read(path, truths=("inside/z",))
 
 

@@ -51,6 +51,8 @@ _SEARCH_SHIFT = 0.05
 # poses have settled when the steps of an iteration add up to less than this share of their variance
 _SETTLED_POSES = 0.02
 _MEAN_STEPS = 3
+# sweeps of a further iteration: it starts from the columns of the last one, and poses move on after it
+_SWEEPS_AGAIN = 2
 
 
 def with_new_models(context: Context, state: FitState) -> FitState:
@@ -100,6 +102,8 @@ def _iterate(
     bands = [context.band(state, model.part, schedule.k_c) for model in state.models]
     if state.poses is not None:
         state = with_new_means(state, bands)
+    if number > 0:
+        schedule = replace(schedule, most_sweeps=min(schedule.most_sweeps, _SWEEPS_AGAIN))
     state, solvers = _start(context, state, bands)
     state, statistics = _sweep_until_settled(context, state, solvers, schedule, name, progress)
     scaled = zip(state.models, solvers, statistics, strict=True)
