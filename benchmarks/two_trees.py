@@ -56,8 +56,11 @@ def one_run(tree: Path, data: Path, star: str, options: list[str]) -> dict[str, 
 def chosen(metrics: dict[str, Any]) -> dict[str, float]:
     """What is compared of all that `solvar evaluate` tells."""
     numbers = {"captured": metrics["covariance"]["captured_variance"]}
-    for number, value in enumerate(metrics.get("embedding", {}).get("knn_spearman", []), 1):
+    latents = metrics.get("latents") or {}
+    for number, value in enumerate(latents.get("knn_spearman", []), 1):
         numbers[f"spearman_{number}"] = value
+    if "calibration_chi2" in latents:
+        numbers["calibration_chi2"] = latents["calibration_chi2"]
     if metrics.get("contrast"):
         numbers["contrast"] = metrics["contrast"]["correlation"]
     poses = metrics.get("poses") or {}
