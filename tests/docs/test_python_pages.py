@@ -57,6 +57,7 @@ def page(tmp_path, monkeypatch):
     return found, module
 
 
+@pytest.mark.slow
 def test_page_on_objectives_does_what_it_says(page):
     found, module = page
     code = [line for line in module.code.splitlines() if line.strip()]

@@ -86,6 +86,7 @@ def test_thread_count_changes_no_bit_of_the_result(simulated, fitted) -> None:
     np.testing.assert_array_equal(one.posterior.z, two.posterior.z)
 
 
+@pytest.mark.slow
 def test_permuted_rows_seed_and_batches_hardly_change_the_subspace(simulated, fitted) -> None:
     folder = simulated(**GAUSSIAN)
     order = np.random.default_rng(1).permutation(1200)
@@ -135,6 +136,7 @@ def test_every_setting_recovers_the_subspace(
     assert _captured(fitted(folder, rank=2, **variant), folder) > 0.88
 
 
+@pytest.mark.slow
 def test_nufft_projector_recovers_the_subspace(simulated, fitted) -> None:
     pytest.importorskip("finufft")
     folder = simulated(**GAUSSIAN)
@@ -165,6 +167,7 @@ def test_a_resolution_coarser_than_the_first_shells_is_refused(simulated, fitted
         fitted(simulated(**GAUSSIAN), rank=1, resolution=100.0)
 
 
+@pytest.mark.slow
 def test_rank_auto_keeps_what_the_half_sets_confirm(simulated, fitted) -> None:
     rich = fitted(simulated(heterogeneity="gaussian", rank=2, snr=0.3), rank="auto")
     assert rich.validation is not None

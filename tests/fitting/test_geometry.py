@@ -104,6 +104,7 @@ def test_poses_are_refined_as_well_through_either_distortion(molecules, plain, t
     assert np.all(ignored > 1.1 * expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("box_size", "pixel_size", "gain"), [(64, 0.5, 1.0), (46, 0.71, 3.0)])
 def test_two_pixel_sizes_give_what_one_gives(
     molecules, plain, undistorted, tmp_path, box_size, pixel_size, gain
@@ -114,6 +115,7 @@ def test_two_pixel_sizes_give_what_one_gives(
     np.testing.assert_allclose(_judged(path, plain), undistorted, atol=0.015)
 
 
+@pytest.mark.slow
 def test_wider_images_are_cropped_to_what_all_have(tmp_path):
     # little defocus: what a CTF carries out of the box is lost with what is cropped
     defocus = {"defocus_min": 500.0, "defocus_max": 1500.0, "astigmatism": 50.0}

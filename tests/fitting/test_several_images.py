@@ -57,6 +57,7 @@ def test_images_that_belong_together_tell_states_apart_better(images) -> None:
     assert _separation(joint.posterior.z, own_state) > 1.5 * _separation(alone.posterior.z, state)
 
 
+@pytest.mark.slow
 def test_poses_of_tilted_particles_are_refined(images) -> None:
     from solvar.imaging.rotations import from_rotation_vector, to_rotation_vector
 
