@@ -26,7 +26,7 @@ from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
 from solvar.fitting.schedule import split_batches
 from solvar.fitting.settings import FitSettings
-from solvar.fitting.start import load_mask, read_images
+from solvar.fitting.start import load_mask, whitened_images
 from solvar.parallel import Array, OneProcess, Processes, join_processes
 from solvar.particles import ImageStack, assign_halfsets, read_particles
 from solvar.progress import SilentProgress
@@ -60,7 +60,9 @@ def measure(folder: Path, count: int, output: Path) -> None:
     stack = ImageStack(assign_halfsets(particles, 0))
     mask = load_mask(settings, stack)
     with ThreadTeam() as team:
-        images = read_images(particles, stack, mask, settings, SilentProgress(), team, processes)
+        images = whitened_images(
+            particles, stack, mask, settings, SilentProgress(), team, processes
+        )
         band = Band(images, np.arange(count), images.disc.k_c, mask, settings.projection, team)
         rng = np.random.default_rng(0)
         columns = 1e-3 * rng.standard_normal((1 + RANK, *[band.box] * 3)) * band.support.mean

@@ -35,7 +35,7 @@ from solvar.estimation.solvers import make_column_solver
 from solvar.estimation.whitening import in_memory_images
 from solvar.fitting.schedule import split_batches
 from solvar.fitting.settings import FitSettings
-from solvar.fitting.start import load_mask, read_images
+from solvar.fitting.start import load_mask, whitened_images
 from solvar.particles import ImageStack, ParticleSet, assign_halfsets, read_particles
 from solvar.progress import SilentProgress
 from solvar.threads import ThreadTeam
@@ -104,7 +104,7 @@ def measure(particles: ParticleSet, scratch: Path) -> dict[str, float]:
     count = len(particles)
     with ThreadTeam() as team:
         begun = time.perf_counter()
-        images = read_images(particles, stack, mask, settings, SilentProgress(), team)
+        images = whitened_images(particles, stack, mask, settings, SilentProgress(), team)
         whitening = time.perf_counter() - begun
         k_c, projection = images.disc.k_c, settings.projection
         small = Band(in_memory(images), np.arange(CACHED), k_c, mask, projection, team)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.low_rank import LowRankModel, prior_spread
+from solvar.estimation.low_rank import LowRankModel, to_columns
 from solvar.estimation.pose_errors import PoseErrors, with_rigid_motions
 from solvar.estimation.posterior_variance import PosteriorVariance
 from solvar.imaging.fourier import crop_volume
@@ -47,8 +47,7 @@ class ColumnModel:
             `Band.box`.
         contrast_sd : float
         """
-        deviation = prior_spread(model.eigenvalues).astype(np.float32)
-        scaled = model.eigenvolumes * deviation[:, None, None, None]
+        scaled = to_columns(model.eigenvolumes, model.eigenvalues)
         columns = np.concatenate([model.mean[None], scaled])
         return cls(crop_volume(columns, box), contrast_sd)
 

@@ -107,9 +107,7 @@ def _products(
     model: BandModel, batch: ImageBatch, slices: Any
 ) -> tuple[Float64, Marginalisation | None]:
     """Gram matrices (Q, r + 2, r + 2) of the poses of a batch, pose errors integrated out."""
-    products = gram(slices, batch.data, model.band.team)
-    if batch.grouping is not None:
-        products = batch.grouping.sum_by_pose(products)
+    products = batch.per_pose(gram(slices, batch.data, model.band.team))
     errors = model.model.pose_errors
     if errors is None:
         return products, None

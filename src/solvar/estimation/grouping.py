@@ -48,11 +48,6 @@ class Grouping:
         """Whether any particle has several poses."""
         return len(self.particle) > 0 and len(self.particle) > self.particle[-1] + 1
 
-    def refuse_uncertain(self, what: str) -> None:
-        """Raise ValueError if any particle has several poses, which `what` cannot weigh."""
-        if self.is_uncertain:
-            raise ValueError(f"{what} needs one pose a particle")
-
     @property
     def prior_weight(self) -> Float64:
         """Prior weight of each pose, (Q,); those of a particle add up to 1."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from solvar.estimation.likelihood import image_posterior
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _SMALLEST_CONTRAST_SD = 0.01
 _LONGEST_STEP = 8.0
@@ -40,6 +41,11 @@ class HeldOutScale:
 
     factor: Float64
     contrast_sd: float
+
+
+def evenly_spread(index: Int64, count: int) -> Int64:
+    """About `count` of some particles."""
+    return index[:: max(1, len(index) // count)]
 
 
 def held_out_scale(products: Float64, contrast_sd: float, steps: int) -> HeldOutScale:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.grouping import Grouping
+from solvar.estimation.grouping import Grouping, Values
+from solvar.particles.exposures import seen_shifts
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -66,12 +67,27 @@ class ImageBatch:
         """Which particle each pose is one of, (Q,)."""
         return self.index if self.grouping is None else self.index[self.grouping.particle]
 
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether any particle has several poses."""
+        return self.grouping is not None and self.grouping.is_uncertain
+
+    def refuse_uncertain(self, what: str) -> None:
+        """Raise ValueError if any particle has several poses, which `what` cannot weigh."""
+        if self.is_uncertain:
+            raise ValueError(f"{what} needs one pose a particle")
+
     def weighted(self, values: Float32 | Complex64) -> Any:
         """Values of the images (R, …) times the prior weights of their poses."""
-        if self.grouping is None or not self.grouping.is_uncertain:
+        if not self.is_uncertain:
             return values
+        assert self.grouping is not None
         weight = self.grouping.prior_weight[self.grouping.pose].astype(np.float32)
         return values * weight.reshape(-1, *[1] * (values.ndim - 1))
+
+    def per_pose(self, values: Values) -> Values:
+        """Sums over the images (R, …) of each pose, (Q, …)."""
+        return values if self.grouping is None else self.grouping.sum_by_pose(values)
 
     def per_image(self, values: Float64) -> Float64:
         """Values of the particles (B, …) for each of their images, (R, …)."""
@@ -79,18 +95,19 @@ class ImageBatch:
 
     def frames(self, rotation: Float64) -> Float32:
         """The frames (R, 3, 2) that other rotations (B, 3, 3) of the particles would have."""
-        turned = self.per_image(rotation)
-        return frames_of(turned if self.tilt is None else turned @ self.tilt, self.stretch)
+        return frames_of(self.per_image(rotation), self.tilt, self.stretch)
 
     def moves(self, shift: Float64) -> Float64:
         """Shifts (R, 2) of the images when particles are moved by (B, 2) in their own frame's x and y."""
-        moved = self.per_image(shift)
-        if self.tilt is None:
-            return moved
-        return np.einsum("rji,rj->ri", self.tilt[:, :2, :2], moved)
+        return seen_shifts(self.per_image(shift), self.tilt)
 
 
-def frames_of(rotation: Float64, stretch: Float64 | None = None) -> Float32:
-    """Frames (B, 3, 2) float32 of rotations (B, 3, 3), the plane stretched (B, 2, 2) before it is turned."""
-    plane = rotation[:, :, :2]
+def frames_of(
+    rotation: Float64, tilt: Float64 | None = None, stretch: Float64 | None = None
+) -> Float32:
+    """Frames (B, 3, 2) float32 of rotations (B, 3, 3) of particles and, before these, of their images.
+
+    The plane of an image is stretched (B, 2, 2) first.
+    """
+    plane = (rotation if tilt is None else rotation @ tilt)[:, :, :2]
     return np.ascontiguousarray(plane if stretch is None else plane @ stretch, dtype=np.float32)

@@ -24,7 +24,7 @@ from solvar.estimation.pixels import Pixels
 from solvar.imaging.fourier import HalfDisc, centring_phase
 from solvar.imaging.grid import per_image
 from solvar.parallel import Array, Processes
-from solvar.particles.exposures import ranges
+from solvar.particles.exposures import ranges, seen_shifts
 from solvar.threads import prefetched
 
 Complex64 = NDArray[np.complex64]
@@ -170,7 +170,7 @@ class WhitenedImages:
     @cached_property
     def _factor(self) -> Float32 | None:
         """What stored pixels of each optics group are multiplied by, (G, n); None for 1."""
-        if self.noise is self.store.reference:
+        if self.noise.is_same(self.store.reference):
             return None
         before, now = self.store.reference.power, self.noise.power
         shell = self.disc.shell
@@ -229,9 +229,7 @@ class WhitenedImages:
             np.negative(data, out=data)
         tilt = None if self.store.tilt is None else self.store.tilt[row]
         if self._moved:
-            if tilt is not None:
-                shift = np.einsum("rji,rj->ri", tilt[:, :2, :2], shift)
-            data *= centring_phase(disc, shift)
+            data *= centring_phase(disc, seen_shifts(shift, tilt))
         if grouping is not None:
             # the same at every pose of a particle: its first one will do
             power = grouping.sum_by_pose(power)[grouping.first_poses]
@@ -243,7 +241,7 @@ class WhitenedImages:
             inside = self.store.radius[group, : len(disc)] <= disc.k_c
             data *= inside
             ctf *= inside
-        frame = frames_of(rotation if tilt is None else rotation @ tilt, stretch)
+        frame = frames_of(rotation, tilt, stretch)
         return ImageBatch(place, index, row, data, ctf, power, frame, tilt, grouping, stretch)
 
     def _posed_rows(self, index: Int64) -> tuple[Float64, Float64, Int64, Grouping | None]:

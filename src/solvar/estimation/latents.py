@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, e_step
+from solvar.estimation.low_rank import SMALLEST_EIGENVALUE, prior_spread
 from solvar.estimation.posterior import Posterior
 from solvar.progress import Step
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-
-_SMALLEST_EIGENVALUE = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +65,6 @@ def combined(columns: Float32, factor: Float64) -> Float32:
     return np.tensordot(factor.T.astype(np.float32), columns, axes=1)
 
 
-def to_columns(eigenvolumes: Float32, eigenvalues: Float64) -> Float32:
-    """Columns eigenvolume · √eigenvalue, (r, L, L, L)."""
-    deviation = standard_deviations(eigenvalues).astype(np.float32)
-    return eigenvolumes * deviation[:, None, None, None]
-
-
-def standard_deviations(eigenvalues: Float64) -> Float64:
-    """Of the latents by their prior, (r,); never 0."""
-    return np.sqrt(np.maximum(eigenvalues, _SMALLEST_EIGENVALUE))
-
-
 def place_particles(band: Band, model: ColumnModel, eigenvalues: Float64, step: Step) -> Posterior:
     """Posterior of all particles of a band under the final model.
 
@@ -91,7 +79,7 @@ def place_particles(band: Band, model: ColumnModel, eigenvalues: Float64, step: 
     step : Step
         Told of every particle.
     """
-    deviation, prepared = standard_deviations(eigenvalues), BandModel(band, model)
+    deviation, prepared = prior_spread(eigenvalues, SMALLEST_EIGENVALUE), BandModel(band, model)
     count, rank = len(band.index), len(eigenvalues)
     z, precision = np.zeros((count, rank)), np.zeros((count, rank, rank))
     contrast, log_likelihood = np.zeros(count), np.zeros(count)

@@ -10,6 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+_TINY = float(np.finfo(np.float32).tiny)
+# of columns that are computed with: their inverse is a precision, which must be finite
+SMALLEST_EIGENVALUE = 1e-30
+
 
 @dataclass(frozen=True, eq=False)
 class LowRankModel:
@@ -68,6 +72,12 @@ class LowRankModel:
         return self.mean + np.tensordot(latents, self.eigenvolumes, axes=1)
 
 
-def prior_spread(eigenvalues: Float64) -> Float64:
-    """Standard deviations (r,) of the latents by their prior, never 0."""
-    return np.sqrt(np.maximum(eigenvalues, np.finfo(np.float32).tiny))
+def prior_spread(eigenvalues: Float64, least: float = _TINY) -> Float64:
+    """Standard deviations (r,) of the latents by their prior, never 0; eigenvalues are at `least` that."""
+    return np.sqrt(np.maximum(eigenvalues, least))
+
+
+def to_columns(eigenvolumes: Float32, eigenvalues: Float64) -> Float32:
+    """Columns eigenvolume · √eigenvalue, (r, L, L, L)."""
+    deviation = prior_spread(eigenvalues, SMALLEST_EIGENVALUE).astype(np.float32)
+    return eigenvolumes * deviation[:, None, None, None]

@@ -33,6 +33,10 @@ class NoiseModel:
 
     power: Float64
 
+    def is_same(self, other: NoiseModel) -> bool:
+        """Whether another model whitens alike; one that comes back from a checkpoint is another object."""
+        return self is other or np.array_equal(self.power, other.power)
+
     def whitening(self, disc: HalfDisc) -> Float64:
         """√(w / power) at the pixels of a disc, (G, n), w their weight in the half-plane inner product."""
         return np.sqrt(disc.weight / self.power[:, disc.shell])

@@ -14,6 +14,7 @@ from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
 from solvar.estimation.image_batch import frames_of
 from solvar.estimation.images import WhitenedImages
+from solvar.estimation.noise import NoiseModel
 from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.poses.objective import derivatives_of
 from solvar.estimation.whitening import in_memory_images
@@ -79,7 +80,7 @@ def _empty_images(
 ) -> tuple[WhitenedImages, MemoryPixels]:
     """CTFs and poses of images that are yet to be drawn."""
     extent = truth.box_size * truth.pixel_size_angstrom
-    factor = np.sqrt(disc.weight / noise_power[:, disc.shell])[particles.exposures.optics_group]
+    factor = NoiseModel(noise_power).whitening(disc)[particles.exposures.optics_group]
     ctf = evaluate_ctf(
         disc.kx,
         disc.ky,

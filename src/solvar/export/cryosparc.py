@@ -148,8 +148,7 @@ def _refuse_aberrations(particles: ParticleSet) -> None:
             file=particles.source,
             remedy="export to RELION, or extract images as they were recorded",
         )
-    names = ("beam_tilt_mrad", "odd_zernike", "even_zernike")
-    if any(getattr(particles.optics, name) is not None for name in names):
+    if particles.optics.aberrations.keys() - {"magnification"}:
         raise InputError(
             "has beam tilt or Zernike coefficients, which this program cannot write for cryoSPARC",
             file=particles.source,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.export.target import Job
+from solvar.imaging.optics import ABERRATION_FIELDS
 from solvar.particles import ImageStack, ParticleSet, Reading, read_as
 
 _REPORT = "report this, and what you exported"
@@ -68,8 +69,7 @@ def compare(found: ParticleSet, wanted: ParticleSet, path: Path) -> int:
     for what, ours in _quantities(found).items():
         same = np.isclose(ours, theirs[what], rtol=_RELATIVE, atol=_ABSOLUTE)
         _refuse(~same.reshape(len(found), -1).all(axis=1), f"has another {what}", path)
-    aberrations = ("magnification", "beam_tilt_mrad", "odd_zernike", "even_zernike")
-    for field in (*aberrations, "phase_flipped", "premultiplied"):
+    for field in (*ABERRATION_FIELDS, "phase_flipped", "premultiplied"):
         given = [_of_particles(particles, field) for particles in (found, wanted)]
         _refuse(_differ(*given), f"has another {field.removesuffix('_mrad')}", path)
     return len(found)

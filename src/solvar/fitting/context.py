@@ -170,5 +170,5 @@ class _Known:
 
     def serves(self, state: FitState, k_c: int) -> bool:
         """Whether it is that of another state, up to `k_c`."""
-        same = self.noise is state.noise and self.poses is state.poses
+        same = self.noise.is_same(state.noise) and self.poses is state.poses
         return same and self.found.k_c >= k_c

@@ -12,9 +12,8 @@ from solvar.estimation.latents import (
     combined,
     place_particles,
     principal_axes,
-    to_columns,
 )
-from solvar.estimation.low_rank import LowRankModel
+from solvar.estimation.low_rank import LowRankModel, to_columns
 from solvar.estimation.posterior import Posterior
 from solvar.estimation.solvers import ColumnSolver
 from solvar.fitting.context import Context
@@ -143,7 +142,7 @@ def _sweep_all(
             )
             rng = state.generator()
             batches = split_batches(band.index, context.settings.batch_size, rng)
-            state = replace(state, random=dict(rng.bit_generator.state))
+            state = state.after(rng)
             model = ColumnModel(start, contrast_sd, pose_errors=errors)
             solver = context.column_solver(band, model, prior, batches)
             name = f"final model to shell {schedule.k_c} sweeps"

@@ -30,14 +30,14 @@ from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import (
     load_mask,
     mean_form,
-    read_images,
     start_state,
+    whitened_images,
     with_kind_of_pose_errors,
     with_means,
     with_sign,
 )
 from solvar.fitting.state import FitState
-from solvar.fitting.warm import compile_kernels
+from solvar.fitting.warm import compile_kernels, tell_device
 from solvar.fitting.warnings import warnings_of
 from solvar.fitting.workspace import NoWorkspace, Workspace
 from solvar.parallel import OneProcess, Processes
@@ -117,8 +117,9 @@ def _read(
     stack = ImageStack(particles, settings.downsample).brought_near_one()
     mask = load_mask(settings, stack)
     compile_kernels(settings, team, progress)
+    tell_device(settings, progress)
     placed = settings.model_copy(update={"scratch": settings.scratch or workspace.scratch})
-    images = read_images(particles, stack, mask, placed, progress, team, processes)
+    images = whitened_images(particles, stack, mask, placed, progress, team, processes)
     noise, ctf = images.noise.power, images.store.ctf_power
     require_finite("images", finite.IMAGES, noise_power=noise, CTF_power=ctf)
     halves = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]

@@ -46,5 +46,5 @@ def read_images(
     stack = ImageStack(halved, settings.downsample).brought_near_one()
     mask = start.load_mask(settings, stack)
     with ThreadTeam(settings.threads) as team:
-        images = start.read_images(halved, stack, mask, settings, harmless(progress), team)
+        images = start.whitened_images(halved, stack, mask, settings, harmless(progress), team)
     return replace(images, inverted=settings.density == "dark")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band, band_box
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
-from solvar.estimation.held_out import held_out_scale
+from solvar.estimation.held_out import evenly_spread, held_out_scale
 from solvar.estimation.latents import combined
 from solvar.estimation.mean import MeanProblem, fourier_filter
 from solvar.estimation.poses import refine_poses, search_poses
@@ -144,7 +144,7 @@ def _start(
         batches = split_batches(band.index, context.settings.batch_size, rng)
         whole = ColumnModel(start, model.contrast_sd, pose_errors=errors)
         solvers.append(context.column_solver(band, whole, state.prior, batches))
-    return replace(state, random=dict(rng.bit_generator.state)), solvers
+    return state.after(rng), solvers
 
 
 def _random_columns(band: Band, prior: Prior, rank: int, rng: np.random.Generator) -> Float32:
@@ -167,7 +167,7 @@ def _sweep_until_settled(
     """Sweep all models side by side until held-out particles gain nothing more."""
     count = sum(len(solver.band.index) for solver in solvers)
     title = f"Eigenvolumes to {context.images.store.extent_angstrom / schedule.k_c:.1f} Å"
-    samples = [_sample(context.held_out(m.part), _HELD_OUT_SAMPLE) for m in state.models]
+    samples = [evenly_spread(context.held_out(m.part), _HELD_OUT_SAMPLE) for m in state.models]
     with progress.step(title, count * schedule.most_sweeps) as step:
 
         def settled(now: Sweeping, before: Sweeping) -> tuple[bool, dict[str, float]]:
@@ -181,11 +181,6 @@ def _sweep_until_settled(
         most = schedule.most_sweeps
         rule = StoppingRule(samples, settled)
         return sweep(context, state, f"{name} sweeps", solvers, most, step, rule)
-
-
-def _sample(index: Int64, count: int) -> Int64:
-    """About `count` of some particles, evenly spread."""
-    return index[:: max(1, len(index) // count)]
 
 
 def _held_out_likelihood(at: Sweeping) -> float:

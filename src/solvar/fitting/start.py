@@ -121,7 +121,7 @@ def load_mask(settings: FitSettings, stack: ImageStack) -> Float32:
     return default_mask(stack.box_size, stack.pixel_size_angstrom, settings.mask_diameter)
 
 
-def read_images(
+def whitened_images(
     particles: ParticleSet,
     stack: ImageStack,
     mask: Float32,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,11 @@ class FitState:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def generator(self) -> np.random.Generator:
-        """The generator of the next random choices; `random` is its state, to be renewed after use."""
+        """The generator of the next random choices; `after` makes the state that has taken them."""
         rng = np.random.default_rng()
         rng.bit_generator.state = self.random
         return rng
+
+    def after(self, rng: np.random.Generator) -> FitState:
+        """The state once this generator has been used."""
+        return replace(self, random=dict(rng.bit_generator.state))

@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.e_step import BandModel, gram_matrices
-from solvar.estimation.likelihood import image_posterior
+from solvar.estimation.log_likelihood import log_likelihood
 from solvar.estimation.solvers import ColumnSolver
 from solvar.estimation.statistics import SweepStatistics
 from solvar.fitting.context import Context
 from solvar.fitting.state import FitState, Sweeping
 from solvar.progress import Step
 
-Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 
@@ -82,12 +80,14 @@ def sweep(
         rng = state.generator()
         orders = [rng.permutation(len(solver.batches)) for solver in solvers]
         statistics = [s.sweep(order, step) for s, order in zip(solvers, orders, strict=True)]
-        held_out = [_log_likelihood(*each) for each in zip(solvers, samples, strict=False)]
+        # without a rule there are no samples
+        judged = zip(solvers, samples, strict=False)
+        held_out = [log_likelihood(s.band, s.model, sample) for s, sample in judged]
         now, history = Sweeping(at.sweeps + 1, False, statistics, held_out), state.history
         if rule is not None:
             ended, record = rule.settled(now, at)
             now, history = replace(now, ended=ended), [*history, record]
-        state, at = replace(state, random=dict(rng.bit_generator.state), history=history), now
+        state, at = replace(state, history=history).after(rng), now
 
         def reached(state: FitState = state, at: Sweeping = at) -> FitState:
             return replace(state, sweeping=replace(at, solvers=[s.state() for s in solvers]))
@@ -95,13 +95,6 @@ def sweep(
         context.workspace.keep(name, reached, always=at.ended or at.sweeps == most)
     step.advance(count * (most - at.sweeps))
     return replace(state, sweeping=None), at.statistics
-
-
-def _log_likelihood(solver: ColumnSolver, sample: Int64) -> Float64:
-    """Of each particle of a sample that took no part in a fit, (m,)."""
-    model = solver.model
-    products = gram_matrices(BandModel(solver.band, model), sample)
-    return image_posterior(products, model.contrast_sd).log_likelihood
 
 
 def _form(solvers: list[ColumnSolver], samples: list[Int64]) -> Sweeping:

@@ -7,8 +7,14 @@ from numpy.typing import NDArray
 
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
-from solvar.estimation.held_out import component_gains, is_beyond_chance, transformed
-from solvar.estimation.latents import PrincipalAxes, combined, principal_axes, to_columns
+from solvar.estimation.held_out import (
+    component_gains,
+    evenly_spread,
+    is_beyond_chance,
+    transformed,
+)
+from solvar.estimation.latents import PrincipalAxes, combined, principal_axes
+from solvar.estimation.low_rank import to_columns
 from solvar.estimation.pose_errors import PoseErrors
 from solvar.fitting.context import Context
 from solvar.fitting.result import HalfsetValidation
@@ -81,8 +87,7 @@ def reliable_components(
     for model in state.models:
         assert model.columns is not None  # marching always leaves columns
         rotation = principal_axes(model.columns[1:]).rotation
-        held_out = context.held_out(model.part)
-        sample = held_out[:: max(1, len(held_out) // _MOST_HELD_OUT)]
+        sample = evenly_spread(context.held_out(model.part), _MOST_HELD_OUT)
         seen = ColumnModel(model.columns, model.contrast_sd, pose_errors=pose_errors)
         band = context.band(state, model.part, context.k_max)
         products = transformed(gram_matrices(BandModel(band, seen), sample), rotation)

@@ -20,13 +20,17 @@ _PATIENCE_SECONDS = 1.0
 
 
 def compile_kernels(settings: FitSettings, team: ThreadTeam, progress: Progress) -> None:
-    """Run every kernel once on next to nothing; say so if that means compiling, or another device."""
+    """Run every kernel once on next to nothing; say so if that means compiling."""
     announcement = Timer(_PATIENCE_SECONDS, progress.message, [_compiling()])
     announcement.start()
     try:
         _touch(settings, team)
     finally:
         announcement.cancel()
+
+
+def tell_device(settings: FitSettings, progress: Progress) -> None:
+    """Say where slices are computed, if that is not the CPU."""
     if settings.interpolation != "nufft":
         backend, device = resolve_backend(settings.backend, settings.device)
         if device != "cpu":

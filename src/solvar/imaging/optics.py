@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 
+ABERRATION_FIELDS = ("magnification", "beam_tilt_mrad", "odd_zernike", "even_zernike")
+
+
 @dataclass(frozen=True, eq=False)
 class Optics:
     """Optical constants, one entry per optics group (G groups).
@@ -47,6 +50,12 @@ class Optics:
     even_zernike: Float64 | None = None
     phase_flipped: NDArray[np.bool_] | None = None
     premultiplied: NDArray[np.bool_] | None = None
+
+    @property
+    def aberrations(self) -> dict[str, Float64]:
+        """Those of `ABERRATION_FIELDS` that there are."""
+        given = {name: getattr(self, name) for name in ABERRATION_FIELDS}
+        return {name: values for name, values in given.items() if values is not None}
 
     def take(self, groups: NDArray[np.int64]) -> Optics:
         """Some of the groups, in this order."""

@@ -98,9 +98,7 @@ class Exposures:
 
     def moves(self, shift: Float64) -> Float64:
         """Shifts (M, 2) of the images, from shifts (M, 2) along x and y of their particles' own frames."""
-        if self.tilt is None:
-            return shift
-        return np.einsum("mji,mj->mi", self.tilt[:, :2, :2], shift)
+        return seen_shifts(shift, self.tilt)
 
     def _at(self, place: Int64, particle: Int64) -> Exposures:
         columns = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -115,6 +113,11 @@ class Exposures:
                 f"{what} knows one image a particle, these have up to {self.counts().max()}",
                 remedy="give a stack with one image a particle",
             )
+
+
+def seen_shifts(shift: Float64, tilt: Float64 | None) -> Float64:
+    """What is seen of shifts (M, 2) along a particle's x and y in images tilted by (M, 3, 3), (M, 2)."""
+    return shift if tilt is None else np.einsum("mji,mj->mi", tilt[:, :2, :2], shift)
 
 
 def ranges(start: Int64, count: Int64) -> Int64:

@@ -35,15 +35,13 @@ def read_recorded(given: Mapping[str, NDArray[Any]], path: Path) -> dict[str, ND
     """
     found = {}
     for name, values in given.items():
-        odd = np.flatnonzero((values != 0) & (values != 1))
-        if len(odd):
-            raise InputError(
-                f"is {values[odd[0]]:g}, neither 0 nor 1",
-                file=path,
-                row=int(odd[0]),
-                column=name,
-                remedy="correct the value: 1 for images to which it was done",
-            )
+        _refuse(
+            (values != 0) & (values != 1),
+            values,
+            (path, name),
+            "is {:g}, neither 0 nor 1",
+            "correct the value: 1 for images to which it was done",
+        )
         if values.any():
             found[RECORDED[name]] = values == 1
     return found
@@ -79,15 +77,13 @@ def signs_that_differ(
     """
     if values is None:
         return None
-    odd = np.flatnonzero(np.abs(values.astype(np.float64)) != 1)
-    if len(odd):
-        raise InputError(
-            f"is {values[odd[0]]:g}, neither 1 nor -1",
-            file=path,
-            row=int(odd[0]),
-            column=column,
-            remedy="correct the value: -1 for images of the opposite contrast",
-        )
+    _refuse(
+        np.abs(values.astype(np.float64)) != 1,
+        values,
+        (path, column),
+        "is {:g}, neither 1 nor -1",
+        "correct the value: -1 for images of the opposite contrast",
+    )
     signs = values.astype(np.int8)
     return None if np.all(signs == signs[0]) else signs
 
@@ -100,26 +96,36 @@ def refuse_scales_that_differ(values: NDArray[Any] | None, path: Path, column: s
     """
     if values is None:
         return
-    odd = np.flatnonzero(~((values > 0) & (values == values[0])))
-    if len(odd):
-        raise InputError(
-            f"is {values[odd[0]]:g} here and {values[0]:g} in row 1: factors of the CTF that differ are not "
-            "supported",
-            file=path,
-            row=int(odd[0]),
-            column=column,
-            remedy="set the column to 1, because the contrast of each image is estimated",
-        )
+    _refuse(
+        ~((values > 0) & (values == values[0])),
+        values,
+        (path, column),
+        f"is {{:g}} here and {values[0]:g} in row 1: factors of the CTF that differ are not supported",
+        "set the column to 1, because the contrast of each image is estimated",
+    )
 
 
 def refuse_mirrored(values: NDArray[Any], path: Path, column: str) -> None:
     """Raise InputError where an image is to be mirrored (N,)."""
-    mirrored = np.flatnonzero(values != 0)
-    if len(mirrored):
+    _refuse(
+        values != 0,
+        values,
+        (path, column),
+        "says that the image is to be mirrored, which is not supported",
+        "pass the star file of a 3D refinement, whose images are as they were recorded",
+    )
+
+
+def _refuse(
+    bad: NDArray[np.bool_],
+    values: NDArray[Any],
+    place: tuple[Path, str],
+    problem: str,
+    remedy: str,
+) -> None:
+    """Raise InputError for the first row (N,) that is bad; `problem` is a format of its value."""
+    if bad.any():
+        row, (path, column) = int(np.argmax(bad)), place
         raise InputError(
-            "says that the image is to be mirrored, which is not supported",
-            file=path,
-            row=int(mirrored[0]),
-            column=column,
-            remedy="pass the star file of a 3D refinement, whose images are as they were recorded",
+            problem.format(values[row]), file=path, row=row, column=column, remedy=remedy
         )

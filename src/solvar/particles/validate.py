@@ -120,6 +120,27 @@ class _Checker:
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
         return f"{name} (row {rows[0] + 1}{more})"
 
+    def refuse_group(
+        self,
+        bad: NDArray[np.bool_],
+        field: str,
+        problem: str,
+        remedy: str = "correct the value in the particle file",
+        *,
+        values: NDArray[Any] | None = None,
+    ) -> None:
+        """Raise for the first optics group (G,) that is bad; `problem` may be a format of its value."""
+        if bad.any():
+            file, column = self.origin(field)
+            first = np.argmax(bad)
+            told = problem if values is None else problem.format(values[first])
+            raise InputError(
+                f"optics group {self.group(first)} {told}",
+                file=file,
+                column=column,
+                remedy=remedy,
+            )
+
     def refuse(self, bad: NDArray[np.bool_], field: str, problem: str, remedy: str) -> None:
         where = np.flatnonzero(bad)
         if len(where):
@@ -148,20 +169,16 @@ class _Checker:
 
 def _check_given(particles: ParticleSet, check: _Checker) -> None:
     """A constant that the caller gives is the one that the file has, where it has one."""
-    optics = particles.optics
     for field, given in particles.reading.constants.items():
-        values, option = getattr(optics, field), CONSTANTS[field].option
-        other = np.flatnonzero(~np.isclose(values, given, rtol=_SAME_CONSTANT, atol=1e-9))
-        if len(other):
-            file, column = check.origin(field)
-            raise InputError(
-                f"optics group {check.group(other[0])} has {values[other[0]]:.7g}, "
-                f"but {option} says {given:.7g}",
-                file=file,
-                column=column,
-                remedy=f"leave out {option}, which is for files without a value, "
-                "or correct the particle file",
-            )
+        values, option = getattr(particles.optics, field), CONSTANTS[field].option
+        other = ~np.isclose(values, given, rtol=_SAME_CONSTANT, atol=1e-9)
+        check.refuse_group(
+            other,
+            field,
+            f"has {{:.7g}}, but {option} says {given:.7g}",
+            f"leave out {option}, which is for files without a value, or correct the particle file",
+            values=values,
+        )
 
 
 def _check_optics(particles: ParticleSet, check: _Checker) -> None:
@@ -172,16 +189,9 @@ def _check_optics(particles: ParticleSet, check: _Checker) -> None:
     }
     for field, (low, high, unit) in limits.items():
         values = np.asarray(getattr(optics, field), dtype=np.float64)
-        bad = np.flatnonzero(~((values >= low) & (values <= high)))
-        if len(bad):
-            file, column = check.origin(field)
-            raise InputError(
-                f"optics group {check.group(bad[0])} has {values[bad[0]]:g}, "
-                f"outside {low:g} to {high:g} {unit}",
-                file=file,
-                column=column,
-                remedy="correct the value in the particle file",
-            )
+        bad = ~((values >= low) & (values <= high))
+        problem = f"has {{:g}}, outside {low:g} to {high:g} {unit}"
+        check.refuse_group(bad, field, problem, values=values)
     _check_grid(particles, check)
     _check_aberrations(optics, check)
 
@@ -205,41 +215,26 @@ def _check_grid(particles: ParticleSet, check: _Checker) -> None:
 
 
 def _check_aberrations(optics: Optics, check: _Checker) -> None:
-    names = ("magnification", "beam_tilt_mrad", "odd_zernike", "even_zernike")
-    given = {name: getattr(optics, name) for name in names if getattr(optics, name) is not None}
+    given = optics.aberrations
     for field, values in given.items():
-        _refuse_group(
-            ~np.isfinite(values).reshape(len(values), -1).all(axis=1),
-            (check, field),
+        check.refuse_group(
+            ~np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1)),
+            field,
             "has a value that is not a finite number",
         )
     if "magnification" in given:
         size = np.linalg.svd(given["magnification"])[1]
-        _refuse_group(
+        check.refuse_group(
             ~((np.linalg.det(given["magnification"]) > 0) & (np.abs(size - 1) < 0.2).all(axis=1)),
-            (check, "magnification"),
+            "magnification",
             "has a magnification matrix that is nowhere near the identity",
         )
     if "beam_tilt_mrad" in given:
-        _refuse_group(
+        check.refuse_group(
             np.abs(given["beam_tilt_mrad"]).max(axis=1) > _LARGEST_BEAM_TILT_MRAD,
-            (check, "beam_tilt_mrad"),
+            "beam_tilt_mrad",
             f"has a beam tilt beyond {_LARGEST_BEAM_TILT_MRAD:g} mrad",
         )
-
-
-def _refuse_group(bad: NDArray[np.bool_], place: tuple[_Checker, str], problem: str) -> None:
-    """Raise for the first optics group (G,) that is bad."""
-    check, field = place
-    if not bad.any():
-        return
-    file, column = check.origin(field)
-    raise InputError(
-        f"optics group {check.group(np.argmax(bad))} {problem}",
-        file=file,
-        column=column,
-        remedy="correct the value in the particle file",
-    )
 
 
 def _check_ctf(particles: ParticleSet, check: _Checker) -> None:

@@ -31,7 +31,7 @@ from solvar.fitting.start import (
     mask_diameter,
     should_invert,
 )
-from solvar.fitting.warm import compile_kernels
+from solvar.fitting.warm import compile_kernels, tell_device
 from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.fsc import fourier_shell_correlation, resolution
 from solvar.imaging.masks import resample_mask
@@ -106,7 +106,7 @@ def check_particles(
     whole = all(finding.level != "error" for finding in images)
     if mask is not None and k_c is not None and whole:
         findings += _mean_findings(particles, stack, mask, k_c, settings, progress)
-        findings.append(_cost(stack, settings, progress))
+        findings.append(_cost(particles, settings, progress))
     return CheckReport(findings)
 
 
@@ -321,11 +321,12 @@ def _beyond_chance(gain: Float64) -> bool:
     return bool(gain.mean() > _STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)))
 
 
-def _cost(stack: ImageStack, settings: FitSettings, progress: Progress) -> Finding:
+def _cost(particles: ParticleSet, settings: FitSettings, progress: Progress) -> Finding:
     """What `solvar run` with these settings will need."""
     with ThreadTeam(settings.threads) as team:
         compile_kernels(settings, team, progress)
-        cost = expected(stack, settings, team)
+        tell_device(settings, progress)
+        cost = expected(particles, settings, team)
     text = f"a run with --rank {settings.rank} takes {cost}"
     free, disk = available_memory(), free_disk(settings.scratch or Path.cwd())
     if cost.memory > _MEMORY_SHARE * free:

@@ -98,20 +98,23 @@ def announce(
     particles: ParticleSet, settings: FitSettings, progress: Progress, processes: Processes
 ) -> None:
     """Say what a run will cost that these processes share."""
-    stack = ImageStack(particles, settings.downsample)
     with ThreadTeam(settings.threads) as team:
         compile_kernels(settings, team, progress)
-        cost = expected(stack, settings, team, processes.size)
+        cost = expected(particles, settings, team, processes.size)
     progress.message(f"This run takes {cost}")
 
 
 def expected(
-    stack: ImageStack, settings: FitSettings, team: ThreadTeam, processes: int = 1
+    particles: ParticleSet, settings: FitSettings, team: ThreadTeam, processes: int = 1
 ) -> ExpectedCost:
     """The cost of a run on this machine, shared by some processes; kernels must be compiled."""
+    # the first images tell: the headers of all stacks are the run's to read
+    few = particles.select(np.arange(min(_READ, len(particles))))
+    stack = ImageStack(few, settings.downsample)
     k_c = finest_frequency(stack, settings.resolution)
     speed = measure_speed(stack, k_c, settings, team)
-    return cost_of(len(stack) // processes, stack.box_size, k_c, settings, speed)
+    count = len(particles.exposures) // processes
+    return cost_of(count, stack.box_size, k_c, settings, speed)
 
 
 def cost_of(

@@ -81,9 +81,7 @@ class HalfMaps:
 
     def _explained(self, slices: Complex64, batch: ImageBatch) -> Complex64:
         """A (AᵀA)⁻¹ Aᵀ (y - a C P μ) of the images of a batch, (R, n); those of a particle together."""
-        products = gram(slices, batch.data, self._band.team)
-        if batch.grouping is not None:
-            products = batch.grouping.sum_by_pose(products)
+        products = batch.per_pose(gram(slices, batch.data, self._band.team))
         inner, cross = products[:, 1:-1, 1:-1], products[:, 1:-1, -1]
         cross = cross - self._contrast[batch.index, None] * products[:, 1:-1, 0]
         size = np.trace(inner, axis1=1, axis2=2)[:, None, None] / max(inner.shape[1], 1)

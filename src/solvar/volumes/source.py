@@ -12,7 +12,7 @@ from solvar.errors import InputError
 from solvar.estimation.band import Band
 from solvar.estimation.images import WhitenedImages
 from solvar.fitting.settings import FitSettings
-from solvar.fitting.start import read_images
+from solvar.fitting.start import whitened_images
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.masks import read_mask, resample_mask
 from solvar.imaging.projector import runs_here
@@ -92,7 +92,7 @@ def open_source(
     volume = resample_mask(run.model.mask, box)
     if wanted.mask is not None:
         volume = read_mask(wanted.mask, box, stack.pixel_size_angstrom)
-    images = read_images(particles, stack, volume, settings, progress, team)
+    images = whitened_images(particles, stack, volume, settings, progress, team)
     images = replace(images, inverted=bool(run.record["result"]["inverted"]))
     halves = tuple(np.flatnonzero(particles.halfset == half) for half in (1, 2))
     model = run.model

@@ -39,10 +39,8 @@ class LeastSquares:
         statistics, weight = SufficientStatistics(model.rank), 0.0
         for images in band.batches(batch, _CHUNK):
             slices = prepared.slices(images.frame, images.ctf)
-            products, grouping = gram(slices, images.data, band.team), images.grouping
-            if grouping is not None:
-                grouping.refuse_uncertain("least squares")
-                products = grouping.sum_by_pose(products)
+            images.refuse_uncertain("least squares")
+            products = images.per_pose(gram(slices, images.data, band.team))
             found = prepared.posterior(products, images.ctf_power)
             mixing, data_share = (images.per_image(each) for each in _coefficients(products))
             residuals = band.buffer("residual", slices.shape)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
+from solvar.estimation.held_out import evenly_spread
 from solvar.estimation.poses.objective import derivatives_of
 from solvar.imaging.fourier import crop_volume
 
@@ -66,7 +67,7 @@ def _rotation_score(band: Band, mean: Float32) -> float:
     """Mean gᵀH⁻¹g / 3 of the rotations of a band's particles under a rigid mean (L, L, L)."""
     volume = crop_volume(mean, band.box) * band.support.mean
     model = BandModel(band, ColumnModel(volume[None], _CONTRAST_SD))
-    chosen = band.index[:: max(1, len(band.index) // _SAMPLE)]
+    chosen = evenly_spread(band.index, _SAMPLE)
     total = 0.0
     for batch in band.batches(chosen):
         slopes = derivatives_of(model, batch)

@@ -96,10 +96,8 @@ def _of_particles(batch: ImageBatch, inner: Float64, torque: Float64) -> tuple[F
         seen = np.tile(np.eye(inner.shape[2]), (len(inner), 1, 1))
         seen[:, 3:5, 3:5] = batch.tilt[:, :2, :2]
         inner = seen[:, :5, :5] @ inner @ seen.transpose(0, 2, 1)
-    if batch.grouping is None:
-        return inner, torque
-    batch.grouping.refuse_uncertain("refinement")
-    return batch.grouping.sum_by_pose(inner), batch.grouping.sum_by_pose(torque)
+    batch.refuse_uncertain("refinement")
+    return batch.per_pose(inner), batch.per_pose(torque)
 
 
 def derivatives_of(model: BandModel, batch: ImageBatch) -> Derivatives:
@@ -131,9 +129,7 @@ class PosedImages:
     ) -> PosedImages:
         """A batch at frames (R, 3, 2) with its content moved: `data` (R, n)."""
         slices = model.slices(frame, batch.ctf)
-        products = gram(slices, data, model.band.team)
-        if batch.grouping is not None:
-            products = batch.grouping.sum_by_pose(products)
+        products = batch.per_pose(gram(slices, data, model.band.team))
         return cls(slices, products, model.posterior(products, batch.ctf_power))
 
 

@@ -80,6 +80,7 @@ def _best_node(
 ) -> tuple[Float64, Float64]:
     """The best of rotations expm(turn) R and shifts t + move for each particle of a batch."""
     model, images = objective.model, objective.images
+    images.refuse_uncertain("a grid search")
     moved = np.stack([objective.shifted(shift + move) for move in moves], axis=1)
     best = np.full(len(rotation), -np.inf)
     best_rotation, best_shift = rotation.copy(), shift.copy()
@@ -91,9 +92,7 @@ def _best_node(
         # the moved images are more than the slices: these come to those
         real = on_host(slices).view(np.float32), moved.view(np.float32)
         overlap = np.matmul(real[0], real[1].transpose(0, 2, 1)).astype(np.float64)
-        if images.grouping is not None:
-            images.grouping.refuse_uncertain("a grid search")
-            products, overlap = (images.grouping.sum_by_pose(e) for e in (products, overlap))
+        products, overlap = images.per_pose(products), images.per_pose(overlap)
         value = _log_likelihood(products, overlap)
         value += np.stack([objective.log_prior(trial, shift + move) for move in moves], axis=1)
         node = value.argmax(axis=1)

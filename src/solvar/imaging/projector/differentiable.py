@@ -70,7 +70,7 @@ def project(
     if volumes.ndim != 4 or volumes.is_complex() or len(set(volumes.shape[1:])) != 1:
         raise ValueError(f"volumes must be real (C, L, L, L), not {_told(volumes)}")
     chosen = _chosen(projector, volumes.shape[-1], k_c)
-    slices: torch.Tensor = _Project.apply(volumes, rotations, chosen)
+    slices: torch.Tensor = _Linear.apply(volumes, rotations, chosen, False)
     return slices
 
 
@@ -112,7 +112,7 @@ def backproject(
     wanted = len(rotations), len(chosen.disc)
     if slices.ndim != 3 or (slices.shape[0], slices.shape[2]) != wanted:
         raise ValueError(f"slices must be ({wanted[0]}, C, {wanted[1]}), not {_told(slices)}")
-    volumes: torch.Tensor = _Backproject.apply(slices, rotations, chosen)
+    volumes: torch.Tensor = _Linear.apply(slices, rotations, chosen, True)
     return volumes
 
 
@@ -152,14 +152,18 @@ class _Views:
         self._rotation = _on_host(rotations, torch.float32)
         self._scale = np.ones((len(rotations), len(projector.disc)), np.float32)
 
-    def project(self, volumes: torch.Tensor) -> torch.Tensor:
+    def apply(self, values: torch.Tensor, back: bool) -> torch.Tensor:
+        """P of volumes, or Pᵀ of slices."""
+        return self._backproject(values) if back else self._project(values)
+
+    def _project(self, volumes: torch.Tensor) -> torch.Tensor:
         prepared = self._projector.prepare(_on_host(volumes, torch.float32))
         shape = len(self._rotation), len(volumes), len(self._projector.disc)
         out = self._projector.empty(int(np.prod(shape))).reshape(shape)
         self._projector.project(prepared, self._rotation, self._scale, out)
         return torch.as_tensor(out).to(volumes.device)
 
-    def backproject(self, slices: torch.Tensor) -> torch.Tensor:
+    def _backproject(self, slices: torch.Tensor) -> torch.Tensor:
         into = self._projector.zeros(slices.shape[1])
         self._projector.scatter(self._where_it_computes(slices), self._rotation, self._scale, into)
         return torch.as_tensor(self._projector.collect(into)).to(slices.device)
@@ -208,49 +212,26 @@ def _along_rotations(rotations: torch.Tensor, torque: torch.Tensor) -> torch.Ten
     return gradient.to(rotations.device, rotations.dtype)
 
 
-class _Project(torch.autograd.Function):
-    """S = P v."""
+class _Linear(torch.autograd.Function):
+    """S = P v, or its adjoint v = Pᵀ S if `back`."""
 
     @staticmethod
     def forward(
-        ctx: Any, volumes: torch.Tensor, rotations: torch.Tensor, projector: Projector
+        ctx: Any, values: torch.Tensor, rotations: torch.Tensor, projector: Projector, back: bool
     ) -> torch.Tensor:
-        ctx.save_for_backward(volumes, rotations)
-        ctx.views = _Views(projector, rotations)
-        slices: torch.Tensor = ctx.views.project(volumes)
-        return slices
+        ctx.save_for_backward(values, rotations)
+        ctx.views, ctx.back = _Views(projector, rotations), back
+        found: torch.Tensor = ctx.views.apply(values, back)
+        return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_slices: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        volumes, rotations = ctx.saved_tensors
-        of_volumes = of_rotations = None
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        values, rotations = ctx.saved_tensors
+        of_values = of_rotations = None
         if ctx.needs_input_grad[0]:
-            of_volumes = ctx.views.backproject(of_slices).to(volumes.dtype)
+            of_values = ctx.views.apply(gradient, not ctx.back).to(values.dtype)
         if ctx.needs_input_grad[1]:
-            of_rotations = ctx.views.turn(volumes, of_slices, rotations)
-        return of_volumes, of_rotations, None
-
-
-class _Backproject(torch.autograd.Function):
-    """v = Pᵀ S."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, slices: torch.Tensor, rotations: torch.Tensor, projector: Projector
-    ) -> torch.Tensor:
-        ctx.save_for_backward(slices, rotations)
-        ctx.views = _Views(projector, rotations)
-        volumes: torch.Tensor = ctx.views.backproject(slices)
-        return volumes
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_volumes: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        slices, rotations = ctx.saved_tensors
-        of_slices = of_rotations = None
-        if ctx.needs_input_grad[0]:
-            of_slices = ctx.views.project(of_volumes).to(slices.dtype)
-        if ctx.needs_input_grad[1]:
-            of_rotations = ctx.views.turn(of_volumes, slices, rotations)
-        return of_slices, of_rotations, None
+            volumes, slices = (gradient, values) if ctx.back else (values, gradient)
+            of_rotations = ctx.views.turn(volumes, slices, rotations)
+        return of_values, of_rotations, None, None
