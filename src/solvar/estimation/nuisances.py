@@ -29,8 +29,22 @@ Int64 = NDArray[np.int64]
 Transfer = Callable[[ImageBatch, float], Float32]
 """The whitened CTF (R, n) of the images of a batch at another defocus, Å above their own."""
 
-# units that make every column's usual coefficient about 1; what it really is, is estimated
-_DEGREES, _PIXELS, _ANGSTROM, _CONTRAST, _OFFSET = 2.0, 0.5, 300.0, 0.15, 0.2
+
+@dataclass(frozen=True)
+class Units:
+    """What makes every nuisance's usual coefficient about 1; what it really is, is estimated.
+
+    Degrees and pixels an axis, Å of defocus, contrast, and offset of the grey level in units of the noise.
+    """
+
+    degrees: float = 2.0
+    pixels: float = 0.5
+    defocus: float = 300.0
+    contrast: float = 0.15
+    offset: float = 0.2
+
+
+UNITS = Units()
 _DEFOCUS_STEP = 25.0
 _BATCH_BYTES = 1 << 26
 
@@ -98,12 +112,12 @@ def tested_products(
         seen = on_host(band.slices(prepared, batch.frame, batch.ctf)).copy()
         mean, parts, moved = seen[:, :1], seen[:, 1 : 1 + rank], seen[:, 1 + rank :]
         step = transfer(batch, _DEFOCUS_STEP) - transfer(batch, -_DEFOCUS_STEP)
-        step *= np.float32(_ANGSTROM / (2 * _DEFOCUS_STEP))
+        step *= np.float32(UNITS.defocus / (2 * _DEFOCUS_STEP))
         defocused = on_host(band.slices(alone[0], batch.frame, step)).copy()
         frame = batch.frames(elsewhere[batch.place])
         turned = on_host(band.slices(alone[1], frame, batch.ctf))
         group = band.images.store.group[batch.row]
-        nuisances = [mean * np.float32(_CONTRAST), moved, defocused, planes[group]]
+        nuisances = [mean * np.float32(UNITS.contrast), moved, defocused, planes[group]]
         slices = np.ascontiguousarray(np.concatenate([parts, *nuisances, turned], axis=1))
         left = np.ascontiguousarray(batch.data - mean[:, 0])
         out[batch.place] = batch.per_pose(gram(slices, left, band.team))
@@ -112,7 +126,7 @@ def tested_products(
 
 def _motions(band: Band, mean: Float32) -> Float32:
     """Rigid motions of the mean in the units of this module."""
-    unit = [np.deg2rad(_DEGREES)] * 3 + [_PIXELS / band.images.box] * 3
+    unit = [np.deg2rad(UNITS.degrees)] * 3 + [UNITS.pixels / band.images.box] * 3
     return (rigid_motions(mean) * np.reshape(unit, (-1, 1, 1, 1))).astype(np.float32)
 
 
@@ -125,7 +139,7 @@ def _planes(band: Band) -> Complex64:
     whitening = images.noise.whitening(band.disc)
     level = np.sqrt(np.mean(images.noise.power, axis=1)) / box
     seen = images_to_disc(flat, band.disc, 1)[None] * whitening[:, None]
-    return (seen * (_OFFSET * level)[:, None, None]).astype(np.complex64)
+    return (seen * (UNITS.offset * level)[:, None, None]).astype(np.complex64)
 
 
 def residual_only(products: Float64, columns: Int64) -> Float64:
@@ -145,4 +159,3 @@ def integrated_out(products: Float64, columns: Int64, factor: Float64) -> Float6
     inner = np.einsum("ji,njk->nik", factor, scaled[:, columns])
     gain = np.linalg.solve(np.eye(len(columns)) + inner, scaled.transpose(0, 2, 1))
     return np.asarray(products - scaled @ gain, dtype=np.float64)
-

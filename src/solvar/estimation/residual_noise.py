@@ -2,8 +2,8 @@
 
 The corners of images tell the noise where no particle is: smeared by the window through which they are
 seen, nothing at the lowest frequencies, and not what lies under the particle. The residuals of a model tell
-all three. Under its posterior an image of noise power Φ leaves E|y - C P W ζ|² = Φ on average: to a model that
-was fitted to it a little less, to another a little more, by as much. The mean of the two is used.
+all three. Under its posterior an image of noise power Φ leaves E|y - C P W ζ|² = Φ on average: to a model
+that was fitted to it a little less, to another a little more, by as much. The mean of the two is used.
 """
 
 from __future__ import annotations

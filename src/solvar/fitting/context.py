@@ -23,6 +23,7 @@ from solvar.fitting.likeness import is_history, is_like
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
 from solvar.fitting.workspace import NoWorkspace, Workspace
+from solvar.particles import ParticleSet
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
@@ -36,6 +37,8 @@ class Context:
 
     Attributes
     ----------
+    particles : ParticleSet
+        As they were given, with half-sets.
     images : WhitenedImages
         As they were read.
     parts : list of (n,) int64
@@ -48,6 +51,7 @@ class Context:
     workspace : Workspace
     """
 
+    particles: ParticleSet
     images: WhitenedImages
     parts: list[Int64]
     support: Support
@@ -160,7 +164,7 @@ class Context:
             known = self._information[part] = _Known(state.noise, state.poses, found)
         if known.noise.is_same(state.noise):
             return known.found
-        # other noise is the same sum with other weights; D is a metric and may be a little off where groups differ
+        # the same sum with other weights; a metric may be a little off where groups differ
         return known.found.under(self._mean_power(state.noise) / self._mean_power(known.noise))
 
     def _mean_power(self, noise: NoiseModel) -> Float64:

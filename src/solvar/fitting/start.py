@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.estimation.band import Band
-from solvar.estimation.images import WhitenedImages
 from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.images import WhitenedImages
 from solvar.estimation.mean import MeanProblem
 from solvar.estimation.noise import NoiseModel, estimate_noise
 from solvar.estimation.pixels import BYTES_PER_PIXEL, DiskPixels, MemoryPixels, Pixels
