@@ -26,7 +26,7 @@ from solvar.estimation.nuisances import (
     DEFOCUS,
     POSE,
     UNITS,
-    TestedProducts,
+    HeldOutProducts,
     integrated_out,
     residual_only,
 )
@@ -67,12 +67,12 @@ class ComponentEvidence:
     seen: Bool
 
 
-def evidence(halves: list[TestedProducts]) -> ComponentEvidence:
+def evidence(halves: list[HeldOutProducts]) -> ComponentEvidence:
     """Evidence for the components, from the held-out particles of one or several models.
 
     Parameters
     ----------
-    halves : list of TestedProducts
+    halves : list of HeldOutProducts
         Each of a model's components, in the same order, and of particles that it did not see.
     """
     gains: dict[tuple[bool, tuple[str, ...]], list[Float64]] = {}
@@ -102,7 +102,7 @@ def evidence(halves: list[TestedProducts]) -> ComponentEvidence:
     )
 
 
-def _freed(half: TestedProducts, kinds: tuple[str, ...]) -> Float64:
+def _freed(half: HeldOutProducts, kinds: tuple[str, ...]) -> Float64:
     """The products with contrasts and nuisances of some kinds integrated out."""
     nuisances = half.nuisances(CONTRAST, *kinds)
     scale = held_out_scale(residual_only(half.products, nuisances), 0.0, _SPREAD_STEPS)
@@ -131,12 +131,12 @@ class PoseDoubt:
     beyond_chance: bool
 
 
-def pose_doubt(halves: list[TestedProducts], with_components: bool) -> PoseDoubt:
+def pose_doubt(halves: list[HeldOutProducts], with_components: bool) -> PoseDoubt:
     """How far poses are off, by particles that took no part in fitting the model.
 
     Parameters
     ----------
-    halves : list of TestedProducts
+    halves : list of HeldOutProducts
     with_components : bool
         Whether the components explain what they can; motion that no column holds looks like pose errors.
     """

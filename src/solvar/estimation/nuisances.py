@@ -53,7 +53,7 @@ NUISANCES = (CONTRAST,) + (POSE,) * MOTIONS + (DEFOCUS,) + (BACKGROUND,) * 3
 
 
 @dataclass(frozen=True, eq=False)
-class TestedProducts:
+class HeldOutProducts:
     """Inner products of what is held against N particles.
 
     Attributes
@@ -86,7 +86,7 @@ class TestedProducts:
 
 def tested_products(
     band: Band, columns: Float32, index: Int64, transfer: Transfer, rng: np.random.Generator
-) -> TestedProducts:
+) -> HeldOutProducts:
     """Inner products of components, nuisances and data of some particles, at every process.
 
     Parameters
@@ -121,7 +121,7 @@ def tested_products(
         slices = np.ascontiguousarray(np.concatenate([parts, *nuisances, turned], axis=1))
         left = np.ascontiguousarray(batch.data - mean[:, 0])
         out[batch.place] = batch.per_pose(gram(slices, left, band.team))
-    return TestedProducts(band.sum(out), rank)
+    return HeldOutProducts(band.sum(out), rank)
 
 
 def _motions(band: Band, mean: Float32) -> Float32:

@@ -176,6 +176,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         posterior=posterior,
         validation=final.validation,
         noise_power=state.noise.power,
+        corner_noise_power=context.images.noise.power,
         prior_precision=state.prior.columns,
         inverted=state.inverted,
         pose_refinement=refinement,

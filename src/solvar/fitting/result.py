@@ -116,7 +116,7 @@ class Fit:
     validation : HalfsetValidation or None
         None when the fit ran without half-sets.
     noise_power : (G, S) float64
-        Noise power per optics group and shell.
+        Noise power per optics group and shell, measured on what the model leaves of the images.
     prior_precision : (S,) float64
         Precision Λ(shell) of the prior on the columns √eigenvalue·eigenvolume.
     inverted : bool
@@ -128,6 +128,8 @@ class Fit:
     history : list of dict
         One record a sweep of the half models: `k_c` of the band, `sweep` in it from 0, and mean
         log-likelihoods of `training` and `held_out` particles (without half-sets both are of training ones).
+    corner_noise_power : (G, S) float64 or None
+        What the corners of the images said of the noise.
     warnings : list of str
         Plain sentences that the user should read.
     """
@@ -143,5 +145,6 @@ class Fit:
     intensity_factor: float = 1.0
     pose_refinement: PoseRefinement | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    corner_noise_power: Float64 | None = None
     costs: list[StageCost] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

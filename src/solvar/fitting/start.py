@@ -31,7 +31,7 @@ from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
 from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.fsc import fourier_shell_correlation
-from solvar.imaging.masks import default_mask, read_mask
+from solvar.imaging.masks import default_mask, mask_diameter, read_mask
 from solvar.machine import available_memory
 from solvar.parallel import Processes, agreed, processes_here
 from solvar.particles import ImageStack, ParticleSet
@@ -182,13 +182,6 @@ def goes_to_disk(need: int, settings: FitSettings) -> bool:
     if settings.lazy is not None:
         return settings.lazy
     return need > _MEMORY_SHARE * available_memory() / processes_here()
-
-
-def mask_diameter(mask: Float32) -> float:
-    """Diameter in voxels of the smallest centred sphere that holds the mask's upper half."""
-    axis = np.arange(len(mask)) - len(mask) // 2
-    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    return 2.0 * float(radius[mask > 0.5].max())
 
 
 def half_means(bands: list[Band]) -> tuple[list[Float32], Float64]:

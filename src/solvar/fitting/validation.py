@@ -13,7 +13,7 @@ from solvar.estimation.held_out import evenly_spread
 from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.latents import PrincipalAxes, combined, principal_axes
 from solvar.estimation.low_rank import to_columns
-from solvar.estimation.nuisances import TestedProducts, tested_products
+from solvar.estimation.nuisances import HeldOutProducts, tested_products
 from solvar.estimation.whitening import own_exposures, recorded_ctf
 from solvar.fitting.context import Context
 from solvar.fitting.result import Doubt, HalfsetValidation
@@ -126,7 +126,7 @@ def _linear_frequency(poses: PoseDoubt, mean: Float32, box: int, k_max: int) -> 
 
 def _tested(
     context: Context, state: FitState, columns: list[Float32], k_c: int
-) -> list[TestedProducts]:
+) -> list[HeldOutProducts]:
     """Products of components, nuisances and held-out particles of each half."""
     images, particles = context.images, context.particles
     exposures = own_exposures(particles, images.processes)

@@ -169,6 +169,13 @@ class StoredNumbers:
         groups = int(self._particles["optics_groups"])
         return self._positive("noise_power", groups, None)
 
+    def corner_noise_power(self) -> NDArray[np.float64] | None:
+        """See `Run.corner_noise_power`."""
+        with self.hdf5(MODEL) as file:
+            known = "corner_noise_power" in file
+        groups = int(self._particles["optics_groups"])
+        return self._positive("corner_noise_power", groups, None) if known else None
+
     def prior_precision(self) -> NDArray[np.float64]:
         """See `Run.prior_precision`."""
         return self._positive("prior_precision", None)

@@ -202,6 +202,8 @@ def _write_model(path: Path, fit: Fit, run_id: str) -> None:
         file["eigenvalues"] = np.asarray(model.eigenvalues, np.float64)
         file["mask"] = np.asarray(model.mask, np.float32)
         file["noise_power"] = np.asarray(fit.noise_power, np.float64)
+        if fit.corner_noise_power is not None:
+            file["corner_noise_power"] = np.asarray(fit.corner_noise_power, np.float64)
         file["prior_precision"] = np.asarray(fit.prior_precision, np.float64)
         _write_validation(file, fit.validation)
         history = file.create_group("history")
