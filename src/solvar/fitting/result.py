@@ -17,6 +17,15 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 
+# A component that the halves share to no finer than this is there, but has no shape to speak of.
+_SHAPELESS_ANGSTROM = 40.0
+
+
+def has_shape(resolution: float) -> bool:
+    """Whether halves that agree to `resolution` (Å) tell where a component changes density."""
+    return bool(resolution <= _SHAPELESS_ANGSTROM)
+
+
 RESOLVED, REAL, NOISE = "resolved", "real", "noise"
 
 
@@ -86,7 +95,7 @@ class HalfsetValidation:
         """`RESOLVED`, `REAL` or `NOISE`: what is known of component j."""
         if not self.reliable[j]:
             return NOISE
-        return RESOLVED if np.isfinite(self.component_resolution[j]) else REAL
+        return RESOLVED if has_shape(self.component_resolution[j]) else REAL
 
     def could_be(self, j: int) -> str | None:
         """Which of `CAUSES` explains most of a component that is there but need not be motion, or None."""

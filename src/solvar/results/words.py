@@ -11,7 +11,7 @@ from solvar.commands import command_line
 from solvar.estimation.evidence import VIEW
 from solvar.estimation.nuisances import BACKGROUND, DEFOCUS, POSE
 from solvar.extras import install_command, missing
-from solvar.fitting.result import REAL, RESOLVED
+from solvar.fitting.result import REAL, RESOLVED, has_shape
 from solvar.fitting.warnings import pose_sentence
 
 if TYPE_CHECKING:
@@ -87,11 +87,6 @@ def agreement(run: Run, j: int) -> str:
     if told is None or not np.isfinite(told[j]).all():
         return f"halves agree to {text} Å"
     return f"halves agree to {text} Å (between {told[j, 0]:.1f} and {told[j, 1]:.1f})"
-
-
-def has_shape(resolution: float) -> bool:
-    """Whether halves that agree to `resolution` (Å) tell where a component changes density."""
-    return bool(np.isfinite(resolution))
 
 
 def resolution_text(run: Run, resolution: float) -> str:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from solvar.analysis.reading import StoredAnalysis
 from solvar.commands import command_line
 from solvar.estimation.low_rank import LowRankModel
+from solvar.fitting.result import has_shape
 from solvar.report import style
 from solvar.results.run import Run
 from solvar.results.words import (
     NO_OTHER_CAUSE,
     agreement,
-    has_shape,
     headline,
     pose_advice,
     viewing,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.fitting.result import has_shape
 from solvar.imaging.fsc import HALVES_THRESHOLD, TRUTH_THRESHOLD
 from solvar.report import style
 from solvar.report.interactive import theme
-from solvar.results.words import has_shape
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
