@@ -84,6 +84,11 @@ class HeldOutProducts:
         return np.array(place, np.int64) + self.rank
 
 
+def products_bytes(rank: int) -> int:
+    """Memory of a particle's products."""
+    return 8 * (2 * rank + len(NUISANCES) + 1) ** 2
+
+
 def tested_products(
     band: Band, columns: Float32, index: Int64, transfer: Transfer, rng: np.random.Generator
 ) -> HeldOutProducts:

@@ -13,7 +13,7 @@ from solvar.estimation.held_out import evenly_spread
 from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.latents import PrincipalAxes, combined, principal_axes
 from solvar.estimation.low_rank import to_columns
-from solvar.estimation.nuisances import HeldOutProducts, tested_products
+from solvar.estimation.nuisances import HeldOutProducts, products_bytes, tested_products
 from solvar.estimation.whitening import own_exposures, recorded_ctf
 from solvar.fitting.context import Context
 from solvar.fitting.result import Doubt, HalfsetValidation
@@ -32,7 +32,8 @@ from solvar.parallel import all_agreed
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_MOST_HELD_OUT = 2500
+_MOST_HELD_OUT = 5000
+_MOST_BYTES = 1 << 28
 # where pose errors are looked for first, and the least that a component is tested up to
 _COARSE, _COARSEST = 12, 6
 
@@ -145,7 +146,8 @@ def _tested(
             ctf, _ = recorded_ctf(some, particles.optics, band.disc, extent)
             return (ctf * scale[some.optics_group]).astype(np.float32)
 
-        sample = evenly_spread(context.held_out(model.part), _MOST_HELD_OUT)
+        most = min(_MOST_HELD_OUT, _MOST_BYTES // products_bytes(len(volumes) - 1))
+        sample = evenly_spread(context.held_out(model.part), most)
         rng = np.random.default_rng(context.settings.seed)
         found.append(tested_products(band, crop_volume(volumes, band.box), sample, transfer, rng))
     return found
