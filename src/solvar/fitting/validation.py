@@ -7,14 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.band import Band
 from solvar.estimation.evidence import PoseDoubt, evidence, pose_doubt
 from solvar.estimation.held_out import evenly_spread
-from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.latents import PrincipalAxes, combined, principal_axes
 from solvar.estimation.low_rank import to_columns
-from solvar.estimation.nuisances import HeldOutProducts, products_bytes, tested_products
-from solvar.estimation.whitening import own_exposures, recorded_ctf
+from solvar.estimation.nuisances import HeldOutProducts, held_out_products, products_bytes
 from solvar.fitting.context import Context
 from solvar.fitting.result import Doubt, HalfsetValidation
 from solvar.fitting.state import FitState, PartModel
@@ -129,27 +126,14 @@ def _tested(
     context: Context, state: FitState, columns: list[Float32], k_c: int
 ) -> list[HeldOutProducts]:
     """Products of components, nuisances and held-out particles of each half."""
-    images, particles = context.images, context.particles
-    exposures = own_exposures(particles, images.processes)
-    several = images.store.image_extent_angstrom
-    extent = images.store.extent_angstrom if several is None else several
     found = []
     for model, volumes in zip(state.models, columns, strict=True):
         band = context.band(state, model.part, k_c)
-        scale = band.images.noise.whitening(band.disc)
-
-        def transfer(
-            batch: ImageBatch, defocus: float, band: Band = band, scale: Float64 = scale
-        ) -> Float32:
-            some = exposures.rows(batch.row)
-            some = replace(some, ctf=some.ctf.defocused(defocus))
-            ctf, _ = recorded_ctf(some, particles.optics, band.disc, extent)
-            return (ctf * scale[some.optics_group]).astype(np.float32)
-
         most = min(_MOST_HELD_OUT, _MOST_BYTES // products_bytes(len(volumes) - 1))
         sample = evenly_spread(context.held_out(model.part), most)
         rng = np.random.default_rng(context.settings.seed)
-        found.append(tested_products(band, crop_volume(volumes, band.box), sample, transfer, rng))
+        cropped = crop_volume(volumes, band.box)
+        found.append(held_out_products(band, cropped, sample, context.particles, rng))
     return found
 
 
