@@ -1,0 +1,178 @@
+"""Whether poses, CTF, images and mask belong together: what a quick mean says.
+
+A mean of one half of the particles must explain the images of the other half. It must do so better than with
+orientations dealt out at random (any centred blob explains something), and better than with rotations transposed
+or shifts reversed, the two conventions that files most often get wrong. What it explains must lie within
+the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.fitting.settings import FitSettings
+from solvar.fitting.start import should_invert
+from solvar.imaging.fsc import fourier_shell_correlation, resolution
+from solvar.imaging.masks import resample_mask
+from solvar.particles import ParticleSet
+from solvar.preflight.findings import Finding
+from solvar.preflight.quick_mean import QuickMean, is_beyond_chance, quick_mean
+from solvar.progress import Progress
+from solvar.threads import ThreadTeam
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+_FEWEST = 50
+# Particles and shells of one look after the other, as long as questions are left open
+THOROUGH = ((3000, 20), (16_000, 20))
+QUICK = ((1000, 12), (4000, 20), (16_000, 20))
+# A mask cut at a contour takes some signal away, and more noise, so that a mean gains by a good one. Where it
+# loses, signal is cut: of some per cent, what lies outside becomes structure in the residuals of a fit.
+_MUCH_OUTSIDE = 0.03
+
+
+def trial_findings(
+    particles: ParticleSet,
+    mask: Float32,
+    settings: FitSettings,
+    looks: tuple[tuple[int, int], ...],
+    progress: Progress,
+) -> Iterator[Finding]:
+    """Findings about signal, sign, poses and mask.
+
+    Parameters
+    ----------
+    particles : ParticleSet
+    mask : (L, L, L) float32
+    settings : FitSettings
+    looks : tuple of (particles, shells)
+        `THOROUGH` or `QUICK`.
+    progress : Progress
+    """
+    if len(particles) < _FEWEST:
+        text = f"{len(particles)} particles are too few to test poses and CTF"
+        yield Finding("warning", "mean", text)
+        return
+    order = np.random.default_rng(settings.seed).permutation(len(particles))
+    with ThreadTeam(settings.threads) as team, progress.step("Quick mean", 1, "pair") as step:
+        for sample, shells in looks:
+            few = particles.select(np.sort(order[:sample]))
+            mean = quick_mean(few, mask, shells, settings, team)
+            trials = _Trials.of(mean, few, settings.seed)
+            if trials.are_clear or sample >= len(particles):
+                break
+        step.note(f"of {len(few):,} particles")
+        step.advance()
+        yield _signal(mean)
+        yield _sign(mean, mask, settings)
+        yield _agreement(mean, trials)
+        yield from _conventions(trials)
+        yield _mask(mean, mask)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trials:
+    """What means gain for each particle (M,): as given, and seen in other ways."""
+
+    given: Float64
+    chance: Float64
+    others: dict[str, Float64]
+
+    @classmethod
+    def of(cls, mean: QuickMean, particles: ParticleSet, seed: int) -> _Trials:
+        poses = particles.poses
+        still = np.zeros_like(poses.shift_angstrom)
+        rng = np.random.default_rng(seed)
+        dealt = np.arange(len(particles))
+        for band in mean.bands:
+            dealt[band.index] = rng.permutation(band.index)
+        chance = mean.gain_at(poses.rotation[dealt], still)
+        transposed = np.ascontiguousarray(np.swapaxes(poses.rotation, 1, 2))
+        others = {"rotations transposed": mean.repeated(transposed, still)}
+        if poses.shift_angstrom.any():
+            group = particles.exposures.first_of(particles.exposures.optics_group)
+            back = -2 * poses.shift_angstrom / mean.images.store.shift_unit(group)
+            others["shifts reversed"] = mean.repeated(poses.rotation, back)
+        return cls(mean.gain, chance, others)
+
+    @property
+    def explains(self) -> bool:
+        """Whether the mean explains images that it has not seen, and by their orientations."""
+        return is_beyond_chance(self.given) and is_beyond_chance(self.given - self.chance)
+
+    @property
+    def better(self) -> list[str]:
+        """The other ways in which images are explained better."""
+        return [w for w, gain in self.others.items() if is_beyond_chance(gain - self.given)]
+
+    @property
+    def are_worse(self) -> bool:
+        """Whether all other ways are clearly worse."""
+        return all(is_beyond_chance(self.given - gain) for gain in self.others.values())
+
+    @property
+    def are_clear(self) -> bool:
+        """Whether more particles would say the same."""
+        return self.explains and (self.are_worse or bool(self.better))
+
+
+def _signal(mean: QuickMean) -> Finding:
+    finest = mean.resolution_angstrom
+    text = f"signal power is {mean.signal:.3f} of the noise power up to {finest:.0f} Å"
+    if mean.signal > 0:
+        return Finding("ok", "signal", text)
+    text += "; are the corners of the images free of particles and artefacts?"
+    return Finding("warning", "signal", text)
+
+
+def _sign(mean: QuickMean, mask: Float32, settings: FitSettings) -> Finding:
+    dark = should_invert("auto", mean.means, resample_mask(mask, len(mean.means[0])))
+    wrong = settings.density != "auto" and dark != (settings.density == "dark")
+    text = f"particles are {'dark' if dark else 'bright'} in the images"
+    if wrong:
+        return Finding("warning", "contrast sign", f"{text}, but --density says otherwise")
+    return Finding("ok", "contrast sign", f"{text}; they will be inverted" if dark else text)
+
+
+def _agreement(mean: QuickMean, trials: _Trials) -> Finding:
+    """Whether the mean of one half explains the images of the other, and to what resolution."""
+    if not trials.explains:
+        text = (
+            f"the mean of one half of {len(mean):,} particles explains the images of the other no better "
+            "than with orientations dealt at random: poses, CTF and images do not belong together"
+        )
+        return Finding("error", "mean", text)
+    finest = mean.resolution_angstrom
+    fsc = fourier_shell_correlation(*mean.means, mean.bands[0].k_c + 1)
+    reached = resolution(fsc, mean.images.store.extent_angstrom)
+    limit = " (the finest looked at)" if reached <= 1.001 * finest else ""
+    text = f"the halves of {len(mean):,} particles agree to {reached:.1f} Å{limit}"
+    return Finding("ok", "mean", text)
+
+
+def _conventions(trials: _Trials) -> Iterator[Finding]:
+    for what in trials.better:
+        text = f"with {what} the images are explained better: the file uses another convention"
+        yield Finding("error", "poses", text)
+    if not trials.better:
+        text = f"better as given than with {' or '.join(trials.others)}"
+        clear = trials.are_worse
+        yield Finding("ok", "poses", text if clear else f"no clear difference: {text}, but barely")
+
+
+def _mask(mean: QuickMean, mask: Float32) -> Finding:
+    """How much of what the means explain lies outside the mask."""
+    lost = mean.gain - mean.gain_within(mask)
+    share = float(lost.mean() / mean.gain.mean()) if mean.gain.mean() > 0 else 0.0
+    if is_beyond_chance(lost) and share > _MUCH_OUTSIDE:
+        text = (
+            f"{share:.0%} of what the mean explains of the images lies outside the mask; is it the mask "
+            "of this molecule, in these orientations, and wide enough?"
+        )
+        return Finding("warning", "mask", text)
+    return Finding("ok", "mask", "holds what the mean explains of the images")
