@@ -128,8 +128,8 @@ def _power(images: WhitenedImages) -> Float64:
     power = np.empty(len(images))
     for batch in images.batches(np.arange(len(images)), images.disc):
         # noise has power 1 a real number, two a pixel; the mean is none of structure
-        square = np.mean(np.abs(batch.data[:, 1:]) ** 2, axis=1, dtype=np.float64) / 2
-        images_each = batch.per_pose(np.ones(len(square)))
+        square = (np.abs(batch.data[:, 1:]) ** 2).astype(np.float64).mean(axis=1) / 2
+        images_each = batch.per_pose(np.ones_like(square))
         power[batch.index] = batch.per_pose(square) / images_each
     return power
 

@@ -1,9 +1,9 @@
 """Whether poses, CTF, images and mask belong together: what a quick mean says.
 
 A mean of one half of the particles must explain the images of the other half. It must do so better than with
-orientations dealt out at random (any centred blob explains something), and better than with rotations transposed
-or shifts reversed, the two conventions that files most often get wrong. What it explains must lie within
-the mask.
+orientations dealt out at random (any centred blob explains something), and better than with rotations
+transposed or shifts reversed, the two conventions that files most often get wrong. What it explains must lie
+within the mask.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _agreement(mean: QuickMean, trials: _Trials) -> Finding:
         )
         return Finding("error", "mean", text)
     finest = mean.resolution_angstrom
-    fsc = fourier_shell_correlation(*mean.means, mean.bands[0].k_c + 1)
+    fsc = fourier_shell_correlation(mean.means[0], mean.means[1], mean.bands[0].k_c + 1)
     reached = resolution(fsc, mean.images.store.extent_angstrom)
     limit = " (the finest looked at)" if reached <= 1.001 * finest else ""
     text = f"the halves of {len(mean):,} particles agree to {reached:.1f} Å{limit}"

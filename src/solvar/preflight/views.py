@@ -20,8 +20,8 @@ _BAND = 0.1
 _THINLY_COVERED = 0.2
 # standard errors beyond which a direction is thinly covered and not by chance
 _STANDARD_ERRORS = 4.0
-# In-plane angles of the coarsest search that programs offer, 30 degrees apart. Particles lie in the ice at any
-# in-plane angle, so of the rows of one viewing direction no more than one in twelve share a pose.
+# In-plane angles of the coarsest search that programs offer, 30 degrees apart. Particles lie in the ice at
+# any in-plane angle, so of the rows of one viewing direction no more than one in twelve share a pose.
 _IN_PLANE_STEPS = 12
 # how often chance may look like rows that share a pose, in all the poses of a set
 _CHANCE = 1e-4
