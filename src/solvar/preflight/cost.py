@@ -36,9 +36,9 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _IMAGES, _TURNS, _READ = 128, 3, 64
-# Made-up images end here, so that a look costs the same whatever the box. What an image takes grows faster than
-# its pixels, and a step faster than its voxels, because volumes outgrow the caches: powers measured for shells
-# 24 to 63 and ranks 2 to 10, to within a third.
+# Made-up images end here, so that a look costs the same whatever the box. What an image takes grows faster
+# than its pixels, and a step faster than its voxels, because volumes outgrow the caches: powers measured for
+# shells 24 to 63 and ranks 2 to 10, to within a third.
 _MEASURED_K, _PIXEL_POWER, _VOXEL_POWER = 24, 1.3, 1.2
 # passes over all particles with one column: back-projection, information, products of two solutions
 _MEAN_PASSES = 12
