@@ -8,6 +8,7 @@ two ways to see the same images is free of what both share.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,23 +65,33 @@ class QuickMean:
         """The finest that is looked at."""
         return self.images.store.extent_angstrom / self.bands[0].k_c
 
-    def repeated(self, rotation: Float64, shift: Float64) -> Float64:
-        """What *other* means gain: those of the same images at other poses, as in `gain_at`."""
-        bands = self._seeing(rotation, shift)
-        return _gains(band_means(bands)[0], bands)
+    def repeated(self, rotation: Float64, shift: Float64 | None = None) -> QuickMean:
+        """The same of images at rotations (N, 3, 3), moved by (N, 2) box lengths."""
+        images = self.images
+        shift = np.zeros_like(images.shift) if shift is None else shift
+        bands = [band.seeing(images.posed(rotation, shift)) for band in self.bands]
+        means, _ = band_means(bands)
+        return QuickMean(bands, means, _gains(means, bands), self.signal)
 
-    def gain_at(self, rotation: Float64, shift: Float64) -> Float64:
-        """What these means gain for the images at rotations (N, 3, 3), moved by (N, 2) box lengths."""
-        return _gains(self.means, self._seeing(rotation, shift))
+    @cached_property
+    def explains(self) -> bool:
+        """Whether these means explain images that they have not seen, and do so by their orientations.
+
+        Had rotations nothing to do with the images, those of other images of the same half would do as well.
+        The mean is the same for both, so that its own noise decides nothing.
+        """
+        images, dealt = self.images, np.arange(len(self.images))
+        rng = np.random.default_rng(0)
+        for band in self.bands:
+            dealt[band.index] = rng.permutation(band.index)
+        other = images.posed(images.rotation[dealt], images.shift)
+        chance = _gains(self.means, [band.seeing(other) for band in self.bands])
+        return is_beyond_chance(self.gain) and is_beyond_chance(self.gain - chance)
 
     def gain_within(self, mask: Float32) -> Float64:
         """What is gained by the part of these means within a mask (L, L, L)."""
         inside = resample_mask(mask, self.bands[0].box)
         return _gains([inside * mean for mean in self.means], self.bands)
-
-    def _seeing(self, rotation: Float64, shift: Float64) -> list[Band]:
-        images = self.images.posed(rotation, shift)
-        return [band.seeing(images) for band in self.bands]
 
 
 def quick_mean(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +26,17 @@ from solvar.progress import Progress
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 _FEWEST = 50
+# Good poses show in some dozen particles; with errors of 3 degrees and of a pixel, it takes this many at a
+# SNR of 0.01
+_ENOUGH = 300
 # Particles and shells of one look after the other, as long as questions are left open
 THOROUGH = ((3000, 20), (16_000, 20))
 QUICK = ((1000, 12), (4000, 20), (16_000, 20))
 # A mask cut at a contour takes some signal away, and more noise, so that a mean gains by a good one. Where it
 # loses, signal is cut: of some per cent, what lies outside becomes structure in the residuals of a fit.
-_MUCH_OUTSIDE = 0.03
+_MUCH_OUTSIDE = 0.02
 
 
 def trial_findings(
@@ -63,62 +66,56 @@ def trial_findings(
         for sample, shells in looks:
             few = particles.select(np.sort(order[:sample]))
             mean = quick_mean(few, mask, shells, settings, team)
-            trials = _Trials.of(mean, few, settings.seed)
+            trials = _Trials.of(mean, few)
             if trials.are_clear or sample >= len(particles):
                 break
         step.note(f"of {len(few):,} particles")
         step.advance()
         yield _signal(mean)
         yield _sign(mean, mask, settings)
-        yield _agreement(mean, trials)
         yield from _conventions(trials)
+        yield _agreement(mean)
         yield _mask(mean, mask)
 
 
 @dataclass(frozen=True, eq=False)
 class _Trials:
-    """What means gain for each particle (M,): as given, and seen in other ways."""
+    """The quick mean as particles are given, and under the two commonest mistakes."""
 
-    given: Float64
-    chance: Float64
-    others: dict[str, Float64]
+    given: QuickMean
+    others: dict[str, QuickMean]
 
     @classmethod
-    def of(cls, mean: QuickMean, particles: ParticleSet, seed: int) -> _Trials:
-        poses = particles.poses
-        still = np.zeros_like(poses.shift_angstrom)
-        rng = np.random.default_rng(seed)
-        dealt = np.arange(len(particles))
-        for band in mean.bands:
-            dealt[band.index] = rng.permutation(band.index)
-        chance = mean.gain_at(poses.rotation[dealt], still)
-        transposed = np.ascontiguousarray(np.swapaxes(poses.rotation, 1, 2))
-        others = {"rotations transposed": mean.repeated(transposed, still)}
-        if poses.shift_angstrom.any():
+    def of(cls, given: QuickMean, particles: ParticleSet) -> _Trials:
+        """Of particles and their quick mean."""
+        rotation, shift = particles.poses.rotation, particles.poses.shift_angstrom
+        transposed = np.ascontiguousarray(np.swapaxes(rotation, 1, 2))
+        others = {"rotations transposed": given.repeated(transposed)}
+        if shift.any():
             group = particles.exposures.first_of(particles.exposures.optics_group)
-            back = -2 * poses.shift_angstrom / mean.images.store.shift_unit(group)
-            others["shifts reversed"] = mean.repeated(poses.rotation, back)
-        return cls(mean.gain, chance, others)
+            back = -2 * shift / given.images.store.shift_unit(group)
+            others["shifts reversed"] = given.repeated(rotation, back)
+        return cls(given, others)
 
-    @property
-    def explains(self) -> bool:
-        """Whether the mean explains images that it has not seen, and by their orientations."""
-        return is_beyond_chance(self.given) and is_beyond_chance(self.given - self.chance)
-
-    @property
+    @cached_property
     def better(self) -> list[str]:
-        """The other ways in which images are explained better."""
-        return [w for w, gain in self.others.items() if is_beyond_chance(gain - self.given)]
+        """The other ways that explain images, and better than as given."""
+        given = self.given.gain
+        return [
+            what
+            for what, other in self.others.items()
+            if is_beyond_chance(other.gain - given) and other.explains
+        ]
 
     @property
     def are_worse(self) -> bool:
         """Whether all other ways are clearly worse."""
-        return all(is_beyond_chance(self.given - gain) for gain in self.others.values())
+        return all(is_beyond_chance(self.given.gain - each.gain) for each in self.others.values())
 
     @property
     def are_clear(self) -> bool:
         """Whether more particles would say the same."""
-        return self.explains and (self.are_worse or bool(self.better))
+        return bool(self.better) or (self.given.explains and self.are_worse)
 
 
 def _signal(mean: QuickMean) -> Finding:
@@ -139,19 +136,22 @@ def _sign(mean: QuickMean, mask: Float32, settings: FitSettings) -> Finding:
     return Finding("ok", "contrast sign", f"{text}; they will be inverted" if dark else text)
 
 
-def _agreement(mean: QuickMean, trials: _Trials) -> Finding:
+def _agreement(mean: QuickMean) -> Finding:
     """Whether the mean of one half explains the images of the other, and to what resolution."""
-    if not trials.explains:
+    count = len(mean)
+    if not mean.explains:
         text = (
-            f"the mean of one half of {len(mean):,} particles explains the images of the other no better "
-            "than with orientations dealt at random: poses, CTF and images do not belong together"
+            f"the mean of one half of {count:,} particles explains the images of the other no better than "
+            "with orientations dealt at random: "
         )
-        return Finding("error", "mean", text)
+        if count < _ENOUGH:
+            return Finding("warning", "mean", f"{text}they may be too few, or their poses wrong")
+        return Finding("error", "mean", f"{text}poses, CTF and images do not belong together")
     finest = mean.resolution_angstrom
     fsc = fourier_shell_correlation(mean.means[0], mean.means[1], mean.bands[0].k_c + 1)
     reached = resolution(fsc, mean.images.store.extent_angstrom)
     limit = " (the finest looked at)" if reached <= 1.001 * finest else ""
-    text = f"the halves of {len(mean):,} particles agree to {reached:.1f} Å{limit}"
+    text = f"the halves of {count:,} particles agree to {reached:.1f} Å{limit}"
     return Finding("ok", "mean", text)
 
 
