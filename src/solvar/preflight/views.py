@@ -102,9 +102,9 @@ def _shared_poses(particles: ParticleSet) -> Finding:
 
 def _are_too_many(rows: Int64, of_view: Int64) -> NDArray[np.bool_]:
     """Whether so many rows of one pose (P,), of those of its viewing direction, are no chance."""
-    from scipy.stats import binom
+    from scipy.special import bdtrc  # scipy.stats takes a run's gate as long as all else
 
-    chance = binom.sf(rows - 1, of_view, 1 / _IN_PLANE_STEPS)
+    chance = bdtrc(rows - 1, of_view, 1 / _IN_PLANE_STEPS)
     return (rows > 1) & (chance * len(rows) < _CHANCE)
 
 
