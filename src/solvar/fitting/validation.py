@@ -117,8 +117,8 @@ def _linear_frequency(poses: PoseDoubt, mean: Float32, box: int, k_max: int) -> 
     power = mean.astype(np.float64) ** 2
     gyration = np.sqrt(np.vdot(distance, power) / power.sum()) * box / len(mean)
     # of a rotation two of three axes are seen to move the projection of a point
-    turned = np.deg2rad(poses.rotation_degree) * np.sqrt(2 / 3) * gyration
-    moved = float(np.hypot(turned, np.sqrt(2) * poses.shift_pixel))
+    turned = np.deg2rad(poses.most_degree) * np.sqrt(2 / 3) * gyration
+    moved = float(np.hypot(turned, np.sqrt(2) * poses.most_pixel))
     return int(np.clip(box / (3 * max(moved, 1e-6)), min(_COARSEST, k_max), k_max))
 
 

@@ -48,8 +48,7 @@ def pose_sentence(validation: HalfsetValidation, model: LowRankModel, refined: b
         return None
     return (
         f"Rotations look off by about {poses.rotation_degree:.1f}° and shifts by "
-        f"{poses.shift_pixel * pixel:.1f} Å, or the particles move in more ways than "
-        f"{len(model.eigenvalues)}: run again with --refine-pose."
+        f"{poses.shift_pixel * pixel:.1f} Å: run again with --refine-pose."
     )
 
 

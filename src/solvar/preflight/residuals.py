@@ -64,7 +64,7 @@ def pose_finding(mean: QuickMean, particles: ParticleSet, mask: Float32) -> Find
         return Finding("ok", "pose errors", "none that show")
     shift = found.shift_pixel * store.pixel_size_angstrom
     text = (
-        f"rotations look off by about {found.rotation_degree:.1f}° and shifts by {shift:.1f} Å, or "
-        "particles move: run with --refine-pose"
+        f"rotations look off by about {found.rotation_degree:.1f}° and shifts by {shift:.1f} Å: "
+        "run with --refine-pose"
     )
     return Finding("warning", "pose errors", text)
