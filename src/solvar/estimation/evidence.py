@@ -124,7 +124,7 @@ class PoseDoubt:
     shift_pixel : float
         Root mean square along the axis of least spread.
     most_degree, most_pixel : float
-        Root mean square of the rotation about all axes, and of the shift along an axis, whatever has made them.
+        Root mean square of the rotation about all axes, and of the shift along an axis, whatever makes them.
     removable : float
         Share of the squared rotations that one step would take away.
     beyond_chance : bool
