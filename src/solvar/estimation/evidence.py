@@ -37,7 +37,8 @@ Bool = NDArray[np.bool_]
 _IMAGE_CAUSES = (POSE, DEFOCUS, BACKGROUND)
 VIEW = "any view"
 CAUSES = (*_IMAGE_CAUSES, VIEW)
-_SPREAD_STEPS = 8
+# A spread is a few numbers: more particles would not fix them better
+_SPREAD_STEPS, _MOST_FOR_SPREAD = 8, 1000
 # To first order is not wholly: a nuisance leaves a little of what it makes
 _LEAST_SHARE = 0.1
 
@@ -105,8 +106,14 @@ def evidence(halves: list[HeldOutProducts]) -> ComponentEvidence:
 def _freed(half: HeldOutProducts, kinds: tuple[str, ...]) -> Float64:
     """The products with contrasts and nuisances of some kinds integrated out."""
     nuisances = half.nuisances(CONTRAST, *kinds)
-    scale = held_out_scale(residual_only(half.products, nuisances), 0.0, _SPREAD_STEPS)
-    return integrated_out(half.products, nuisances, scale.factor)
+    factor = _spread(half.products, nuisances)
+    return integrated_out(half.products, nuisances, factor)
+
+
+def _spread(products: Float64, columns: NDArray[np.int64]) -> Float64:
+    """The factor of the covariance of columns' coefficients that suits particles best."""
+    some = products[:: -(-len(products) // _MOST_FOR_SPREAD)]
+    return held_out_scale(residual_only(some, columns), 0.0, _SPREAD_STEPS).factor
 
 
 @dataclass(frozen=True)
@@ -153,14 +160,15 @@ def pose_doubt(halves: list[HeldOutProducts], with_components: bool) -> PoseDoub
         contrast = half.nuisances(CONTRAST)
         base = np.concatenate([half.components, contrast]) if with_components else contrast
         both = np.concatenate([base, half.nuisances(POSE)])
-        products, without = (residual_only(half.products, each) for each in (both, base))
-        scale, plain = (held_out_scale(each, 0.0, _SPREAD_STEPS) for each in (products, without))
-        found = image_posterior(transformed(products, scale.factor), 0.0)
-        before = image_posterior(transformed(without, plain.factor), 0.0)
+        factor, plain = (_spread(half.products, each) for each in (both, base))
+        found, before = (
+            image_posterior(transformed(residual_only(half.products, each), scale), 0.0)
+            for each, scale in ((both, factor), (base, plain))
+        )
         gains.append(found.log_likelihood - before.log_likelihood)
         pose = slice(len(base), None)
-        left = scale.factor @ found.covariance.mean(axis=0) @ scale.factor.T
-        covariance.append((scale.factor @ scale.factor.T)[pose, pose])
+        left = factor @ found.covariance.mean(axis=0) @ factor.T
+        covariance.append((factor @ factor.T)[pose, pose])
         known.append(np.diag(covariance[-1] - left[pose, pose]))
     spread, less = np.mean(covariance, axis=0), np.mean(known, axis=0)
     rotation, shift = spread[:3, :3], spread[3:, 3:]

@@ -31,6 +31,8 @@ Float64 = NDArray[np.float64]
 
 _MOST_HELD_OUT = 5000
 _MOST_BYTES = 1 << 28
+# particles of each half that tell how far poses are off
+_FEW = 500
 # where pose errors are looked for first, and the least that a component is tested up to
 _COARSE, _COARSEST = 12, 6
 
@@ -102,9 +104,10 @@ def doubted(context: Context, state: FitState, axes: PrincipalAxes) -> Doubt:
         if model.columns is not None
     ]
     k_c = min(_COARSE, context.k_max)
-    coarse = pose_doubt(_tested(context, state, columns, k_c), with_components=False)
+    few = _tested(context, state, [each[:1] for each in columns], k_c, _FEW)
+    coarse = pose_doubt(few, with_components=False)
     k_c = _linear_frequency(coarse, columns[0][0], context.images.box, context.k_max)
-    halves = _tested(context, state, columns, k_c)
+    halves = _tested(context, state, columns, k_c, _MOST_HELD_OUT)
     found, poses = evidence(halves), pose_doubt(halves, with_components=True)
     real = all_agreed(found.real, context.images.processes)
     return Doubt(replace(found, real=real), poses, context.images.store.extent_angstrom / k_c)
@@ -123,14 +126,14 @@ def _linear_frequency(poses: PoseDoubt, mean: Float32, box: int, k_max: int) -> 
 
 
 def _tested(
-    context: Context, state: FitState, columns: list[Float32], k_c: int
+    context: Context, state: FitState, columns: list[Float32], k_c: int, most: int
 ) -> list[HeldOutProducts]:
-    """Products of components, nuisances and held-out particles of each half."""
+    """Products of components, nuisances and so many held-out particles of each half at most."""
     found = []
     for model, volumes in zip(state.models, columns, strict=True):
         band = context.band(state, model.part, k_c)
-        most = min(_MOST_HELD_OUT, _MOST_BYTES // products_bytes(len(volumes) - 1))
-        sample = evenly_spread(context.held_out(model.part), most)
+        fit = _MOST_BYTES // products_bytes(len(volumes) - 1)
+        sample = evenly_spread(context.held_out(model.part), min(most, fit))
         rng = np.random.default_rng(context.settings.seed)
         cropped = crop_volume(volumes, band.box)
         found.append(held_out_products(band, cropped, sample, context.particles, rng))

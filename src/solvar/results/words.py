@@ -56,7 +56,7 @@ def verdict(run: Run, j: int) -> str:
     assert run.validation is not None  # who else would know
     found = run.validation.verdict(j)
     if found == RESOLVED:
-        return f"resolved to {resolution_text(run, run.validation.component_resolution[j])} Å"
+        return "resolved"
     if found == REAL:
         return "real, shape unknown"
     cause = run.validation.could_be(j)
