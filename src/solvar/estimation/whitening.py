@@ -64,12 +64,15 @@ def whiten(
     extent = stack.extent_angstrom
     odd = odd_correction(disc.kx, disc.ky, extent, particles.optics)
     scale = noise.whitening(disc)
+    freed = None if noise.normalisation is None else noise.normalisation.freed(disc)
     rows = [np.arange(len(shown))[start : start + CHUNK] for start in range(0, len(shown), CHUNK)]
     parts = [shown[row] for row in rows]
     with progress.step("Reading and whitening images", len(shown)) as step:
         for row, images in zip(rows, prefetched(stack.read, parts), strict=True):
             some, group = exposures.rows(row), exposures.optics_group[row]
             factor = scale[group]
+            if freed is not None:
+                factor = freed(images, group, factor)
             data = images_to_disc(images, disc, team.size)
             shift = particles.poses.shift_angstrom[own[some.particle]]
             data *= centring_phase(disc, some.moves(shift) / per_image(extent, group))
@@ -102,7 +105,7 @@ def whiten(
         image_extent_angstrom=None if isinstance(extent, float) else extent,
     )
     shift = np.zeros((len(particles), 2))
-    return WhitenedImages(store, noise, particles.poses.rotation, shift)
+    return WhitenedImages(store, NoiseModel(noise.power), particles.poses.rotation, shift)
 
 
 def _places(own: Int64, exposures: Exposures, particles: int) -> dict[str, Any]:
