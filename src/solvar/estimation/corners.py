@@ -232,7 +232,7 @@ class Spectra:
 
 
 def _kept(far: Bool) -> Bool:
-    """Which images of a group tell of its noise: not those that are far from the others, while they are rare."""
+    """Which images of a group tell of its noise: not those far from the others, while they are rare."""
     return ~far if far.sum() <= _FEW_FAR * len(far) else np.ones_like(far)
 
 

@@ -61,6 +61,8 @@ class Strength:
         spread : (N, 3) float64
             Of their noise, see `Background.fitted`.
         """
+        # nothing is known of an image that was masked
+        spread = spread[(spread > 0).all(axis=1)]
         if not len(spread):
             return cls()
         log = np.log(spread)
@@ -81,11 +83,13 @@ class Strength:
     def of_images(self, spread: Float64) -> Float64:
         """What to divide images of this noise (B,) by; 1 for those that stay as they are."""
         ratio = spread / self.level
-        return np.where(self.is_far(spread), ratio, ratio**self.trust)
+        found = np.where(self.is_far(spread), ratio, ratio**self.trust)
+        return np.where(spread > 0, found, 1.0)
 
     def is_far(self, spread: Float64) -> Bool:
         """Which images of this noise (B,) are far from all others."""
-        return np.asarray(np.abs(np.log(spread / self.level)) > self.far)
+        ratio = np.where(spread > 0, spread, self.level) / self.level
+        return np.asarray(np.abs(np.log(ratio)) > self.far)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +145,7 @@ class SlowBackground:
     @cached_property
     def gain(self) -> Float64:
         """K = S (S + E)⁻¹, (p, p): how much of what is fitted to an image is its background."""
-        return np.linalg.solve(self.covariance + self.error, self.covariance).T
+        return np.asarray(np.linalg.solve(self.covariance + self.error, self.covariance).T)
 
     @cached_property
     def left(self) -> Float64:

@@ -77,8 +77,11 @@ def estimate_noise(
     found: Normalisation | None = None
     for _ in range(_ROUNDS):
         spectra = corners.spectra(found)
-        before = found
-        found = Normalisation.of(background, corners.pools, corners.looked, spectra.of_pools())
+        before, power = found, spectra.of_pools()
+        if not (np.isfinite(power) & (power > 0)).all():
+            # without noise nothing tells what is chance; whoever needs it refuses
+            return NoiseModel(spectra.of_groups()[:, :shells])
+        found = Normalisation.of(background, corners.pools, corners.looked, power)
         if found.is_nothing() if before is None else found.agrees(before):
             break
     return NoiseModel(spectra.of_groups()[:, :shells], found)

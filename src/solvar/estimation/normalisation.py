@@ -1,9 +1,9 @@
 """Grey levels without a meaning are taken out: background of each image, and how strongly it was recorded.
 
-Programs leave images normalised, each by its own idea of the background, or raw. What images differ in beyond
-what noise makes of such estimates is learned from a sample, and each image is freed from the posterior mean of
-its own background and strength (`grey_levels.py`). Where images differ no more than by chance, as those do that
-were normalised well, not a pixel changes.
+Programs leave images normalised, each by its own idea of the background, or raw. What images differ in
+beyond what noise makes of such estimates is learned from a sample, and each image is freed from the posterior
+mean of its own background and strength (`grey_levels.py`). Where images differ no more than by chance, as
+those do that were normalised well, not a pixel changes.
 """
 
 from __future__ import annotations

@@ -177,6 +177,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         noise_power=state.noise.power,
         prior_precision=state.prior.columns,
         inverted=state.inverted,
+        normalisation=context.images.store.reference.normalisation,
         pose_refinement=refinement,
         history=state.history,
     )

@@ -59,7 +59,7 @@ class Background:
                 for other in modes:
                     mode = mode - np.sum(weight * mode * other) * other
             left = np.sum(weight * mode**2)
-            if left > _LEAST_LEFT * whole:
+            if not modes or left > _LEAST_LEFT * whole:
                 modes.append(mode / np.sqrt(left))
         return np.stack(modes)
 
@@ -74,10 +74,10 @@ class Background:
 
     @cached_property
     def _parts(self) -> Float32:
-        """Weights (L², 3) of mean squares: the whole outside, every other octant of it, and the rest."""
+        """Weights (L², 3) of mean squares: the whole outside, two opposite quadrants, and the others."""
         axis = np.arange(self.box) - (self.box - 1) / 2
         y, x = np.meshgrid(axis, axis, indexing="ij")
-        first = np.floor(np.arctan2(y, x) * 4 / np.pi).astype(np.int64) % 2 == 0
+        first = x * y > 0
         parts = np.stack([self.window, self.window * first, self.window * ~first]).reshape(3, -1)
         return np.asarray((parts / parts.sum(axis=1, keepdims=True)).T, dtype=np.float32)
 
