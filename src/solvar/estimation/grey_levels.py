@@ -165,13 +165,11 @@ class SlowBackground:
         distance = _distance(fitted - self.mean, self.covariance + self.error)
         return np.asarray(distance > _FAR)
 
-    def variance(self, background: Background, disc: HalfDisc) -> Float64:
-        """Relative variance of noise in freed images, (2, n): usual ones, and those that were far."""
-        whole = np.eye(len(self.mean)), self.error
-        far = background.variance(disc, self.power, *whole)
-        if not self.covariance.any():
-            return np.stack([np.ones_like(far), far])
-        return np.stack([background.variance(disc, self.power, self.gain, self.left), far])
+    def variance(self, background: Background, disc: HalfDisc, stark: bool) -> Float64:
+        """Relative variance (n,) of noise in freed images: in usual ones, or in those that were far."""
+        if stark:
+            return background.variance(disc, self.power, np.eye(len(self.mean)), self.error)
+        return background.variance(disc, self.power, self.gain, self.left)
 
 
 def _distance(off: Float64, covariance: Float64) -> Float64:

@@ -199,15 +199,22 @@ class Normalisation:
         It takes by what images would be whitened (B, n) at the pixels of a disc, and makes it smaller where
         the error of their backgrounds adds to the noise.
         """
-        # usual images of each pool, and those whose background was far
-        deviation = np.sqrt([each.variance(self.background, disc) for each in self.slow])
+        known = dict[tuple[int, bool], Float64]()
+
+        def deviation(pool: int, stark: bool) -> Float64:
+            if (pool, stark) not in known:
+                variance = self.slow[pool].variance(self.background, disc, stark)
+                known[pool, stark] = np.sqrt(variance)
+            return known[pool, stark]
 
         def free(images: Float32, group: Int64, factor: Float64) -> Float64:
-            stark = self.apply(images, group)
-            pool = self.pools.pool[group]
-            changed = np.flatnonzero((deviation[pool, stark.astype(np.int64)] != 1).any(axis=1))
-            if len(changed):
-                factor[changed] /= deviation[pool[changed], stark[changed].astype(np.int64)]
+            stark, pool = self.apply(images, group), self.pools.pool[group]
+            for each in np.unique(pool):
+                for far in (False, True):
+                    some = np.flatnonzero((pool == each) & (stark == far))
+                    changed = len(some) and (far or self.slow[each].covariance.any())
+                    if changed:
+                        factor[some] /= deviation(int(each), far)
             return factor
 
         return free

@@ -22,6 +22,15 @@ Float64 = NDArray[np.float64]
 
 # A mode that so little is left of, outside the particle and beside the others, cannot be told from them.
 _LEAST_LEFT = 1e-3
+# The noise itself is known to 10 %: what is less shared than that is left.
+_TOLERANCE, _LEAST = 0.1, 1e-2
+# Added to the noise, it makes a coefficient tell nothing. Up to the next frequency coefficients are given up
+# if that loses least: a background of second degree has little beyond.
+_GIVEN_UP = 1e6
+_MOST_GIVEN_UP = 4
+_STEPS = 200
+# beyond this frequency there is next to nothing of it
+_REACH = 24
 # images at a time, so that the copies that a fit needs stay small
 _FEW = 64
 
@@ -137,7 +146,7 @@ class Background:
         return np.asarray(covariance.real, dtype=np.float64) / self.box**4
 
     def variance(self, disc: HalfDisc, power: Float64, gain: Float64, left: Float64) -> Float64:
-        """Variance of an image's coefficients once its background is estimated and taken out.
+        """Variance to believe of noise once backgrounds are estimated and taken out of images.
 
         Parameters
         ----------
@@ -157,17 +166,33 @@ class Background:
 
         Notes
         -----
-        With modes q, fit f = w q, background b and noise e, an image becomes e + qᵀ(b - K(b + fᵀe)). Its
-        coefficient at k has the variance Φ - 2 Φ/L² Re(q̂* K f̂) + q̂* left q̂: the estimate holds a
-        part of the noise that it is taken from.
+        With modes q, fit f = w q, background b and noise e of power Φ, an image becomes
+        e + qᵀ(b - K(b + fᵀe)). Its coefficients have the covariance
+
+            Φ + q̂ left q̂* - q̂ K f̂* Φ/L² - Φ/L² f̂ Kᵀ q̂*.
+
+        What is beyond Φ is shared by coefficients: the error of an offset is a disc in the middle of the
+        image. They are believed to be independent, so with no more than their own variances such a disc
+        would look like a molecule that comes and goes. These variances dominate the covariance: in no
+        direction of the image is there more noise than they say.
         """
-        square = (len(self.modes), self.box, self.box)
-        shape = images_to_disc(self.modes.astype(np.float32), disc).astype(np.complex128)
-        picked = images_to_disc(self._fit.T.reshape(square), disc).astype(np.complex128)
-        noise = power[disc.shell]
-        shared = np.einsum("in,ij,jn->n", shape.conj(), gain, picked).real
-        own = np.einsum("in,ij,jn->n", shape.conj(), left, shape).real
-        return 1 - 2 * shared / self.box**2 + own / noise
+        if not gain.any():
+            return np.ones(len(disc))
+        whole, disc = disc, disc.prefix(min(disc.k_c, _REACH))
+        transform, fit = (
+            images_to_disc(each.astype(np.float32), disc).T * np.sqrt(disc.weight)[:, None]
+            for each in (self.modes, self.window * self.modes)
+        )
+        noise = np.sqrt(power[disc.shell])[:, None]
+        both = np.hstack([transform / noise, fit * noise / self.box**2]).astype(np.complex128)
+        core = np.block([[left, -gain], [-gain.T, np.zeros_like(left)]])
+        rows = np.stack([both.real, both.imag])
+        distance = np.hypot(disc.kx, disc.ky)
+        found = [
+            dominating(rows, core, distance <= given_up) for given_up in range(_MOST_GIVEN_UP + 1)
+        ]
+        best = min(found, key=lambda more: float(np.sum(more / (1 + more))))
+        return np.concatenate([1 + best, np.ones(len(whole) - len(disc))])
 
     def lost_power(self) -> Float64:
         """What taking out whole fits takes from the mean windowed power of noise.
@@ -191,3 +216,36 @@ class Background:
             taken -= np.einsum("iyx,ij,jyx->yx", windowed.conj(), both, windowed).real
             lost[:, t] = ring_means(taken)
         return lost
+
+
+def dominating(rows: Float64, core: Float64, given_up: NDArray[np.bool_]) -> Float64:
+    """What to add to the variances of coefficients so that they dominate a covariance.
+
+    Parameters
+    ----------
+    rows : (2, n, r) float64
+        W, real and imaginary parts.
+    core : (r, r) float64
+        M, symmetric: the covariance is 1 + W M Wᵀ.
+    given_up : (n,) bool
+        Coefficients that need not tell anything.
+
+    Returns
+    -------
+    (n,) float64
+        t, with diag(t) + tolerance - W M Wᵀ positive semidefinite; of coefficients that are not given up
+        little more than needed.
+    """
+    more = np.full(rows.shape[1], _TOLERANCE)
+    more[given_up] = _GIVEN_UP
+    for _ in range(_STEPS):
+        scaled = rows / np.sqrt(more)[:, None]
+        # the eigenvalues that diag(t)^-½ W M Wᵀ diag(t)^-½ has beside 0
+        axis, triangle = np.linalg.qr(scaled.reshape(-1, rows.shape[2]))
+        value, turn = np.linalg.eigh(triangle @ core @ triangle.T)
+        beyond = np.maximum(value - 1, 0)
+        if beyond[-1] < _LEAST:
+            break
+        share = (axis @ turn).reshape(rows.shape) ** 2 @ beyond
+        more = np.where(given_up, more, more * (1 + np.minimum(share.sum(axis=0), 1)))
+    return more - _TOLERANCE
