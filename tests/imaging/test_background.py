@@ -32,9 +32,7 @@ def test_any_polynomial_of_second_degree_is_taken_out_whole(box: int, radius: fl
 
 
 @pytest.mark.parametrize(("box", "radius"), GRIDS)
-def test_the_error_of_a_fit_is_what_the_spectrum_of_the_noise_says(
-    box: int, radius: float
-) -> None:
+def test_the_error_of_a_fit_is_what_the_spectrum_of_the_noise_says(box: int, radius: float) -> None:
     images, power = _noise(box, 3000)
     background = Background(box, radius)
     found = np.cov(background.fitted(images)[0].T)
@@ -49,7 +47,7 @@ def test_what_fits_take_from_the_spectrum_is_known(box: int, radius: float) -> N
     background.subtract(images, background.fitted(images)[0])
     measured = ring_means(background_power(images, background.window) / len(images))
     expected = (smearing(background.window) - background.lost_power()) @ power
-    np.testing.assert_allclose(measured[1:], expected[1:], rtol=0.06)
+    np.testing.assert_allclose(measured[1:], expected[1:], rtol=0.1)
 
 
 @pytest.mark.parametrize("modes", [1, 3, 6])
@@ -57,7 +55,7 @@ def test_noise_of_freed_images_is_nowhere_larger_than_it_is_believed_to_be(modes
     """In no direction of the image, though the error of a background is shared by many coefficients."""
     background, disc = Background(32, 13.0), HalfDisc.of_radius(5)
     images, power = _noise(32, 3000)
-    gain = np.diag(np.arange(6.0) < modes)
+    gain = np.diag(np.arange(6) < modes).astype(float)
     coefficients = background.fitted(images)[0]
     freed = images.copy()
     background.subtract(freed, coefficients @ gain.T)

@@ -53,13 +53,15 @@ class Strength:
     far: float = np.inf
 
     @classmethod
-    def of(cls, spread: Float64) -> Strength:
+    def of(cls, spread: Float64, least: float = 0.0) -> Strength:
         """That of images whose noise was the same before they were recorded.
 
         Parameters
         ----------
         spread : (N, 3) float64
             Of their noise, see `Background.fitted`.
+        least : float
+            True spread that has other reasons.
         """
         # nothing is known of an image that was masked
         spread = spread[(spread > 0).all(axis=1)]
@@ -76,7 +78,9 @@ class Strength:
         true, error = (one * other).mean(), (one * other).std() / np.sqrt(len(log))
         level, observed = float(np.exp(centre[0])), float(np.mean(whole**2))
         chance = max(observed - true, 0.0)
-        if len(log) < _FEWEST or true < max(_STANDARD_ERRORS * error, _LEAST_EXCESS * chance):
+        if len(log) < _FEWEST or true < max(
+            _STANDARD_ERRORS * error, _LEAST_EXCESS * chance, least**2
+        ):
             return cls(level, far=far)
         return cls(level, min(1.0, float(true / observed)), float(np.sqrt(true)), far)
 

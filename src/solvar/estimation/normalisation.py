@@ -24,6 +24,9 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+# by less than this the noise of images that were multiplied by CTFs differs with the defocus
+_LEAST_SPREAD = 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class Looked:
@@ -56,14 +59,14 @@ class Pools:
         Groups of one pool have backgrounds of one distribution.
     taught : (P, G) bool
         Which groups tell of it.
-    fixed : tuple of K bool
-        Kinds whose noise differs from image to image anyway, so that it tells nothing of strengths.
+    multiplied : tuple of K bool
+        Kinds that were multiplied by their CTFs: their noise differs from image to image anyway.
     """
 
     kind: Int64
     pool: Int64
     taught: Bool
-    fixed: tuple[bool, ...]
+    multiplied: tuple[bool, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +132,8 @@ class Normalisation:
         """
         kind = pools.kind[looked.group]
         strength = tuple(
-            Strength() if fixed else Strength.of(looked.spread[kind == k])
-            for k, fixed in enumerate(pools.fixed)
+            Strength.of(looked.spread[kind == k], _LEAST_SPREAD if multiplied else 0.0)
+            for k, multiplied in enumerate(pools.multiplied)
         )
         divisor = _of_each(kind, looked.spread[:, 0], [each.of_images for each in strength])
         equal = looked.coefficients / divisor[:, None]
