@@ -23,9 +23,11 @@ from solvar.fitting.likeness import is_history, is_like
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
 from solvar.fitting.workspace import NoWorkspace, Workspace
+from solvar.particles import ParticleSet
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 
@@ -35,6 +37,8 @@ class Context:
 
     Attributes
     ----------
+    particles : ParticleSet
+        As they were given, with half-sets.
     images : WhitenedImages
         As they were read.
     parts : list of (n,) int64
@@ -47,6 +51,7 @@ class Context:
     workspace : Workspace
     """
 
+    particles: ParticleSet
     images: WhitenedImages
     parts: list[Int64]
     support: Support
@@ -157,7 +162,15 @@ class Context:
             images = self.seen(state)
             found = sampling_information(images, self.parts[part], finest, self.team)
             known = self._information[part] = _Known(state.noise, state.poses, found)
-        return known.found
+        if known.noise.is_same(state.noise):
+            return known.found
+        # the same sum with other weights; a metric may be a little off where groups differ
+        return known.found.under(self._mean_power(state.noise) / self._mean_power(known.noise))
+
+    def _mean_power(self, noise: NoiseModel) -> Float64:
+        """Noise power per shell, the harmonic mean over images."""
+        images = np.bincount(self.images.store.group, minlength=len(noise.power))
+        return images.sum() / (images @ (1 / noise.power))
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +182,5 @@ class _Known:
     found: SamplingInformation
 
     def serves(self, state: FitState, k_c: int) -> bool:
-        """Whether it is that of another state, up to `k_c`."""
-        same = self.noise.is_same(state.noise) and self.poses is state.poses
-        return same and self.found.k_c >= k_c
+        """Whether it is that of another state, up to `k_c` and but for the noise."""
+        return self.poses is state.poses and self.found.k_c >= k_c

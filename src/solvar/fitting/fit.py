@@ -125,7 +125,8 @@ def _read(
     halves = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
     solver = SOLVERS[settings.pose_solver] if settings.refine_pose else None
     support = Support.of(mask)
-    return Context(images, halves, support, settings, team, solver, workspace), stack.factor
+    resources = particles, images, halves, support, settings, team
+    return Context(*resources, solver, workspace), stack.factor
 
 
 def _with_means(context: Context, state: FitState, progress: Progress) -> FitState:
@@ -175,6 +176,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         posterior=posterior,
         validation=final.validation,
         noise_power=state.noise.power,
+        corner_noise_power=context.images.noise.power,
         prior_precision=state.prior.columns,
         inverted=state.inverted,
         normalisation=context.images.store.reference.normalisation,

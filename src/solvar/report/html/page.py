@@ -21,7 +21,7 @@ from solvar.report.interactive import analysis as analysis_figures
 from solvar.report.interactive import curves, theme
 from solvar.report.interactive.poses import pose_corrections
 from solvar.results.run import Run
-from solvar.results.words import NO_OTHER_CAUSE, agreement
+from solvar.results.words import NO_OTHER_CAUSE, agreement, verdict
 from solvar.results.writer import REPORT
 from solvar.text import visible
 
@@ -154,6 +154,9 @@ def _figures(run: Run, analysis: StoredAnalysis | None) -> dict[str, go.Figure]:
         box = model.box_size * run.pixel_size_angstrom
         figures["mean_fsc"] = curves.mean_fsc(validation, box)
         figures["component_fsc"] = curves.component_fsc(validation, box)
+    if (corners := run.corner_noise_power) is not None:
+        edge = model.box_size * run.pixel_size_angstrom
+        figures["noise"] = curves.noise_ratio(run.noise_power / corners, edge)
     if run.pose_change is not None:
         figures["poses"] = pose_corrections(run.pose_change)
     if analysis is not None:
@@ -181,7 +184,7 @@ def _components(run: Run, slices: list[list[str]]) -> list[dict[str, Any]]:
             "agreement": None,
         }
         if validation is not None:
-            card["verdict"] = style.verdict(validation.reliable[j])
+            card["verdict"], card["good"] = verdict(run, j), bool(validation.reliable[j])
             card["agreement"] = agreement(run, j) if validation.reliable[j] else None
         cards.append(card)
     return cards
