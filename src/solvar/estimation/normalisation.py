@@ -196,31 +196,37 @@ class Normalisation:
             images[slow] = some
         return told.stark
 
-    def freed(self, disc: HalfDisc) -> Callable[[Float32, Int64, Float64], Float64]:
-        """A function that frees images (B, L, L) of optics groups (B,), in place.
+    def deviation(self, disc: HalfDisc) -> Float64:
+        """By how much noise is to be believed larger at the pixels of a disc, (P, 2, n).
 
-        It takes by what images would be whitened (B, n) at the pixels of a disc, and makes it smaller where
-        the error of their backgrounds adds to the noise.
+        In usual images, and in those whose background is far from all others. Where the sample holds no image
+        that is far, one more in a thousand makes no difference.
         """
-        known = dict[tuple[int, bool], Float64]()
+        kinds = (False, bool(self.far.any()))
+        return np.sqrt(
+            [[each.variance(self.background, disc, far) for far in kinds] for each in self.slow]
+        )
 
-        def deviation(pool: int, stark: bool) -> Float64:
-            if (pool, stark) not in known:
-                variance = self.slow[pool].variance(self.background, disc, stark)
-                known[pool, stark] = np.sqrt(variance)
-            return known[pool, stark]
+    def free(self, images: Float32, group: Int64, deviation: Float64) -> Float64 | None:
+        """Free images (B, L, L) of optics groups (B,), in place.
 
-        def free(images: Float32, group: Int64, factor: Float64) -> Float64:
-            stark, pool = self.apply(images, group), self.pools.pool[group]
-            for each in np.unique(pool):
-                for far in (False, True):
-                    some = np.flatnonzero((pool == each) & (stark == far))
-                    changed = len(some) and (far or self.slow[each].covariance.any())
-                    if changed:
-                        factor[some] /= deviation(int(each), far)
-            return factor
+        Parameters
+        ----------
+        images : (B, L, L)
+        group : (B,) int64
+        deviation : (P, 2, n) float64
+            As of `deviation`.
 
-        return free
+        Returns
+        -------
+        (B, n) float64 or None
+            By how much noise is to be believed larger in these images; None for 1.
+        """
+        stark = self.apply(images, group)
+        pool = self.pools.pool[group]
+        if not (deviation != 1).any():
+            return None
+        return np.asarray(deviation[pool, stark.astype(np.int64)])
 
     def numbers(self) -> dict[str, float]:
         """What was taken out of the images, for the record."""
