@@ -57,6 +57,28 @@ def test_the_unit_of_the_images_does_not_matter(simulated, fitted, tmp_path, siz
     assert any("images were multiplied by" in warning for warning in fit.warnings)
 
 
+def test_raw_images_give_the_result_of_normalised_ones(simulated, fitted, tmp_path) -> None:
+    """Counts, each image on a background and of a strength of its own."""
+    folder, raw = simulated(**GAUSSIAN), tmp_path / "raw"
+    shutil.copytree(folder, raw)
+    rng = np.random.default_rng(5)
+    with mrcfile.open(raw / "particles.mrcs", "r+") as stack:
+        count, box, _ = stack.data.shape
+        y, x = (np.mgrid[:box, :box] - box // 2) / (box / 2)
+        own = rng.normal(size=(4, count, 1, 1))
+        slow = own[0] + 0.5 * own[1] * x + 0.5 * own[2] * (x**2 + y**2)
+        stack.data[:] = np.exp(0.2 * own[3]) * (1000 + 30 * (stack.data + slow))
+    plain, fit = fitted(folder, rank=2), fitted(raw, rank=2)
+    same = np.corrcoef(plain.model.mean.ravel(), fit.model.mean.ravel())[0, 1]
+    flat = [each.model.eigenvolumes.reshape(2, -1) for each in (plain, fit)]
+    assert same > 0.999
+    assert np.linalg.svd(flat[0] @ flat[1].T, compute_uv=False).min() > 0.97
+    assert _captured(fit, folder) > _captured(plain, folder) - 0.01
+    assert any("taken out" in warning for warning in fit.warnings) and not plain.warnings
+    assert fit.normalisation is not None
+    assert 15 < fit.normalisation.numbers()["strength_percent"] < 25
+
+
 def test_particles_without_heterogeneity_yield_no_reliable_component(simulated, fitted) -> None:
     fit = fitted(simulated(heterogeneity="rigid"), rank=3)
     assert fit.validation is not None

@@ -72,6 +72,8 @@ class ImageStore:
         Optics group of each image.
     reference : NoiseModel
         What the pixels were whitened by.
+    doubted : (n,) bool
+        Pixels that are believed to be noisier than that, for what was taken out of the images.
     first : (N,) int64
         The first of a particle's images among those of this process, or -1.
     count : (N,) int64 or None
@@ -92,6 +94,7 @@ class ImageStore:
     ctf_power: Float32
     group: Int64
     reference: NoiseModel
+    doubted: NDArray[np.bool_]
     first: Int64
     count: Int64 | None
     tilt: Float64 | None

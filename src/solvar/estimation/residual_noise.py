@@ -86,6 +86,7 @@ def residual_power(model: BandModel, index: Int64, groups: int) -> ResidualPower
     # the last shell of a band that is not the finest is cut
     shells = band.k_c + (band.k_c == band.images.disc.k_c)
     in_shell = (band.disc.shell[:, None] == np.arange(shells)).astype(np.float32)
+    in_shell[band.images.store.doubted[: len(band.disc)]] = 0
     each = band.disc.weight @ in_shell
     power, count = np.zeros((groups, shells)), np.zeros((groups, shells))
     for batch in band.batches(index, _CHUNK):

@@ -27,6 +27,9 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+# pixels that a background makes noisier by more say little of the noise itself
+_DOUBTED = 1.05
+
 
 def whiten(
     particles: ParticleSet,
@@ -65,12 +68,17 @@ def whiten(
     extent = stack.extent_angstrom
     odd = odd_correction(disc.kx, disc.ky, extent, particles.optics)
     scale = noise.whitening(disc)
+    freed = noise.normalisation
+    deviation = np.ones((1, 2, len(disc))) if freed is None else freed.deviation(disc)
     rows = [np.arange(len(shown))[start : start + CHUNK] for start in range(0, len(shown), CHUNK)]
     parts = [shown[row] for row in rows]
     with progress.step("Reading and whitening images", len(shown)) as step:
         for row, images in zip(rows, prefetched(stack.read, parts), strict=True):
             some, group = exposures.rows(row), exposures.optics_group[row]
             factor = scale[group]
+            if freed is not None:
+                larger = freed.free(images, group, deviation)
+                factor = factor if larger is None else factor / larger
             data = images_to_disc(images, disc, team.size)
             shift = particles.poses.shift_angstrom[own[some.particle]]
             data *= centring_phase(disc, some.moves(shift) / per_image(extent, group))
@@ -95,6 +103,7 @@ def whiten(
         ctf_power=ctf_power,
         group=exposures.optics_group,
         reference=noise,
+        doubted=np.any(deviation[:, 0] > _DOUBTED, axis=0),
         **_places(own, exposures, len(particles)),
         tilt=exposures.tilt,
         processes=processes,
@@ -102,7 +111,7 @@ def whiten(
         image_extent_angstrom=None if isinstance(extent, float) else extent,
     )
     shift = np.zeros((len(particles), 2))
-    return WhitenedImages(store, noise, particles.poses.rotation, shift)
+    return WhitenedImages(store, NoiseModel(noise.power), particles.poses.rotation, shift)
 
 
 def recorded_ctf(
@@ -162,6 +171,7 @@ def in_memory_images(
         ctf_power=ctf_power,
         group=np.zeros(count, np.int64),
         reference=noise,
+        doubted=np.zeros(len(disc), bool),
         first=np.arange(count),
         count=None,
         tilt=None,

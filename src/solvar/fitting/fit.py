@@ -179,6 +179,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         corner_noise_power=context.images.noise.power,
         prior_precision=state.prior.columns,
         inverted=state.inverted,
+        normalisation=context.images.store.reference.normalisation,
         pose_refinement=refinement,
         history=state.history,
     )

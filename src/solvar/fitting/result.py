@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.evidence import CAUSES, ComponentEvidence, PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
+from solvar.estimation.normalisation import Normalisation
 from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet
@@ -132,6 +133,8 @@ class Fit:
         Whether the images were dark on bright and were inverted.
     intensity_factor : float
         What pixel values were multiplied by; the model, the latents and the noise are in these units.
+    normalisation : Normalisation or None
+        What images were freed from before anything else.
     pose_refinement : PoseRefinement or None
         None when the poses were kept.
     history : list of dict
@@ -152,6 +155,7 @@ class Fit:
     prior_precision: Float64
     inverted: bool
     intensity_factor: float = 1.0
+    normalisation: Normalisation | None = None
     pose_refinement: PoseRefinement | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     corner_noise_power: Float64 | None = None

@@ -149,6 +149,8 @@ def whitened_images(
     disc = HalfDisc.of_radius(finest_frequency(stack, settings.resolution))
     shells = disc.k_c + 2
     noise = estimate_noise(particles, stack, mask_diameter(mask), shells, settings.seed, processes)
+    if noise.normalisation is not None and (told := noise.normalisation.sentence()):
+        progress.message(told)
 
     ctf_scale = float(np.median(noise.whitening(disc)))
 

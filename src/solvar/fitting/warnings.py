@@ -60,6 +60,8 @@ def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
             f"Pixel values are far from 1, so images were multiplied by {found.intensity_factor:g}: "
             "volumes, eigenvalues and latents are in these units."
         )
+    if found.normalisation is not None and (told := found.normalisation.sentence()):
+        warnings.append(told)
     if found.inverted and found.settings.density == "auto":
         warnings.append(
             "The molecule is dark in the images; they were inverted. If volumes look like "

@@ -51,47 +51,79 @@ def ring_power(
     (shells,) float64
         In units of the unnormalised transform: white noise of variance σ² gives σ² L².
 
+    See Also
+    --------
+    deconvolved
+    """
+    return deconvolved(ring_means(power), smearing(window), shells, transfer)
+
+
+def deconvolved(
+    measured: Float64,
+    smear: Float64,
+    shells: int,
+    transfer: Float64 | None = None,
+    silent: int = 2,
+) -> Float64:
+    """Noise power per shell from the ring means of the windowed background's mean periodogram.
+
+    Parameters
+    ----------
+    measured : (S,) float64
+        In all shells of the plane, as of `ring_means`.
+    smear : (S, S) float64
+        Mean windowed power in shell s of unit power in shell t, as of `smearing`.
+    shells : int
+    transfer : (S,) float64, optional
+        As in `ring_power`.
+    silent : int
+        So many first shells say nothing and are continued from those that follow.
+
+    Returns
+    -------
+    (shells,) float64
+
     Notes
     -----
     The mean periodogram of windowed noise is the true spectrum smeared by the window's own power;
     the smear is undone by Richardson-Lucy steps on the shells. The background's mean is removed
-    from each image, so the first two shells say nothing; they take the value of the third.
+    from each image, so at least the first two shells say nothing; they take the value of the next one.
     """
-    shell = _shells(len(power))
-    last = int(shell.max())
-    measured = ring_means(power)
-    smear = _smearing(window, shell, last + 1)
+    measured, smear = measured.copy(), smear.copy()
     if transfer is not None:
         smear *= np.maximum(transfer, _LEAST_TRANSFER)
-    measured[:2], smear[:2] = measured[2], smear[2]
+    measured[:silent], smear[:silent] = measured[silent], smear[silent]
     estimate = measured / smear.sum(axis=1)
     for _ in range(_DECONVOLUTION_STEPS):
         estimate *= smear.T @ (measured / (smear @ estimate)) / smear.sum(axis=0)
-    estimate[:2] = _continued(estimate)
+    estimate[:silent] = _continued(estimate, silent)
     return estimate[:shells]
 
 
 def ring_means(power: Float64) -> Float64:
     """Means of (L, L) values in all shells of the plane, up to its corner."""
-    shell = _shells(len(power)).ravel()
+    shell = frequency_shells(len(power)).ravel()
     means: Float64 = np.bincount(shell, power.ravel()) / np.bincount(shell)
     return means
 
 
-def _continued(power: Float64) -> Float64:
-    """Values of shells 0 and 1 from shells 2 to 5."""
-    known = np.arange(2, min(6, len(power)))
+def _continued(power: Float64, silent: int) -> Float64:
+    """Values of the first shells from the four that follow."""
+    known = np.arange(silent, min(silent + 4, len(power)))
     slope, level = np.polyfit(known**2, np.log(power[known]), 1)
-    return np.exp(level + slope * np.array([0.0, 1.0]))
+    return np.exp(level + slope * np.arange(float(silent)) ** 2)
 
 
-def _shells(box: int) -> Int64:
+def frequency_shells(box: int) -> Int64:
+    """|k| rounded to the next integer, (L, L) in the order of `fft2`."""
     frequency = np.fft.fftfreq(box, 1 / box)
     return np.rint(np.hypot(frequency[:, None], frequency)).astype(np.int64)
 
 
-def _smearing(window: Float32, shell: Int64, count: int) -> Float64:
-    """Matrix (count, count): mean windowed power in shell s of unit power in shell t alone."""
+def smearing(window: Float32) -> Float64:
+    """Mean windowed power in shell s of noise of unit power in shell t alone, (S, S)."""
+    shell = frequency_shells(len(window))
+    count = int(shell.max()) + 1
     # the mean power is the spectrum circularly convolved with |ŵ|²/L²; products of the real-space
     # correlations do all shells with one transform each
     kernel = np.abs(np.fft.fft2(window.astype(np.float64))) ** 2 / window.size**2

@@ -105,6 +105,13 @@ class _Poses(_Part):
     prior_shift_angstrom: _NotNegative
 
 
+class _Normalisation(_Part):
+    background: _NotNegative
+    strength_percent: _NotNegative
+    far: _Count
+    sample: _Count
+
+
 class _PoseDoubt(_Part):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -123,6 +130,8 @@ class _Result(_Part):
     eigenvalues: list[_NotNegative]
     inverted: bool
     intensity_factor: Annotated[float, Field(gt=1e-40, lt=1e40)] = 1.0
+    # runs of early versions took images as they were
+    normalisation: _Normalisation | None = None
     reliability: list[_OrNone] | None = None
     reliable: list[bool] | None = None
     component_resolution_angstrom: list[_NotNegative | None] | None = None

@@ -301,6 +301,8 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
         "inverted": fit.inverted,
         "intensity_factor": fit.intensity_factor,
     }
+    if fit.normalisation is not None:
+        result["normalisation"] = fit.normalisation.numbers()
     if fit.validation is not None:
         result["reliability"] = fit.validation.reliability
         result["reliable"] = fit.validation.reliable

@@ -1,0 +1,268 @@
+"""What a sample of images shows outside the particle: backgrounds, strengths and noise spectra.
+
+Optics groups with many images speak for themselves. Those with few share: their noise is drawn to that of all
+images of their kind, by how many images they have against how much groups really differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.normalisation import Looked, Normalisation, Pools
+from solvar.imaging.background import Background
+from solvar.imaging.ctf import evaluate_ctf
+from solvar.imaging.noise import (
+    background_power,
+    deconvolved,
+    frequency_shells,
+    ring_means,
+    smearing,
+)
+from solvar.imaging.optics import Optics
+from solvar.parallel import Processes
+from solvar.particles import ImageStack, ParticleSet
+
+Bool = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# The spectrum is a mean over rings: a few hundred images a group fix it to better than 1 %
+_SAMPLE = 1000
+_CHUNK = 100
+# with so many images a group needs no other: they fix each ring to a few per cent
+_MANY = 100
+# images far from all others are left out of the spectrum while they are no more than these
+_FEW_FAR = 0.1
+# a ring of the periodogram that has lost more than this to the fits says nothing of the noise
+_MOST_LOST = 0.5
+
+
+class Corners:
+    """A sample of the images of each optics group, outside the particle.
+
+    Parameters
+    ----------
+    particles : ParticleSet
+    stack : ImageStack
+    background : Background
+        Where outside is.
+    seed : int
+        Chooses the sample.
+    processes : Processes
+        Who share the reading.
+    """
+
+    def __init__(
+        self,
+        particles: ParticleSet,
+        stack: ImageStack,
+        background: Background,
+        seed: int,
+        processes: Processes,
+    ) -> None:
+        self._particles, self._stack = particles, stack
+        self._background, self._processes = background, processes
+        rng = np.random.default_rng(seed)
+        group = particles.exposures.optics_group
+        members = [np.flatnonzero(group == g) for g in range(len(particles.optics.name))]
+        self._sample = [np.sort(rng.permutation(m)[:_SAMPLE]) if len(m) else m for m in members]
+        self._count = np.array([len(some) for some in self._sample])
+        self.pools = _pools(particles.optics, self._count)
+        self.looked = Looked(
+            np.repeat(np.arange(len(members)), self._count),
+            np.zeros((self._count.sum(), len(background.modes))),
+            np.zeros((self._count.sum(), 3)),
+        )
+
+    def spectra(self, found: Normalisation | None) -> Spectra:
+        """Mean periodograms of the sample, freed from what was found; the first time it is looked at."""
+        groups, shells = len(self._sample), int(frequency_shells(self._stack.box_size).max()) + 1
+        measured, transfer = np.ones((groups, shells)), np.ones((groups, shells))
+        freed = np.zeros(groups, bool) if found is None else ~found.is_flat()
+        first = np.cumsum(self._count) - self._count
+        for g, sample in enumerate(self._sample):
+            if not len(sample):
+                continue
+            places = np.arange(first[g], first[g] + len(sample))
+            kept = np.ones(len(sample), bool) if found is None else _kept(found.far[places])
+            power, passed = self._summed(g, places, kept, found, bool(freed[g]))
+            count = int(kept.sum())
+            measured[g] = ring_means(self._processes.sum(power) / count)
+            if passed is not None:
+                transfer[g] = ring_means(self._processes.sum(passed) / count)
+        if found is None:
+            shared = (
+                self._processes.sum(self.looked.coefficients),
+                self._processes.sum(self.looked.spread),
+            )
+            self.looked = Looked(self.looked.group, *shared)
+        return Spectra(self._background, self.pools, self._count, measured, transfer, freed)
+
+    def _summed(
+        self, group: int, places: Int64, kept: Bool, found: Normalisation | None, freed: bool
+    ) -> tuple[Float64, Float64 | None]:
+        """Summed periodogram of this process's part of a group's sample, and CTF power if it was applied."""
+        multiplied = self._particles.optics.premultiplied
+        power = np.zeros((self._stack.box_size,) * 2)
+        passed = np.zeros_like(power) if multiplied is not None and multiplied[group] else None
+        own = np.arange(len(places))[self._processes.rank :: self._processes.size]
+        if found is not None:
+            own = own[kept[own]]
+        for start in range(0, len(own), _CHUNK):
+            part = own[start : start + _CHUNK]
+            index = self._sample[group][part]
+            images = self._stack.read(index)
+            if found is None:
+                self._look(images, places[part])
+            else:
+                found.apply(images, self.looked.group[places[part]])
+            if freed:
+                # whole fits: what they take from the spectrum is known
+                self._background.subtract(images, self._background.fitted(images)[0])
+            power += background_power(images, self._background.window)
+            if passed is not None:
+                passed += _ctf_power(self._particles, self._stack, index)
+        return power, passed
+
+    def _look(self, images: Float32, places: Int64) -> None:
+        seen = self._background.fitted(images)
+        self.looked.coefficients[places], self.looked.spread[places] = seen
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """Ring means of mean periodograms of windowed corners, (G, S) a group and shell.
+
+    Attributes
+    ----------
+    background : Background
+    pools : Pools
+    count : (G,) int64
+        Images in the sample.
+    measured : (G, S) float64
+    transfer : (G, S) float64
+        Mean C² where images were multiplied by it, else 1.
+    freed : (G,) bool
+        Groups whose images are without all that was fitted to their background.
+    """
+
+    background: Background
+    pools: Pools
+    count: Int64
+    measured: Float64
+    transfer: Float64
+    freed: Bool
+
+    def of_groups(self) -> Float64:
+        """Noise power of each optics group, before images were multiplied by a CTF, in all shells, (G, S)."""
+        power = np.ones_like(self.measured)
+        for g in np.flatnonzero(self.count):
+            power[g] = self._power(*self._drawn(int(g)), bool(self.freed[g]))
+        return power
+
+    def of_pools(self) -> Float64:
+        """Noise power in the images of each pool as they are, in all shells, (P, S)."""
+        power = np.ones((len(self.pools.taught), self.measured.shape[1]))
+        for p, groups in enumerate(self.pools.taught):
+            freed = bool(self.freed[np.flatnonzero(self.pools.pool == p)[0]])
+            weight = self.count * groups * (self.freed == freed)
+            if weight.any():
+                measured, transfer = self._mean(weight)
+                power[p] = transfer * self._power(measured, transfer, freed)
+        return power
+
+    def _mean(self, weight: Float64) -> tuple[Float64, Float64]:
+        """Periodogram and transfer (S,) of groups with these weights (G,)."""
+        if np.count_nonzero(weight) == 1:  # to the last bit
+            only = int(np.flatnonzero(weight)[0])
+            return self.measured[only], self.transfer[only]
+        weight = weight / weight.sum()
+        return weight @ self.measured, weight @ self.transfer
+
+    def _drawn(self, group: int) -> tuple[Float64, Float64]:
+        """Periodogram and transfer (S,) of a group, drawn to those of its kind if it has few images."""
+        own = self.measured[group], self.transfer[group]
+        alike = self.pools.taught[self.pools.pool[group]] & (self.freed == self.freed[group])
+        weight = self.count * alike
+        if np.count_nonzero(weight) < 2:
+            return own
+        whole = self._mean(weight)
+        # how much periodograms of one image scatter about their mean, in parts of it, and those of a group
+        chance = self._chance / self.count[weight > 0, None]
+        left = 1 - (weight[weight > 0] / weight.sum())[:, None]
+        scatter = (self.measured[weight > 0] / whole[0] - 1) ** 2
+        differ = np.sum((scatter - left * chance) / self._chance) / np.sum(left / self._chance)
+        trust = max(differ, 0.0) / (max(differ, 0.0) + self._chance / self.count[group])
+        drawn = [all_ + trust * (mine - all_) for all_, mine in zip(whole, own, strict=True)]
+        return drawn[0], drawn[1]
+
+    @cached_property
+    def _chance(self) -> Float64:
+        """Relative variance of the ring means of the periodogram of one image, (S,)."""
+        window = self.background.window.astype(np.float64) ** 2
+        pixels = np.bincount(frequency_shells(self.background.box).ravel())
+        # half of the pixels are the others' conjugates, and the window makes neighbours alike
+        independent = pixels / 2 * window.sum() ** 2 / (window.size * np.sum(window**2))
+        return 1 / np.maximum(independent, 1.0)
+
+    def _power(self, measured: Float64, transfer: Float64, freed: bool) -> Float64:
+        """Noise power (S,) of a mean periodogram."""
+        passed = transfer if (transfer != 1).any() else None
+        shells = len(measured)
+        if freed:
+            left = np.maximum(self._smear - self._lost, 0.0)
+            silent = np.flatnonzero(left.sum(axis=1) < (1 - _MOST_LOST) * self._smear.sum(axis=1))
+            # where hardly a ring is left of tiny corners, they are not trusted to be better than that
+            first = min(int(silent.max(initial=1)) + 1, shells // 2)
+            return deconvolved(measured, left, shells, passed, first)
+        return deconvolved(measured, self._smear, shells, passed)
+
+    @cached_property
+    def _smear(self) -> Float64:
+        return smearing(self.background.window)
+
+    @cached_property
+    def _lost(self) -> Float64:
+        return self.background.lost_power()
+
+
+def _kept(far: Bool) -> Bool:
+    """Which images of a group tell of its noise: not those far from the others, while they are rare."""
+    return ~far if far.sum() <= _FEW_FAR * len(far) else np.ones_like(far)
+
+
+def _pools(optics: Optics, count: Int64) -> Pools:
+    """Optics groups with `count` (G,) images that are looked at."""
+    multiplied = (
+        np.zeros(len(count), bool) if optics.premultiplied is None else optics.premultiplied
+    )
+    looks = np.stack([optics.pixel_size_angstrom, optics.box_size, multiplied], axis=1)
+    rows, kind = np.unique(looks, axis=0, return_inverse=True)
+    kind = kind.reshape(-1).astype(np.int64)
+    pool, taught = np.zeros(len(count), np.int64), list[Bool]()
+    for k in range(len(rows)):
+        alike = kind == k
+        alone = np.count_nonzero(count * alike) == 1
+        many = alike & ((count >= _MANY) | alone & (count > 0))
+        for g in np.flatnonzero(many):
+            pool[g] = len(taught)
+            taught.append(np.arange(len(count)) == g)
+        if (alike & ~many).any():
+            pool[alike & ~many] = len(taught)
+            taught.append(alike)
+    return Pools(kind, pool, np.stack(taught), tuple(bool(m) for m in rows[:, 2]))
+
+
+def _ctf_power(particles: ParticleSet, stack: ImageStack, images: Int64) -> Float64:
+    """Summed C² of some images at every pixel of their transform, (L, L) in the order of `fft2`."""
+    box = stack.box_size
+    frequency = np.rint(np.fft.fftfreq(box, 1 / box)).astype(np.int64)
+    ky, kx = (axis.ravel() for axis in np.meshgrid(frequency, frequency, indexing="ij"))
+    some = particles.exposures.rows(images)
+    ctf = evaluate_ctf(kx, ky, stack.extent_angstrom, some.ctf, particles.optics, some.optics_group)
+    return np.sum(ctf**2, axis=0).reshape(box, box)

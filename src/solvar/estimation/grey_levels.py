@@ -1,0 +1,190 @@
+"""What images of one kind usually look like outside the particle: how strong, and on what background.
+
+Both are empirical Bayes: the spread that estimates have beyond what noise makes of them is true, and the
+posterior mean of an image takes as much of its estimate as that share. What is not clearly beyond chance is 0
+exactly. An image that is far from all others tells nothing of them, and of itself all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.imaging.background import Background
+from solvar.imaging.fourier import HalfDisc
+
+Bool = NDArray[np.bool_]
+Float64 = NDArray[np.float64]
+
+_STANDARD_ERRORS = 4.0
+# A true spread below the error that one image's estimate has anyway is left: it adds less than half of
+# what is uncertain in a few coefficients, and the halo of a molecule beyond its mask is no larger.
+_LEAST_EXCESS = 1.0
+# χ² with six degrees of freedom is beyond 100 once in 1e19 images, beyond half of it once in 1e8
+_FAR = 100.0
+_FAR_STRENGTH, _FAR_DEVIATIONS = float(np.log(2)), 8.0
+# a covariance of six modes needs a few times as many images
+_FEWEST = 24
+_ROUNDS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Strength:
+    """How strongly images were recorded.
+
+    Attributes
+    ----------
+    level : float
+        Usual noise, grey levels: what all images are brought to.
+    trust : float
+        Share of an image's deviation, on a logarithmic scale, that is its strength and not chance, 0 to 1.
+    spread : float
+        True standard deviation of the logarithm.
+    far : float
+        From this deviation on an image is far from the others, and all of it is taken for strength.
+    """
+
+    level: float = 1.0
+    trust: float = 0.0
+    spread: float = 0.0
+    far: float = np.inf
+
+    @classmethod
+    def of(cls, spread: Float64, least: float = 0.0) -> Strength:
+        """That of images whose noise was the same before they were recorded.
+
+        Parameters
+        ----------
+        spread : (N, 3) float64
+            Of their noise, see `Background.fitted`.
+        least : float
+            True spread that has other reasons.
+        """
+        # nothing is known of an image that was masked
+        spread = spread[(spread > 0).all(axis=1)]
+        if not len(spread):
+            return cls()
+        log = np.log(spread)
+        middle = float(np.median(log[:, 0]))
+        usual = 1.4826 * float(np.median(np.abs(log[:, 0] - middle)))
+        far = max(_FAR_STRENGTH, _FAR_DEVIATIONS * usual)
+        log = log[np.abs(log[:, 0] - middle) <= far]
+        centre = log.mean(axis=0)
+        # chance is not shared by parts of the background that do not overlap
+        whole, one, other = (log - centre).T
+        true, error = (one * other).mean(), (one * other).std() / np.sqrt(len(log))
+        level, observed = float(np.exp(centre[0])), float(np.mean(whole**2))
+        chance = max(observed - true, 0.0)
+        if len(log) < _FEWEST or true < max(
+            _STANDARD_ERRORS * error, _LEAST_EXCESS * chance, least**2
+        ):
+            return cls(level, far=far)
+        return cls(level, min(1.0, float(true / observed)), float(np.sqrt(true)), far)
+
+    def of_images(self, spread: Float64) -> Float64:
+        """What to divide images of this noise (B,) by; 1 for those that stay as they are."""
+        ratio = spread / self.level
+        found = np.where(self.is_far(spread), ratio, ratio**self.trust)
+        return np.where(spread > 0, found, 1.0)
+
+    def is_far(self, spread: Float64) -> Bool:
+        """Which images of this noise (B,) are far from all others."""
+        ratio = np.where(spread > 0, spread, self.level) / self.level
+        return np.asarray(np.abs(np.log(ratio)) > self.far)
+
+
+@dataclass(frozen=True, eq=False)
+class SlowBackground:
+    """What the backgrounds of images of equal strength are like, p coefficients each.
+
+    Attributes
+    ----------
+    mean : (p,) float64
+        Of all images, 0 if it is not beyond chance.
+    covariance : (p, p) float64
+        True one, S; 0 in all directions in which it is not beyond chance.
+    error : (p, p) float64
+        What noise adds to the coefficients that are fitted to an image, E.
+    power : (S,) float64
+        Of this noise, in all shells.
+    """
+
+    mean: Float64
+    covariance: Float64
+    error: Float64
+    power: Float64
+
+    @classmethod
+    def of(cls, coefficients: Float64, background: Background, power: Float64) -> SlowBackground:
+        """That of images with these coefficients (N, p), in noise of this power (S,)."""
+        error = background.error(power)
+        root = np.linalg.cholesky(error)
+        # noise alone has unit variance in these units
+        unit = np.linalg.solve(root, coefficients.T).T
+        modes = len(error)
+        mean, true = np.median(unit, axis=0), np.zeros((modes, modes))
+        scale = 1.4826 * np.median(np.abs(unit - mean), axis=0)
+        total = np.diag(np.maximum(scale, 1.0) ** 2)
+        for _ in range(_ROUNDS):
+            near = unit[_distance(unit - mean, total) <= _FAR]
+            if len(near) < _FEWEST:
+                return cls(np.zeros(modes), np.zeros_like(error), error, power)
+            mean, true = (
+                near.mean(axis=0),
+                _beyond_chance(np.cov(near.T).reshape(modes, modes), len(near)),
+            )
+            total = np.eye(modes) + true
+        chance = (modes + _STANDARD_ERRORS * np.sqrt(2 * modes)) / len(near)
+        off = mean @ mean > _LEAST_EXCESS and mean @ np.linalg.solve(total, mean) > chance
+        return cls(root @ mean * off, root @ true @ root.T, error, power)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether images that are not far from the others stay as they are."""
+        return not (self.mean.any() or self.covariance.any())
+
+    @cached_property
+    def gain(self) -> Float64:
+        """K = S (S + E)⁻¹, (p, p): how much of what is fitted to an image is its background."""
+        return np.asarray(np.linalg.solve(self.covariance + self.error, self.covariance).T)
+
+    @cached_property
+    def left(self) -> Float64:
+        """S - K S, (p, p): posterior covariance of an image's background."""
+        left = self.covariance - self.gain @ self.covariance
+        return np.asarray((left + left.T) / 2)
+
+    def of_images(self, fitted: Float64) -> Float64:
+        """Posterior means of the backgrounds that were fitted to images, (B, p)."""
+        found = self.mean + (fitted - self.mean) @ self.gain.T
+        is_far = self.is_far(fitted)
+        found[is_far] = fitted[is_far]
+        return np.asarray(found)
+
+    def is_far(self, fitted: Float64) -> Bool:
+        """Which of these images (B,) are far from all others."""
+        distance = _distance(fitted - self.mean, self.covariance + self.error)
+        return np.asarray(distance > _FAR)
+
+    def variance(self, background: Background, disc: HalfDisc, stark: bool) -> Float64:
+        """Relative variance (n,) of noise in freed images: in usual ones, or in those that were far."""
+        if stark:
+            return background.variance(disc, self.power, np.eye(len(self.mean)), self.error)
+        return background.variance(disc, self.power, self.gain, self.left)
+
+
+def _distance(off: Float64, covariance: Float64) -> Float64:
+    """Squared Mahalanobis distances of deviations (N, p)."""
+    return np.einsum("np,pn->n", off, np.linalg.solve(covariance, off.T))
+
+
+def _beyond_chance(observed: Float64, count: int) -> Float64:
+    """What a covariance (p, p) of `count` draws has beyond the unit matrix, in clear directions only."""
+    value, axis = np.linalg.eigh(observed)
+    # up to the bracket goes the largest eigenvalue of noise (Marchenko & Pastur 1967)
+    limit = (1 + _LEAST_EXCESS) * (1 + np.sqrt(len(value) / count)) ** 2
+    excess = np.where(value > limit, value - 1, 0.0)
+    return (axis * excess) @ axis.T
