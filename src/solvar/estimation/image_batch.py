@@ -41,6 +41,8 @@ class ImageBatch:
         Where a particle has several images or poses.
     stretch : (R, 2, 2) float64 or None
         What frames hold besides the rotation, see `CommonGrid`; None for identities.
+    weight : (B,) float64 or None
+        Of each particle: data and CTFs hold its root already. None where all are 1.
     """
 
     place: Int64
@@ -53,6 +55,7 @@ class ImageBatch:
     tilt: Float64 | None = None
     grouping: Grouping | None = None
     stretch: Float64 | None = None
+    weight: Float64 | None = None
 
     def __len__(self) -> int:
         return len(self.index)

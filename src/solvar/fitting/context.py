@@ -26,6 +26,7 @@ from solvar.fitting.workspace import NoWorkspace, Workspace
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 
@@ -70,8 +71,9 @@ class Context:
         return np.arange(0) if part is None else self.parts[1 - part]
 
     def seen(self, state: FitState) -> WhitenedImages:
-        """The images under the noise, the sign and the poses of a state."""
+        """The images under the noise, the sign, the weights and the poses of a state."""
         images = replace(self.images, noise=state.noise, inverted=state.inverted)
+        images = images.weighted(state.weight)
         if state.poses is None:
             return images
         return images.posed(state.poses.rotation, state.poses.shift)
@@ -156,19 +158,21 @@ class Context:
             finest = self.k_max if state.poses is None else k_c
             images = self.seen(state)
             found = sampling_information(images, self.parts[part], finest, self.team)
-            known = self._information[part] = _Known(state.noise, state.poses, found)
+            known = _Known(state.noise, state.poses, state.weight, found)
+            self._information[part] = known
         return known.found
 
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """The sampling information of a part, and the noise and poses that it belongs to."""
+    """The sampling information of a part, and the noise, poses and weights that it belongs to."""
 
     noise: NoiseModel
     poses: PoseState | None
+    weight: Float64
     found: SamplingInformation
 
     def serves(self, state: FitState, k_c: int) -> bool:
         """Whether it is that of another state, up to `k_c`."""
         same = self.noise.is_same(state.noise) and self.poses is state.poses
-        return same and self.found.k_c >= k_c
+        return same and self.found.k_c >= k_c and np.array_equal(self.weight, state.weight)

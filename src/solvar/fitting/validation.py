@@ -87,9 +87,10 @@ def reliable_components(
     for model in state.models:
         assert model.columns is not None  # marching always leaves columns
         rotation = principal_axes(model.columns[1:]).rotation
-        sample = evenly_spread(context.held_out(model.part), _MOST_HELD_OUT)
         seen = ColumnModel(model.columns, model.contrast_sd, pose_errors=pose_errors)
         band = context.band(state, model.part, context.k_max)
+        held_out = band.images.believed(context.held_out(model.part))
+        sample = evenly_spread(held_out, _MOST_HELD_OUT)
         products = transformed(gram_matrices(BandModel(band, seen), sample), rotation)
         gains.append(component_gains(products, model.contrast_sd))
     # components are ordered: one behind a failed one would only borrow its place
