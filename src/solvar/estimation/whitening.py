@@ -106,8 +106,8 @@ def whiten(
         image_extent_angstrom=None if isinstance(extent, float) else extent,
     )
     shift = np.zeros((len(particles), 2))
-    images = WhitenedImages(store, noise, particles.poses.rotation, shift)
-    return images.weighted(_weight(own, exposures, power, images))
+    found = WhitenedImages(store, noise, particles.poses.rotation, shift)
+    return found.weighted(_weight(own, exposures, power, found))
 
 
 def _weight(own: Int64, exposures: Exposures, power: Float32, images: WhitenedImages) -> Float64:

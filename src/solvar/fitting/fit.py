@@ -23,7 +23,7 @@ from solvar.estimation.support import Support
 from solvar.fitting.clock import StageClock
 from solvar.fitting.context import Context
 from solvar.fitting.final import Final, finish
-from solvar.fitting.junk import without_junk
+from solvar.fitting.junk import monstrous_count, without_junk
 from solvar.fitting.marching import fit_band, with_new_means, with_new_models
 from solvar.fitting.result import Fit
 from solvar.fitting.schedule import BandSchedule, schedule_bands
@@ -178,6 +178,8 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         noise_power=state.noise.power,
         prior_precision=state.prior.columns,
         inverted=state.inverted,
+        particle_probability=state.weight,
+        monstrous=monstrous_count(context),
         pose_refinement=refinement,
         history=state.history,
     )

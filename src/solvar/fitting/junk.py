@@ -57,6 +57,11 @@ def weighed_again(context: Context, state: FitState) -> FitState:
     return _weighed(context, state)
 
 
+def monstrous_count(context: Context) -> int:
+    """How many particles were left out for the power of an image, before any model judged."""
+    return int((_at_start(context) == 0).sum())
+
+
 def _at_start(context: Context) -> Float64:
     """Weights (N,) before any model has judged: 0 for monstrous images, 1 for the others."""
     count, weight = len(context.images), context.images.weight
@@ -112,7 +117,8 @@ def _edges(context: Context, state: FitState) -> list[int]:
     """Last shells of ranges, half an octave each, up to where the means of the halves agree."""
     finest = context.k_max
     if len(state.means) == 2:
-        agreement = fourier_shell_correlation(*state.means, context.k_max + 1)
+        first, second = state.means
+        agreement = fourier_shell_correlation(first, second, context.k_max + 1)
         below = np.flatnonzero(agreement[_COARSEST:] < HALVES_THRESHOLD)
         finest = _COARSEST + max(0, int(below[0]) - 1) if len(below) else finest
     steps = np.rint(_COARSEST * 2 ** (np.arange(20) / 2)).astype(int)
