@@ -4,9 +4,9 @@ Data and CTF of each pixel are divided by the noise amplitude and multiplied by 
 in the half-plane inner product. The noise then has unit variance per real number and every inner product
 is a plain sum: neither this weight nor any σ² appears anywhere below this module.
 
-Pixels are kept in units of the noise as it was first estimated. Another noise model, other poses, the other
-sign or other weights of the particles make another `WhitenedImages` of the same pixels, applied as they are
-read. An image of weight w counts in every sum as one with 1/w of the noise power: one of weight 0 says nothing.
+Pixels are kept in units of the noise as it was first estimated. Another noise model, other poses, weights of
+the particles or the other sign make another `WhitenedImages` of the same pixels, applied as they are read.
+An image of weight w counts in every sum as one with 1/w of the noise power: one of weight 0 says nothing.
 """
 
 from __future__ import annotations
