@@ -11,7 +11,7 @@ from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
 from solvar.estimation.information import sampling_information
-from solvar.estimation.junk import Mixture, ShellRanges, holds_junk
+from solvar.estimation.junk import Mixture, holds_junk, range_products
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.log_likelihood import log_likelihood
 from solvar.estimation.mean import MeanProblem
@@ -143,10 +143,9 @@ def test_particles_seen_only_at_coarse_shells_are_not_taken_for_junk() -> None:
 def test_evidence_adds_up_over_ranges_and_residuals_are_noise() -> None:
     band = make_band()
     model = ColumnModel(true_columns(band), 0.0)
-    ranges = ShellRanges(BandModel(band, model), [3, 5, K_C])
-    power = ranges.residual_power(band.index)
-    np.testing.assert_allclose(power, 1, atol=0.05)
-    evidence = ranges.evidence(band.index, np.ones(3))
+    products = range_products(BandModel(band, model), band.index, [3, 5, K_C])
+    np.testing.assert_allclose(products.residual_power(), 1, atol=0.05)
+    evidence = products.evidence(np.ones(3))
     assert evidence.shape == (COUNT, 6)
     np.testing.assert_allclose(evidence[:, 4], log_likelihood(band, model), rtol=1e-5, atol=1e-4)
     coarse = log_likelihood(make_band_to(band, 3), model)

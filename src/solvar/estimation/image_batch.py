@@ -92,6 +92,12 @@ class ImageBatch:
         """Sums over the images (R, …) of each pose, (Q, …)."""
         return values if self.grouping is None else self.grouping.sum_by_pose(values)
 
+    def images_each(self) -> Int64:
+        """How many images each particle has at all its poses, (B,)."""
+        if self.grouping is None:
+            return np.ones(len(self), np.int64)
+        return np.bincount(self.grouping.particle_of_image, minlength=len(self))
+
     def per_image(self, values: Float64) -> Float64:
         """Values of the particles (B, …) for each of their images, (R, …)."""
         return values if self.grouping is None else values[self.grouping.particle_of_image]

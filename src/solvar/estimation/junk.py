@@ -16,12 +16,12 @@ takes the place of the noise power that images were whitened by.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.e_step import BandModel
-from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.kernels import gram
 from solvar.estimation.likelihood import image_posterior
 
@@ -36,54 +36,37 @@ _SETTLED = 1e-6
 _STANDARD_ERRORS = 3.0
 
 
-class ShellRanges:
-    """A model on a band whose pixels are cut into ranges of shells, coarse ones first.
+@dataclass(frozen=True, eq=False)
+class RangeProducts:
+    """What the images of N particles say of a model, range of shells by range of shells, coarse ones first.
 
-    Parameters
+    Attributes
     ----------
-    model : BandModel
-        Its pose errors are taken to be none.
-    edges : list of int
-        The last shell of each range, rising; the last one is the band's.
+    gram : (ranges, N, r + 2, r + 2) float64
+        Gram matrices, as of `kernels.gram`.
+    numbers : (ranges, N) float64
+        How many real numbers of unit variance the noise of each has.
+    contrast_sd : float
+        Of the model.
     """
 
-    def __init__(self, model: BandModel, edges: list[int]) -> None:
-        self._model = model
-        disc = model.band.disc
-        self._cuts = [0, *(len(disc.prefix(k)) for k in edges)]
-        # how many real numbers of unit variance noise has in each
-        self._numbers = np.add.reduceat(disc.weight, self._cuts[:-1]).astype(np.float64)
+    gram: Float64
+    numbers: Float64
+    contrast_sd: float
 
-    def products(self, batch: ImageBatch) -> Float64:
-        """Gram matrices of each range, (ranges, B, r + 2, r + 2)."""
-        slices = self._model.slices(batch.frame, batch.ctf)
-        team, parts = self._model.band.team, []
-        for first, last in zip(self._cuts[:-1], self._cuts[1:], strict=True):
-            some = slices[..., first:last]
-            some = some.copy() if isinstance(some, np.ndarray) else some.clone()
-            data = np.ascontiguousarray(batch.data[:, first:last])
-            parts.append(batch.per_pose(gram(some, data, team)))
-        return np.stack(parts)
+    def residual_power(self) -> Float64:
+        """Mean power of what the model leaves of the images, (ranges,): 1 for noise."""
+        found = image_posterior(self.gram.sum(axis=0), self.contrast_sd)
+        left = self.gram[:, :, -1, -1].sum(axis=1)
+        left -= 2 * np.einsum("jbc,bc->j", self.gram[:, :, -1, :-1], found.first)
+        left += np.einsum("jbcd,bcd->j", self.gram[:, :, :-1, :-1], found.second)
+        return left / np.maximum(self.numbers.sum(axis=1), 1.0)
 
-    def residual_power(self, index: Int64) -> Float64:
-        """Mean power of what the model leaves of particles, per number of each range; 1 for noise."""
-        left, images = np.zeros(len(self._numbers)), 0.0
-        for batch in self._model.band.batches(index):
-            products = self.products(batch)
-            found = image_posterior(products.sum(axis=0), self._model.model.contrast_sd)
-            left += products[:, :, -1, -1].sum(axis=1)
-            left -= 2 * np.einsum("jbc,bc->j", products[:, :, -1, :-1], found.first)
-            left += np.einsum("jbcd,bcd->j", products[:, :, :-1, :-1], found.second)
-            images += len(batch.data)
-        whole = self._model.band.sum(np.append(left, images))
-        return whole[:-1] / np.maximum(whole[-1] * self._numbers, 1.0)
-
-    def evidence(self, index: Int64, power: Float64) -> Float64:
+    def evidence(self, power: Float64) -> Float64:
         """Log-likelihood of particles as seen up to each range's end, of usual contrast or of any.
 
         Parameters
         ----------
-        index : (N,)
         power : (ranges,)
             As of `residual_power`.
 
@@ -92,15 +75,38 @@ class ShellRanges:
         (N, 2 ranges) float64
             Relative to noise alone, in nats.
         """
-        usual = self._model.model.contrast_sd
-        spreads = usual, max(usual, _WIDE_CONTRAST_SD)
-        out = np.zeros((len(index), len(spreads) * len(power)))
-        for batch in self._model.band.batches(index):
-            known = np.cumsum(self.products(batch) / power[:, None, None, None], axis=0)
-            pairs = [(each, spread) for each in known for spread in spreads]
-            for column, (products, spread) in enumerate(pairs):
-                out[batch.place, column] = image_posterior(products, spread).log_likelihood
-        return self._model.band.sum(out)
+        spreads = self.contrast_sd, max(self.contrast_sd, _WIDE_CONTRAST_SD)
+        known = np.cumsum(self.gram / power[:, None, None, None], axis=0)
+        pairs = [(each, spread) for each in known for spread in spreads]
+        found = [image_posterior(products, spread).log_likelihood for products, spread in pairs]
+        return np.stack(found, axis=1)
+
+
+def range_products(model: BandModel, index: Int64, edges: list[int]) -> RangeProducts:
+    """Products of particles with a model whose pose errors are taken to be none, at every process.
+
+    Parameters
+    ----------
+    model : BandModel
+    index : (N,)
+    edges : list of int
+        The last shell of each range, rising; the last one is the band's.
+    """
+    band, disc = model.band, model.band.disc
+    cuts = [0, *(len(disc.prefix(k)) for k in edges)]
+    numbers = np.add.reduceat(disc.weight, cuts[:-1]).astype(np.float64)
+    gram_matrices = np.zeros((len(edges), len(index), *[model.model.rank + 2] * 2))
+    images = np.zeros(len(index))
+    for batch in band.batches(index):
+        slices = model.slices(batch.frame, batch.ctf)
+        images[batch.place] = batch.images_each()
+        for j, (first, last) in enumerate(pairwise(cuts)):
+            # the kernels want images that lie together in memory
+            some = slices[..., first:last] + 0
+            data = np.ascontiguousarray(batch.data[:, first:last])
+            gram_matrices[j, batch.place] = batch.per_pose(gram(some, data, band.team))
+    count = numbers[:, None] * band.sum(images)
+    return RangeProducts(band.sum(gram_matrices), count, model.model.contrast_sd)
 
 
 @dataclass(frozen=True, eq=False)

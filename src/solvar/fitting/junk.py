@@ -8,7 +8,7 @@ nothing. Where there is, weights and means take turns, and each band judges anew
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
 from solvar.estimation.held_out import evenly_spread
-from solvar.estimation.junk import Mixture, ShellRanges, holds_junk
+from solvar.estimation.junk import Mixture, RangeProducts, holds_junk, range_products
 from solvar.fitting.context import Context
 from solvar.fitting.start import with_means
 from solvar.fitting.state import FitState, PartModel
@@ -31,9 +31,12 @@ Int64 = NDArray[np.int64]
 _SAMPLE = 1000
 # shares of a handful of kinds: more particles of a half would not fix them better
 _MOST_FOR_SHARES = 10_000
+# particles whose products are held at once
+_AT_A_TIME = 5000
 _ROUNDS = 3
 # the least that a mean of a molecule shows
 _COARSEST = 3
+# spread of the contrasts before it is estimated, as frequency marching begins
 _CONTRAST_SD = 0.15
 
 
@@ -69,11 +72,12 @@ def _at_start(context: Context) -> Float64:
 
 
 def _has_junk(context: Context, state: FitState) -> bool:
-    found = [
-        ranges.evidence(sample, ranges.residual_power(sample))
-        for ranges, index in _judges(context, state)
-        if len(sample := evenly_spread(index, _SAMPLE))
-    ]
+    found = []
+    for judge in _judges(context, state):
+        sample = judge.products(evenly_spread(judge.index, _SAMPLE))
+        found.append(sample.evidence(sample.residual_power()))
+    if not found:
+        return False
     evidence = np.concatenate(found)
     return holds_junk(evidence, Mixture.of(evidence))
 
@@ -81,10 +85,12 @@ def _has_junk(context: Context, state: FitState) -> bool:
 def _weighed(context: Context, state: FitState) -> FitState:
     """With the weights that models of the other half give, and new means."""
     weight = _at_start(context).copy()
-    for ranges, index in _judges(context, state):
-        evidence = ranges.evidence(index, ranges.residual_power(evenly_spread(index, _SAMPLE)))
-        some = evenly_spread(np.arange(len(index)), _MOST_FOR_SHARES)
-        weight[index] = Mixture.of(evidence[some]).probability(evidence)
+    for judge in _judges(context, state):
+        power = judge.products(evenly_spread(judge.index, _SAMPLE)).residual_power()
+        pieces = np.array_split(judge.index, -(-len(judge.index) // _AT_A_TIME))
+        evidence = np.concatenate([judge.products(piece).evidence(power) for piece in pieces])
+        some = evenly_spread(np.arange(len(evidence)), _MOST_FOR_SHARES)
+        weight[judge.index] = Mixture.of(evidence[some]).probability(evidence)
     weighted = replace(state, weight=weight)
     found = with_means(context, weighted)
     if not state.models or state.prior is None or found.prior is None:
@@ -95,8 +101,20 @@ def _weighed(context: Context, state: FitState) -> FitState:
     return replace(weighted, means=means, prior=prior)
 
 
-def _judges(context: Context, state: FitState) -> Iterator[tuple[ShellRanges, Int64]]:
-    """The model of each part, and the particles that it judges: all but monstrous ones.
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """A model, the particles that it judges, and the ranges of shells by which it does."""
+
+    model: BandModel
+    index: Int64
+    edges: list[int]
+
+    def products(self, index: Int64) -> RangeProducts:
+        return range_products(self.model, index, self.edges)
+
+
+def _judges(context: Context, state: FitState) -> Iterator[_Judge]:
+    """The model of each part with the particles that never met it; monstrous ones are judged by nobody.
 
     Images are seen with weight 1: what an image says must not depend on what was thought of it before.
     """
@@ -110,7 +128,9 @@ def _judges(context: Context, state: FitState) -> Iterator[tuple[ShellRanges, In
             columns = np.concatenate([columns, crop_volume(model.columns[1:], band.box)])
         whole = ColumnModel(columns, model.contrast_sd)
         judged = context.members(None) if model.part is None else context.held_out(model.part)
-        yield ShellRanges(BandModel(band, whole), edges), judged[candidates[judged]]
+        judged = judged[candidates[judged]]
+        if len(judged):
+            yield _Judge(BandModel(band, whole), judged, edges)
 
 
 def _edges(context: Context, state: FitState) -> list[int]:
