@@ -15,27 +15,14 @@ from solvar.fitting.settings import FitSettings
 from solvar.particles import read_particles
 
 
-@pytest.fixture(scope="module")
-def soiled(tiny_stack, tmp_path_factory) -> tuple[Path, np.ndarray]:
-    """A copy of the tiny stack, of whose images 30 % are noise alone, and which these are."""
-    folder = tmp_path_factory.mktemp("soiled") / "set"
-    shutil.copytree(tiny_stack, folder)
-    rng = np.random.default_rng(0)
-    with mrcfile.open(folder / "particles.mrcs", "r+") as stack:
-        junk = rng.permutation(len(stack.data)) < 0.3 * len(stack.data)
-        shape = stack.data[junk].shape
-        stack.data[junk] = rng.standard_normal(shape)
-    return folder, junk
-
-
 def fitted(folder: Path, **settings: object):
     chosen = FitSettings(rank=2, mask=folder / "mask.mrc", threads=1, **settings)
     return fit(read_particles(folder / "particles.star"), chosen)
 
 
 @pytest.mark.parametrize("halfsets", [True, False])
-def test_junk_is_counted_and_named(soiled, halfsets: bool) -> None:
-    folder, junk = soiled
+def test_junk_is_counted_and_named(soiled_stack, halfsets: bool) -> None:
+    folder, junk = soiled_stack
     found = fitted(folder, halfsets=halfsets)
     assert (1 - found.particle_probability).mean() == pytest.approx(0.3, abs=0.05)
     assert ((found.particle_probability < 0.5) == junk).mean() > 0.97
@@ -69,8 +56,8 @@ def test_a_monstrous_image_leaves_the_result_as_if_it_were_not_there(tiny_stack,
     assert any("stands out" in warning for warning in found.warnings)
 
 
-def test_junk_is_the_same_whatever_the_order_of_the_rows(soiled) -> None:
-    folder, _ = soiled
+def test_junk_is_the_same_whatever_the_order_of_the_rows(soiled_stack) -> None:
+    folder, _ = soiled_stack
     particles = read_particles(folder / "particles.star")
     order = np.random.default_rng(1).permutation(len(particles))
     chosen = FitSettings(rank=2, mask=folder / "mask.mrc", threads=1)
@@ -79,11 +66,11 @@ def test_junk_is_the_same_whatever_the_order_of_the_rows(soiled) -> None:
     assert np.abs(pair[0] - pair[1]).mean() < 0.02
 
 
-def test_probabilities_do_not_depend_on_the_weights_before(soiled) -> None:
+def test_probabilities_do_not_depend_on_the_weights_before(soiled_stack) -> None:
     """Judged again from other weights, particles get nearly the same probability: nobody is lost for good."""
     from solvar.fitting import junk as stage
 
-    folder, junk = soiled
+    folder, junk = soiled_stack
     original, seen = stage._weighed, []
 
     def turned_around(context, state):
