@@ -18,7 +18,7 @@ from solvar.estimation.e_step import BandModel
 from solvar.estimation.held_out import evenly_spread
 from solvar.estimation.junk import Mixture, RangeProducts, holds_junk, range_products
 from solvar.fitting.context import Context
-from solvar.fitting.start import with_means
+from solvar.fitting.start import half_means, with_means
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.fsc import HALVES_THRESHOLD, fourier_shell_correlation
@@ -49,15 +49,21 @@ def without_junk(context: Context, state: FitState) -> FitState:
     if not agreed(_has_junk(context, state), context.images.processes):
         return state
     for _ in range(_ROUNDS):
-        state = _weighed(context, state)
+        state = with_means(context, _weighed(context, state))
     return state
 
 
 def weighed_again(context: Context, state: FitState) -> FitState:
     """Weights, and means that belong to them, by models with columns; as it is where there was no junk."""
-    if np.array_equal(state.weight, _at_start(context)):
+    prior = state.prior
+    if prior is None or np.array_equal(state.weight, _at_start(context)):
         return state
-    return _weighed(context, state)
+    state = _weighed(context, state)
+    bands = [context.band(state, part, context.k_max) for part in range(len(context.parts))]
+    means, precision = half_means(bands)
+    if len(state.models) == 1:
+        means = [np.asarray(np.mean(means, axis=0), dtype=np.float32)]
+    return replace(state, means=means, prior=replace(prior, mean=precision))
 
 
 def monstrous_count(context: Context) -> int:
@@ -83,7 +89,7 @@ def _has_junk(context: Context, state: FitState) -> bool:
 
 
 def _weighed(context: Context, state: FitState) -> FitState:
-    """With the weights that models of the other half give, and new means."""
+    """With the weights that models of the other half give."""
     weight = _at_start(context).copy()
     for judge in _judges(context, state):
         power = judge.products(evenly_spread(judge.index, _SAMPLE)).residual_power()
@@ -91,14 +97,7 @@ def _weighed(context: Context, state: FitState) -> FitState:
         evidence = np.concatenate([judge.products(piece).evidence(power) for piece in pieces])
         some = evenly_spread(np.arange(len(evidence)), _MOST_FOR_SHARES)
         weight[judge.index] = Mixture.of(evidence[some]).probability(evidence)
-    weighted = replace(state, weight=weight)
-    found = with_means(context, weighted)
-    if not state.models or state.prior is None or found.prior is None:
-        return found
-    means, prior = found.means, replace(state.prior, mean=found.prior.mean)
-    if len(state.models) == 1:
-        means = [np.asarray(np.mean(means, axis=0), dtype=np.float32)]
-    return replace(weighted, means=means, prior=prior)
+    return replace(state, weight=weight)
 
 
 @dataclass(frozen=True, eq=False)
