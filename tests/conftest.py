@@ -72,12 +72,17 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def fitted(simulated: Callable[..., Path]) -> Callable[..., Fit]:
-    """A function that fits a simulated set; `order` permutes its particles."""
+    """A function that fits a simulated set; `order` permutes its particles, `star` names another file."""
     from solvar.fitting.fit import fit
     from solvar.particles import read_particles
 
-    def run(folder: Path, order: np.ndarray | None = None, **settings: object) -> Fit:
-        particles = read_particles(folder / "particles.star")
+    def run(
+        folder: Path,
+        order: np.ndarray | None = None,
+        star: str = "particles.star",
+        **settings: object,
+    ) -> Fit:
+        particles = read_particles(folder / star)
         if order is not None:
             particles = particles.select(order)
         return fit(particles, FitSettings(mask=folder / "mask.mrc", **settings))

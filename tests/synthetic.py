@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from solvar.estimation.evidence import ComponentEvidence, PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement, Posterior
-from solvar.fitting.result import Fit, HalfsetValidation, StageCost
+from solvar.fitting.result import Doubt, Fit, HalfsetValidation, StageCost
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.particles import CtfParameters, Exposures, Optics, ParticleSet, Poses
@@ -78,6 +79,10 @@ def make_fit(
         component_resolution_half=np.array([12.0, *[np.inf] * rank])[:rank],
         reliability=np.linspace(0.95, 0.0, rank),
         reliable=np.arange(rank) < max(1, rank - 1),
+        component_resolution_range=np.array([[8.5, 9.6], [12.0, 17.0], *[[np.inf] * 2] * rank])[
+            :rank
+        ],
+        doubt=make_doubt(rank),
     )
     particles = make_particles(folder, count, box, seed)
     return Fit(
@@ -92,6 +97,7 @@ def make_fit(
         ),
         validation=validation if halfsets else None,
         noise_power=np.ones((1, shells)),
+        corner_noise_power=np.linspace(0.6, 1.1, shells)[None],
         prior_precision=np.linspace(1, 5, shells),
         inverted=False,
         particle_probability=np.ones(count),
@@ -103,6 +109,15 @@ def make_fit(
         costs=[StageCost("mean", 1.2, 2.0, 300.0), StageCost("eigenvolumes", 61.0, 100.0, 512.0)],
         warnings=["Two optics groups were merged."],
     )
+
+
+def make_doubt(rank: int) -> Doubt:
+    """Evidence that only the last component lacks, and poses that are off by a little."""
+    real = np.arange(rank) < max(1, rank - 1)
+    explained = np.where(real[:, None], [[0.1, 0.0, 0.02, 0.05]], 0.0)
+    left = np.where(real, 0.85, 0.0)
+    evidence = ComponentEvidence(3.0 / (1 + np.arange(rank)), explained, left, real, real)
+    return Doubt(evidence, PoseDoubt(0.3, 0.05, 0.2, True), 6.0)
 
 
 def make_refinement(

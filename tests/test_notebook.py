@@ -22,7 +22,7 @@ def test_run_shows_itself_without_obeying_its_name(tmp_path):
     folder = tmp_path / "<script>alert(1)"
     shown = solvar.Run(make_run(folder, rank=12).folder)._repr_html_()
     assert "<script" not in shown and "&lt;script&gt;alert(1)" in shown
-    assert "40 particles" in shown and "reliable" in shown and "2 more" in shown
+    assert "40 particles" in shown and "resolved to" in shown and "2 more" in shown
 
 
 def test_latents_are_drawn_in_standard_deviations(run):

@@ -17,7 +17,7 @@ from solvar.errors import InputError
 from solvar.estimation.low_rank import prior_spread
 from solvar.report import style
 from solvar.results import run as results
-from solvar.results.words import headline, resolution_text
+from solvar.results.words import headline, resolution_text, verdict
 from solvar.text import visible
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Run(results.Run):
         """What a notebook shows: the run in a few lines."""
         model = self.model
         box = f"box {model.box_size}, {self.pixel_size_angstrom:.3g} Å a pixel"
-        head = ["component", "share of variance"]
+        head = ["component", "share of variance found"]
         if self.validation is not None:
             head += ["resolution (Å)", "verdict"]
         rows = "".join(_row(self._told(j), "td") for j in range(min(self.rank, _ROWS)))
@@ -150,7 +150,7 @@ class Run(results.Run):
         told = [str(j + 1), style.percent(eigenvalues[j], eigenvalues.sum())]
         if validation is not None:
             told.append(resolution_text(self, validation.component_resolution[j]))
-            told.append(style.verdict(validation.reliable[j]))
+            told.append(verdict(self, j))
         return told
 
 

@@ -179,3 +179,29 @@ def test_rank_auto_keeps_what_the_half_sets_confirm(simulated, fitted) -> None:
     # one component stays to be looked at, and it is called noise
     assert rigid.model.rank == 1
     assert not rigid.validation.reliable.any()
+
+
+def test_pose_errors_of_a_rigid_molecule_are_named_and_make_no_motion(simulated, fitted) -> None:
+    folder = simulated(heterogeneity="rigid", pose_error=6.0, shift_error=0.0)
+    fit = fitted(folder, rank=2, star="particles_noisy.star")
+    validation = fit.validation
+    assert validation is not None and validation.doubt is not None
+    assert not validation.reliable.any()
+    assert validation.could_be(0) == "pose"
+    assert validation.doubt.poses.rotation_degree == pytest.approx(6.0, rel=0.25)
+    assert any("--refine-pose" in warning for warning in fit.warnings)
+
+
+def test_noise_that_is_stronger_under_the_particle_is_measured(simulated, fitted, tmp_path) -> None:
+    folder, changed = simulated(heterogeneity="rigid"), tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    with mrcfile.open(changed / "particles.mrcs", "r+") as stack:
+        box = stack.data.shape[-1]
+        axis = np.arange(box) - box // 2
+        inside = np.hypot(axis[:, None], axis) < 0.4 * box
+        stack.data[:] *= np.where(inside, 1.3, 1.0).astype(np.float32)
+    fit = fitted(changed, rank=2)
+    assert fit.corner_noise_power is not None and fit.validation is not None
+    ratio = (fit.noise_power / fit.corner_noise_power)[0, 3:-2]
+    assert 1.15 < ratio.mean() < 1.5
+    assert not fit.validation.reliable.any()

@@ -204,7 +204,14 @@ def _everything(run: Run) -> None:
     for name in (
         *("rank", "particle_count", "source", "pixel_size_angstrom", "warnings", "costs"),
         *("figures", "settings", "model", "posterior", "particles", "pose_refinement"),
-        *("pose_change", "validation", "noise_power", "prior_precision", "history"),
+        *(
+            "pose_change",
+            "validation",
+            "noise_power",
+            "corner_noise_power",
+            "prior_precision",
+            "history",
+        ),
     ):
         getattr(run, name)
     run.summary()

@@ -21,19 +21,23 @@ ALWAYS = {"summary", "motion", "particles", "components", "record", "cite"}
 @pytest.mark.parametrize(
     ("kind", "sections", "charts"),
     [
-        ({"rank": 3}, {"resolution"}, {"spectrum", "mean_fsc", "component_fsc"}),
-        ({"rank": 1}, {"resolution"}, {"spectrum", "mean_fsc", "component_fsc"}),
-        ({"rank": 2, "halfsets": False}, set(), {"spectrum"}),
-        ({"rank": 2, "halfsets": False, "refined": True}, {"poses"}, {"spectrum", "poses"}),
+        ({"rank": 3}, {"resolution"}, {"spectrum", "noise", "mean_fsc", "component_fsc"}),
+        ({"rank": 1}, {"resolution"}, {"spectrum", "noise", "mean_fsc", "component_fsc"}),
+        ({"rank": 2, "halfsets": False}, set(), {"spectrum", "noise"}),
+        (
+            {"rank": 2, "halfsets": False, "refined": True},
+            {"poses"},
+            {"spectrum", "noise", "poses"},
+        ),
         (
             {"rank": 2, "halfsets": False, "analysed": True},
             {"analysis"},
-            {"spectrum", "landscape", "associations", "coverage"},
+            {"spectrum", "noise", "landscape", "associations", "coverage"},
         ),
         (
             {"rank": 1, "halfsets": False, "analysed": True},
             {"analysis"},
-            {"spectrum", "associations", "coverage"},
+            {"spectrum", "noise", "associations", "coverage"},
         ),
     ],
 )

@@ -9,7 +9,12 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from solvar.fitting.settings import FitSettings
-from solvar.imaging.fsc import fourier_shell_correlation, half_map_fsc, with_random_phases
+from solvar.imaging.fsc import (
+    fourier_shell_correlation,
+    half_map_fsc,
+    shared_detail,
+    with_random_phases,
+)
 from solvar.imaging.masks import soft_sphere
 from solvar.job import run_job
 from solvar.particles import read_particles
@@ -97,3 +102,19 @@ def test_particles_of_pure_noise_have_no_resolution(
     # those chosen at either end agree without any signal: they were chosen for what both halves show
     for end in (records[0], records[-1]):
         assert np.mean(end["fsc"]["half_maps"][3:]) > 0.1
+
+
+def test_detail_is_read_where_agreement_ends_wherever_it_begins() -> None:
+    freedom = 4.0 * np.arange(21.0) ** 2 + 1
+    curve = np.where(np.arange(21) < 3, -0.2, np.where(np.arange(21) < 12, 0.8, 0.0))
+    found = shared_detail(curve, freedom, 200.0)
+    assert 200 / 12 < found.resolution < 200 / 11
+    assert found.finest <= found.resolution <= found.coarsest
+
+
+def test_agreement_by_chance_is_no_detail() -> None:
+    freedom = np.arange(21.0) + 1
+    rng = np.random.default_rng(0)
+    curves = rng.standard_normal((300, 21)) / np.sqrt(freedom)
+    found = [shared_detail(curve, freedom, 200.0).resolution for curve in np.clip(curves, -1, 1)]
+    assert np.isfinite(found).mean() < 0.05

@@ -22,7 +22,7 @@ class AnalysisSettings(BaseModel):
     )
     component: list[int] = Field(
         [],
-        description="Component to analyse, from 1; may be repeated. Default: the reliable ones, "
+        description="Component to analyse, from 1; may be repeated. Default: the real ones, "
         "or all if none is.",
     )
     plane: tuple[int, int] | None = Field(

@@ -11,7 +11,7 @@ from solvar.cli.tables import plain_table
 from solvar.commands import command_line
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
-from solvar.results.words import headline, resolution_text, viewing
+from solvar.results.words import headline, pose_advice, resolution_text, verdict, viewing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +40,7 @@ def print_summary(run: Run) -> None:
 def components_table(run: Run) -> Table:
     """One row a component: eigenvalue, share, half-set agreement, resolution."""
     table = plain_table(f"{run.particle_count:,} particles in {run.folder}")
-    for name in ("component", "eigenvalue", "share of variance"):
+    for name in ("component", "eigenvalue", "share of variance found"):
         table.add_column(name, justify="right")
     validation = run.validation
     if validation is not None:
@@ -55,10 +55,14 @@ def components_table(run: Run) -> Table:
             row += [
                 f"{validation.reliability[j]:.2f}",
                 resolution_text(run, validation.component_resolution[j]),
-                "[green]reliable[/green]" if validation.reliable[j] else "[dim]noise[/dim]",
+                _coloured(verdict(run, j), bool(validation.reliable[j])),
             ]
         table.add_row(*row)
     return table
+
+
+def _coloured(words: str, real: bool) -> str:
+    return f"[{'green' if real else 'dim'}]{words}[/]"
 
 
 def poses_table(run: Run) -> Table:
@@ -105,6 +109,7 @@ def costs_table(run: Run) -> Table:
 def _next_steps(run: Run) -> list[tuple[str, str]]:
     folder = run.folder
     return [
+        *pose_advice(run),
         (command_line("solvar", "analyze", folder), "clusters, density, paths between states"),
         (
             command_line("solvar", "volume", folder),

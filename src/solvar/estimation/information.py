@@ -40,6 +40,13 @@ class SamplingInformation:
         """Of the images of both."""
         return SamplingInformation(self.k_c, self.grid + other.grid)
 
+    def under(self, ratio: Float64) -> SamplingInformation:
+        """Of the same images when their noise is stronger by (S,) in the shells of the image, S > k_c."""
+        axis = np.arange(len(self.grid)) - len(self.grid) // 2
+        radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+        shell = np.minimum(np.rint(radius).astype(np.int64), len(ratio) - 1)
+        return SamplingInformation(self.k_c, self.grid / ratio[shell])
+
     def on_grid(self, box: int, k_c: int) -> Float32:
         """D up to a frequency that is not beyond its own, on the rfftn grid of a box.
 

@@ -17,6 +17,7 @@ from solvar.imaging.aberrations import odd_correction
 from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.fourier import HalfDisc, centring_phase, images_to_disc
 from solvar.imaging.grid import per_image
+from solvar.imaging.optics import Optics
 from solvar.imaging.recorded import as_recorded
 from solvar.parallel import OneProcess, Processes, dealt
 from solvar.particles import Exposures, ImageStack, ParticleSet
@@ -57,7 +58,7 @@ def whiten(
     """
     processes = processes or OneProcess()
     own = dealt(particles.halfset, processes)
-    exposures = particles.exposures.of(own)
+    exposures = own_exposures(particles, processes)
     shown = particles.exposures.places(own)
     pixels = make_pixels(own[exposures.particle], len(disc))
     ctf_power = np.empty((len(shown), disc.k_c + 1), dtype=np.float32)
@@ -81,8 +82,7 @@ def whiten(
             if some.sign is not None:
                 data *= some.sign[:, None]
             data *= factor.astype(np.float32)
-            modelled = evaluate_ctf(disc.kx, disc.ky, extent, some.ctf, particles.optics, group)
-            modelled, undo = as_recorded(modelled, particles.optics, group)
+            modelled, undo = recorded_ctf(some, particles.optics, disc, extent)
             if undo is not None:
                 data *= undo.astype(np.float32)
             ctf = (factor * modelled).astype(np.float32)
@@ -118,6 +118,20 @@ def _weight(own: Int64, exposures: Exposures, power: Float32, images: WhitenedIm
     group[own[exposures.particle]] = exposures.optics_group
     sums = images.processes.sum
     return np.where(monstrous(sums(largest), sums(group)), 0.0, 1.0)
+
+
+def recorded_ctf(
+    exposures: Exposures, optics: Optics, disc: HalfDisc, extent: float | Float64
+) -> tuple[Float64, Float64 | None]:
+    """CTF (M, n) of images as their files hold them, and what undoes its application; see `as_recorded`."""
+    group = exposures.optics_group
+    ctf = evaluate_ctf(disc.kx, disc.ky, extent, exposures.ctf, optics, group)
+    return as_recorded(ctf, optics, group)
+
+
+def own_exposures(particles: ParticleSet, processes: Processes) -> Exposures:
+    """The images of the particles that this process owns, in the order of an `ImageStore`."""
+    return particles.exposures.of(dealt(particles.halfset, processes))
 
 
 def _places(own: Int64, exposures: Exposures, particles: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from solvar.fitting.likeness import is_history, is_like
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
 from solvar.fitting.workspace import NoWorkspace, Workspace
+from solvar.particles import ParticleSet
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
@@ -36,6 +37,8 @@ class Context:
 
     Attributes
     ----------
+    particles : ParticleSet
+        As they were given, with half-sets.
     images : WhitenedImages
         As they were read.
     parts : list of (n,) int64
@@ -48,6 +51,7 @@ class Context:
     workspace : Workspace
     """
 
+    particles: ParticleSet
     images: WhitenedImages
     parts: list[Int64]
     support: Support
@@ -160,7 +164,15 @@ class Context:
             found = sampling_information(images, self.parts[part], finest, self.team)
             known = _Known(state.noise, state.poses, state.weight, found)
             self._information[part] = known
-        return known.found
+        if known.noise.is_same(state.noise):
+            return known.found
+        # the same sum with other weights; a metric may be a little off where groups differ
+        return known.found.under(self._mean_power(state.noise) / self._mean_power(known.noise))
+
+    def _mean_power(self, noise: NoiseModel) -> Float64:
+        """Noise power per shell, the harmonic mean over images."""
+        images = np.bincount(self.images.store.group, minlength=len(noise.power))
+        return images.sum() / (images @ (1 / noise.power))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +185,6 @@ class _Known:
     found: SamplingInformation
 
     def serves(self, state: FitState, k_c: int) -> bool:
-        """Whether it is that of another state, up to `k_c`."""
-        same = self.noise.is_same(state.noise) and self.poses is state.poses
-        return same and self.found.k_c >= k_c and np.array_equal(self.weight, state.weight)
+        """Whether it is that of another state, up to `k_c` and but for the noise."""
+        same = self.poses is state.poses and np.array_equal(self.weight, state.weight)
+        return same and self.found.k_c >= k_c

@@ -22,8 +22,8 @@ from solvar.fitting.schedule import BandSchedule, split_batches
 from solvar.fitting.state import FitState
 from solvar.fitting.sweeps import sweep
 from solvar.fitting.validation import (
+    doubted,
     held_out_eigenvalues,
-    reliable_components,
     validate_halves,
 )
 from solvar.imaging.fourier import crop_volume
@@ -71,14 +71,16 @@ def finish(
     trained, validation = axes.eigenvalues, None
     if len(state.models) == 2:
         with progress.step("Testing components on held-out particles", len(images)) as step:
-            reliable = reliable_components(context, state, fitted.pose_errors)
+            doubt = doubted(context, state, axes)
             step.advance(len(images))
+        reliable = doubt.evidence.real
         held_out = held_out_eigenvalues(state.models, images.box)
         axes = axes.with_eigenvalues(balanced_eigenvalues(trained, held_out, reliable))
         if context.settings.rank == "auto":
-            kept = max(1, int(reliable.sum()))
-            axes, trained, reliable = axes.first(kept), trained[:kept], reliable[:kept]
-        validation = validate_halves(context, state, axes, reliable)
+            # real ones come first but for chance: none of them is left out
+            kept = 1 + int(np.flatnonzero(reliable)[-1]) if reliable.any() else 1
+            axes, trained, doubt = axes.first(kept), trained[:kept], doubt.of_first(kept)
+        validation = validate_halves(context, state, axes, doubt)
     factor = amplitude @ axes.rotation @ np.diag(np.sqrt(axes.eigenvalues / trained))
     scaled = crop_volume(to_columns(axes.eigenvolumes, axes.eigenvalues), solver.band.box)
     placing = replace(

@@ -126,7 +126,8 @@ def _read(
     halves = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
     solver = SOLVERS[settings.pose_solver] if settings.refine_pose else None
     support = Support.of(mask)
-    return Context(images, halves, support, settings, team, solver, workspace), stack.factor
+    resources = particles, images, halves, support, settings, team
+    return Context(*resources, solver, workspace), stack.factor
 
 
 def _with_means(context: Context, state: FitState, progress: Progress) -> FitState:
@@ -176,6 +177,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         posterior=posterior,
         validation=final.validation,
         noise_power=state.noise.power,
+        corner_noise_power=context.images.noise.power,
         prior_precision=state.prior.columns,
         inverted=state.inverted,
         particle_probability=state.weight,

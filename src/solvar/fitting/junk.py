@@ -18,7 +18,7 @@ from solvar.estimation.e_step import BandModel
 from solvar.estimation.held_out import evenly_spread
 from solvar.estimation.junk import Mixture, RangeProducts, holds_junk, range_products
 from solvar.fitting.context import Context
-from solvar.fitting.start import half_means, with_means
+from solvar.fitting.start import START_CONTRAST_SD, half_means, with_means
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.fsc import HALVES_THRESHOLD, fourier_shell_correlation
@@ -36,8 +36,6 @@ _AT_A_TIME = 5000
 _ROUNDS = 3
 # the least that a mean of a molecule shows
 _COARSEST = 3
-# spread of the contrasts before it is estimated, as frequency marching begins
-_CONTRAST_SD = 0.15
 
 
 def without_junk(context: Context, state: FitState) -> FitState:
@@ -119,7 +117,7 @@ def _judges(context: Context, state: FitState) -> Iterator[_Judge]:
     """
     candidates, edges = _at_start(context) > 0, _edges(context, state)
     even = replace(state, weight=np.ones(len(context.images)))
-    models = state.models or [PartModel(part, None, _CONTRAST_SD) for part in (0, 1)]
+    models = state.models or [PartModel(part, None, START_CONTRAST_SD) for part in (0, 1)]
     for model, mean in zip(models, state.means, strict=True):
         band = context.band(even, model.part, edges[-1])
         columns = (crop_volume(mean, band.box) * band.support.mean)[None]

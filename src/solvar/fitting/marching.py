@@ -23,10 +23,11 @@ from solvar.estimation.poses import refine_poses, search_poses
 from solvar.estimation.prior import Prior, column_precision, extend
 from solvar.estimation.solvers import ColumnSolver
 from solvar.estimation.statistics import SweepStatistics
+from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.junk import weighed_again
 from solvar.fitting.schedule import BandSchedule, has_settled, has_settled_on_its_own, split_batches
-from solvar.fitting.start import half_means
+from solvar.fitting.start import START_CONTRAST_SD, half_means
 from solvar.fitting.state import FitState, PartModel, Sweeping
 from solvar.fitting.sweeps import StoppingRule, sweep
 from solvar.imaging.fourier import crop_volume
@@ -38,7 +39,6 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_START_CONTRAST_SD = 0.15
 # Amplitude of the random start relative to the prior: it must not drown the mean at the first step
 _START_AMPLITUDE = 0.3
 _SCALE_STEPS = 8
@@ -58,7 +58,7 @@ _SWEEPS_AGAIN = 2
 
 def with_new_models(context: Context, state: FitState) -> FitState:
     """Models that know their mean alone: one a half-set, or one of all particles without half-sets."""
-    sd = _START_CONTRAST_SD if context.settings.refine_contrast else 0.0
+    sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
     if context.settings.halfsets:
         return replace(state, models=[PartModel(part, None, sd) for part in (0, 1)])
     mean = np.asarray(np.mean(state.means, axis=0), dtype=np.float32)
@@ -111,6 +111,8 @@ def _iterate(
     prior = _renewed(state, solvers, statistics)
     state = replace(state, models=[_rescaled(context, *each) for each in scaled], prior=prior)
     state = weighed_again(context, state)
+    fitted = [ColumnModel(m.columns, m.contrast_sd) for m in state.models if m.columns is not None]
+    state = with_measured_noise(context, state, bands, fitted)
     if state.poses is None:
         return state
     if context.settings.pose_search and number == 0:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.evidence import CAUSES, ComponentEvidence, PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.fitting.settings import FitSettings
@@ -14,6 +15,40 @@ from solvar.particles import ParticleSet
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+
+
+# A component that the halves share to no finer than this is there, but has no shape to speak of.
+_SHAPELESS_ANGSTROM = 40.0
+
+
+def has_shape(resolution: float) -> bool:
+    """Whether halves that agree to `resolution` (Å) tell where a component changes density."""
+    return bool(resolution <= _SHAPELESS_ANGSTROM)
+
+
+RESOLVED, REAL, NOISE = "resolved", "real", "noise"
+
+
+@dataclass(frozen=True, eq=False)
+class Doubt:
+    """What else than motion could have made the components, and how far poses are off.
+
+    Attributes
+    ----------
+    evidence : ComponentEvidence
+    poses : PoseDoubt
+    resolution : float
+        Å up to which images were looked at.
+    """
+
+    evidence: ComponentEvidence
+    poses: PoseDoubt
+    resolution: float
+
+    def of_first(self, count: int) -> Doubt:
+        """That of the first components."""
+        kept = {name: values[:count] for name, values in vars(self.evidence).items()}
+        return replace(self, evidence=ComponentEvidence(**kept))
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +66,18 @@ class HalfsetValidation:
     component_fsc : (r, S) float64
         FSC of each eigenvolume of the final model as the two halves see it.
     component_resolution : (r,) float64
-        Resolution in Å at which component_fsc falls below 0.143 (inf: never above).
+        Resolution in Å where the halves cease to agree on a component (inf: they agree by chance at most).
     component_resolution_half : (r,) float64
-        The same for the stricter 0.5.
+        Where component_fsc first falls below the stricter 0.5 (inf: never above).
     reliability : (r,) float64
         Correlation in [-1, 1] of the two volumes that the halves see as a component.
     reliable : (r,) bool
-        Leading components that raise the likelihood of held-out particles beyond chance.
+        Components that raise the likelihood of held-out particles beyond chance, and beyond what pose
+        errors, defocus, background and noise could do.
+    component_resolution_range : (r, 2) float64 or None
+        `component_resolution` less and plus its standard error; None in runs that did not know it.
+    doubt : Doubt or None
+        None in runs that did not look at it.
     """
 
     means: Float32
@@ -48,6 +88,20 @@ class HalfsetValidation:
     component_resolution_half: Float64
     reliability: Float64
     reliable: NDArray[np.bool_]
+    component_resolution_range: Float64 | None = None
+    doubt: Doubt | None = None
+
+    def verdict(self, j: int) -> str:
+        """`RESOLVED`, `REAL` or `NOISE`: what is known of component j."""
+        if not self.reliable[j]:
+            return NOISE
+        return RESOLVED if has_shape(self.component_resolution[j]) else REAL
+
+    def could_be(self, j: int) -> str | None:
+        """Which of `CAUSES` explains most of a component that is there but need not be motion, or None."""
+        if self.doubt is None or self.reliable[j] or not self.doubt.evidence.seen[j]:
+            return None
+        return CAUSES[int(np.argmax(self.doubt.evidence.explained[j]))]
 
 
 @dataclass(frozen=True)
@@ -71,7 +125,7 @@ class Fit:
     validation : HalfsetValidation or None
         None when the fit ran without half-sets.
     noise_power : (G, S) float64
-        Noise power per optics group and shell.
+        Noise power per optics group and shell, measured on what the model leaves of the images.
     prior_precision : (S,) float64
         Precision Λ(shell) of the prior on the columns √eigenvalue·eigenvolume.
     inverted : bool
@@ -89,6 +143,8 @@ class Fit:
     history : list of dict
         One record a sweep of the half models: `k_c` of the band, `sweep` in it from 0, and mean
         log-likelihoods of `training` and `held_out` particles (without half-sets both are of training ones).
+    corner_noise_power : (G, S) float64 or None
+        What the corners of the images said of the noise.
     warnings : list of str
         Plain sentences that the user should read.
     """
@@ -106,5 +162,6 @@ class Fit:
     intensity_factor: float = 1.0
     pose_refinement: PoseRefinement | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    corner_noise_power: Float64 | None = None
     costs: list[StageCost] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

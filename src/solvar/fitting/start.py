@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.images import WhitenedImages
 from solvar.estimation.mean import MeanProblem
 from solvar.estimation.noise import estimate_noise
@@ -23,13 +24,14 @@ from solvar.estimation.poses import (
 )
 from solvar.estimation.prior import Prior, mean_precision
 from solvar.estimation.whitening import whiten
+from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.schedule import schedule_bands
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
 from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.fsc import fourier_shell_correlation
-from solvar.imaging.masks import default_mask, read_mask
+from solvar.imaging.masks import default_mask, mask_diameter, read_mask
 from solvar.machine import available_memory
 from solvar.parallel import Processes, agreed, processes_here
 from solvar.particles import ImageStack, ParticleSet
@@ -40,6 +42,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+START_CONTRAST_SD = 0.15
 _SMALLEST_K = 4
 # of the free memory, what whitened images may take before they go to disk
 _MEMORY_SHARE = 0.5
@@ -84,7 +87,13 @@ def with_means(context: Context, state: FitState) -> FitState:
     """With the means of the half-sets and the prior that they imply."""
     bands = [context.band(state, part, context.k_max) for part in range(len(context.parts))]
     means, precision = half_means(bands)
-    return replace(state, means=means, prior=Prior(precision, precision))
+    state = replace(state, means=means, prior=Prior(precision, precision))
+    sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
+    models = [
+        ColumnModel(crop_volume(mean, band.box)[None] * band.support.mean, sd)
+        for mean, band in zip(means, bands, strict=True)
+    ]
+    return with_measured_noise(context, state, bands, models)
 
 
 def with_sign(context: Context, state: FitState) -> FitState:
@@ -174,13 +183,6 @@ def goes_to_disk(need: int, settings: FitSettings) -> bool:
     if settings.lazy is not None:
         return settings.lazy
     return need > _MEMORY_SHARE * available_memory() / processes_here()
-
-
-def mask_diameter(mask: Float32) -> float:
-    """Diameter in voxels of the smallest centred sphere that holds the mask's upper half."""
-    axis = np.arange(len(mask)) - len(mask) // 2
-    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    return 2.0 * float(radius[mask > 0.5].max())
 
 
 def half_means(bands: list[Band]) -> tuple[list[Float32], Float64]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.column_model import ColumnModel
-from solvar.estimation.e_step import BandModel, gram_matrices
-from solvar.estimation.held_out import (
-    component_gains,
-    evenly_spread,
-    is_beyond_chance,
-    transformed,
-)
+from solvar.estimation.band import Band
+from solvar.estimation.evidence import PoseDoubt, evidence, pose_doubt
+from solvar.estimation.held_out import evenly_spread
+from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.latents import PrincipalAxes, combined, principal_axes
 from solvar.estimation.low_rank import to_columns
-from solvar.estimation.pose_errors import PoseErrors
+from solvar.estimation.nuisances import HeldOutProducts, tested_products
+from solvar.estimation.whitening import own_exposures, recorded_ctf
 from solvar.fitting.context import Context
-from solvar.fitting.result import HalfsetValidation
+from solvar.fitting.result import Doubt, HalfsetValidation
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.fsc import (
@@ -25,17 +24,21 @@ from solvar.imaging.fsc import (
     covariance_fsc,
     fourier_shell_correlation,
     resolution,
+    shared_detail,
+    shell_freedom,
 )
 from solvar.parallel import all_agreed
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_MOST_HELD_OUT = 5000
+_MOST_HELD_OUT = 2500
+# where pose errors are looked for first, and the least that a component is tested up to
+_COARSE, _COARSEST = 12, 6
 
 
 def validate_halves(
-    context: Context, state: FitState, axes: PrincipalAxes, reliable: NDArray[np.bool_]
+    context: Context, state: FitState, axes: PrincipalAxes, doubt: Doubt
 ) -> HalfsetValidation:
     """Compare two half models, and look at the final eigenvolumes through each.
 
@@ -46,30 +49,40 @@ def validate_halves(
         Of two models with columns.
     axes : PrincipalAxes
         Of the final model.
-    reliable : (r,) bool
-        As of `reliable_components`.
+    doubt : Doubt
+        As of `doubted`, of the same axes.
     """
     shells, extent = context.k_max + 1, context.images.store.extent_angstrom
     first, second = (model.columns[1:] for model in state.models if model.columns is not None)
-    target = crop_volume(to_columns(axes.eigenvolumes, axes.eigenvalues), first.shape[-1])
-    views = [_aligned(columns, target) for columns in (first, second)]
-    pairs = list(zip(*views, strict=True))
+    pairs = list(zip(*seen_by_halves(state, axes), strict=True))
     component = np.stack([fourier_shell_correlation(a, b, shells) for a, b in pairs])
     agreement = [
         float(np.vdot(a, b) / np.sqrt(max(np.vdot(a, a) * np.vdot(b, b), 1e-60))) for a, b in pairs
     ]
+    freedom = shell_freedom(context.support.resampled(first.shape[-1]).columns, shells)
+    detail = [shared_detail(curve, freedom, extent) for curve in component]
     return HalfsetValidation(
         means=np.stack(state.means),
         mean_fsc=fourier_shell_correlation(state.means[0], state.means[1], shells),
         covariance_fsc=covariance_fsc(first, second, shells),
         component_fsc=component,
-        component_resolution=np.array([resolution(c, extent) for c in component]),
+        component_resolution=np.array([each.resolution for each in detail]),
         component_resolution_half=np.array(
             [resolution(c, extent, TRUTH_THRESHOLD) for c in component]
         ),
         reliability=np.array(agreement),
-        reliable=reliable,
+        reliable=doubt.evidence.real,
+        component_resolution_range=np.array([[each.finest, each.coarsest] for each in detail]),
+        doubt=doubt,
     )
+
+
+def seen_by_halves(state: FitState, axes: PrincipalAxes) -> list[Float32]:
+    """The components of the final model as each half's columns have them, (r, l, l, l) each."""
+    columns = [model.columns[1:] for model in state.models if model.columns is not None]
+    scaled = to_columns(axes.eigenvolumes, axes.eigenvalues)
+    target = crop_volume(scaled, columns[0].shape[-1])
+    return [_aligned(each, target) for each in columns]
 
 
 def _aligned(columns: Float32, target: Float32) -> Float32:
@@ -79,23 +92,64 @@ def _aligned(columns: Float32, target: Float32) -> Float32:
     return combined(columns, (left @ right).T)
 
 
-def reliable_components(
-    context: Context, state: FitState, pose_errors: PoseErrors | None
-) -> NDArray[np.bool_]:
-    """Leading components that raise the likelihood of particles that no fit of them has seen."""
-    gains = []
-    for model in state.models:
-        assert model.columns is not None  # marching always leaves columns
-        rotation = principal_axes(model.columns[1:]).rotation
-        seen = ColumnModel(model.columns, model.contrast_sd, pose_errors=pose_errors)
-        band = context.band(state, model.part, context.k_max)
+def doubted(context: Context, state: FitState, axes: PrincipalAxes) -> Doubt:
+    """What each component explains of particles that no fit of it has seen, and what else could explain it.
+
+    Pose errors are taken to first order. Where they are large that holds at low frequencies only, and there
+    the components are tested.
+    """
+    columns = [
+        np.concatenate([model.columns[:1], seen])
+        for model, seen in zip(state.models, seen_by_halves(state, axes), strict=True)
+        if model.columns is not None
+    ]
+    k_c = min(_COARSE, context.k_max)
+    coarse = pose_doubt(_tested(context, state, columns, k_c), with_components=False)
+    k_c = _linear_frequency(coarse, columns[0][0], context.images.box, context.k_max)
+    halves = _tested(context, state, columns, k_c)
+    found, poses = evidence(halves), pose_doubt(halves, with_components=True)
+    real = all_agreed(found.real, context.images.processes)
+    return Doubt(replace(found, real=real), poses, context.images.store.extent_angstrom / k_c)
+
+
+def _linear_frequency(poses: PoseDoubt, mean: Float32, box: int, k_max: int) -> int:
+    """Up to which frequency the errors of poses move the molecule by less than a third of a wave."""
+    axis = np.arange(len(mean)) - len(mean) // 2
+    distance = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
+    power = mean.astype(np.float64) ** 2
+    gyration = np.sqrt(np.vdot(distance, power) / power.sum()) * box / len(mean)
+    # of a rotation two of three axes are seen to move the projection of a point
+    turned = np.deg2rad(poses.rotation_degree) * np.sqrt(2 / 3) * gyration
+    moved = float(np.hypot(turned, np.sqrt(2) * poses.shift_pixel))
+    return int(np.clip(box / (3 * max(moved, 1e-6)), min(_COARSEST, k_max), k_max))
+
+
+def _tested(
+    context: Context, state: FitState, columns: list[Float32], k_c: int
+) -> list[HeldOutProducts]:
+    """Products of components, nuisances and held-out particles of each half."""
+    images, particles = context.images, context.particles
+    exposures = own_exposures(particles, images.processes)
+    several = images.store.image_extent_angstrom
+    extent = images.store.extent_angstrom if several is None else several
+    found = []
+    for model, volumes in zip(state.models, columns, strict=True):
+        band = context.band(state, model.part, k_c)
+        scale = band.images.noise.whitening(band.disc)
+
+        def transfer(
+            batch: ImageBatch, defocus: float, band: Band = band, scale: Float64 = scale
+        ) -> Float32:
+            some = exposures.rows(batch.row)
+            some = replace(some, ctf=some.ctf.defocused(defocus))
+            ctf, _ = recorded_ctf(some, particles.optics, band.disc, extent)
+            return (ctf * scale[some.optics_group]).astype(np.float32)
+
         held_out = band.images.believed(context.held_out(model.part))
         sample = evenly_spread(held_out, _MOST_HELD_OUT)
-        products = transformed(gram_matrices(BandModel(band, seen), sample), rotation)
-        gains.append(component_gains(products, model.contrast_sd))
-    # components are ordered: one behind a failed one would only borrow its place
-    reliable = np.cumprod(is_beyond_chance(np.concatenate(gains))).astype(bool)
-    return all_agreed(reliable, context.images.processes)
+        rng = np.random.default_rng(context.settings.seed)
+        found.append(tested_products(band, crop_volume(volumes, band.box), sample, transfer, rng))
+    return found
 
 
 def held_out_eigenvalues(models: list[PartModel], box: int) -> Float64:

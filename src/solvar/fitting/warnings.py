@@ -4,8 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvar.fitting.result import Fit
+from solvar.estimation.low_rank import LowRankModel
+from solvar.fitting.result import Fit, HalfsetValidation
+from solvar.imaging.fsc import resolution
+from solvar.imaging.masks import mask_diameter
 from solvar.particles import ParticleSet
+
+# of a resolved distance: errors that move the edge of the molecule by less do not show
+_MATTERS = 0.25
+
+
+def pose_sentence(validation: HalfsetValidation, model: LowRankModel, refined: bool) -> str | None:
+    """What the images say of errors of their poses; None where these do not show or were refined already."""
+    if refined or validation.doubt is None or not validation.doubt.poses.beyond_chance:
+        return None
+    poses, pixel = validation.doubt.poses, model.pixel_size_angstrom
+    edge = 0.5 * mask_diameter(model.mask) * pixel
+    # two axes of three move the projection of a point
+    turned = np.deg2rad(poses.rotation_degree) * np.sqrt(2 / 3) * edge
+    moved = float(np.hypot(turned, np.sqrt(2) * poses.shift_pixel * pixel))
+    finest = resolution(validation.mean_fsc, model.box_size * pixel)
+    if not moved > _MATTERS * finest:
+        return None
+    return (
+        f"Rotations look off by about {poses.rotation_degree:.1f}° and shifts by "
+        f"{poses.shift_pixel * pixel:.1f} Å, or the particles move in more ways than "
+        f"{len(model.eigenvalues)}: run again with --refine-pose."
+    )
 
 
 def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
@@ -27,6 +52,10 @@ def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
             "refined together make the halves agree better than they should."
         )
     warnings += _junk(found)
+    if found.validation is not None:
+        refined = found.settings.refine_pose
+        if told := pose_sentence(found.validation, found.model, refined):
+            warnings.append(told)
     confirmed = found.validation is not None and found.validation.reliable.all()
     if found.settings.refine_pose and confirmed and found.settings.rank != "auto":
         warnings.append(

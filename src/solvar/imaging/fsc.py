@@ -134,6 +134,60 @@ def resolution(fsc: Float64, extent_angstrom: float, threshold: float = HALVES_T
     return float(extent_angstrom / (s - 1 + fraction))
 
 
+@dataclass(frozen=True)
+class SharedDetail:
+    """To what detail two volumes agree, Å: best guess, and one standard error to either side.
+
+    inf where they agree no more than chance would have it.
+    """
+
+    resolution: float
+    finest: float
+    coarsest: float
+
+
+def shared_detail(fsc: Float64, freedom: Float64, extent_angstrom: float) -> SharedDetail:
+    """To what detail two volumes agree that may have nothing in common at the coarsest shells.
+
+    A change that moves density from one place to another has no power at the coarsest shells. So the
+    shells that count are the run of neighbours above 0.143 whose agreement is furthest beyond chance; the
+    resolution is where it ends.
+
+    Parameters
+    ----------
+    fsc : (S,) float64
+    freedom : (S,) float64
+        Independent coefficients of each shell, as of `shell_freedom`.
+    extent_angstrom : float
+        Edge of the box.
+    """
+    above = np.append(fsc > HALVES_THRESHOLD, False)
+    above[0] = False
+    edge = np.flatnonzero(np.diff(above.astype(np.int8), prepend=0))
+    runs = [slice(a, b) for a, b in zip(edge[::2], edge[1::2], strict=True)]
+    beyond = [freedom[run] @ fsc[run] / np.sqrt(freedom[run].sum()) for run in runs]
+    if not runs or max(beyond) < _BEYOND_CHANCE:
+        return SharedDetail(np.inf, np.inf, np.inf)
+    start = runs[int(np.argmax(beyond))].start
+    error = (1 - np.minimum(fsc**2, 1)) / np.sqrt(freedom)
+    found = [
+        _end_of_run(curve, start, extent_angstrom) for curve in (fsc, fsc + error, fsc - error)
+    ]
+    return SharedDetail(*found)
+
+
+def _end_of_run(fsc: Float64, start: int, extent_angstrom: float) -> float:
+    """Å where a curve falls below 0.143 after shell `start`."""
+    below = np.flatnonzero(fsc[start:] < HALVES_THRESHOLD) + start
+    if len(below) == 0:
+        return extent_angstrom / (len(fsc) - 1)
+    s = int(below[0])
+    if s == start:
+        return extent_angstrom / start
+    fraction = (fsc[s - 1] - HALVES_THRESHOLD) / (fsc[s - 1] - fsc[s])
+    return float(extent_angstrom / (s - 1 + fraction))
+
+
 @dataclass(frozen=True, eq=False)
 class FscCurves:
     """Fourier shell correlations of two half-maps, (S,) float64 each.
@@ -194,7 +248,7 @@ def half_map_fsc(half_maps: Float32, mask: Float32, shells: int) -> FscCurves:
     """
     unmasked = fourier_shell_correlation(half_maps[0], half_maps[1], shells)
     masked = masked_fsc(half_maps[0], half_maps[1], mask, shells)
-    freedom = _freedom(mask, shells)
+    freedom = shell_freedom(mask, shells)
     below = np.flatnonzero(unmasked[1:] < _RANDOMISE_BELOW) + 1
     if len(below) == 0:
         return FscCurves(unmasked, masked, masked, masked, None, freedom)
@@ -213,7 +267,7 @@ def half_map_fsc(half_maps: Float32, mask: Float32, shells: int) -> FscCurves:
     return FscCurves(unmasked, masked, randomised, corrected, first, freedom)
 
 
-def _freedom(mask: Float32, shells: int) -> Float64:
+def shell_freedom(mask: Float32, shells: int) -> Float64:
     """Independent coefficients of each shell of volumes in a mask; half a shell is the other's conjugate."""
     square = mask.astype(np.float64) ** 2
     support = square.sum() ** 2 / max(float((square**2).sum()), 1e-30) / mask.size

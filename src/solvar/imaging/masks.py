@@ -98,3 +98,10 @@ def default_mask(box: int, pixel_size: float, diameter_angstrom: float | None = 
             remedy=f"choose a value up to {box * pixel_size:.0f}",
         )
     return soft_sphere(box, diameter)
+
+
+def mask_diameter(mask: Float32) -> float:
+    """Diameter in voxels of the smallest centred sphere that holds the mask's upper half."""
+    axis = np.arange(len(mask)) - len(mask) // 2
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    return 2.0 * float(radius[mask > 0.5].max())

@@ -90,3 +90,8 @@ class CtfParameters:
     defocus_angle_radian: Float64
     phase_shift_radian: Float64
     bfactor_angstrom2: Float64
+
+    def defocused(self, angstrom: float) -> CtfParameters:
+        """The same with this much more underfocus."""
+        u, v = self.defocus_u_angstrom + angstrom, self.defocus_v_angstrom + angstrom
+        return replace(self, defocus_u_angstrom=u, defocus_v_angstrom=v)

@@ -28,13 +28,12 @@ from solvar.fitting.start import (
     finest_frequency,
     half_means,
     load_mask,
-    mask_diameter,
     should_invert,
 )
 from solvar.fitting.warm import compile_kernels, tell_device
 from solvar.imaging.fourier import HalfDisc, crop_volume
 from solvar.imaging.fsc import fourier_shell_correlation, resolution
-from solvar.imaging.masks import resample_mask
+from solvar.imaging.masks import mask_diameter, resample_mask
 from solvar.machine import available_memory, free_disk
 from solvar.particles import (
     ImageStack,

@@ -141,15 +141,10 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.0f} %" if share >= 9.95 or share == 0 else f"{share:.1f} %"
 
 
-def verdict(real: bool) -> str:
-    """What the half-sets say of a component."""
-    return "reliable" if real else "noise?"
-
-
 def component_title(j: int, eigenvalues: np.ndarray, real: bool) -> str:
     """The name of component j, with its share of the variance, and a doubt unless it is `real`."""
     share = percent(eigenvalues[j], eigenvalues.sum())
-    return f"Component {j + 1} ({share}{'' if real else ', ' + verdict(False)})"
+    return f"Component {j + 1} ({share}{'' if real else ', noise?'})"
 
 
 def robust_limit(values: np.ndarray) -> float:

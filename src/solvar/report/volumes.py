@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from solvar.estimation.low_rank import LowRankModel
+from solvar.fitting.result import has_shape
 from solvar.report import style
 from solvar.results.run import Run
-from solvar.results.words import has_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

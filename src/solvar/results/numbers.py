@@ -252,5 +252,16 @@ def check_validation(validation: HalfsetValidation, path: Path) -> None:
     for name in ("component_resolution", "component_resolution_half"):
         values = getattr(validation, name)
         judge.refuse(~(values > 0), name, "is no resolution")
+    if validation.component_resolution_range is not None:
+        bad = ~(validation.component_resolution_range > 0).all(axis=1)
+        judge.refuse(bad, "component_resolution_range", "is no resolution")
+    if validation.doubt is not None:
+        found = validation.doubt.evidence
+        judge.refuse(~np.isfinite(found.gain), "evidence_gain", "is no gain")
+        for name in ("explained", "left"):
+            values = getattr(found, name).reshape(len(found.gain), -1)
+            judge.refuse(
+                ~((values >= 0) & (values <= 1)).all(axis=1), f"evidence_{name}", "is no share"
+            )
     for half, mean in enumerate(validation.means, 1):
         check_mean(Judge(path.with_name(f"mean_half{half}.mrc")), "voxels", mean)

@@ -105,6 +105,15 @@ class _Poses(_Part):
     prior_shift_angstrom: _NotNegative
 
 
+class _PoseDoubt(_Part):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    rotation_degree: _NotNegative
+    shift_angstrom: _NotNegative
+    removable: _Finite
+    beyond_chance: bool
+
+
 class _Result(_Part):
     rank: Annotated[int, Field(ge=1, le=200)]
     box_size: Annotated[int, Field(ge=2, le=4096)]
@@ -118,6 +127,11 @@ class _Result(_Part):
     reliability: list[_OrNone] | None = None
     reliable: list[bool] | None = None
     component_resolution_angstrom: list[_NotNegative | None] | None = None
+    # runs of early versions had no doubts
+    verdict: list[str] | None = None
+    could_be: list[str | None] | None = None
+    tested_to_angstrom: _NotNegative | None = None
+    pose_doubt: _PoseDoubt | None = None
     poses: _Poses | None = None
 
     @model_validator(mode="after")
@@ -126,9 +140,15 @@ class _Result(_Part):
             name: getattr(self, name)
             for name in ("reliability", "reliable", "component_resolution_angstrom")
         }
-        if len({value is None for value in told.values()}) > 1:
-            raise ValueError(f"has some of {', '.join(told)} and not all")
-        for name, values in {"eigenvalues": self.eigenvalues, **told}.items():
+        doubts = {
+            name: getattr(self, name)
+            for name in ("verdict", "could_be", "tested_to_angstrom", "pose_doubt")
+        }
+        for some in (told, doubts):
+            if len({value is None for value in some.values()}) > 1:
+                raise ValueError(f"has some of {', '.join(some)} and not all")
+        lists = {"verdict": self.verdict, "could_be": self.could_be}
+        for name, values in {"eigenvalues": self.eigenvalues, **told, **lists}.items():
             if values is not None and len(values) != self.rank:
                 raise ValueError(f"{name} has {len(values)} entries for a rank of {self.rank}")
         return self

@@ -241,6 +241,11 @@ class Run:
         return self._stored.noise_power()
 
     @cached_property
+    def corner_noise_power(self) -> np.ndarray | None:
+        """(G, S) what the corners of the images said of the noise; None in runs that did not keep it."""
+        return self._stored.corner_noise_power()
+
+    @cached_property
     def prior_precision(self) -> np.ndarray:
         """(S,) precision of the prior per shell."""
         return self._stored.prior_precision()

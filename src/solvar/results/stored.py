@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.estimation.evidence import CAUSES, ComponentEvidence, PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement
-from solvar.fitting.result import HalfsetValidation
+from solvar.fitting.result import Doubt, HalfsetValidation
 from solvar.particles import Picks, Poses
 from solvar.results import numbers
 from solvar.results.hdf5 import REPEAT, Hdf5File, Shape, opened
@@ -35,6 +36,11 @@ _PER_COMPONENT = (
     "reliability",
     "reliable",
 )
+# Of what speaks for them, the same, and what follows the number of components.
+_EVIDENCE: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("gain", "left", "real", "seen"), ()),
+    "explained": (len(CAUSES),),
+}
 
 
 class StoredNumbers:
@@ -144,17 +150,38 @@ class StoredNumbers:
             "component_fsc": (self._rank, None),
             **dict.fromkeys(_PER_COMPONENT, (self._rank,)),
         }
+        doubted = self._result.get("pose_doubt") is not None
+        if doubted:
+            shapes["component_resolution_range"] = (self._rank, 2)
         with self.hdf5(MODEL) as file:
             curves = file.arrays(shapes, truths=("reliable",))
+            doubt = self._doubt(file) if doubted else None
         halves = [self.volume(f"mean_half{half}.mrc") for half in (1, 2)]
-        found = HalfsetValidation(means=np.stack(halves), **curves)
+        found = HalfsetValidation(means=np.stack(halves), **curves, doubt=doubt)  # type: ignore[arg-type]
         numbers.check_validation(found, self._folder / MODEL)
         return found
+
+    def _doubt(self, file: Hdf5File) -> Doubt:
+        """What the half-set validation has of its doubts."""
+        shapes = {f"evidence_{name}": (self._rank, *shape) for name, shape in _EVIDENCE.items()}
+        found = file.arrays(shapes, truths=("evidence_real", "evidence_seen"))
+        evidence = {name.removeprefix("evidence_"): values for name, values in found.items()}
+        told = dict(self._result["pose_doubt"])
+        told["shift_pixel"] = told.pop("shift_angstrom") * self._box / self._extent
+        resolution = float(self._result["tested_to_angstrom"])
+        return Doubt(ComponentEvidence(**evidence), PoseDoubt(**told), resolution)
 
     def noise_power(self) -> NDArray[np.float64]:
         """See `Run.noise_power`."""
         groups = int(self._particles["optics_groups"])
         return self._positive("noise_power", groups, None)
+
+    def corner_noise_power(self) -> NDArray[np.float64] | None:
+        """See `Run.corner_noise_power`."""
+        with self.hdf5(MODEL) as file:
+            known = "corner_noise_power" in file
+        groups = int(self._particles["optics_groups"])
+        return self._positive("corner_noise_power", groups, None) if known else None
 
     def prior_precision(self) -> NDArray[np.float64]:
         """See `Run.prior_precision`."""

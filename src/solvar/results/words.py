@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from solvar.commands import command_line
+from solvar.estimation.evidence import VIEW
+from solvar.estimation.nuisances import BACKGROUND, DEFOCUS, POSE
 from solvar.extras import install_command, missing
+from solvar.fitting.result import REAL, RESOLVED, has_shape
+from solvar.fitting.warnings import pose_sentence
 
 if TYPE_CHECKING:
     from solvar.results.run import Run
@@ -18,18 +22,45 @@ def headline(run: Run) -> str:
     """One sentence on whether the molecule varies."""
     if run.validation is None:
         return "The components were not validated: the run had no half-sets."
-    passed, rank = int(run.validation.reliable.sum()), run.rank
+    validation, rank = run.validation, run.rank
+    passed = int(validation.reliable.sum())
+    artefacts = [cause for j in range(rank) if (cause := validation.could_be(j)) is not None]
+    names = " or ".join(dict.fromkeys(CAUSE_WORDS[cause] for cause in artefacts))
+    number = "a component" if len(artefacts) == 1 else f"{len(artefacts)} components"
+    also = f" What {number} show{'s' if len(artefacts) == 1 else ''} could come from {names}."
+    also = also if artefacts else ""
     if passed == 0:
         return (
-            "No heterogeneity was detected: no component explains particles it was not fitted to; "
-            "their eigenvalues are consistent with noise."
+            "No heterogeneity was detected: no component explains particles it was not fitted to "
+            f"beyond what errors of the images could.{also}"
         )
     if passed == rank:
-        return f"All {rank} components explain particles that they were not fitted to."
-    return (
-        f"{passed} of {rank} components explain particles that they were not fitted to; "
-        "the rest is consistent with noise."
-    )
+        return (
+            f"All {rank} components are real: they explain particles that they were not fitted to."
+        )
+    rest = "" if rank - passed == len(artefacts) else " The rest is consistent with noise."
+    verb = "is" if passed == 1 else "are"
+    return f"{passed} of {rank} components {verb} real.{also}{rest}"
+
+
+CAUSE_WORDS = {
+    POSE: "pose errors",
+    DEFOCUS: "wrong defocus",
+    BACKGROUND: "uneven background",
+    VIEW: "noise inside the particle, background or junk",
+}
+
+
+def verdict(run: Run, j: int) -> str:
+    """What is known of component j, in a few words."""
+    assert run.validation is not None  # who else would know
+    found = run.validation.verdict(j)
+    if found == RESOLVED:
+        return f"resolved to {resolution_text(run, run.validation.component_resolution[j])} Å"
+    if found == REAL:
+        return "real, shape unknown"
+    cause = run.validation.could_be(j)
+    return "noise" if cause is None else f"could be {CAUSE_WORDS[cause]}"
 
 
 def viewing(folder: Path) -> list[tuple[str, str]]:
@@ -41,8 +72,6 @@ def viewing(folder: Path) -> list[tuple[str, str]]:
 
 
 NO_OTHER_CAUSE = "There is no sign that anything but structure drives the latents."
-# A component that the halves share to no finer than this is there, but has no shape to speak of.
-_SHAPELESS_ANGSTROM = 40.0
 
 
 def agreement(run: Run, j: int) -> str:
@@ -54,12 +83,10 @@ def agreement(run: Run, j: int) -> str:
     text = resolution_text(run, reached)
     if text.startswith("≤"):
         return f"halves agree to {text[2:]} Å, the finest detail used"
-    return f"halves agree to {text} Å"
-
-
-def has_shape(resolution: float) -> bool:
-    """Whether halves that agree to `resolution` (Å) tell where a component changes density."""
-    return resolution <= _SHAPELESS_ANGSTROM
+    told = run.validation.component_resolution_range
+    if told is None or not np.isfinite(told[j]).all():
+        return f"halves agree to {text} Å"
+    return f"halves agree to {text} Å (between {told[j, 0]:.1f} and {told[j, 1]:.1f})"
 
 
 def resolution_text(run: Run, resolution: float) -> str:
@@ -71,3 +98,12 @@ def resolution_text(run: Run, resolution: float) -> str:
     finest = run.model.box_size * run.pixel_size_angstrom / (shells - 1)
     number = f"{resolution:.1f}" if resolution < 30 else f"{resolution:.0f}"
     return f"≤ {number}" if resolution < 1.001 * finest else number
+
+
+def pose_advice(run: Run) -> list[tuple[str, str]]:
+    """The command that refines poses, and why, where the images say that theirs are off."""
+    refined = bool(run.record["settings"].get("refine_pose"))
+    if run.validation is None or pose_sentence(run.validation, run.model, refined) is None:
+        return []
+    told = ("run", run.source, "-o", f"{run.folder}-refined", "--rank", str(run.rank))
+    return [(command_line("solvar", *told, "--refine-pose"), "first of all: better poses")]

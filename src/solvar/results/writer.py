@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.files import OwnedFolder, Writer, owned, refuse_locked, replacing, write_json
 from solvar.fitting.result import Fit, HalfsetValidation
@@ -204,6 +205,8 @@ def _write_model(path: Path, fit: Fit, run_id: str) -> None:
         file["eigenvalues"] = np.asarray(model.eigenvalues, np.float64)
         file["mask"] = np.asarray(model.mask, np.float32)
         file["noise_power"] = np.asarray(fit.noise_power, np.float64)
+        if fit.corner_noise_power is not None:
+            file["corner_noise_power"] = np.asarray(fit.corner_noise_power, np.float64)
         file["prior_precision"] = np.asarray(fit.prior_precision, np.float64)
         _write_validation(file, fit.validation)
         history = file.create_group("history")
@@ -215,8 +218,13 @@ def _write_validation(file: h5py.File, validation: HalfsetValidation | None) -> 
     if validation is None:
         return
     for name, value in vars(validation).items():
-        if name != "means":  # they are mean_half1.mrc and mean_half2.mrc
+        # the means are mean_half1.mrc and mean_half2.mrc
+        if name not in ("means", "doubt") and value is not None:
             file[name] = value
+    if validation.doubt is None:
+        return
+    for name, value in vars(validation.doubt.evidence).items():
+        file[f"evidence_{name}"] = value
 
 
 def _write_particles(path: Path, fit: Fit, run_id: str) -> None:
@@ -268,6 +276,24 @@ def latent_columns(posterior: Posterior, probability: Float64) -> dict[str, np.n
     return columns
 
 
+def _doubt_record(validation: HalfsetValidation, model: LowRankModel) -> dict[str, Any]:
+    """Verdicts in words, and the numbers about poses that they rest on."""
+    if (doubt := validation.doubt) is None:
+        return {}
+    poses = doubt.poses
+    return {
+        "verdict": [validation.verdict(j) for j in range(len(validation.reliable))],
+        "could_be": [validation.could_be(j) for j in range(len(validation.reliable))],
+        "tested_to_angstrom": doubt.resolution,
+        "pose_doubt": {
+            "rotation_degree": poses.rotation_degree,
+            "shift_angstrom": poses.shift_pixel * model.pixel_size_angstrom,
+            "removable": poses.removable,
+            "beyond_chance": poses.beyond_chance,
+        },
+    }
+
+
 def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
     particles, model = fit.particles, fit.model
     result: dict[str, Any] = {
@@ -284,6 +310,7 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
         result["reliability"] = fit.validation.reliability
         result["reliable"] = fit.validation.reliable
         result["component_resolution_angstrom"] = fit.validation.component_resolution
+        result |= _doubt_record(fit.validation, model)
     warnings = list(fit.warnings)
     if fit.pose_refinement is not None:
         change = PoseChange.of(particles.poses, fit.pose_refinement)

@@ -22,7 +22,7 @@ from solvar.report.interactive import curves, theme
 from solvar.report.interactive.junk import particle_probability
 from solvar.report.interactive.poses import pose_corrections
 from solvar.results.run import Run
-from solvar.results.words import NO_OTHER_CAUSE, agreement
+from solvar.results.words import NO_OTHER_CAUSE, agreement, verdict
 from solvar.results.writer import REPORT
 from solvar.text import visible
 
@@ -157,6 +157,9 @@ def _figures(run: Run, analysis: StoredAnalysis | None) -> dict[str, go.Figure]:
         figures["component_fsc"] = curves.component_fsc(validation, box)
     if (run.particle_probability < 1).any():
         figures["junk"] = particle_probability(run.particle_probability)
+    if (corners := run.corner_noise_power) is not None:
+        edge = model.box_size * run.pixel_size_angstrom
+        figures["noise"] = curves.noise_ratio(run.noise_power / corners, edge)
     if run.pose_change is not None:
         figures["poses"] = pose_corrections(run.pose_change)
     if analysis is not None:
@@ -184,7 +187,7 @@ def _components(run: Run, slices: list[list[str]]) -> list[dict[str, Any]]:
             "agreement": None,
         }
         if validation is not None:
-            card["verdict"] = style.verdict(validation.reliable[j])
+            card["verdict"], card["good"] = verdict(run, j), bool(validation.reliable[j])
             card["agreement"] = agreement(run, j) if validation.reliable[j] else None
         cards.append(card)
     return cards

@@ -8,13 +8,14 @@ from typing import Any
 
 from solvar.analysis.reading import StoredAnalysis
 from solvar.commands import command_line
+from solvar.estimation.evidence import CAUSES
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fsc import resolution
 from solvar.report import style
 from solvar.report.interactive.analysis import PATH_WORDS
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
-from solvar.results.words import resolution_text
+from solvar.results.words import CAUSE_WORDS, resolution_text, verdict
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Table:
 
 def components(run: Run) -> Table:
     """One row a component: share, eigenvalue and what the half-sets say."""
-    head = ["Component", "Share of variance", "Eigenvalue"]
+    head = ["Component", "Share of variance found", "Eigenvalue"]
     validation, eigenvalues = run.validation, run.model.eigenvalues
     if validation is not None:
         head += ["Half-map similarity", "Resolution (Å)", "Verdict"]
@@ -47,10 +48,27 @@ def components(run: Run) -> Table:
             row += [
                 f"{validation.reliability[j]:.2f}",
                 resolution_text(run, validation.component_resolution[j]),
-                style.verdict(validation.reliable[j]),
+                verdict(run, j),
             ]
         rows.append(row)
     return Table(head, rows)
+
+
+def doubts(run: Run) -> Table | None:
+    """One row a component: what it explains, and how much of that something else could explain."""
+    if run.validation is None or run.validation.doubt is None:
+        return None
+    found = run.validation.doubt.evidence
+    head = ["Component", "Gain (nats a particle)", *(f"by {CAUSE_WORDS[c]}" for c in CAUSES)]
+    rows = []
+    for j, gain in enumerate(found.gain):
+        row = [str(j + 1), f"{gain:.3g}"]
+        if found.seen[j]:
+            row += [f"{100 * share:.0f} %" for share in (*found.explained[j], found.left[j])]
+        else:
+            row += ["–"] * (len(CAUSES) + 1)
+        rows.append(row)
+    return Table([*head, "by none of these"], rows)
 
 
 def poses(run: Run) -> Table | None:

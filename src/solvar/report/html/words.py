@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 from solvar.analysis.reading import StoredAnalysis
 from solvar.commands import command_line
 from solvar.estimation.low_rank import LowRankModel
+from solvar.fitting.result import has_shape
 from solvar.report import style
 from solvar.results.run import Run
-from solvar.results.words import NO_OTHER_CAUSE, agreement, has_shape, headline, viewing
+from solvar.results.words import (
+    NO_OTHER_CAUSE,
+    agreement,
+    headline,
+    pose_advice,
+    viewing,
+)
 
 _TOLD = 3  # components that get a sentence of their own
 _SAMPLE = 20_000
@@ -42,7 +49,7 @@ def what_moves(run: Run) -> list[str]:
     total = float(run.model.eigenvalues.sum())
     for j in shown[:_TOLD]:
         share = style.percent(run.model.eigenvalues[j], total)
-        told.append(f"Component {j + 1} ({share} of the variance) {_place(run, int(j))}.")
+        told.append(f"Component {j + 1} ({share} of the variance found) {_place(run, int(j))}.")
     if len(shown) > _TOLD:
         told.append("The others are drawn below.")
     return told
@@ -169,6 +176,7 @@ def what_next(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, str]
     folder = run.folder
     if run.validation is not None and not run.validation.reliable.any():
         return [
+            *pose_advice(run),
             ("", "Check the mask and the poses, and that the particles are not already one class."),
             (command_line("solvar", "check", run.source), "what may be wrong with the input"),
             (
@@ -176,7 +184,7 @@ def what_next(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, str]
                 "Try more particles, or --resolution of 15 to 20 Å: large motions show there first.",
             ),
         ]
-    told = []
+    told = pose_advice(run)
     if run.validation is None:
         told.append(("", "Repeat the run with --halfsets before you believe a component."))
     if analysis is None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.fitting.result import has_shape
 from solvar.imaging.fsc import HALVES_THRESHOLD, TRUTH_THRESHOLD
 from solvar.report import style
 from solvar.report.interactive import theme
-from solvar.results.words import has_shape
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -153,6 +153,42 @@ def _fsc_figure(
     return figure
 
 
+def noise_ratio(ratio: Float64, box_angstrom: float, *, dark: bool = False) -> go.Figure:
+    """Measured over assumed noise power.
+
+    Parameters
+    ----------
+    ratio : (G, S) float64
+        Of each optics group and shell.
+    box_angstrom : float
+    dark : bool
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure(layout=_layout(dark))
+    shell = np.arange(1, ratio.shape[1])
+    for group, values in enumerate(ratio[:_MOST_GROUPS], 1):
+        figure.add_scatter(
+            x=shell, y=values[1:], mode="lines", name=f"optics group {group}",
+            line={"width": 2.2}, customdata=box_angstrom / shell,
+            showlegend=len(ratio) > 1,
+            hovertemplate="%{y:.2f} at %{customdata:.1f} Å<extra></extra>",
+        )  # fmt: skip
+    positions, labels = style.resolution_ticks(ratio.shape[1], box_angstrom)
+    guide = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "layer": "below"}
+    figure.update_layout(
+        shapes=[{**guide, "line": {"color": theme.MIDDLE, "width": 1, "dash": "dot"}}],
+        xaxis={"title": {"text": "Resolution (Å)"}, "tickvals": positions, "ticktext": labels},
+        yaxis={
+            "title": {"text": "Measured over assumed"},
+            "range": [min(0.8, 0.95 * ratio.min()), max(1.2, 1.05 * ratio.max())],
+        },
+        legend=_LEGEND_ABOVE,
+    )  # fmt: skip
+    return figure
+
+
+_MOST_GROUPS = 10
 _LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"}
 
 
