@@ -180,7 +180,8 @@ def judged(number: int, fault: str, moving: bool, folder: Path) -> dict[str, obj
     here = folder / f"{kind}-{number}-{fault.replace(' ', '-')}"
     if not (here / "particles.star").exists():
         write(draw(number, fault, moving), here)
-    settings = solvar.FitSettings(rank=RANK, mask=here / "mask.mrc", threads=1, seed=0)
+    # sets that a run would stop at are judged, too
+    settings = solvar.FitSettings(rank=RANK, mask=here / "mask.mrc", threads=1, seed=0, force=True)
     start = time.process_time()
     found = solvar.fit(solvar.read_particles(here / "particles.star"), settings).validation
     assert found is not None

@@ -18,6 +18,7 @@ from solvar.parallel import Processes, broadcast, join_processes, refuse_disagre
 from solvar.particles import ParticleSet
 from solvar.paths import require_utf8
 from solvar.preflight.cost import announce
+from solvar.preflight.gate import gate
 from solvar.progress import Progress, SilentProgress, harmless
 from solvar.report import draw_figures
 from solvar.report.html import write_report
@@ -94,7 +95,8 @@ def run_job(
     Raises
     ------
     InputError
-        If the particles, the settings or the folder cannot be used, or the interrupted run had others.
+        If the particles, the settings or the folder cannot be used, or the interrupted run had others;
+        also where `solvar check` finds an error, unless `settings.force` is set.
     ValueError
         If `overwrite` or `resume` is given without a folder.
 
@@ -112,9 +114,10 @@ def run_job(
     processes = join_processes(settings.device or "cpu")
     if processes.size > 1:
         _agree(settings, record(particles, settings), (overwrite, resume), processes)
+    told = gate(particles, settings, progress, processes)
     found = fit(particles, settings, progress, processes=processes)
     processes.leave()
-    return found
+    return replace(found, warnings=[*told, *found.warnings])
 
 
 def _run_in_folder(
@@ -142,13 +145,15 @@ def _run_in_folder(
         finished = resume and is_finished(folder, settings, provenance)
         processes.wait()
         if not finished:
+            warnings = gate(particles, settings, told, processes)
             provenance = checkpoint.begin(settings, provenance, resume)
             # the others write nothing, and read what belongs to the first one's run
             checkpoint.run_id = broadcast(provenance.run_id.encode(), processes).decode()
             announce(particles, settings, told, processes)
             found = fit(particles, settings, told, checkpoint, processes)
             if own is not None:
-                write_run(own, _warned(found, provenance), provenance)
+                warnings += [*found.warnings, *_changes(provenance)]
+                write_run(own, replace(found, warnings=warnings), provenance)
         if own is not None:
             # of a run that was killed once run.json was there, the manifest does not know all yet
             own.adopt(own.unfinished(RUN))
@@ -160,15 +165,14 @@ def _run_in_folder(
     return Run(folder)
 
 
-def _warned(found: Fit, provenance: Provenance) -> Fit:
-    """The same, with a warning about each input that changed while the run went on."""
+def _changes(provenance: Provenance) -> list[str]:
+    """A warning about each input that changed while the run went on."""
     changes = [(each.path, change_of(each, glance=True)) for each in provenance.inputs]
-    warnings = [
+    return [
         f"{path} {change} since the run began: what was read before and after may not belong together."
         for path, change in changes
         if change is not None
     ]
-    return replace(found, warnings=[*found.warnings, *warnings]) if warnings else found
 
 
 @contextmanager

@@ -70,6 +70,7 @@ def test_each_particle_has_the_pose_of_its_likeliest_class_and_it_is_said(tmp_pa
     with caplog.at_level(logging.WARNING):
         found = read_particles(files.write_cs(tmp_path, table))
     assert "likeliest of 3 classes (of 1, 3, 2 particles)" in caplog.text
+    assert "likeliest of 3 classes" in " ".join(found.remarks()), "a run keeps it as a warning"
     np.testing.assert_array_equal(found.poses.rotation, wanted.poses.rotation)
     np.testing.assert_array_equal(found.poses.shift_angstrom, wanted.poses.shift_angstrom)
 
@@ -118,6 +119,7 @@ def test_particles_without_origins_are_centred_and_it_is_said(write, tmp_path, c
     assert not found.poses.shift_angstrom.any()
     np.testing.assert_allclose(found.poses.rotation, files.rotations(), atol=1e-6)
     assert "taken to be centred" in caplog.text
+    assert "taken to be centred" in " ".join(found.remarks()), "a run keeps it as a warning"
 
 
 def test_a_cs_file_of_very_many_fields_is_read(tmp_path):

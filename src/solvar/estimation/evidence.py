@@ -113,20 +113,28 @@ def _freed(half: HeldOutProducts, kinds: tuple[str, ...]) -> Float64:
 class PoseDoubt:
     """What the images say of the errors of their poses, to first order.
 
+    A domain that moves looks like a rotation about some axes and a shift along others. Errors of poses go in
+    all directions of the molecule alike, because it is seen from all sides. So the direction of least spread
+    tells the errors, and the whole spread what they are at most.
+
     Attributes
     ----------
     rotation_degree : float
-        Root mean square, over all axes.
+        Root mean square of a rotation that is as large about all three axes as about that of least spread.
     shift_pixel : float
-        Root mean square, along an axis.
+        Root mean square along the axis of least spread.
+    most_degree, most_pixel : float
+        Root mean square of the rotation about all axes, and of the shift along an axis, whatever makes them.
     removable : float
-        Share of the squared rotation errors that one step would take away.
+        Share of the squared rotations that one step would take away.
     beyond_chance : bool
-        Whether errors explain images beyond what no errors do.
+        Whether they explain images beyond what none do.
     """
 
     rotation_degree: float
     shift_pixel: float
+    most_degree: float
+    most_pixel: float
     removable: float
     beyond_chance: bool
 
@@ -140,26 +148,29 @@ def pose_doubt(halves: list[HeldOutProducts], with_components: bool) -> PoseDoub
     with_components : bool
         Whether the components explain what they can; motion that no column holds looks like pose errors.
     """
-    variance, known, gains = [], [], []
+    covariance, known, gains = [], [], []
     for half in halves:
         contrast = half.nuisances(CONTRAST)
         base = np.concatenate([half.components, contrast]) if with_components else contrast
         both = np.concatenate([base, half.nuisances(POSE)])
         products, without = (residual_only(half.products, each) for each in (both, base))
-        scale, least = (held_out_scale(each, 0.0, _SPREAD_STEPS) for each in (products, without))
+        scale, plain = (held_out_scale(each, 0.0, _SPREAD_STEPS) for each in (products, without))
         found = image_posterior(transformed(products, scale.factor), 0.0)
-        before = image_posterior(transformed(without, least.factor), 0.0)
+        before = image_posterior(transformed(without, plain.factor), 0.0)
         gains.append(found.log_likelihood - before.log_likelihood)
-        prior = np.diag(scale.factor @ scale.factor.T)[len(base) :]
+        pose = slice(len(base), None)
         left = scale.factor @ found.covariance.mean(axis=0) @ scale.factor.T
-        variance.append(prior)
-        known.append(prior - np.diag(left)[len(base) :])
-    spread, less = np.mean(variance, axis=0), np.mean(known, axis=0)
-    # two numbers of a kind cost a nat a set of particles: far less than three standard errors
-    beyond = bool(is_beyond_chance(np.concatenate(gains)[:, None])[0])
+        covariance.append((scale.factor @ scale.factor.T)[pose, pose])
+        known.append(np.diag(covariance[-1] - left[pose, pose]))
+    spread, less = np.mean(covariance, axis=0), np.mean(known, axis=0)
+    rotation, shift = spread[:3, :3], spread[3:, 3:]
+    least, alike = (np.maximum(np.linalg.eigvalsh(each)[0], 0) for each in (rotation, shift))
     return PoseDoubt(
-        rotation_degree=UNITS.degrees * float(np.sqrt(spread[:3].sum())),
-        shift_pixel=UNITS.pixels * float(np.sqrt(spread[3:].mean())),
-        removable=float(less[:3].sum() / max(spread[:3].sum(), 1e-30)),
-        beyond_chance=beyond,
+        rotation_degree=UNITS.degrees * float(np.sqrt(3 * least)),
+        shift_pixel=UNITS.pixels * float(np.sqrt(alike)),
+        most_degree=UNITS.degrees * float(np.sqrt(np.trace(rotation))),
+        most_pixel=UNITS.pixels * float(np.sqrt(np.trace(shift) / 3)),
+        removable=float(less[:3].sum() / max(np.trace(rotation), 1e-30)),
+        # a few numbers of spread cost a nat a set of particles: far less than three standard errors
+        beyond_chance=bool(is_beyond_chance(np.concatenate(gains)[:, None])[0]),
     )

@@ -9,25 +9,23 @@ seen from another particle's, it explains what noise, background and ice share w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.band import Band
-from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.kernels import gram, on_host
 from solvar.estimation.pose_errors import MOTIONS, rigid_motions
+from solvar.estimation.whitening import own_exposures, recorded_ctf
 from solvar.imaging.fourier import images_to_disc
+from solvar.imaging.optics import Optics
+from solvar.particles import Exposures, ParticleSet
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-
-Transfer = Callable[[ImageBatch, float], Float32]
-"""The whitened CTF (R, n) of the images of a batch at another defocus, Å above their own."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,17 @@ class HeldOutProducts:
         return np.array(place, np.int64) + self.rank
 
 
-def tested_products(
-    band: Band, columns: Float32, index: Int64, transfer: Transfer, rng: np.random.Generator
+def products_bytes(rank: int) -> int:
+    """Memory of a particle's products."""
+    return 8 * (2 * rank + len(NUISANCES) + 1) ** 2
+
+
+def held_out_products(
+    band: Band,
+    columns: Float32,
+    index: Int64,
+    particles: ParticleSet,
+    rng: np.random.Generator,
 ) -> HeldOutProducts:
     """Inner products of components, nuisances and data of some particles, at every process.
 
@@ -93,16 +100,19 @@ def tested_products(
     ----------
     band : Band
     columns : (1 + r, l, l, l)
-        Mean and components.
+        Mean and components, which may be none.
     index : (N,) int64
         Particles; best ones that took no part in fitting the columns.
-    transfer : callable
+    particles : ParticleSet
+        What the images are of.
     rng : numpy.random.Generator
         Deals out the other directions.
     """
     rank = len(columns) - 1
     prepared = band.projector.prepare(np.concatenate([columns, _motions(band, columns[0])]))
-    alone = [band.projector.prepare(part) for part in (columns[:1], columns[1:])]
+    mean_alone = band.projector.prepare(columns[:1])
+    turned_alone = band.projector.prepare(columns[1:] if rank else columns[:1])
+    exposures = own_exposures(particles, band.images.processes)
     elsewhere = band.images.rotation[index[rng.permutation(len(index))]]
     planes = _planes(band)
     size = rank + len(NUISANCES) + rank + 1
@@ -111,17 +121,31 @@ def tested_products(
     for batch in band.batches(index, max(1, _BATCH_BYTES // pixels)):
         seen = on_host(band.slices(prepared, batch.frame, batch.ctf)).copy()
         mean, parts, moved = seen[:, :1], seen[:, 1 : 1 + rank], seen[:, 1 + rank :]
-        step = transfer(batch, _DEFOCUS_STEP) - transfer(batch, -_DEFOCUS_STEP)
-        step *= np.float32(UNITS.defocus / (2 * _DEFOCUS_STEP))
-        defocused = on_host(band.slices(alone[0], batch.frame, step)).copy()
+        step = _ctf_step(band, exposures.rows(batch.row), particles.optics)
+        defocused = on_host(band.slices(mean_alone, batch.frame, step)).copy()
         frame = batch.frames(elsewhere[batch.place])
-        turned = on_host(band.slices(alone[1], frame, batch.ctf))
+        turned = on_host(band.slices(turned_alone, frame, batch.ctf))[:, :rank]
         group = band.images.store.group[batch.row]
         nuisances = [mean * np.float32(UNITS.contrast), moved, defocused, planes[group]]
         slices = np.ascontiguousarray(np.concatenate([parts, *nuisances, turned], axis=1))
         left = np.ascontiguousarray(batch.data - mean[:, 0])
         out[batch.place] = batch.per_pose(gram(slices, left, band.team))
     return HeldOutProducts(band.sum(out), rank)
+
+
+def _ctf_step(band: Band, exposures: Exposures, optics: Optics) -> Float32:
+    """By how much the whitened CTFs (R, n) of images differ at a unit more of defocus."""
+    several = band.images.store.image_extent_angstrom
+    extent = band.images.store.extent_angstrom if several is None else several
+    more, less = (
+        recorded_ctf(
+            replace(exposures, ctf=exposures.ctf.defocused(step)), optics, band.disc, extent
+        )[0]
+        for step in (_DEFOCUS_STEP, -_DEFOCUS_STEP)
+    )
+    scale = band.images.noise.whitening(band.disc)[exposures.optics_group]
+    slope = (more - less) * (scale * UNITS.defocus / (2 * _DEFOCUS_STEP))
+    return slope.astype(np.float32)
 
 
 def _motions(band: Band, mean: Float32) -> Float32:

@@ -105,6 +105,10 @@ class FitSettings(BaseModel):
     cache_precision: Literal["float32", "float16"] = Field(
         "float32", description="Numbers of whitened images on disk; float16 takes half the space."
     )
+    force: bool = Field(
+        False,
+        description="Go on where solvar check finds an error; the finding is kept as a warning.",
+    )
     seed: int = Field(0, ge=0, lt=2**53, description="Seed of every random choice.")
     threads: int | None = Field(
         None, ge=1, le=MOST_THREADS, description="Threads; default: all available cores."

@@ -186,7 +186,13 @@ def goes_to_disk(need: int, settings: FitSettings) -> bool:
 
 
 def half_means(bands: list[Band]) -> tuple[list[Float32], Float64]:
-    """Means of disjoint sets of particles on the full grid, and the prior that their FSC implies.
+    """`band_means` on the full grid."""
+    means, precision = band_means(bands)
+    return [crop_volume(mean, bands[0].images.box) for mean in means], precision
+
+
+def band_means(bands: list[Band]) -> tuple[list[Float32], Float64]:
+    """Means of disjoint sets of particles on the bands' grid, and the prior that their FSC implies.
 
     The first means are all but unregularised; their FSC sets the prior of the second ones.
     """
@@ -199,7 +205,7 @@ def half_means(bands: list[Band]) -> tuple[list[Float32], Float64]:
         precision = mean_precision(
             fourier_shell_correlation(means[0], means[1], shells), information
         )
-    return [crop_volume(mean, bands[0].images.box) for mean in means], precision
+    return means, precision
 
 
 def should_invert(density: str, means: list[Float32], mask: Float32) -> bool:

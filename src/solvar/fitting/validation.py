@@ -7,14 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.band import Band
 from solvar.estimation.evidence import PoseDoubt, evidence, pose_doubt
 from solvar.estimation.held_out import evenly_spread
-from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.latents import PrincipalAxes, combined, principal_axes
 from solvar.estimation.low_rank import to_columns
-from solvar.estimation.nuisances import HeldOutProducts, tested_products
-from solvar.estimation.whitening import own_exposures, recorded_ctf
+from solvar.estimation.nuisances import HeldOutProducts, held_out_products, products_bytes
 from solvar.fitting.context import Context
 from solvar.fitting.result import Doubt, HalfsetValidation
 from solvar.fitting.state import FitState, PartModel
@@ -32,7 +29,8 @@ from solvar.parallel import all_agreed
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_MOST_HELD_OUT = 2500
+_MOST_HELD_OUT = 5000
+_MOST_BYTES = 1 << 28
 # where pose errors are looked for first, and the least that a component is tested up to
 _COARSE, _COARSEST = 12, 6
 
@@ -119,8 +117,8 @@ def _linear_frequency(poses: PoseDoubt, mean: Float32, box: int, k_max: int) -> 
     power = mean.astype(np.float64) ** 2
     gyration = np.sqrt(np.vdot(distance, power) / power.sum()) * box / len(mean)
     # of a rotation two of three axes are seen to move the projection of a point
-    turned = np.deg2rad(poses.rotation_degree) * np.sqrt(2 / 3) * gyration
-    moved = float(np.hypot(turned, np.sqrt(2) * poses.shift_pixel))
+    turned = np.deg2rad(poses.most_degree) * np.sqrt(2 / 3) * gyration
+    moved = float(np.hypot(turned, np.sqrt(2) * poses.most_pixel))
     return int(np.clip(box / (3 * max(moved, 1e-6)), min(_COARSEST, k_max), k_max))
 
 
@@ -128,27 +126,15 @@ def _tested(
     context: Context, state: FitState, columns: list[Float32], k_c: int
 ) -> list[HeldOutProducts]:
     """Products of components, nuisances and held-out particles of each half."""
-    images, particles = context.images, context.particles
-    exposures = own_exposures(particles, images.processes)
-    several = images.store.image_extent_angstrom
-    extent = images.store.extent_angstrom if several is None else several
     found = []
     for model, volumes in zip(state.models, columns, strict=True):
         band = context.band(state, model.part, k_c)
-        scale = band.images.noise.whitening(band.disc)
-
-        def transfer(
-            batch: ImageBatch, defocus: float, band: Band = band, scale: Float64 = scale
-        ) -> Float32:
-            some = exposures.rows(batch.row)
-            some = replace(some, ctf=some.ctf.defocused(defocus))
-            ctf, _ = recorded_ctf(some, particles.optics, band.disc, extent)
-            return (ctf * scale[some.optics_group]).astype(np.float32)
-
+        most = min(_MOST_HELD_OUT, _MOST_BYTES // products_bytes(len(volumes) - 1))
         held_out = band.images.believed(context.held_out(model.part))
-        sample = evenly_spread(held_out, _MOST_HELD_OUT)
+        sample = evenly_spread(held_out, most)
         rng = np.random.default_rng(context.settings.seed)
-        found.append(tested_products(band, crop_volume(volumes, band.box), sample, transfer, rng))
+        cropped = crop_volume(volumes, band.box)
+        found.append(held_out_products(band, cropped, sample, context.particles, rng))
     return found
 
 

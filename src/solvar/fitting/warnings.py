@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from solvar.estimation.evidence import PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.fitting.result import Fit, HalfsetValidation
 from solvar.imaging.fsc import resolution
 from solvar.imaging.masks import mask_diameter
 from solvar.particles import ParticleSet
 
+Float32 = NDArray[np.float32]
+
 # of a resolved distance: errors that move the edge of the molecule by less do not show
 _MATTERS = 0.25
 
 
-def pose_sentence(validation: HalfsetValidation, model: LowRankModel, refined: bool) -> str | None:
-    """What the images say of errors of their poses; None where these do not show or were refined already."""
-    if refined or validation.doubt is None or not validation.doubt.poses.beyond_chance:
-        return None
-    poses, pixel = validation.doubt.poses, model.pixel_size_angstrom
-    edge = 0.5 * mask_diameter(model.mask) * pixel
+def poses_matter(
+    poses: PoseDoubt, mask: Float32, pixel_size_angstrom: float, resolution_angstrom: float
+) -> bool:
+    """Whether errors of poses are beyond chance and show at the edge of the molecule.
+
+    Parameters
+    ----------
+    poses : PoseDoubt
+    mask : (L, L, L)
+    pixel_size_angstrom : float
+    resolution_angstrom : float
+        What is resolved.
+    """
+    edge = 0.5 * mask_diameter(mask) * pixel_size_angstrom
     # two axes of three move the projection of a point
     turned = np.deg2rad(poses.rotation_degree) * np.sqrt(2 / 3) * edge
-    moved = float(np.hypot(turned, np.sqrt(2) * poses.shift_pixel * pixel))
+    moved = np.hypot(turned, np.sqrt(2) * poses.shift_pixel * pixel_size_angstrom)
+    return poses.beyond_chance and bool(moved > _MATTERS * resolution_angstrom)
+
+
+def pose_sentence(validation: HalfsetValidation, model: LowRankModel, refined: bool) -> str | None:
+    """What the images say of errors of their poses; None where these do not show or were refined already."""
+    if refined or validation.doubt is None:
+        return None
+    poses, pixel = validation.doubt.poses, model.pixel_size_angstrom
     finest = resolution(validation.mean_fsc, model.box_size * pixel)
-    if not moved > _MATTERS * finest:
+    if not poses_matter(poses, model.mask, pixel, finest):
         return None
     return (
         f"Rotations look off by about {poses.rotation_degree:.1f}° and shifts by "
-        f"{poses.shift_pixel * pixel:.1f} Å, or the particles move in more ways than "
-        f"{len(model.eigenvalues)}: run again with --refine-pose."
+        f"{poses.shift_pixel * pixel:.1f} Å: run again with --refine-pose."
     )
 
 

@@ -7,7 +7,6 @@ with '>', which marks files inside the project folder.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,13 +27,12 @@ from solvar.particles.picks import Picks
 from solvar.particles.pixel_columns import refuse_scales_that_differ, signs_that_differ
 from solvar.particles.reading import Reading
 from solvar.particles.table import (
+    CENTRED,
     Format,
     ParticleTable,
     group_rows,
     shortest_float64,
 )
-
-log = logging.getLogger(__name__)
 
 # Begins a compressed stream of cryosparc-tools.
 _CSDAT_MAGIC = b"\x94CSDAT"
@@ -102,8 +100,11 @@ def recognises(path: Path) -> bool:
 def read(path: Path, reading: Reading) -> ParticleTable:
     """Read a particles .cs and what its passthrough files add."""
     fields = join(path, reading.passthrough)
+    remarks: tuple[str, ...] = ()
     if reading.poses is None:
-        fields = with_likely_class(path, fields)
+        fields, remarks = with_likely_class(path, fields)
+        if "alignments3D/shift" not in fields:
+            remarks += (CENTRED.format("alignments3D/shift"),)
     need = partial(_need, path, fields)
     uid = need("uid", "pass a file that cryoSPARC wrote").astype(np.uint64)
     stack_names, stack_index = _stacks(path, need("blob/path", _PASSTHROUGH))
@@ -113,7 +114,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         constants = _constants(path, fields, reading, *CONSTANTS)
         optics, optics_group = _optics(fields, constants)
         ctf = _ctf(fields, need)
-        refuse_strong_aberrations(path, fields, constants)
+        remarks += refuse_strong_aberrations(path, fields, constants)
         refuse_scales_that_differ(fields.get("ctf/scale"), path, "ctf/scale")
     return ParticleTable(
         stack_names=stack_names,
@@ -128,6 +129,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         expanded_from=_expanded_from(fields),
         picks=_picks(path, fields),
         sign=signs_that_differ(fields.get("blob/sign"), path, "blob/sign"),
+        remarks=remarks,
         columns=COLUMNS,
     )
 
@@ -281,7 +283,6 @@ def _ctf(fields: Fields, need: Callable[[str, str], NDArray[Any]]) -> CtfParamet
 def _poses(path: Path, fields: Fields, reading: Reading) -> Poses:
     omega = _need(path, fields, "alignments3D/pose", _REFINEMENT).astype(np.float64)
     if "alignments3D/shift" not in fields:
-        log.warning("%s: no alignments3D/shift; particles are taken to be centred", path)
         return Poses(_rotations(omega), np.zeros((len(omega), 2)))
     shift = fields["alignments3D/shift"].astype(np.float64)
     pixel_size = fields.get("alignments3D/psize_A")

@@ -6,7 +6,6 @@ some 2π λⁿ⁻¹ sⁿ a at the frequency s in 1/Å.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.imaging.aberrations import electron_wavelength
 
-log = logging.getLogger(__name__)
-
 ORDERS = {"ctf/tilt_A": 3, "ctf/trefoil_A": 3, "ctf/tetra_A": 4, "ctf/shift_A": 1}
 # beyond, images lose half of their signal at Nyquist
 _LARGEST_PHASE = 1.0
@@ -26,8 +23,8 @@ _LARGEST_PHASE = 1.0
 
 def refuse_strong_aberrations(
     path: Path, fields: Mapping[str, NDArray[Any]], constants: Mapping[str, NDArray[Any]]
-) -> None:
-    """Warn of aberrations that are not corrected for, or refuse those that images at hand would show.
+) -> tuple[str, ...]:
+    """Remark on aberrations that are not corrected for, or refuse those that images at hand would show.
 
     Parameters
     ----------
@@ -36,6 +33,10 @@ def refuse_strong_aberrations(
         Of the .cs.
     constants : mapping
         Of each row, with `voltage_kv` and `pixel_size_angstrom`.
+
+    Returns
+    -------
+    tuple of str
 
     Raises
     ------
@@ -62,6 +63,7 @@ def refuse_strong_aberrations(
                 f"or images with pixels of {1.005 * enough:.2f} Å",
             )
         present[name] = phase[row]
-    if present:
-        names, most = ", ".join(present), max(present.values())
-        log.warning("%s: %s not corrected for (%.2g rad at Nyquist at most)", path, names, most)
+    if not present:
+        return ()
+    names, most = ", ".join(present), max(present.values())
+    return (f"{names} not corrected for ({most:.2g} rad at Nyquist at most).",)

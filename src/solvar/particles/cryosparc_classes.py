@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-
-log = logging.getLogger(__name__)
 
 Fields = dict[str, NDArray[Any]]
 
@@ -25,10 +22,10 @@ _SHAPES: dict[str, tuple[int, ...]] = {"pose": (3,), "shift": (2,), "psize_A": (
 _MOST_SHOWN = 20
 
 
-def with_likely_class(path: Path, fields: Fields) -> Fields:
+def with_likely_class(path: Path, fields: Fields) -> tuple[Fields, tuple[str, ...]]:
     """Fields with the alignment of each particle to its likeliest class as the one alignment.
 
-    Where particles differ in their class, a warning says so: every class has a volume of its own, and
+    Where particles differ in their class, a remark says so: every class has a volume of its own, and
     nothing in the file says that those lie over each other. Fields with alignments to one volume are returned
     as they are.
 
@@ -39,6 +36,12 @@ def with_likely_class(path: Path, fields: Fields) -> Fields:
     fields : mapping of name to (N, …) array
         K classes: `alignments3D_multi/pose` (N, K, 3), `shift` (N, K, 2), `class_posterior` (N, K).
 
+    Returns
+    -------
+    mapping of name to array
+    tuple of str
+        Remarks, in plain sentences.
+
     Raises
     ------
     InputError
@@ -46,25 +49,25 @@ def with_likely_class(path: Path, fields: Fields) -> Fields:
     """
     pose = fields.get(f"{_MULTI}/pose")
     if "alignments3D/pose" in fields or pose is None:
-        return fields
+        return fields, ()
     count = pose.shape[1] if pose.ndim == 3 else 0
     found = {name: _of_classes(path, fields, name, count) for name in _SHAPES}
     chosen = np.zeros(len(pose), np.int64) if count == 1 else _likeliest(path, fields, count)
     sizes = np.bincount(chosen, minlength=count)
+    remarks: tuple[str, ...] = ()
     if np.count_nonzero(sizes) > 1:
-        log.warning(
-            "%s: each particle has the pose of its likeliest of %d classes (of %s particles); "
-            "make sure that the volumes of the classes lie over each other",
-            path,
-            count,
-            ", ".join(f"{size:,}" for size in sizes[:_MOST_SHOWN]),
+        shown = ", ".join(f"{size:,}" for size in sizes[:_MOST_SHOWN])
+        remarks = (
+            f"Each particle has the pose of its likeliest of {count} classes (of {shown} particles): "
+            "make sure that the volumes of the classes lie over each other.",
         )
     row = np.arange(len(pose))
-    return fields | {
+    likely = {
         f"alignments3D/{name}": values[row, chosen]
         for name, values in found.items()
         if values is not None
     }
+    return fields | likely, remarks
 
 
 def _of_classes(path: Path, fields: Fields, name: str, count: int) -> NDArray[Any] | None:

@@ -67,6 +67,8 @@ class ParticleSet:
         Stacks that are not where the file says.
     symmetry_copies : int
         Rows left out because they are symmetry copies of a particle that is here.
+    supposed : tuple of str
+        What was supposed on reading, in plain sentences.
     """
 
     source: Path
@@ -82,6 +84,7 @@ class ParticleSet:
     picks: Picks | None = None
     found_elsewhere: FoundElsewhere | None = None
     symmetry_copies: int = 0
+    supposed: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.row)
@@ -114,7 +117,9 @@ class ParticleSet:
 
     def remarks(self) -> list[str]:
         """What was done on reading that the user should know, in plain sentences."""
-        told = [] if self.found_elsewhere is None else [self.found_elsewhere.sentence()]
+        told = list(self.supposed)
+        if self.found_elsewhere is not None:
+            told.append(self.found_elsewhere.sentence())
         if self.symmetry_copies:
             told.append(
                 f"The set is symmetry-expanded: {self.symmetry_copies:,} rows are copies of a particle "

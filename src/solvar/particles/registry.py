@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from solvar.particles.selection import read_selection
 from solvar.particles.stack_paths import FoundElsewhere, StackFinder
 from solvar.particles.table import Format, ParticleTable
 from solvar.particles.validate import Origin, check_row_count, validate
+
+log = logging.getLogger(__name__)
 
 _UNKNOWN = "is no RELION star file, no cryoSPARC .cs file, no MRC stack and no list of stacks"
 # A format beside these is a plug-in; `plugins` says how.
@@ -111,6 +114,8 @@ def read_as(
     reading.check()
     format_ = _format_of(source)
     table = format_.read(source, reading)
+    for remark in table.remarks:
+        log.warning("%s: %s", source, remark)
     row = read_selection(ind, len(table), source)
     return _assemble(source, format_.name, table, row, reading)
 
@@ -183,6 +188,7 @@ def _assemble(
         picks=None if table.picks is None else table.picks.select(row),
         found_elsewhere=elsewhere,
         symmetry_copies=given - len(row),
+        supposed=table.remarks,
     )
     validate(particles, _origins(source, table, reading))
     return particles

@@ -8,7 +8,6 @@ as they do not contradict themselves. RELION's angles give R = Rz(rot)·Ry(tilt)
 from __future__ import annotations
 
 import codecs
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,18 +34,17 @@ from solvar.particles.relion_tomo import refuse_subtomograms
 from solvar.particles.relion_write import SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
 from solvar.particles.star_lines import begins_block
-from solvar.particles.table import Format, ParticleTable, group_rows
+from solvar.particles.table import CENTRED, Format, ParticleTable, group_rows
 from solvar.particles.validate import LARGEST_ANGLE_DEGREE
 
 if TYPE_CHECKING:
     import pandas as pd
 
-log = logging.getLogger(__name__)
-
 Float64 = NDArray[np.float64]
 
 _CTF_REMEDY = "pass a star file with CTF parameters, or --ctf ctf.pkl"
 _POSE_REMEDY = REFINEMENT + ", or --poses poses.pkl"
+_ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY")
 _ORIGIN_TOLERANCE_ANGSTROM = 1e-3
 _SCALE, _MIRRORED = "rlnCtfScalefactor", "rlnIsFlip"
 _COLUMNS = {
@@ -108,6 +106,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         poses=_poses(table, reading) if reading.poses is None else None,
         picks=_picks(table),
         sign=_sign(table),
+        remarks=() if reading.poses or _has_origins(table) else (CENTRED.format(_ORIGINS[0]),),
         columns=_COLUMNS,
     )
 
@@ -315,14 +314,16 @@ def _poses(table: _Columns, reading: Reading) -> Poses:
     finite = np.isfinite(angles).all(axis=1)
     rotation = np.full((len(angles), 3, 3), np.nan)
     rotation[finite] = Rotation.from_euler("ZYZ", angles[finite], degrees=True).as_matrix()
-    origins = ("rlnOriginX", "rlnOriginY", "rlnOriginXAngst", "rlnOriginYAngst")
-    if table.particles.columns.isin(origins).any():
+    if _has_origins(table):
         shift = [_origin(table, axis, reading) for axis in "XY"]
     else:
         # as RELION and cryoDRGN take it
-        log.warning("%s: no column of origins; particles are taken to be centred", table.path)
         shift = [np.zeros(len(table))] * 2
     return Poses(rotation, np.stack(shift, axis=-1))
+
+
+def _has_origins(table: _Columns) -> bool:
+    return bool(table.particles.columns.isin(_ORIGINS).any())
 
 
 def _refuse_no_angles(table: _Columns, names: tuple[str, ...], angles: Float64) -> None:

@@ -19,6 +19,9 @@ from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 
+# what is supposed where a column with shifts is missing
+CENTRED = "The file has no shifts ({}), so the particles were taken to be centred."
+
 
 @dataclass(frozen=True, eq=False)
 class ParticleTable:
@@ -45,6 +48,8 @@ class ParticleTable:
         None if the file does not say where the particles were picked.
     sign : (N,) int8 or None
         As in `Exposures`.
+    remarks : tuple of str
+        What was supposed on reading that the user should know, in plain sentences.
     columns : mapping
         Spelling in the file of a field, for messages: {"defocus_u_angstrom": "rlnDefocusU"}.
     """
@@ -61,6 +66,7 @@ class ParticleTable:
     expanded_from: NDArray[np.uint64] | None = None
     picks: Picks | None = None
     sign: NDArray[np.int8] | None = None
+    remarks: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.imaging.grid import have_several_sizes
 from solvar.particles import ParticleSet
+from solvar.preflight.findings import Finding
 
 Float64 = NDArray[np.float64]
 
+# topic of what every run tells by itself
+ALREADY_TOLD = "rows"
 # Å; outside, a defocus is rare enough to be worth a second look
 _USUAL_DEFOCUS = (1_000.0, 60_000.0)
 _LARGEST_USUAL_SHIFT = 0.2
-_DIRECTIONS = 400
-_MOST_VIEWS = 20_000
-# |view · direction| below which a view counts as perpendicular: a band of some 6 degrees
-_BAND = 0.1
-_THINLY_COVERED = 0.2
 _ABERRATIONS = {
     "magnification": "anisotropic magnification",
     "beam_tilt_mrad": "beam tilt",
@@ -32,23 +28,13 @@ _ABERRATIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: `level`, the `topic` in a word or two, one plain sentence."""
-
-    level: Literal["ok", "warning", "error"]
-    topic: str
-    text: str
-
-
 def table_findings(particles: ParticleSet) -> Iterator[Finding]:
-    """Findings about where files are, optics, CTF, shifts, orientations, half-sets and the order of rows."""
+    """Findings about where files are, optics, CTF, shifts, half-sets and the order of rows."""
     for remark in particles.remarks():
-        yield Finding("warning", "rows", remark)
+        yield Finding("warning", ALREADY_TOLD, remark)
     yield _optics(particles)
     yield from _ctf(particles)
     yield _shifts(particles)
-    yield _orientations(particles.poses.rotation)
     yield _halfsets(particles.halfset)
     yield _row_order(particles)
 
@@ -121,27 +107,6 @@ def _shifts(particles: ParticleSet) -> Finding:
         "shifts",
         f"{text}; {int(large.sum()):,} exceed 20 % of the box: is the unit right (Å or pixels)?",
     )
-
-
-def _orientations(rotation: Float64) -> Finding:
-    """Coverage of Fourier space: each view is the central plane perpendicular to it."""
-    views = rotation[:: max(1, len(rotation) // _MOST_VIEWS), :, 2]
-    coverage = (np.abs(views @ _fibonacci_directions(_DIRECTIONS).T) < _BAND).mean(axis=0)
-    thinnest = float(coverage.min() / coverage.mean())
-    text = f"the least covered direction of Fourier space has {thinnest:.0%} of the mean coverage"
-    if thinnest >= _THINLY_COVERED:
-        return Finding("ok", "orientations", text)
-    return Finding(
-        "warning", "orientations", f"{text}: preferred views; volumes will be smeared along it"
-    )
-
-
-def _fibonacci_directions(count: int) -> Float64:
-    """Even directions (count, 3) on the upper half sphere."""
-    z = (np.arange(count) + 0.5) / count
-    angle = np.pi * (1 + np.sqrt(5)) * np.arange(count)
-    radius = np.sqrt(1 - z**2)
-    return np.column_stack([radius * np.cos(angle), radius * np.sin(angle), z])
 
 
 def _halfsets(halfset: NDArray[np.int8]) -> Finding:

@@ -110,6 +110,8 @@ class _PoseDoubt(_Part):
 
     rotation_degree: _NotNegative
     shift_angstrom: _NotNegative
+    most_degree: _NotNegative
+    most_angstrom: _NotNegative
     removable: _Finite
     beyond_chance: bool
 

@@ -288,6 +288,8 @@ def _doubt_record(validation: HalfsetValidation, model: LowRankModel) -> dict[st
         "pose_doubt": {
             "rotation_degree": poses.rotation_degree,
             "shift_angstrom": poses.shift_pixel * model.pixel_size_angstrom,
+            "most_degree": poses.most_degree,
+            "most_angstrom": poses.most_pixel * model.pixel_size_angstrom,
             "removable": poses.removable,
             "beyond_chance": poses.beyond_chance,
         },

@@ -1,0 +1,183 @@
+"""Whether poses, CTF, images and mask belong together: what a quick mean says.
+
+A mean of one half of the particles must explain the images of the other half. It must do so better than with
+orientations dealt out at random (any centred blob explains something), and better than with rotations
+transposed or shifts reversed, the two conventions that files most often get wrong. What it explains must lie
+within the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.fitting.settings import FitSettings
+from solvar.fitting.start import should_invert
+from solvar.imaging.fsc import fourier_shell_correlation, resolution
+from solvar.imaging.masks import resample_mask
+from solvar.particles import ParticleSet
+from solvar.preflight.findings import Finding
+from solvar.preflight.quick_mean import QuickMean, is_beyond_chance, quick_mean
+from solvar.preflight.residuals import noise_finding, pose_finding
+from solvar.progress import Progress
+from solvar.threads import ThreadTeam
+
+Float32 = NDArray[np.float32]
+
+_FEWEST = 50
+# Good poses show in some dozen particles; with errors of 3 degrees and of a pixel, it takes this many at a
+# SNR of 0.01
+_ENOUGH = 300
+# Particles and shells of one look after the other, as long as questions are left open
+THOROUGH = ((3000, 20), (16_000, 20))
+QUICK = ((1000, 12), (4000, 20), (16_000, 20))
+# A mask cut at a contour takes some signal away, and more noise, so that a mean gains by a good one. Where it
+# loses, signal is cut: of some per cent, what lies outside becomes structure in the residuals of a fit.
+_MUCH_OUTSIDE = 0.02
+
+
+def trial_findings(
+    particles: ParticleSet,
+    mask: Float32,
+    settings: FitSettings,
+    looks: tuple[tuple[int, int], ...],
+    progress: Progress,
+) -> Iterator[Finding]:
+    """Findings about signal, sign, poses and mask.
+
+    Parameters
+    ----------
+    particles : ParticleSet
+    mask : (L, L, L) float32
+    settings : FitSettings
+    looks : tuple of (particles, shells)
+        `THOROUGH` or `QUICK`.
+    progress : Progress
+    """
+    if len(particles) < _FEWEST:
+        text = f"{len(particles)} particles are too few to test poses and CTF"
+        yield Finding("warning", "mean", text)
+        return
+    order = np.random.default_rng(settings.seed).permutation(len(particles))
+    with ThreadTeam(settings.threads) as team, progress.step("Quick mean", 1, "pair") as step:
+        for sample, shells in looks:
+            few = particles.select(np.sort(order[:sample]))
+            mean = quick_mean(few, mask, shells, settings, team)
+            trials = _Trials.of(mean, few)
+            if trials.are_clear or sample >= len(particles):
+                break
+        step.note(f"of {len(few):,} particles")
+        step.advance()
+        yield _signal(mean)
+        yield _sign(mean, mask, settings)
+        yield from _conventions(trials)
+        yield _agreement(mean)
+        yield _mask(mean, mask)
+        if looks is THOROUGH and mean.explains:
+            # a run measures both again with its own model
+            yield noise_finding(mean)
+            yield pose_finding(mean, few, mask)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trials:
+    """The quick mean as particles are given, and under the two commonest mistakes."""
+
+    given: QuickMean
+    others: dict[str, QuickMean]
+
+    @classmethod
+    def of(cls, given: QuickMean, particles: ParticleSet) -> _Trials:
+        """Of particles and their quick mean."""
+        rotation, shift = particles.poses.rotation, particles.poses.shift_angstrom
+        transposed = np.ascontiguousarray(np.swapaxes(rotation, 1, 2))
+        others = {"rotations transposed": given.repeated(transposed)}
+        if shift.any():
+            group = particles.exposures.first_of(particles.exposures.optics_group)
+            back = -2 * shift / given.images.store.shift_unit(group)
+            others["shifts reversed"] = given.repeated(rotation, back)
+        return cls(given, others)
+
+    @cached_property
+    def better(self) -> list[str]:
+        """The other ways that explain images, and better than as given."""
+        given = self.given.gain
+        return [
+            what
+            for what, other in self.others.items()
+            if is_beyond_chance(other.gain - given) and other.explains
+        ]
+
+    @property
+    def are_worse(self) -> bool:
+        """Whether all other ways are clearly worse."""
+        return all(is_beyond_chance(self.given.gain - each.gain) for each in self.others.values())
+
+    @property
+    def are_clear(self) -> bool:
+        """Whether more particles would say the same."""
+        return bool(self.better) or (self.given.explains and self.are_worse)
+
+
+def _signal(mean: QuickMean) -> Finding:
+    finest = mean.resolution_angstrom
+    text = f"signal power is {mean.signal:.3f} of the noise power up to {finest:.0f} Å"
+    if mean.signal > 0:
+        return Finding("ok", "signal", text)
+    text += "; are the corners of the images free of particles and artefacts?"
+    return Finding("warning", "signal", text)
+
+
+def _sign(mean: QuickMean, mask: Float32, settings: FitSettings) -> Finding:
+    dark = should_invert("auto", mean.means, resample_mask(mask, len(mean.means[0])))
+    wrong = settings.density != "auto" and dark != (settings.density == "dark")
+    text = f"particles are {'dark' if dark else 'bright'} in the images"
+    if wrong:
+        return Finding("warning", "contrast sign", f"{text}, but --density says otherwise")
+    return Finding("ok", "contrast sign", f"{text}; they will be inverted" if dark else text)
+
+
+def _agreement(mean: QuickMean) -> Finding:
+    """Whether the mean of one half explains the images of the other, and to what resolution."""
+    count = len(mean)
+    if not mean.explains:
+        text = (
+            f"the mean of one half of {count:,} particles explains the images of the other no better than "
+            "with orientations dealt at random: "
+        )
+        if count < _ENOUGH:
+            return Finding("warning", "mean", f"{text}they may be too few, or their poses wrong")
+        return Finding("error", "mean", f"{text}poses, CTF and images do not belong together")
+    finest = mean.resolution_angstrom
+    fsc = fourier_shell_correlation(mean.means[0], mean.means[1], mean.bands[0].k_c + 1)
+    reached = resolution(fsc, mean.images.store.extent_angstrom)
+    limit = " (the finest looked at)" if reached <= 1.001 * finest else ""
+    text = f"the halves of {count:,} particles agree to {reached:.1f} Å{limit}"
+    return Finding("ok", "mean", text)
+
+
+def _conventions(trials: _Trials) -> Iterator[Finding]:
+    for what in trials.better:
+        text = f"with {what} the images are explained better: the file uses another convention"
+        yield Finding("error", "poses", text)
+    if not trials.better:
+        text = f"better as given than with {' or '.join(trials.others)}"
+        clear = trials.are_worse
+        yield Finding("ok", "poses", text if clear else f"no clear difference: {text}, but barely")
+
+
+def _mask(mean: QuickMean, mask: Float32) -> Finding:
+    """How much of what the means explain lies outside the mask."""
+    lost = mean.gain - mean.gain_within(mask)
+    share = float(lost.mean() / mean.gain.mean()) if mean.gain.mean() > 0 else 0.0
+    if is_beyond_chance(lost) and share > _MUCH_OUTSIDE:
+        text = (
+            f"{share:.0%} of what the mean explains of the images lies outside the mask; is it the mask "
+            "of this molecule, in these orientations, and wide enough?"
+        )
+        return Finding("warning", "mask", text)
+    return Finding("ok", "mask", "holds what the mean explains of the images")
