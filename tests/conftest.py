@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,20 @@ def tiny_stack(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     simulate(settings).write(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def soiled_stack(tiny_stack, tmp_path_factory) -> tuple[Path, np.ndarray]:
+    """A copy of the tiny stack, of whose images 30 % are noise alone, and which these are (400,)."""
+    import mrcfile
+
+    folder = tmp_path_factory.mktemp("soiled") / "set"
+    shutil.copytree(tiny_stack, folder)
+    rng = np.random.default_rng(0)
+    with mrcfile.open(folder / "particles.mrcs", "r+") as stack:
+        junk = rng.permutation(len(stack.data)) < 0.3 * len(stack.data)
+        stack.data[junk] = rng.standard_normal(stack.data[junk].shape)
+    return folder, junk
 
 
 @pytest.fixture(scope="session")

@@ -100,6 +100,7 @@ def make_fit(
         corner_noise_power=np.linspace(0.6, 1.1, shells)[None],
         prior_precision=np.linspace(1, 5, shells),
         inverted=False,
+        particle_probability=np.ones(count),
         pose_refinement=make_refinement(particles.poses, seed=seed) if refined else None,
         history=[
             {"k_c": 8.0, "sweep": 0.0, "training": 3.0, "held_out": 2.5},

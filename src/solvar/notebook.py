@@ -28,6 +28,7 @@ _NAMES = {
     "cluster": "Cluster",
     "contrast": "Contrast",
     "log_likelihood": "Log-likelihood",
+    "particle_probability": "Probability of a particle",
     "defocus": "Defocus (µm)",
 }
 
@@ -64,9 +65,9 @@ class Run(results.Run):
         x, y : int
             Components, from 1.
         color : str or (N,) array-like, optional
-            ``"cluster"`` (after ``solvar analyze``), ``"contrast"``, ``"log_likelihood"`` or
-            ``"defocus"``; or one value a particle in row order: integers, booleans and texts are
-            labels, other numbers a scale.
+            ``"cluster"`` (after ``solvar analyze``), ``"contrast"``, ``"log_likelihood"``,
+            ``"particle_probability"`` or ``"defocus"``; or one value a particle in row order: integers,
+            booleans and texts are labels, other numbers a scale.
         selected : (N,) array-like of bool, optional
             Particles to tell apart from the rest, which is drawn in grey.
         dark : bool
@@ -114,6 +115,8 @@ class Run(results.Run):
 
         if name in ("contrast", "log_likelihood"):
             return getattr(self.posterior, name)
+        if name == "particle_probability":
+            return self.particle_probability
         if name == "cluster":
             analysis = read_analysis(self)
             if analysis is None:

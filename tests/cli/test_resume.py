@@ -27,6 +27,8 @@ SETTINGS = {
     "poses, adam": {"rank": 2, "refine_pose": True, "pose_solver": "adam"},
     "no half-sets": {"rank": 2, "halfsets": False},
     "on disk": {"rank": 2, "lazy": True},
+    "junk": {"rank": 2},
+    "junk, poses": {"rank": 2, "refine_pose": True},
     "adam": {"rank": 1, "solver": "adam", "resolution": 40.0},
 }
 
@@ -42,6 +44,7 @@ def _same(first: Run, second: Run) -> None:
         np.testing.assert_array_equal(
             getattr(first.posterior, name), getattr(second.posterior, name)
         )
+    np.testing.assert_array_equal(first.particle_probability, second.particle_probability)
     for name in ("rotation", "shift_angstrom"):
         np.testing.assert_array_equal(first.particles[name], second.particles[name])
     for name, values in first.history.items():
@@ -50,9 +53,10 @@ def _same(first: Run, second: Run) -> None:
 
 @pytest.mark.parametrize("case", list(SETTINGS))
 def test_a_run_that_is_cut_again_and_again_ends_the_same(
-    tiny_stack: Path, tmp_path: Path, monkeypatch, case: str
+    tiny_stack: Path, soiled_stack: tuple[Path, np.ndarray], tmp_path: Path, monkeypatch, case: str
 ) -> None:
-    particles = read_particles(tiny_stack / "particles_noisy.star")
+    folder = soiled_stack[0] if "junk" in case else tiny_stack
+    particles = read_particles(folder / "particles_noisy.star")
     settings = FitSettings(**SETTINGS[case])
     monkeypatch.setattr("solvar.job.draw_figures", lambda run, own, progress: None)
     monkeypatch.setattr(module, "_SHARE", 1e9)  # keep every sweep

@@ -96,3 +96,14 @@ def test_unknown_cluster(run):
     write_clusters(run, [1, 2, 2, 3])
     with pytest.raises(InputError, match=r"no cluster 7.*from 1 to 3"):
         select(run, Selection(clusters=(7,)))
+
+
+def test_keep_leaves_out_images_that_are_unlikely_to_show_a_particle(run):
+    write_clusters(run, [3, 1, 3, 4])
+    run.particle_probability = np.array([0.9, 0.4, 0.1, 1.0])
+    assert select(run, Selection(keep=0.5)).tolist() == [0, 3]
+    assert select(run, Selection(keep=0.5, invert=True)).tolist() == [1, 2]
+    assert select(run, Selection(clusters=(3,), keep=0.5)).tolist() == [0]
+    assert select(run, Selection(clusters=(3,), keep=0.5, invert=True)).tolist() == [3]
+    with pytest.raises(InputError, match="--keep 2 is no probability"):
+        select(run, Selection(keep=2))

@@ -220,3 +220,14 @@ def test_a_component_without_a_shape_is_told_nowhere(tmp_path):
     assert text.count("the halves do not agree on its shape") == 2
     told = what_moves(run)
     assert [("do not agree" in sentence) for sentence in told[1:]] == [False, True, True]
+
+
+def test_images_without_a_particle_are_told_where_there_are_any(tmp_path):
+    fit = make_fit(tmp_path)
+    assert "unlikely to show a particle" not in page(written(tmp_path / "clean", fit))
+    probability = np.where(np.arange(len(fit.particles)) < 10, 0.1, 1.0)
+    found = page(
+        written(tmp_path / "soiled", replace(fit, particle_probability=probability, monstrous=2))
+    )
+    assert "10 of 40 images (25 %) are unlikely to show a particle, 2 of them" in found
+    assert 'data-figure="junk"' in found and "--keep 0.5" in found

@@ -85,7 +85,7 @@ def test_other_programs_find_the_documented_names(tmp_path, fit):
     with h5py.File(folder / "particles.h5") as particles:
         assert set(particles) == {
             "z", "precision", "contrast", "rotation", "shift_angstrom", "log_likelihood",
-            "halfset", "uid", "row",
+            "halfset", "uid", "row", "particle_probability",
         }  # fmt: skip
 
 
@@ -258,3 +258,29 @@ def test_provenance_names_mask_and_stacks_once(tmp_path, fit):
     assert [entry.path.split("/")[-1] for entry in found.inputs] == [
         "input.cs", "stack.mrcs", "mask.mrc",
     ]  # fmt: skip
+
+
+def test_probabilities_of_particles_are_kept_and_missing_in_early_runs(tmp_path, fit):
+    probability = np.linspace(0, 1, len(fit.particles))
+    run = written(tmp_path / "run", replace(fit, particle_probability=probability, monstrous=1))
+    np.testing.assert_array_equal(run.particle_probability, probability)
+    assert run.monstrous == 1
+    assert run.record["result"]["junk_share"] == pytest.approx(0.5)
+    star = starfile.read(run.folder / "particles.star")["particles"]
+    np.testing.assert_allclose(star["solvarParticleProbability"], probability, atol=1e-6)
+    record_file = run.folder / "run.json"
+    early = json.loads(record_file.read_text())
+    del early["result"]["junk_share"], early["result"]["monstrous"]
+    record_file.write_text(json.dumps(early))
+    with h5py.File(run.folder / "particles.h5", "r+") as particles:
+        del particles["particle_probability"]
+    before = Run(run.folder)
+    assert (before.particle_probability == 1).all() and before.monstrous == 0
+
+
+def test_what_is_no_probability_is_refused(tmp_path, fit):
+    folder = written(tmp_path / "run", fit).folder
+    with h5py.File(folder / "particles.h5", "r+") as particles:
+        particles["particle_probability"][3] = 1.5
+    with pytest.raises(InputError, match="is no probability"):
+        _ = Run(folder).particle_probability

@@ -87,7 +87,7 @@ def analyze(
         clusters = find_clusters(points, settings.clusters, settings.method, seed)
     with progress.step("Density", 0):
         local = log_density(points, settings.neighbours, seed)
-        density = _density(space, plane, settings)
+        density = _density(space, plane, settings, run.particle_probability >= 0.5)
     with progress.step("Trajectories", 0):
         paths = _trajectories(space, local, clusters, settings)
     with progress.step("Outliers", 0):
@@ -139,8 +139,12 @@ def _checked(run: Run, settings: AnalysisSettings) -> tuple[int, int] | None:
 
 
 def _density(
-    space: LatentSpace, plane: tuple[int, int] | None, settings: AnalysisSettings
+    space: LatentSpace,
+    plane: tuple[int, int] | None,
+    settings: AnalysisSettings,
+    shown: NDArray[np.bool_],
 ) -> DensityMap | None:
+    """Of the particles that are `shown` (N,): images without one stand where the prior is highest."""
     if plane is None:
         # one reliable component still makes a plane with the next one
         rest = [j for j in range(space.rank) if j not in space.active]
@@ -150,7 +154,7 @@ def _density(
         plane = candidates[0], candidates[1]
     columns = np.asarray(plane)
     return deconvolve(
-        space.z[:, columns], space.covariance(columns), space.eigenvalues[columns],
+        space.z[shown][:, columns], space.covariance(columns)[shown], space.eigenvalues[columns],
         components=plane, grid=settings.grid, seed=settings.seed,
     )  # fmt: skip
 

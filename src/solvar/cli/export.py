@@ -62,6 +62,16 @@ def export(
         bool,
         typer.Option("--not", help="The particles that are not selected.", rich_help_panel=_WHICH),
     ] = False,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            "--keep",
+            help="Least probability that an image shows a particle, as 0.5, of what is selected "
+            "otherwise; alone with --not: the images below it.",
+            rich_help_panel=_WHICH,
+            show_default=False,
+        ),
+    ] = None,
     particles: Annotated[
         Path | None,
         typer.Option(
@@ -113,15 +123,15 @@ def export(
     """Write a run, or a part of its particles, for another program.
 
     Rows of a RELION or cryoSPARC file keep every column and their order. Of --cluster, --polygon
-    and --ind (rows of the input of the run) one can be given. The input is read as the run read it.
-    Every file is read back before it gets its name.
+    and --ind (rows of the input of the run) one can be given, and --keep beside it. The input is read as
+    the run read it. Every file is read back before it gets its name.
     """
     from solvar.cli.console import output as console
     from solvar.cli.console import print_json
     from solvar.export import ExportOptions, Selection
     from solvar.export import export as write
 
-    selection = Selection(tuple(cluster), polygon, _pair(components), reading.ind, invert)
+    selection = Selection(tuple(cluster), polygon, _pair(components), reading.ind, invert, keep)
     options = ExportOptions(
         selection,
         particles,

@@ -110,6 +110,11 @@ class Band:
         """The images of some of the band's particles, of all by default, as `WhitenedImages.batches`."""
         return self.images.batches(self.index if index is None else index, self.disc, size)
 
+    @property
+    def count(self) -> float:
+        """Summed weight of the band's particles: their number where all weights are 1."""
+        return self.images.total_weight(self.index)
+
     def sum(self, values: Array) -> Array:
         """A sum over particles, over those of all processes."""
         return self.images.processes.sum(values)

@@ -41,6 +41,8 @@ class ImageBatch:
         Where a particle has several images or poses.
     stretch : (R, 2, 2) float64 or None
         What frames hold besides the rotation, see `CommonGrid`; None for identities.
+    weight : (B,) float64 or None
+        Of each particle: data and CTFs hold its root already. None where all are 1.
     """
 
     place: Int64
@@ -53,6 +55,7 @@ class ImageBatch:
     tilt: Float64 | None = None
     grouping: Grouping | None = None
     stretch: Float64 | None = None
+    weight: Float64 | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -88,6 +91,12 @@ class ImageBatch:
     def per_pose(self, values: Values) -> Values:
         """Sums over the images (R, …) of each pose, (Q, …)."""
         return values if self.grouping is None else self.grouping.sum_by_pose(values)
+
+    def images_each(self) -> Int64:
+        """How many images each particle has at all its poses, (B,)."""
+        if self.grouping is None:
+            return np.ones(len(self), np.int64)
+        return np.bincount(self.grouping.particle_of_image, minlength=len(self))
 
     def per_image(self, values: Float64) -> Float64:
         """Values of the particles (B, …) for each of their images, (R, …)."""

@@ -2,10 +2,11 @@
 
 Data and CTF of each pixel are divided by the noise amplitude and multiplied by √w, w the pixel's weight
 in the half-plane inner product. The noise then has unit variance per real number and every inner product
-is a plain sum: no weight and no σ² appears anywhere below this module.
+is a plain sum: neither this weight nor any σ² appears anywhere below this module.
 
-Pixels are kept in units of the noise as it was first estimated. Another noise model, other poses or the other
-sign make another `WhitenedImages` of the same pixels, applied as they are read.
+Pixels are kept in units of the noise as it was first estimated. Another noise model, other poses, weights of
+the particles or the other sign make another `WhitenedImages` of the same pixels, applied as they are read.
+An image of weight w counts in every sum as one with 1/w of the noise power: one of weight 0 says nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 CHUNK = 512
+_BELIEVED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +145,8 @@ class WhitenedImages:
         Whether the sign of the pixels is turned around.
     hypotheses : Hypotheses or None
         Several weighted poses a particle, in place of `rotation` and `shift`.
+    weight : (N,) float64 or None
+        Of each particle in every sum, 0 to 1; None where all are 1.
     """
 
     store: ImageStore
@@ -151,6 +155,7 @@ class WhitenedImages:
     shift: Float64
     inverted: bool = False
     hypotheses: Hypotheses | None = None
+    weight: Float64 | None = None
 
     def __len__(self) -> int:
         return len(self.rotation)
@@ -230,6 +235,11 @@ class WhitenedImages:
             power = power * self._power_ratio[group]
         if self.inverted:
             np.negative(data, out=data)
+        weight = None if self.weight is None else self.weight[index]
+        if weight is not None:
+            each = weight if grouping is None else weight[grouping.particle_of_image]
+            power = power * each[:, None].astype(np.float32)
+            _weigh(data, ctf, each)
         tilt = None if self.store.tilt is None else self.store.tilt[row]
         if self._moved:
             data *= centring_phase(disc, seen_shifts(shift, tilt))
@@ -245,7 +255,9 @@ class WhitenedImages:
             data *= inside
             ctf *= inside
         frame = frames_of(rotation, tilt, stretch)
-        return ImageBatch(place, index, row, data, ctf, power, frame, tilt, grouping, stretch)
+        return ImageBatch(
+            place, index, row, data, ctf, power, frame, tilt, grouping, stretch, weight
+        )
 
     def _posed_rows(self, index: Int64) -> tuple[Float64, Float64, Int64, Grouping | None]:
         """Rotation (R, 3, 3), shift (R, 2) and row of images of particles, and how they belong together."""
@@ -269,6 +281,20 @@ class WhitenedImages:
         """The same images at rotations (N, 3, 3), moved by (N, 2) box lengths beyond their first poses."""
         return replace(self, rotation=rotation, shift=shift, hypotheses=None)
 
+    def weighted(self, weight: Float64) -> WhitenedImages:
+        """The same images, particles weighted by (N,) in every sum."""
+        return replace(self, weight=None if (weight == 1).all() else weight)
+
+    def believed(self, index: Int64) -> Int64:
+        """Those of some particles whose images show one more likely than not; all if none does."""
+        if self.weight is None:
+            return index
+        return index[kept] if (kept := self.weight[index] >= _BELIEVED).any() else index
+
+    def total_weight(self, index: Int64) -> float:
+        """Of some particles: their number where all weights are 1."""
+        return float(len(index)) if self.weight is None else float(self.weight[index].sum())
+
     def supposed(self, hypotheses: Hypotheses) -> WhitenedImages:
         """The same images at several weighted poses each."""
         return replace(self, hypotheses=hypotheses)
@@ -281,3 +307,10 @@ class WhitenedImages:
         mine = self.store.first >= 0
         own[mine] = values[mine]
         return self.processes.sum(own)
+
+
+def _weigh(data: Complex64, ctf: Float32, weight: Float64) -> None:
+    """Multiply data and CTF (R, n) of images by the roots of their weights (R,), in place."""
+    root = np.sqrt(weight).astype(np.float32)[:, None]
+    data *= root
+    ctf *= root

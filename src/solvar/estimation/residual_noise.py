@@ -94,7 +94,9 @@ def residual_power(model: BandModel, index: Int64, groups: int) -> ResidualPower
         left = _expected_power(plane, batch) @ in_shell
         group = band.images.store.group[batch.row]
         np.add.at(power, group, left)
-        np.add.at(count, group, np.broadcast_to(each, left.shape))
+        # of an image of weight w the noise has w times its power
+        weight = np.ones(len(batch)) if batch.weight is None else batch.weight
+        np.add.at(count, group, batch.per_image(weight)[:, None] * each)
     return ResidualPower(band.sum(power), band.sum(count))
 
 

@@ -14,6 +14,10 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 
+# summed weight below which there is nobody to take a mean over
+_NOTHING = 1e-6
+
+
 @dataclass(frozen=True, eq=False)
 class SweepStatistics:
     """What one sweep over the particles saw.
@@ -50,14 +54,23 @@ class SufficientStatistics:
         self.second = np.zeros((1 + rank, 1 + rank))
         self._moment, self._explained = np.zeros((rank, rank)), np.zeros((rank, rank))
 
-    def add(self, found: ImagePosterior) -> None:
-        """Count the particles of a batch."""
-        spread = np.sum(found.contrast_square - 2 * found.contrast + 1)
-        self._count_likelihood_contrast += [len(found.z), found.log_likelihood.sum(), spread]
-        explained = found.z.T @ found.z
-        self.second += found.second.sum(axis=0)
+    def add(self, found: ImagePosterior, weight: Float64 | None = None) -> None:
+        """Count the particles of a batch, each as much as its weight (B,); 1 by default.
+
+        What is not known of a particle of weight 0 is the prior's: it must not pass for a moment of the
+        others, nor slow down what is solved with it.
+        """
+        spread = found.contrast_square - 2 * found.contrast + 1
+        second, covariance, z, count = found.second, found.covariance, found.z, float(len(found.z))
+        if weight is not None:
+            spread, second = weight * spread, weight[:, None, None] * second
+            covariance, count = weight[:, None, None] * covariance, float(weight.sum())
+            z = np.sqrt(weight)[:, None] * z
+        self._count_likelihood_contrast += [count, found.log_likelihood.sum(), spread.sum()]
+        explained = z.T @ z
+        self.second += second.sum(axis=0)
         self._explained += explained
-        self._moment += explained + found.covariance.sum(axis=0)
+        self._moment += explained + covariance.sum(axis=0)
 
     def include(self, other: SufficientStatistics) -> None:
         """Count the particles of other statistics."""
@@ -78,6 +91,7 @@ class SufficientStatistics:
     def means(self) -> SweepStatistics:
         """Means over the particles that were counted."""
         n, log_likelihood, contrast = map(float, self._count_likelihood_contrast)
+        n = max(n, _NOTHING)
         return SweepStatistics(
             log_likelihood / n, self._moment / n, self._explained / n, contrast / n
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from solvar.estimation.finite import require_finite_images
 from solvar.estimation.images import CHUNK, ImageStore, WhitenedImages
 from solvar.estimation.noise import NoiseModel
+from solvar.estimation.outliers import PowerRanges, monstrous
 from solvar.estimation.pixels import Pixels
 from solvar.imaging.aberrations import odd_correction
 from solvar.imaging.ctf import evaluate_ctf
@@ -64,6 +65,8 @@ def whiten(
     shown = particles.exposures.places(own)
     pixels = make_pixels(own[exposures.particle], len(disc))
     ctf_power = np.empty((len(shown), disc.k_c + 1), dtype=np.float32)
+    ranges = PowerRanges(disc)
+    power = np.empty((len(shown), len(ranges)), dtype=np.float32)
     in_shell = (disc.shell[:, None] == np.arange(disc.k_c + 1)).astype(np.float32)
     extent = stack.extent_angstrom
     odd = odd_correction(disc.kx, disc.ky, extent, particles.optics)
@@ -94,6 +97,7 @@ def whiten(
             require_finite_images(data, particles, shown[row])
             pixels.write(row, data, ctf)
             ctf_power[row] = ctf**2 @ in_shell
+            power[row] = ranges.power(data)
             step.advance(len(row))
     store = ImageStore(
         disc=disc,
@@ -111,7 +115,18 @@ def whiten(
         image_extent_angstrom=None if isinstance(extent, float) else extent,
     )
     shift = np.zeros((len(particles), 2))
-    return WhitenedImages(store, NoiseModel(noise.power), particles.poses.rotation, shift)
+    found = WhitenedImages(store, NoiseModel(noise.power), particles.poses.rotation, shift)
+    return found.weighted(_weight(own, exposures, power, found))
+
+
+def _weight(own: Int64, exposures: Exposures, power: Float32, images: WhitenedImages) -> Float64:
+    """0 for particles (N,) of which an image has a monstrous power (M, ranges), 1 for the others."""
+    largest = np.zeros((len(images), power.shape[1]), np.float32)
+    np.maximum.at(largest, own[exposures.particle], power)
+    group = np.zeros(len(images), np.int64)
+    group[own[exposures.particle]] = exposures.optics_group
+    sums = images.processes.sum
+    return np.where(monstrous(sums(largest), sums(group)), 0.0, 1.0)
 
 
 def recorded_ctf(

@@ -71,7 +71,7 @@ def write(path: Path, job: Job) -> None:
     table = table.assign(**{column: as_text(values) for column, values in poses.items()})
     table = table.drop(columns=[c for c in ORIGINS_PIXEL if c in table.columns])
     if job.options.latents:
-        latents = latent_columns(job.run.posterior)
+        latents = latent_columns(job.run.posterior, job.run.particle_probability)
         in_run = job.particles.in_run
         table = table.assign(**{c: as_text(v[in_run]) for c, v in latents.items()})
     write_blocks(path, {"optics": optics, "particles": table, **blocks})

@@ -1,4 +1,4 @@
-"""Which particles of a run: clusters, a polygon in a latent plane, or a list of rows."""
+"""Which particles of a run: clusters, a polygon in a latent plane, a list of rows, or those that show one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _VERTICES = "write one vertex a line, as x,y in the units of the latents"
 
 @dataclass(frozen=True)
 class Selection:
-    """At most one of clusters, polygon and rows; none of them selects everything.
+    """At most one of clusters, polygon and rows, none of which selects everything; and what of it to keep.
 
     Attributes
     ----------
@@ -38,6 +38,9 @@ class Selection:
         Zero-based rows of the particle file that the run was made from.
     invert : bool
         Take the other particles of the run instead.
+    keep : float or None
+        Least probability that the images show a particle, of those that are selected otherwise; inverted
+        where it is the only selection.
     """
 
     clusters: tuple[int, ...] = ()
@@ -45,11 +48,13 @@ class Selection:
     components: tuple[int, int] = (1, 2)
     ind: str | Path | ArrayLike | None = None
     invert: bool = False
+    keep: float | None = None
 
     @property
     def is_everything(self) -> bool:
         """Whether nothing is asked to be left out."""
-        return not (self.clusters or self.invert) and self.polygon is None and self.ind is None
+        others = self.polygon, self.ind, self.keep
+        return not (self.clusters or self.invert) and all(each is None for each in others)
 
 
 def select(run: Run, selection: Selection) -> NDArray[np.int64]:
@@ -77,27 +82,38 @@ def select(run: Run, selection: Selection) -> NDArray[np.int64]:
         "--ind": selection.ind is not None,
     }
     given = [name for name, is_given in asked.items() if is_given]
+    kept = [] if selection.keep is None else [f"--keep {selection.keep:g}"]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} exclude each other", remedy="pass one of them")
-    if selection.invert and not given:
+    if selection.invert and not given and selection.keep is None:
         raise InputError(
-            "--not needs a selection to invert", remedy="pass --cluster, --polygon or --ind"
+            "--not needs a selection to invert", remedy="pass --cluster, --polygon, --ind or --keep"
         )
-    inside = np.ones(run.particle_count, dtype=bool)
+    inside = shown = _shown(run, selection.keep)
     if selection.clusters:
         inside = _in_clusters(run, selection.clusters)
     elif selection.polygon is not None:
         inside = _in_polygon(run, selection.polygon, selection.components)
     elif selection.ind is not None:
         inside = _in_list(run, selection.ind)
-    chosen = np.flatnonzero(~inside if selection.invert else inside)
+    inside = ~inside if selection.invert else inside
+    chosen = np.flatnonzero(inside & shown if given else inside)
     if not len(chosen):
         raise InputError(
-            f"{given[0]} selects none of the {run.particle_count} particles",
+            f"{' and '.join([*given, *kept])} selects none of the {run.particle_count} particles",
             file=run.folder,
             remedy="choose another selection, or turn --not around",
         )
     return chosen.astype(np.int64)
+
+
+def _shown(run: Run, keep: float | None) -> NDArray[np.bool_]:
+    """Particles (N,) whose images show one with at least this probability; all if None."""
+    if keep is None:
+        return np.ones(run.particle_count, dtype=bool)
+    if not 0 <= keep <= 1:
+        raise InputError(f"--keep {keep:g} is no probability", remedy="pass a number from 0 to 1")
+    return run.particle_probability >= keep
 
 
 def points_in_polygon(points: ArrayLike, vertices: ArrayLike) -> NDArray[np.bool_]:

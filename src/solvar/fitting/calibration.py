@@ -40,7 +40,11 @@ def with_measured_noise(
         prepared = BandModel(band, model)
         for index in (band.index, context.held_out(part if len(bands) > 1 else None)):
             if len(index):
-                seen.append(residual_power(prepared, evenly_spread(index, _SAMPLE), groups))
+                seen.append(
+                    residual_power(
+                        prepared, evenly_spread(band.images.believed(index), _SAMPLE), groups
+                    )
+                )
     found = sum(seen[1:], start=seen[0])
     if found.is_chance:
         return state

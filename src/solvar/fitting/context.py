@@ -75,8 +75,9 @@ class Context:
         return np.arange(0) if part is None else self.parts[1 - part]
 
     def seen(self, state: FitState) -> WhitenedImages:
-        """The images under the noise, the sign and the poses of a state."""
+        """The images under the noise, the sign, the weights and the poses of a state."""
         images = replace(self.images, noise=state.noise, inverted=state.inverted)
+        images = images.weighted(state.weight)
         if state.poses is None:
             return images
         return images.posed(state.poses.rotation, state.poses.shift)
@@ -156,16 +157,18 @@ class Context:
             first, *rest = (self._sampling(state, each, k_c) for each in range(len(self.parts)))
             return sum(rest, start=first)
         known = self._information.get(part)
+        # under the noise that images were read with, so that no noise in between leaves a trace
+        first_noise = self.images.noise
         if known is None or not known.serves(state, k_c):
             # poses that stay have every band to serve
             finest = self.k_max if state.poses is None else k_c
-            images = self.seen(state)
+            images = self.seen(replace(state, noise=first_noise))
             found = sampling_information(images, self.parts[part], finest, self.team)
-            known = self._information[part] = _Known(state.noise, state.poses, found)
-        if known.noise.is_same(state.noise):
+            known = self._information[part] = _Known(state.poses, state.weight, found)
+        if state.noise.is_same(first_noise):
             return known.found
         # the same sum with other weights; a metric may be a little off where groups differ
-        return known.found.under(self._mean_power(state.noise) / self._mean_power(known.noise))
+        return known.found.under(self._mean_power(state.noise) / self._mean_power(first_noise))
 
     def _mean_power(self, noise: NoiseModel) -> Float64:
         """Noise power per shell, the harmonic mean over images."""
@@ -175,12 +178,13 @@ class Context:
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """The sampling information of a part, and the noise and poses that it belongs to."""
+    """The sampling information of a part, and the poses and weights that it belongs to."""
 
-    noise: NoiseModel
     poses: PoseState | None
+    weight: Float64
     found: SamplingInformation
 
     def serves(self, state: FitState, k_c: int) -> bool:
         """Whether it is that of another state, up to `k_c` and but for the noise."""
-        return self.poses is state.poses and self.found.k_c >= k_c
+        same = self.poses is state.poses and np.array_equal(self.weight, state.weight)
+        return same and self.found.k_c >= k_c

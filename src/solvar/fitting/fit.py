@@ -23,6 +23,7 @@ from solvar.estimation.support import Support
 from solvar.fitting.clock import StageClock
 from solvar.fitting.context import Context
 from solvar.fitting.final import Final, finish
+from solvar.fitting.junk import monstrous_count, without_junk
 from solvar.fitting.marching import fit_band, with_new_means, with_new_models
 from solvar.fitting.result import Fit
 from solvar.fitting.schedule import BandSchedule, schedule_bands
@@ -93,7 +94,7 @@ def _fit(
     clock = StageClock()
     with clock.stage("images"):
         context, factor = _read(particles, settings, progress, team, workspace, processes)
-        state = start_state(particles, settings, context.images.noise, context.solver)
+        state = start_state(particles, settings, context.images, context.solver)
     with clock.stage("mean"):
         state = _with_means(context, state, progress)
     with clock.stage("eigenvolumes"):
@@ -133,7 +134,7 @@ def _with_means(context: Context, state: FitState, progress: Progress) -> FitSta
     """The means of the half-sets, and what they tell of prior, sign and poses."""
 
     def begin(state: FitState) -> FitState:
-        state = with_sign(context, with_means(context, state))
+        state = without_junk(context, with_sign(context, with_means(context, state)))
         return with_kind_of_pose_errors(context, state)
 
     with progress.step("Mean of each half", 1, "pair") as step:
@@ -180,6 +181,8 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         prior_precision=state.prior.columns,
         inverted=state.inverted,
         normalisation=context.images.store.reference.normalisation,
+        particle_probability=state.weight,
+        monstrous=monstrous_count(context),
         pose_refinement=refinement,
         history=state.history,
     )

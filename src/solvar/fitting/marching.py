@@ -25,6 +25,7 @@ from solvar.estimation.solvers import ColumnSolver
 from solvar.estimation.statistics import SweepStatistics
 from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
+from solvar.fitting.junk import weighed_again
 from solvar.fitting.schedule import BandSchedule, has_settled, has_settled_on_its_own, split_batches
 from solvar.fitting.start import START_CONTRAST_SD, half_means
 from solvar.fitting.state import FitState, PartModel, Sweeping
@@ -109,6 +110,7 @@ def _iterate(
     scaled = zip(state.models, solvers, statistics, strict=True)
     prior = _renewed(state, solvers, statistics)
     state = replace(state, models=[_rescaled(context, *each) for each in scaled], prior=prior)
+    state = weighed_again(context, state)
     fitted = [ColumnModel(m.columns, m.contrast_sd) for m in state.models if m.columns is not None]
     state = with_measured_noise(context, state, bands, fitted)
     if state.poses is None:
@@ -205,6 +207,7 @@ def _rescaled(
     """The fitted model with columns scaled to unit latent variance, by held-out particles if any are."""
     held_out, fitted = context.held_out(model.part), solver.model
     if len(held_out):
+        held_out = solver.band.images.believed(held_out)
         sample = held_out[:: -(-len(held_out) // _MOST_FOR_SCALE)]
         products = gram_matrices(BandModel(solver.band, fitted), sample)
         scale = held_out_scale(products, fitted.contrast_sd, _SCALE_STEPS)

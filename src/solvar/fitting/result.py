@@ -131,6 +131,12 @@ class Fit:
         Precision Λ(shell) of the prior on the columns √eigenvalue·eigenvolume.
     inverted : bool
         Whether the images were dark on bright and were inverted.
+    particle_probability : (N,) float64
+        That the images of each particle show one: by it they were weighted in every sum. Models of the other
+        half-set tell; 1 everywhere where nothing speaks for junk.
+    monstrous : int
+        How many particles have an image that stands out by its power, as of ice, carbon or a hot pixel; their
+        probability is 0.
     intensity_factor : float
         What pixel values were multiplied by; the model, the latents and the noise are in these units.
     normalisation : Normalisation or None
@@ -154,6 +160,8 @@ class Fit:
     noise_power: Float64
     prior_precision: Float64
     inverted: bool
+    particle_probability: Float64
+    monstrous: int = 0
     intensity_factor: float = 1.0
     normalisation: Normalisation | None = None
     pose_refinement: PoseRefinement | None = None

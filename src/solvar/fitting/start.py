@@ -14,7 +14,7 @@ from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.images import WhitenedImages
 from solvar.estimation.mean import MeanProblem
-from solvar.estimation.noise import NoiseModel, estimate_noise
+from solvar.estimation.noise import estimate_noise
 from solvar.estimation.pixels import BYTES_PER_PIXEL, DiskPixels, MemoryPixels, Pixels
 from solvar.estimation.poses import (
     FIRST_SPREAD,
@@ -69,9 +69,9 @@ def finest_frequency(stack: ImageStack, resolution: float | None) -> int:
 
 
 def start_state(
-    particles: ParticleSet, settings: FitSettings, noise: NoiseModel, solver: PoseSolver | None
+    particles: ParticleSet, settings: FitSettings, images: WhitenedImages, solver: PoseSolver | None
 ) -> FitState:
-    """Nothing known but the noise, and the input poses where they are to be refined."""
+    """Nothing known but the noise, monstrous images, and the input poses where they are to be refined."""
     poses, spread = None, FIRST_SPREAD
     if solver is not None:
         if settings.pose_search is not None:  # as wide as the user says that poses are rough
@@ -79,7 +79,8 @@ def start_state(
         memory = solver.start(len(particles))
         poses = PoseState.of(particles.poses.rotation, spread, memory)
     random = np.random.default_rng(settings.seed).bit_generator.state
-    return FitState(noise, dict(random), poses=poses)
+    weight = np.ones(len(particles)) if images.weight is None else images.weight
+    return FitState(images.noise, dict(random), weight, poses=poses)
 
 
 def with_means(context: Context, state: FitState) -> FitState:

@@ -72,6 +72,8 @@ class FitState:
     noise : NoiseModel
     random : dict
         State of the generator of every random choice after the images were read.
+    weight : (N,) float64
+        Of each particle in every sum: the probability that its images show one.
     inverted : bool
         Whether the sign of the images is turned around.
     means : list of (L, L, L) float32
@@ -89,6 +91,7 @@ class FitState:
 
     noise: NoiseModel
     random: dict[str, Any]
+    weight: Float64
     inverted: bool = False
     means: list[Float32] = field(default_factory=list)
     prior: Prior | None = None

@@ -133,7 +133,8 @@ def _tested(
     for model, volumes in zip(state.models, columns, strict=True):
         band = context.band(state, model.part, k_c)
         fit = _MOST_BYTES // products_bytes(len(volumes) - 1)
-        sample = evenly_spread(context.held_out(model.part), min(most, fit))
+        held_out = band.images.believed(context.held_out(model.part))
+        sample = evenly_spread(held_out, min(most, fit))
         rng = np.random.default_rng(context.settings.seed)
         cropped = crop_volume(volumes, band.box)
         found.append(held_out_products(band, cropped, sample, context.particles, rng))

@@ -72,6 +72,7 @@ def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
             "The input names no half-sets, so the particles were split at random. Poses that were "
             "refined together make the halves agree better than they should."
         )
+    warnings += _junk(found)
     if found.validation is not None:
         refined = found.settings.refine_pose
         if told := pose_sentence(found.validation, found.model, refined):
@@ -88,3 +89,23 @@ def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
             "component is validated."
         )
     return warnings
+
+
+def _junk(found: Fit) -> list[str]:
+    """What to know of images that show no particle, or something else."""
+    total, told = len(found.particles), list[str]()
+    leave_out = "`solvar export RUN --to relion -o FILE.star --keep 0.5` leaves them out."
+    others = found.particle_probability[found.particle_probability > 0]
+    unlikely = int((found.particle_probability < 0.5).sum()) - found.monstrous
+    share = float((1 - others).sum()) / total
+    if share > 0:
+        told.append(
+            f"About {100 * share:.2g} % of the images ({unlikely:,} of {total:,} more likely than not) show "
+            f"no particle, or not where and as it is said to be; they are weighted down. {leave_out}"
+        )
+    if found.monstrous:
+        told.append(
+            f"{found.monstrous:,} of {total:,} images hold something that stands out far above all others "
+            f"(ice, carbon, a hot pixel, another intensity?); they count nothing. {leave_out}"
+        )
+    return told

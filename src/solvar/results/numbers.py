@@ -140,7 +140,8 @@ def check_columns(found: Mapping[str, NDArray[Any]], path: Path, expected: Expec
     Parameters
     ----------
     found : mapping of name to (N, …)
-        Some of z, precision, contrast, log_likelihood, uid, row, halfset, rotation and shift_angstrom.
+        Some of z, precision, contrast, log_likelihood, particle_probability, uid, row, halfset, rotation and
+        shift_angstrom.
     path : Path
     expected : Expected
     """
@@ -155,6 +156,10 @@ def check_columns(found: Mapping[str, NDArray[Any]], path: Path, expected: Expec
     if "z" in found:
         far = np.abs(found["z"]) > _FARTHEST_SIGMA * prior_spread(expected.eigenvalues)
         judge.refuse(far.any(axis=1), "z", "is farther away than any latent can be")
+    if "particle_probability" in found:
+        probability = found["particle_probability"]
+        outside = (probability < 0) | (probability > 1)
+        judge.refuse(outside, "particle_probability", "is no probability")
     if "halfset" in found:
         sizes = [int(np.sum(found["halfset"] == half)) for half in (1, 2)]
         same = sizes == expected.halfset_sizes

@@ -132,6 +132,9 @@ class _Result(_Part):
     intensity_factor: Annotated[float, Field(gt=1e-40, lt=1e40)] = 1.0
     # runs of early versions took images as they were
     normalisation: _Normalisation | None = None
+    # runs of early versions knew no junk
+    junk_share: Annotated[float, Field(ge=-1e-9, le=1)] = 0.0
+    monstrous: _Count = 0
     reliability: list[_OrNone] | None = None
     reliable: list[bool] | None = None
     component_resolution_angstrom: list[_NotNegative | None] | None = None

@@ -185,6 +185,16 @@ class Run:
         return Posterior(**self.columns("z", "precision", "contrast", "log_likelihood"))
 
     @cached_property
+    def particle_probability(self) -> NDArray[np.float64]:
+        """(N,) that the images of each particle show one; 1 in runs of early versions."""
+        return self._stored.particle_probability()
+
+    @property
+    def monstrous(self) -> int:
+        """How many particles were left out because an image stands out by its power."""
+        return int(self.record["result"].get("monstrous", 0))
+
+    @cached_property
     def particles(self) -> dict[str, np.ndarray]:
         """Identity and pose of each particle, in input row order.
 

@@ -25,6 +25,7 @@ _TYPES = {"mean": "f4", "eigenvolumes": "f4", "eigenvalues": "f8", "mask": "f4"}
 # What follows the number of particles in the shapes of particles.h5.
 _PER_PARTICLE: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("contrast", "log_likelihood", "uid", "row", "halfset"), ()),
+    "particle_probability": (),
     "rotation": (3, 3),
     "shift_angstrom": (2,),
 }
@@ -96,6 +97,12 @@ class StoredNumbers:
         expected = Expected(eigenvalues, self._particles["halfset_sizes"], self._extent)
         numbers.check_columns(found, self._folder / PARTICLES, expected)
         return found
+
+    def particle_probability(self) -> NDArray[np.float64]:
+        """See `Run.particle_probability`."""
+        if "junk_share" not in self._result:
+            return np.ones(self._count)
+        return self.columns("particle_probability")["particle_probability"]
 
     def picks(self) -> Picks | None:
         """See `Run.picks`."""

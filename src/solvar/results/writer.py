@@ -29,6 +29,8 @@ from solvar.volume_file import write_volume
 if TYPE_CHECKING:
     import h5py
 
+Float64 = NDArray[np.float64]
+
 RUN = Writer(
     "run",
     (
@@ -171,7 +173,8 @@ def write_run(own: OwnedFolder, fit: Fit, provenance: Provenance) -> None:
         write_volume(path, volume, fit.model.pixel_size_angstrom, run_id=run_id)
     _write_model(model, fit, run_id)
     _write_particles(particles, fit, run_id)
-    write_star(star, fit.particles, latent_columns(fit.posterior))
+    columns = latent_columns(fit.posterior, fit.particle_probability)
+    write_star(star, fit.particles, columns)
     if fit.pose_refinement is not None:
         write_poses_pickle(poses, fit.particles)
     write_json(record, _run_record(fit, provenance))
@@ -238,6 +241,7 @@ def _write_particles(path: Path, fit: Fit, run_id: str) -> None:
         file["precision"] = posterior.precision.astype(np.float32)
         file["contrast"] = posterior.contrast
         file["log_likelihood"] = posterior.log_likelihood
+        file["particle_probability"] = fit.particle_probability
         file["rotation"] = particles.poses.rotation
         file["shift_angstrom"] = particles.poses.shift_angstrom
         file["halfset"] = particles.halfset
@@ -263,11 +267,12 @@ def _write_refinement(file: h5py.File, refinement: PoseRefinement | None) -> Non
         file.attrs[name] = getattr(refinement, name)
 
 
-def latent_columns(posterior: Posterior) -> dict[str, np.ndarray]:
+def latent_columns(posterior: Posterior, probability: Float64) -> dict[str, np.ndarray]:
     """Extra columns (N,) of particles.star; RELION keeps labels that it does not know."""
     columns = {f"solvarZ{j + 1}": z for j, z in enumerate(posterior.z.T)}
     columns["solvarContrast"] = posterior.contrast
     columns["solvarLogLikelihood"] = posterior.log_likelihood
+    columns["solvarParticleProbability"] = probability
     return columns
 
 
@@ -300,6 +305,8 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
         "eigenvalues": model.eigenvalues,
         "inverted": fit.inverted,
         "intensity_factor": fit.intensity_factor,
+        "junk_share": float(1 - fit.particle_probability.mean()),
+        "monstrous": fit.monstrous,
     }
     if fit.normalisation is not None:
         result["normalisation"] = fit.normalisation.numbers()

@@ -158,6 +158,7 @@ class ViewerData:
         if self._analysed("cluster") is not None:
             titles["cluster"] = "Cluster"
         titles |= {"contrast": "Contrast", "log_likelihood": "Log-likelihood"}
+        titles |= {"particle_probability": "Probability of a particle"}
         if self._star is not None and "rlnDefocusU" in self._star.columns:
             titles["defocus"] = "Defocus (µm)"
         titles |= {k: title for k, title in _ANALYSED.items() if self._analysed(k) is not None}
@@ -189,6 +190,8 @@ class ViewerData:
         if key == "defocus":
             mean = (self._from_star("rlnDefocusU").values + self._defocus_v()) / 2
             return Column(title, (mean / 1e4).astype(np.float32))
+        if key == "particle_probability":
+            return Column(title, self.run.particle_probability.astype(np.float32))
         if key in ("contrast", "log_likelihood"):
             return Column(title, self._stored(key).astype(np.float32))
         if key == "halfset":

@@ -94,6 +94,7 @@ def open_source(
         volume = read_mask(wanted.mask, box, stack.pixel_size_angstrom)
     images = whitened_images(particles, stack, volume, settings, progress, team)
     images = replace(images, inverted=bool(run.record["result"]["inverted"]))
+    images = images.weighted(run.particle_probability)
     halves = tuple(np.flatnonzero(particles.halfset == half) for half in (1, 2))
     model = run.model
     return Source(

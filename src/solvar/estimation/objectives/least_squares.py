@@ -46,7 +46,7 @@ class LeastSquares:
             residuals = band.buffer("residual", slices.shape)
             residual(slices, images.data, mixing, data_share, band.team, out=residuals)
             total.add(residuals, images.frame, images.ctf)
-            statistics.add(found)
+            statistics.add(found, images.weight)
             weight += float(np.sum(model.rank / np.einsum("bii->b", found.covariance)))
         statistics.share(band)
         factor = float(band.sum(np.array([weight]))[0]) / len(batch)

@@ -36,7 +36,7 @@ class MaximumLikelihood:
             residuals = band.buffer("residual", (len(images.data), fitted, len(band.disc)))
             residual(plane.slices, images.data, plane.mixing, plane.first, band.team, out=residuals)
             total.add(residuals, images.frame, images.ctf)
-            statistics.add(found)
+            statistics.add(found, images.weight)
             if plane.cross is not None:
                 cross += plane.cross[:, 1:]
         statistics.share(band)

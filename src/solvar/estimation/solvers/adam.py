@@ -82,7 +82,7 @@ class MinibatchAdam:
             self._update(self.band.support.columns * total, model.columns[1:])
             statistics.include(found.statistics)
             step.advance(len(batch))
-        self.second = statistics.second / len(self.band.index)
+        self.second = statistics.second / self.band.count
         means = statistics.means()
         if means.log_likelihood <= self._best:
             self._rate /= 2

@@ -7,8 +7,9 @@ The particles of a band are split at random into batches. Visiting batch b (docs
     target      t_b = D W S_b - F(m g_b),   S_b = Σ_i∈b S / N: what the batch alone would have W solve for
     M-step      W ← W + m F⁻¹[ (Σ_b t_b) (D ΣS_b + Λ)⁻¹ - F W ]
 
-with D the sampling information, Λ the prior precision and m the mask. The targets of the other batches are
-kept from their last visit (Neal & Hinton 1998), so each step uses all particles and costs one batch.
+with N the summed weight of the particles, D the sampling information, Λ the prior precision and m the mask.
+The targets of the other batches are kept from their last visit (Neal & Hinton 1998), so each step uses all
+particles and costs one batch.
 Stationary points are those of the penalised marginal likelihood whatever D is. Steps from one batch alone,
 with a decreasing rate, lost what the previous band had found (docs/decisions/0004).
 """
@@ -118,9 +119,9 @@ class IncrementalEm:
         band = self.band
         model = replace(self.model, variance=variance)
         found = _OBJECTIVE.gradient(band, model, self.batches[b])
-        self._crosses[b] = found.cross / len(band.index)
+        self._crosses[b] = found.cross / band.count
         current = band.spectrum(self.columns)
-        self._seconds[b] = found.statistics.second / len(band.index)
+        self._seconds[b] = found.statistics.second / band.count
         target = self.metric.apply_data(current, self._seconds[b])
         target -= band.spectrum(band.support.masked(found.columns)) / np.float32(band.box**3)
         self._total += target - self._targets[b]

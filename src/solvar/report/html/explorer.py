@@ -96,6 +96,8 @@ def _colours(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, NDArr
         found.append(("Outlier", analysis.outlier.astype(np.int64)))
     found.append(("Contrast", run.posterior.contrast))
     found.append(("Log-likelihood", run.posterior.log_likelihood))
+    if (run.particle_probability < 1).any():
+        found.append(("Probability of a particle", run.particle_probability))
     defocus = read_defocus(run)
     if defocus is not None:
         found.append(("Defocus (µm)", defocus))

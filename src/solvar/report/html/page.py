@@ -19,6 +19,7 @@ from solvar.report.html.explorer import explorer
 from solvar.report.html.pictures import VIEWS, component_pictures
 from solvar.report.interactive import analysis as analysis_figures
 from solvar.report.interactive import curves, theme
+from solvar.report.interactive.junk import particle_probability
 from solvar.report.interactive.poses import pose_corrections
 from solvar.results.run import Run
 from solvar.results.words import NO_OTHER_CAUSE, agreement, verdict
@@ -154,6 +155,8 @@ def _figures(run: Run, analysis: StoredAnalysis | None) -> dict[str, go.Figure]:
         box = model.box_size * run.pixel_size_angstrom
         figures["mean_fsc"] = curves.mean_fsc(validation, box)
         figures["component_fsc"] = curves.component_fsc(validation, box)
+    if (run.particle_probability < 1).any():
+        figures["junk"] = particle_probability(run.particle_probability)
     if (corners := run.corner_noise_power) is not None:
         edge = model.box_size * run.pixel_size_angstrom
         figures["noise"] = curves.noise_ratio(run.noise_power / corners, edge)

@@ -113,6 +113,21 @@ def half_power(volume: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]
     return centre, float(np.searchsorted(np.cumsum(order), 0.5 * total) + 0.5)
 
 
+def junk(run: Run) -> str:
+    """How many images show no particle, and what leaves them out."""
+    unlikely = int((run.particle_probability < 0.5).sum())
+    share = style.percent(unlikely, run.particle_count)
+    told = (
+        f"{unlikely:,} of {run.particle_count:,} images ({share}) are unlikely to show a particle"
+    )
+    if run.monstrous:
+        told += (
+            f", {run.monstrous:,} of them because of something that stands out far above all others"
+        )
+    export = command_line("solvar", "export", run.folder, "--to", "relion", "-o", "kept.star")
+    return f"{told}. {export} --keep 0.5 writes the others, and with --not these."
+
+
 def how_sure(run: Run, analysis: StoredAnalysis | None) -> list[str]:
     """The verdict of the half-sets, how well single particles are placed, what the analysis warns of."""
     told = [headline(run)]
