@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from solvar.estimation.evidence import ComponentEvidence, PoseDoubt
+from solvar.estimation.causes import ComponentEvidence, PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.fitting.result import Doubt, Fit, HalfsetValidation, StageCost

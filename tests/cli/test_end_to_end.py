@@ -65,6 +65,7 @@ def test_run_folder_is_as_documented(finished):
         shapes = {name: column.shape for name, column in particles.items()}
     assert shapes == {
         "uid": (COUNT,), "row": (COUNT,), "z": (COUNT, RANK), "precision": (COUNT, RANK, RANK),
+        "particle_probability": (COUNT,),
         "contrast": (COUNT,), "log_likelihood": (COUNT,), "rotation": (COUNT, 3, 3),
         "shift_angstrom": (COUNT, 2), "halfset": (COUNT,),
     }  # fmt: skip

@@ -54,6 +54,7 @@ def discrete(tmp_path_factory):
         validation=None,
         noise_power=np.ones((1, 13)),
         prior_precision=np.ones(13),
+        particle_probability=np.ones(len(particles)),
         inverted=False,
     )
     run = written(folder / "run", fit).folder

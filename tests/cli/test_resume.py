@@ -51,7 +51,12 @@ def _same(first: Run, second: Run) -> None:
         np.testing.assert_array_equal(values, second.history[name])
 
 
-@pytest.mark.parametrize("case", list(SETTINGS))
+# their steps are those of the others, one after the other
+_LONG = ("poses, adam", "junk, poses")
+_CASES = [pytest.param(case, marks=pytest.mark.slow if case in _LONG else ()) for case in SETTINGS]
+
+
+@pytest.mark.parametrize("case", _CASES)
 def test_a_run_that_is_cut_again_and_again_ends_the_same(
     tiny_stack: Path, soiled_stack: tuple[Path, np.ndarray], tmp_path: Path, monkeypatch, case: str
 ) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solvar.estimation.evidence import CAUSES, evidence, pose_doubt
-from solvar.estimation.nuisances import NUISANCES, POSE, UNITS, HeldOutProducts
+from solvar.estimation.causes import CAUSES, POSE
+from solvar.estimation.evidence import evidence, pose_doubt
+from solvar.estimation.nuisances import NUISANCES, UNITS, HeldOutProducts
 
 PARTICLES, PIXELS, RANK = 1500, 80, 2
 

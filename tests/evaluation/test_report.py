@@ -140,6 +140,7 @@ def test_a_run_folder_and_the_fit_it_was_written_from_get_the_same_marks(gaussia
         validation=None,
         noise_power=np.ones((1, 17)),
         prior_precision=np.ones(17),
+        particle_probability=np.ones(len(particles)),
         inverted=False,
     )
     run = written(tmp_path / "run", fit).folder

@@ -23,7 +23,12 @@ def project(tmp_path_factory) -> Project:
     return make_project(tmp_path_factory.mktemp("hostile"))
 
 
-@pytest.mark.parametrize("table", TABLES)
+_TABLES = [
+    pytest.param(table, marks=pytest.mark.slow if table == "json" else ()) for table in TABLES
+]
+
+
+@pytest.mark.parametrize("table", _TABLES)
 def test_a_damaged_run_folder_is_used_or_refused_in_one_sentence(
     project: Project, tmp_path: Path, table: str
 ) -> None:

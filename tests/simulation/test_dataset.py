@@ -71,6 +71,7 @@ def test_modes_of_a_gaussian_set_are_orthonormal_and_orthogonal_to_the_mean():
     assert particles.latent.var(axis=0) == pytest.approx(variance, rel=0.3)
 
 
+@pytest.mark.slow
 def test_truth_of_continuous_motion_agrees_with_a_monte_carlo_average():
     particles = simulate(small(particles=600))
     truth = particles.truth_volumes()

@@ -8,11 +8,10 @@ anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.causes import CONTRAST, IMAGE_CAUSES, POSE, ComponentEvidence, PoseDoubt
 from solvar.estimation.held_out import (
     component_gains,
     held_out_scale,
@@ -20,52 +19,14 @@ from solvar.estimation.held_out import (
     transformed,
 )
 from solvar.estimation.likelihood import image_posterior
-from solvar.estimation.nuisances import (
-    BACKGROUND,
-    CONTRAST,
-    DEFOCUS,
-    POSE,
-    UNITS,
-    HeldOutProducts,
-    integrated_out,
-    residual_only,
-)
+from solvar.estimation.nuisances import UNITS, HeldOutProducts, integrated_out, residual_only
 
 Float64 = NDArray[np.float64]
-Bool = NDArray[np.bool_]
 
-_IMAGE_CAUSES = (POSE, DEFOCUS, BACKGROUND)
-VIEW = "any view"
-CAUSES = (*_IMAGE_CAUSES, VIEW)
 # A spread is a few numbers: more particles would not fix them better
 _SPREAD_STEPS, _MOST_FOR_SPREAD = 8, 1000
 # To first order is not wholly: a nuisance leaves a little of what it makes
 _LEAST_SHARE = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class ComponentEvidence:
-    """What r components explain of particles that they were not fitted to.
-
-    Attributes
-    ----------
-    gain : (r,) float64
-        Log-likelihood that each adds to the ones before it, nats a particle.
-    explained : (r, 4) float64
-        Which share of it each of `CAUSES` could have made, alone, 0 to 1.
-    left : (r,) float64
-        Which share none of them could have made, 0 to 1.
-    real : (r,) bool
-        Whether that is beyond chance.
-    seen : (r,) bool
-        Whether the gain is beyond chance, whatever has made it.
-    """
-
-    gain: Float64
-    explained: Float64
-    left: Float64
-    real: Bool
-    seen: Bool
 
 
 def evidence(halves: list[HeldOutProducts]) -> ComponentEvidence:
@@ -78,18 +39,18 @@ def evidence(halves: list[HeldOutProducts]) -> ComponentEvidence:
     """
     gains: dict[tuple[bool, tuple[str, ...]], list[Float64]] = {}
     for half in halves:
-        for kinds in ((), *((kind,) for kind in _IMAGE_CAUSES), _IMAGE_CAUSES):
+        for kinds in ((), *((kind,) for kind in IMAGE_CAUSES), IMAGE_CAUSES):
             freed = _freed(half, kinds)
-            for turned in (False, True) if kinds in ((), _IMAGE_CAUSES) else (False,):
+            for turned in (False, True) if kinds in ((), IMAGE_CAUSES) else (False,):
                 columns = half.turned if turned else half.components
                 found = component_gains(residual_only(freed, columns), 0.0)
                 gains.setdefault((turned, kinds), []).append(found)
     of = {each: np.concatenate(found) for each, found in gains.items()}
-    plain, rest = of[False, ()], of[False, _IMAGE_CAUSES]
-    left = rest - np.maximum(of[True, _IMAGE_CAUSES].mean(axis=0), 0)
-    paired = rest - of[True, _IMAGE_CAUSES]
+    plain, rest = of[False, ()], of[False, IMAGE_CAUSES]
+    left = rest - np.maximum(of[True, IMAGE_CAUSES].mean(axis=0), 0)
+    paired = rest - of[True, IMAGE_CAUSES]
     gain, mean = plain.mean(axis=0), left.mean(axis=0)
-    kept = [of[False, (kind,)] for kind in _IMAGE_CAUSES] + [plain - of[True, ()]]
+    kept = [of[False, (kind,)] for kind in IMAGE_CAUSES] + [plain - of[True, ()]]
     whole = np.maximum(gain, np.finfo(np.float64).tiny)
     explained = 1 - np.stack([each.mean(axis=0) for each in kept], axis=1) / whole[:, None]
     seen = is_beyond_chance(plain)
@@ -114,36 +75,6 @@ def _spread(products: Float64, columns: NDArray[np.int64]) -> Float64:
     """The factor of the covariance of columns' coefficients that suits particles best."""
     some = products[:: -(-len(products) // _MOST_FOR_SPREAD)]
     return held_out_scale(residual_only(some, columns), 0.0, _SPREAD_STEPS).factor
-
-
-@dataclass(frozen=True)
-class PoseDoubt:
-    """What the images say of the errors of their poses, to first order.
-
-    A domain that moves looks like a rotation about some axes and a shift along others. Errors of poses go in
-    all directions of the molecule alike, because it is seen from all sides. So the direction of least spread
-    tells the errors, and the whole spread what they are at most.
-
-    Attributes
-    ----------
-    rotation_degree : float
-        Root mean square of a rotation that is as large about all three axes as about that of least spread.
-    shift_pixel : float
-        Root mean square along the axis of least spread.
-    most_degree, most_pixel : float
-        Root mean square of the rotation about all axes, and of the shift along an axis, whatever makes them.
-    removable : float
-        Share of the squared rotations that one step would take away.
-    beyond_chance : bool
-        Whether they explain images beyond what none do.
-    """
-
-    rotation_degree: float
-    shift_pixel: float
-    most_degree: float
-    most_pixel: float
-    removable: float
-    beyond_chance: bool
 
 
 def pose_doubt(halves: list[HeldOutProducts], with_components: bool) -> PoseDoubt:

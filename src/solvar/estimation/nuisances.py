@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.band import Band
+from solvar.estimation.causes import BACKGROUND, CONTRAST, DEFOCUS, POSE
 from solvar.estimation.kernels import gram, on_host
 from solvar.estimation.pose_errors import MOTIONS, rigid_motions
 from solvar.estimation.whitening import own_exposures, recorded_ctf
@@ -46,7 +47,6 @@ UNITS = Units()
 _DEFOCUS_STEP = 25.0
 _BATCH_BYTES = 1 << 26
 
-CONTRAST, POSE, DEFOCUS, BACKGROUND = "contrast", "pose", "defocus", "background"
 NUISANCES = (CONTRAST,) + (POSE,) * MOTIONS + (DEFOCUS,) + (BACKGROUND,) * 3
 
 

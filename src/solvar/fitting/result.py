@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.evidence import CAUSES, ComponentEvidence, PoseDoubt
+from solvar.estimation.causes import CAUSES, ComponentEvidence, PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.normalisation import Normalisation
 from solvar.estimation.posterior import PoseRefinement, Posterior

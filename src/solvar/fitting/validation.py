@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.evidence import PoseDoubt, evidence, pose_doubt
+from solvar.estimation.causes import PoseDoubt
+from solvar.estimation.evidence import evidence, pose_doubt
 from solvar.estimation.held_out import evenly_spread
 from solvar.estimation.latents import PrincipalAxes, combined, principal_axes
 from solvar.estimation.low_rank import to_columns

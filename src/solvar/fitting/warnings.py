@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.evidence import PoseDoubt
+from solvar.estimation.causes import PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.fitting.result import Fit, HalfsetValidation
 from solvar.imaging.fsc import resolution

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.estimation.evidence import CAUSES, ComponentEvidence, PoseDoubt
+from solvar.estimation.causes import CAUSES, ComponentEvidence, PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement
 from solvar.fitting.result import Doubt, HalfsetValidation

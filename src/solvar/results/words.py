@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from solvar.commands import command_line
-from solvar.estimation.evidence import VIEW
-from solvar.estimation.nuisances import BACKGROUND, DEFOCUS, POSE
+from solvar.estimation.causes import BACKGROUND, DEFOCUS, POSE, VIEW
 from solvar.extras import install_command, missing
 from solvar.fitting.result import REAL, RESOLVED, has_shape
 from solvar.fitting.warnings import pose_sentence

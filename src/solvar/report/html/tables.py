@@ -8,7 +8,7 @@ from typing import Any
 
 from solvar.analysis.reading import StoredAnalysis
 from solvar.commands import command_line
-from solvar.estimation.evidence import CAUSES
+from solvar.estimation.causes import CAUSES
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fsc import resolution
 from solvar.report import style

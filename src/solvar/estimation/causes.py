@@ -1,0 +1,73 @@
+"""What else than motion makes images of one molecule differ, by name, and what can be known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+# of single images; the contrast is part of every model
+CONTRAST, POSE, DEFOCUS, BACKGROUND = "contrast", "pose", "defocus", "background"
+IMAGE_CAUSES = (POSE, DEFOCUS, BACKGROUND)
+# what is the same from wherever it is looked at: noise inside the particle, ice, junk
+VIEW = "any view"
+CAUSES = (*IMAGE_CAUSES, VIEW)
+
+
+@dataclass(frozen=True, eq=False)
+class ComponentEvidence:
+    """What r components explain of particles that they were not fitted to.
+
+    Attributes
+    ----------
+    gain : (r,) float64
+        Log-likelihood that each adds to the ones before it, nats a particle.
+    explained : (r, 4) float64
+        Which share of it each of `CAUSES` could have made, alone, 0 to 1.
+    left : (r,) float64
+        Which share none of them could have made, 0 to 1.
+    real : (r,) bool
+        Whether that is beyond chance.
+    seen : (r,) bool
+        Whether the gain is beyond chance, whatever has made it.
+    """
+
+    gain: Float64
+    explained: Float64
+    left: Float64
+    real: Bool
+    seen: Bool
+
+
+@dataclass(frozen=True)
+class PoseDoubt:
+    """What the images say of the errors of their poses, to first order.
+
+    A domain that moves looks like a rotation about some axes and a shift along others. Errors of poses go in
+    all directions of the molecule alike, because it is seen from all sides. So the direction of least spread
+    tells the errors, and the whole spread what they are at most.
+
+    Attributes
+    ----------
+    rotation_degree : float
+        Root mean square of a rotation that is as large about all three axes as about that of least spread.
+    shift_pixel : float
+        Root mean square along the axis of least spread.
+    most_degree, most_pixel : float
+        Root mean square of the rotation about all axes, and of the shift along an axis, whatever makes them.
+    removable : float
+        Share of the squared rotations that one step would take away.
+    beyond_chance : bool
+        Whether they explain images beyond what none do.
+    """
+
+    rotation_degree: float
+    shift_pixel: float
+    most_degree: float
+    most_pixel: float
+    removable: float
+    beyond_chance: bool
