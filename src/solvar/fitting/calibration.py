@@ -19,7 +19,7 @@ from solvar.fitting.state import FitState
 Float64 = NDArray[np.float64]
 
 # of each half, by its own model and by the other's: shells from the third on are known to 1 %
-_SAMPLE = 500
+_SAMPLE = 300
 
 
 def with_measured_noise(

@@ -36,6 +36,7 @@ _MOST_BYTES = 1 << 28
 _FEW = 500
 # where pose errors are looked for first, and the least that a component is tested up to
 _COARSE, _COARSEST = 12, 6
+_BEYOND = 1.5
 
 
 def validate_halves(
@@ -96,8 +97,8 @@ def _aligned(columns: Float32, target: Float32) -> Float32:
 def doubted(context: Context, state: FitState, axes: PrincipalAxes) -> Doubt:
     """What each component explains of particles that no fit of it has seen, and what else could explain it.
 
-    Pose errors are taken to first order. Where they are large that holds at low frequencies only, and there
-    the components are tested.
+    They are tested up to where the covariances of the halves agree, and somewhat beyond. Pose errors are
+    taken to first order: where they are large that holds at low frequencies only, and the test stays there.
     """
     columns = [
         np.concatenate([model.columns[:1], seen])
@@ -107,11 +108,28 @@ def doubted(context: Context, state: FitState, axes: PrincipalAxes) -> Doubt:
     k_c = min(_COARSE, context.k_max)
     few = _tested(context, state, [each[:1] for each in columns], k_c, _FEW)
     coarse = pose_doubt(few, with_components=False)
-    k_c = _linear_frequency(coarse, columns[0][0], context.images.box, context.k_max)
+    k_c = min(
+        _linear_frequency(coarse, columns[0][0], context.images.box, context.k_max),
+        _shared_frequency(context, state),
+    )
     halves = _tested(context, state, columns, k_c, _MOST_HELD_OUT)
     found, poses = evidence(halves), pose_doubt(halves, with_components=True)
     real = all_agreed(found.real, context.images.processes)
     return Doubt(replace(found, real=real), poses, context.images.store.extent_angstrom / k_c)
+
+
+def _shared_frequency(context: Context, state: FitState) -> int:
+    """Up to which frequency the covariances of the halves agree, and half as much again."""
+    first, second = (model.columns[1:] for model in state.models if model.columns is not None)
+    shells, box = context.k_max + 1, first.shape[-1]
+    # the root of a correlation of products is that of one
+    agreement = np.sqrt(np.maximum(np.diag(covariance_fsc(first, second, shells)), 0))
+    freedom = shell_freedom(context.support.resampled(box).columns, shells)
+    reached = shared_detail(agreement, freedom, 1.0).resolution
+    least = min(_COARSE, context.k_max)
+    if not np.isfinite(reached):
+        return least
+    return int(np.clip(_BEYOND / reached, least, context.k_max))
 
 
 def _linear_frequency(poses: PoseDoubt, mean: Float32, box: int, k_max: int) -> int:
