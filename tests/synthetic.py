@@ -117,7 +117,7 @@ def make_doubt(rank: int) -> Doubt:
     explained = np.where(real[:, None], [[0.1, 0.0, 0.02, 0.05]], 0.0)
     left = np.where(real, 0.85, 0.0)
     evidence = ComponentEvidence(3.0 / (1 + np.arange(rank)), explained, left, real, real)
-    return Doubt(evidence, PoseDoubt(0.3, 0.05, 0.4, 0.07, 0.2, True), 6.0)
+    return Doubt(evidence, PoseDoubt(0.3, 0.05, 0.4, 0.07, 0.2, True), 6.0, False)
 
 
 def make_refinement(

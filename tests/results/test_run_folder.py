@@ -57,6 +57,18 @@ def test_what_else_could_be_reads_back(tmp_path, fit):
             getattr(expected.poses, field.name)
         )
     assert found.resolution == expected.resolution
+    assert found.poses_matter is expected.poses_matter
+
+
+def test_a_component_with_more_of_pose_errors_in_it_is_not_called_resolved(fit):
+    doubt = fit.validation.doubt
+    explained = doubt.evidence.explained.copy()
+    explained[0, 0] = 0.7
+    evidence = replace(doubt.evidence, explained=explained)
+    for matter, verdict, cause in ((False, "resolved", None), (True, "real", "pose")):
+        told = replace(doubt, evidence=evidence, poses_matter=matter)
+        validation = replace(fit.validation, doubt=told)
+        assert (validation.verdict(0), validation.could_be(0)) == (verdict, cause)
 
 
 def test_a_run_from_before_there_were_doubts_has_none(tmp_path, fit):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.causes import CAUSES, ComponentEvidence, PoseDoubt
+from solvar.estimation.causes import CAUSES, POSE, ComponentEvidence, PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.normalisation import Normalisation
 from solvar.estimation.posterior import PoseRefinement, Posterior
@@ -20,6 +20,7 @@ Float64 = NDArray[np.float64]
 
 # A component that the halves share to no finer than this is there, but has no shape to speak of.
 _SHAPELESS_ANGSTROM = 40.0
+_MOSTLY = 0.5
 
 
 def has_shape(resolution: float) -> bool:
@@ -40,11 +41,19 @@ class Doubt:
     poses : PoseDoubt
     resolution : float
         Å up to which images were looked at.
+    poses_matter : bool
+        Whether errors of poses show at the edge of the molecule.
     """
 
     evidence: ComponentEvidence
     poses: PoseDoubt
     resolution: float
+    poses_matter: bool
+
+    def mixed_with_poses(self, j: int) -> bool:
+        """Whether component j, if real, has more of pose errors in it than of anything else."""
+        share = self.evidence.explained[j, CAUSES.index(POSE)]
+        return self.poses_matter and bool(share > _MOSTLY)
 
     def of_first(self, count: int) -> Doubt:
         """That of the first components."""
@@ -96,12 +105,16 @@ class HalfsetValidation:
         """`RESOLVED`, `REAL` or `NOISE`: what is known of component j."""
         if not self.reliable[j]:
             return NOISE
+        if self.doubt is not None and self.doubt.mixed_with_poses(j):
+            return REAL
         return RESOLVED if has_shape(self.component_resolution[j]) else REAL
 
     def could_be(self, j: int) -> str | None:
-        """Which of `CAUSES` explains most of a component that is there but need not be motion, or None."""
-        if self.doubt is None or self.reliable[j] or not self.doubt.evidence.seen[j]:
+        """Which of `CAUSES` explains most of a component that need not be motion alone, or None."""
+        if self.doubt is None or not self.doubt.evidence.seen[j]:
             return None
+        if self.reliable[j]:
+            return POSE if self.doubt.mixed_with_poses(j) else None
         return CAUSES[int(np.argmax(self.doubt.evidence.explained[j]))]
 
 

@@ -16,6 +16,7 @@ from solvar.estimation.nuisances import HeldOutProducts, held_out_products, prod
 from solvar.fitting.context import Context
 from solvar.fitting.result import Doubt, HalfsetValidation
 from solvar.fitting.state import FitState, PartModel
+from solvar.fitting.warnings import poses_matter
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.fsc import (
     TRUTH_THRESHOLD,
@@ -115,7 +116,11 @@ def doubted(context: Context, state: FitState, axes: PrincipalAxes) -> Doubt:
     halves = _tested(context, state, columns, k_c, _MOST_HELD_OUT)
     found, poses = evidence(halves), pose_doubt(halves, with_components=True)
     real = all_agreed(found.real, context.images.processes)
-    return Doubt(replace(found, real=real), poses, context.images.store.extent_angstrom / k_c)
+    store = context.images.store
+    extent, pixel = store.extent_angstrom, store.pixel_size_angstrom
+    fsc = fourier_shell_correlation(state.means[0], state.means[1], context.k_max + 1)
+    matter = poses_matter(poses, context.support.mean, pixel, resolution(fsc, extent))
+    return Doubt(replace(found, real=real), poses, extent / k_c, matter)
 
 
 def _shared_frequency(context: Context, state: FitState) -> int:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from solvar.estimation.causes import PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.fitting.result import Fit, HalfsetValidation
-from solvar.imaging.fsc import resolution
 from solvar.imaging.masks import mask_diameter
 from solvar.particles import ParticleSet
 
@@ -43,8 +42,7 @@ def pose_sentence(validation: HalfsetValidation, model: LowRankModel, refined: b
     if refined or validation.doubt is None:
         return None
     poses, pixel = validation.doubt.poses, model.pixel_size_angstrom
-    finest = resolution(validation.mean_fsc, model.box_size * pixel)
-    if not poses_matter(poses, model.mask, pixel, finest):
+    if not validation.doubt.poses_matter:
         return None
     return (
         f"Rotations look off by about {poses.rotation_degree:.1f}° and shifts by "

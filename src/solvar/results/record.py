@@ -121,6 +121,7 @@ class _PoseDoubt(_Part):
     most_angstrom: _NotNegative
     removable: _Finite
     beyond_chance: bool
+    matter: bool
 
 
 class _Result(_Part):

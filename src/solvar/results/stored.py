@@ -167,10 +167,11 @@ class StoredNumbers:
         found = file.arrays(shapes, truths=("evidence_real", "evidence_seen"))
         evidence = {name.removeprefix("evidence_"): values for name, values in found.items()}
         told = dict(self._result["pose_doubt"])
+        matter = told.pop("matter")
         for name in ("shift", "most"):
             told[f"{name}_pixel"] = told.pop(f"{name}_angstrom") * self._box / self._extent
         resolution = float(self._result["tested_to_angstrom"])
-        return Doubt(ComponentEvidence(**evidence), PoseDoubt(**told), resolution)
+        return Doubt(ComponentEvidence(**evidence), PoseDoubt(**told), resolution, matter)
 
     def noise_power(self) -> NDArray[np.float64]:
         """See `Run.noise_power`."""

@@ -23,7 +23,8 @@ def headline(run: Run) -> str:
         return "The components were not validated: the run had no half-sets."
     validation, rank = run.validation, run.rank
     passed = int(validation.reliable.sum())
-    artefacts = [cause for j in range(rank) if (cause := validation.could_be(j)) is not None]
+    doubtful = np.flatnonzero(~validation.reliable)
+    artefacts = [cause for j in doubtful if (cause := validation.could_be(int(j))) is not None]
     names = " or ".join(dict.fromkeys(CAUSE_WORDS[cause] for cause in artefacts))
     number = "a component" if len(artefacts) == 1 else f"{len(artefacts)} components"
     also = f" What {number} show{'s' if len(artefacts) == 1 else ''} could come from {names}."
@@ -56,9 +57,10 @@ def verdict(run: Run, j: int) -> str:
     found = run.validation.verdict(j)
     if found == RESOLVED:
         return "resolved"
-    if found == REAL:
-        return "real, shape unknown"
     cause = run.validation.could_be(j)
+    if found == REAL:
+        mixed = f"real, mixed with {CAUSE_WORDS[cause]}" if cause is not None else None
+        return mixed or "real, shape unknown"
     return "noise" if cause is None else f"could be {CAUSE_WORDS[cause]}"
 
 

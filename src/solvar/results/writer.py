@@ -292,6 +292,7 @@ def _doubt_record(validation: HalfsetValidation, model: LowRankModel) -> dict[st
             "most_angstrom": poses.most_pixel * model.pixel_size_angstrom,
             "removable": poses.removable,
             "beyond_chance": poses.beyond_chance,
+            "matter": doubt.poses_matter,
         },
     }
 
