@@ -17,7 +17,7 @@ from solvar.errors import InputError
 from solvar.estimation.low_rank import prior_spread
 from solvar.report import style
 from solvar.results import run as results
-from solvar.results.words import headline, resolution_text, verdict
+from solvar.results.words import headline, resolution_text, short_verdict
 from solvar.text import visible
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Run(results.Run):
         told = [str(j + 1), style.percent(eigenvalues[j], eigenvalues.sum())]
         if validation is not None:
             told.append(resolution_text(self, validation.component_resolution[j]))
-            told.append(verdict(self, j))
+            told.append(short_verdict(self, j))
         return told
 
 

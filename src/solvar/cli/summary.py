@@ -11,7 +11,7 @@ from solvar.cli.tables import plain_table
 from solvar.commands import command_line
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
-from solvar.results.words import headline, pose_advice, resolution_text, verdict, viewing
+from solvar.results.words import headline, pose_advice, resolution_text, short_verdict, viewing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,7 +55,7 @@ def components_table(run: Run) -> Table:
             row += [
                 f"{validation.reliability[j]:.2f}",
                 resolution_text(run, validation.component_resolution[j]),
-                _coloured(verdict(run, j), bool(validation.reliable[j])),
+                _coloured(short_verdict(run, j), bool(validation.reliable[j])),
             ]
         table.add_row(*row)
     return table

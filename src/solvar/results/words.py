@@ -10,7 +10,7 @@ import numpy as np
 from solvar.commands import command_line
 from solvar.estimation.causes import BACKGROUND, DEFOCUS, POSE, VIEW
 from solvar.extras import install_command, missing
-from solvar.fitting.result import REAL, RESOLVED, has_shape
+from solvar.fitting.result import NOISE, REAL, RESOLVED, has_shape
 from solvar.fitting.warnings import pose_sentence
 
 if TYPE_CHECKING:
@@ -34,10 +34,16 @@ def headline(run: Run) -> str:
             "No heterogeneity was detected: no component explains particles it was not fitted to "
             f"beyond what errors of the images could.{also}"
         )
+    mixed = sum(
+        validation.could_be(int(j)) is not None for j in np.flatnonzero(validation.reliable)
+    )
+    if mixed:
+        also = f" In {mixed} of them there is more of pose errors than of motion.{also}"
     if passed == rank:
-        return (
-            f"All {rank} components are real: they explain particles that they were not fitted to."
+        told = (
+            f"All {rank} components explain particles that they were not fitted to, and are real."
         )
+        return f"{told}{also}"
     rest = "" if rank - passed == len(artefacts) else " The rest is consistent with noise."
     verb = "is" if passed == 1 else "are"
     return f"{passed} of {rank} components {verb} real.{also}{rest}"
@@ -49,6 +55,24 @@ CAUSE_WORDS = {
     BACKGROUND: "uneven background",
     VIEW: "noise inside the particle, background or junk",
 }
+
+
+# the same in a narrow column
+_CAUSES_SHORT = {
+    POSE: "pose errors?",
+    DEFOCUS: "defocus?",
+    BACKGROUND: "background?",
+    VIEW: "noise or junk?",
+}
+
+
+def short_verdict(run: Run, j: int) -> str:
+    """What is known of component j, in a word or two."""
+    assert run.validation is not None  # who else would know
+    found, cause = run.validation.verdict(j), run.validation.could_be(j)
+    if found == NOISE and cause is not None:
+        return _CAUSES_SHORT[cause]
+    return "real, mixed" if found == REAL and cause is not None else found
 
 
 def verdict(run: Run, j: int) -> str:
@@ -106,5 +130,11 @@ def pose_advice(run: Run) -> list[tuple[str, str]]:
     refined = bool(run.record["settings"].get("refine_pose"))
     if run.validation is None or pose_sentence(run.validation, run.model, refined) is None:
         return []
-    told = ("run", run.source, "-o", f"{run.folder}-refined", "--rank", str(run.rank))
-    return [(command_line("solvar", *told, "--refine-pose"), "first of all: better poses")]
+    output = f"{run.folder}-refined"
+    told = [word for word in run.record["command"] if word not in ("--overwrite", "--resume")]
+    named = [place for place, word in enumerate(told) if word in ("-o", "--output")]
+    if named and named[-1] + 1 < len(told):
+        told[named[-1] + 1] = output
+    else:  # from Python
+        told = ["solvar", "run", str(run.source), "-o", output, "--rank", str(run.rank)]
+    return [(command_line(*told, "--refine-pose"), "first of all: better poses")]

@@ -15,7 +15,7 @@ from solvar.report import style
 from solvar.report.interactive.analysis import PATH_WORDS
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
-from solvar.results.words import CAUSE_WORDS, resolution_text, verdict
+from solvar.results.words import resolution_text, short_verdict
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def components(run: Run) -> Table:
             row += [
                 f"{validation.reliability[j]:.2f}",
                 resolution_text(run, validation.component_resolution[j]),
-                verdict(run, j),
+                short_verdict(run, j),
             ]
         rows.append(row)
     return Table(head, rows)
@@ -59,7 +59,7 @@ def doubts(run: Run) -> Table | None:
     if run.validation is None or run.validation.doubt is None:
         return None
     found = run.validation.doubt.evidence
-    head = ["Component", "Gain (nats a particle)", *(f"by {CAUSE_WORDS[c]}" for c in CAUSES)]
+    head = ["Component", "Gain (nats)", "pose errors", "defocus", "background", "any view"]
     rows = []
     for j, gain in enumerate(found.gain):
         row = [str(j + 1), f"{gain:.3g}"]
@@ -68,7 +68,7 @@ def doubts(run: Run) -> Table | None:
         else:
             row += ["–"] * (len(CAUSES) + 1)
         rows.append(row)
-    return Table([*head, "by none of these"], rows)
+    return Table([*head, "none of these"], rows)
 
 
 def poses(run: Run) -> Table | None:
