@@ -60,8 +60,8 @@ def _bars(axes: Axes, run: Run, reliable: np.ndarray) -> None:
 def _agreement(axes: Axes, reliability: np.ndarray, reliable: np.ndarray) -> None:
     number = np.arange(1, len(reliability) + 1)
     for mask, colour, label in (
-        (reliable, style.BLUE, "explains particles it was not fitted to"),
-        (~reliable, style.GREY, "consistent with noise"),
+        (reliable, style.BLUE, "real"),
+        (~reliable, style.GREY, "noise, or could be errors"),
     ):
         if mask.any():
             axes.plot(

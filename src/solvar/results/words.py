@@ -134,7 +134,7 @@ def pose_advice(run: Run) -> list[tuple[str, str]]:
     told = [word for word in run.record["command"] if word not in ("--overwrite", "--resume")]
     named = [place for place, word in enumerate(told) if word in ("-o", "--output")]
     if named and named[-1] + 1 < len(told):
-        told[named[-1] + 1] = output
+        told[0], told[named[-1] + 1] = "solvar", output
     else:  # from Python
         told = ["solvar", "run", str(run.source), "-o", output, "--rank", str(run.rank)]
     return [(command_line(*told, "--refine-pose"), "first of all: better poses")]

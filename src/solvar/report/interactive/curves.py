@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Float64 = NDArray[np.float64]
 
-_NOISE = "consistent with noise"
+_NOISE = "noise, or could be errors"
 _THRESHOLDS = HALVES_THRESHOLD, TRUTH_THRESHOLD
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -41,7 +41,7 @@ def spectrum(
     number = np.arange(1, len(eigenvalues) + 1)
     share = 100 * eigenvalues / max(float(eigenvalues.sum()), _TINY)
     real = np.ones(len(number), bool) if validation is None else validation.reliable
-    name = "components" if validation is None else "reliable"
+    name = "components" if validation is None else "real"
     figure = go.Figure(layout=_layout(dark))
     for mask, label in ((real, name), (~real, _NOISE)):
         if not mask.any():
