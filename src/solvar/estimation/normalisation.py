@@ -247,7 +247,7 @@ class Normalisation:
         if self.changes_strengths:
             spread = f"{told['strength_percent']:.0f} %"
             parts.append(f"were recorded with strengths that vary by {spread}, and brought to one")
-        text = f"Images {' and '.join(parts)}." if parts else ""
+        text = f"Images {', and '.join(parts)}." if parts else ""
         if self.far.any():
             text += (
                 f" {told['far']} of {told['sample']} images that were looked at differ from the others in "

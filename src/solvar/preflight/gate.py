@@ -81,4 +81,5 @@ def _shared(findings: list[Finding], processes: Processes) -> list[Finding]:
 
 
 def _sentence(finding: Finding) -> str:
-    return f"{finding.topic[0].upper()}{finding.topic[1:]}: {finding.text}."
+    end = "" if finding.text.endswith("?") else "."
+    return f"{finding.topic[0].upper()}{finding.topic[1:]}: {finding.text}{end}"

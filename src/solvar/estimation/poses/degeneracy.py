@@ -67,7 +67,8 @@ def _rotation_score(band: Band, mean: Float32) -> float:
     """Mean gᵀH⁻¹g / 3 of the rotations of a band's particles under a rigid mean (L, L, L)."""
     volume = crop_volume(mean, band.box) * band.support.mean
     model = BandModel(band, ColumnModel(volume[None], _CONTRAST_SD))
-    chosen = evenly_spread(band.index, _SAMPLE)
+    # an image that counts nothing says nothing of its pose
+    chosen = evenly_spread(band.images.believed(band.index), _SAMPLE)
     total = 0.0
     for batch in band.batches(chosen):
         slopes = derivatives_of(model, batch)
