@@ -48,7 +48,8 @@ def test_healthy_particles_raise_nothing(particles):
     assert set(levels(report).values()) == {"ok"}
     assert set(levels(report)) == {
         "files", "optics", "CTF", "shifts", "orientations", "half-sets", "row order", "images",
-        "signal", "contrast sign", "mean", "poses", "mask", "alignment", "noise", "pose errors", "cost",
+        "signal", "contrast sign", "mean", "poses", "mask", "alignment", "background", "noise",
+        "pose errors", "cost",
     }  # fmt: skip
     assert "bright" in text_of(report, "contrast sign")
 

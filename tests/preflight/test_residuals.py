@@ -32,6 +32,17 @@ def test_pose_errors_are_told_with_their_size_and_good_poses_are_not_doubted(rig
     assert degree == pytest.approx(6.0, rel=0.3)
 
 
+def test_an_offset_of_every_image_is_told(rigid, tmp_path) -> None:
+    assert "chance alone" in findings(rigid)["background"][1]
+    changed = tmp_path / "offset"
+    shutil.copytree(rigid, changed)
+    with mrcfile.open(changed / "particles.mrcs", "r+") as stack:
+        offset = np.random.default_rng(0).standard_normal((len(stack.data), 1, 1))
+        stack.data[:] += offset.astype(np.float32)
+    level, text = findings(changed)["background"]
+    assert level == "ok" and "taken out" in text
+
+
 def test_noise_that_corners_do_not_know_is_told(rigid, tmp_path) -> None:
     assert findings(rigid)["noise"][0] == "ok"
     changed = tmp_path / "changed"

@@ -42,6 +42,17 @@ def noise_finding(mean: QuickMean) -> Finding:
     return Finding("warning" if abs(np.log(whole)) > _MUCH else "ok", "noise", text)
 
 
+def background_finding(mean: QuickMean) -> Finding:
+    """What is taken out of the images before anything else; a run does the same and tells."""
+    taken = mean.images.store.reference.normalisation
+    told = None if taken is None else taken.sentence()
+    if told is None:
+        return Finding(
+            "ok", "background", "images differ in grey level and strength by chance alone"
+        )
+    return Finding("ok", "background", f"{told[0].lower()}{told[1:].rstrip('.')}")
+
+
 def pose_finding(mean: QuickMean, particles: ParticleSet, mask: Float32) -> Finding:
     """How far poses look off.
 

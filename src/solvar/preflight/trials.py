@@ -22,7 +22,7 @@ from solvar.imaging.masks import resample_mask
 from solvar.particles import ParticleSet
 from solvar.preflight.findings import Finding
 from solvar.preflight.quick_mean import QuickMean, is_beyond_chance, quick_mean
-from solvar.preflight.residuals import noise_finding, pose_finding
+from solvar.preflight.residuals import background_finding, noise_finding, pose_finding
 from solvar.progress import Progress
 from solvar.threads import ThreadTeam
 
@@ -79,6 +79,7 @@ def trial_findings(
         yield _mask(mean, mask)
         if looks is THOROUGH and mean.explains:
             # a run measures both again with its own model
+            yield background_finding(mean)
             yield noise_finding(mean)
             yield pose_finding(mean, few, mask)
 
