@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from solvar.imaging.noise import background_power, corner_window, ring_power
+from solvar.imaging.noise import background_power, corner_window, deconvolved, ring_means, smearing
 
 BOX = 64
 
@@ -15,7 +15,8 @@ def coloured_noise(rng, count, spectrum):
 
 
 def measured_power(images, window, shells):
-    return ring_power(background_power(images, window) / len(images), window, shells)
+    measured = ring_means(background_power(images, window) / len(images))
+    return deconvolved(measured, smearing(window), shells)
 
 
 def test_window_is_zero_within_the_particle_and_one_beyond():

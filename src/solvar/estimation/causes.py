@@ -16,6 +16,8 @@ IMAGE_CAUSES = (POSE, DEFOCUS, BACKGROUND)
 # what is the same from wherever it is looked at: noise inside the particle, ice, junk
 VIEW = "any view"
 CAUSES = (*IMAGE_CAUSES, VIEW)
+# of a resolved distance: errors of poses that move the edge of the molecule by less do not show
+_MATTERS = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +73,24 @@ class PoseDoubt:
     most_pixel: float
     removable: float
     beyond_chance: bool
+
+    def shows(self, edge_pixel: float, resolution_pixel: float) -> bool:
+        """Whether errors are beyond chance and move the edge of a molecule by what a resolution shows."""
+        moved = displacement(self.rotation_degree, edge_pixel, self.shift_pixel)
+        return self.beyond_chance and moved > _MATTERS * resolution_pixel
+
+
+def displacement(rotation_degree: float, radius: float, shift: float) -> float:
+    """By how much errors of poses move the projection of a point, root mean square.
+
+    Parameters
+    ----------
+    rotation_degree : float
+        Root mean square about all three axes, of which two are seen to move it.
+    radius : float
+        Of the point from the centre.
+    shift : float
+        Root mean square along an axis, in units of the radius.
+    """
+    turned = np.deg2rad(rotation_degree) * np.sqrt(2 / 3) * radius
+    return float(np.hypot(turned, np.sqrt(2) * shift))

@@ -43,7 +43,7 @@ def evidence(halves: list[HeldOutProducts]) -> ComponentEvidence:
             freed = _freed(half, kinds)
             for turned in (False, True) if kinds in ((), IMAGE_CAUSES) else (False,):
                 columns = half.turned if turned else half.components
-                found = component_gains(residual_only(freed, columns), 0.0)
+                found = component_gains(residual_only(freed, columns))
                 gains.setdefault((turned, kinds), []).append(found)
     of = {each: np.concatenate(found) for each, found in gains.items()}
     plain, rest = of[False, ()], of[False, IMAGE_CAUSES]

@@ -90,7 +90,7 @@ def transformed(products: Float64, factor: Float64) -> Float64:
     return full.T @ products @ full
 
 
-def component_gains(products: Float64, contrast_sd: float) -> Float64:
+def component_gains(products: Float64) -> Float64:
     """Log-likelihood that each component adds to the ones before it, for held-out particles, (N, r).
 
     The latent covariance is fitted to one half of these particles and tested on the other, and the other
@@ -99,19 +99,18 @@ def component_gains(products: Float64, contrast_sd: float) -> Float64:
     Parameters
     ----------
     products : (N, r + 2, r + 2)
-        Of columns along the principal axes, strongest first.
-    contrast_sd : float
+        Of columns along the principal axes, strongest first; contrasts are 1, or integrated out.
     """
     rank = products.shape[1] - 2
     gains = np.empty((len(products), rank))
     for fold in (0, 1):
         tested = products[fold::2]
-        scale = held_out_scale(products[1 - fold :: 2], contrast_sd, _FOLD_STEPS)
+        scale = held_out_scale(products[1 - fold :: 2], 0.0, _FOLD_STEPS)
         covariance = scale.factor @ scale.factor.T
-        before = image_posterior(_leading(tested, 0), contrast_sd).log_likelihood
+        before = image_posterior(_leading(tested, 0), 0.0).log_likelihood
         for j in range(1, rank + 1):
             factor = np.asarray(np.linalg.cholesky(covariance[:j, :j]), dtype=np.float64)
-            after = image_posterior(transformed(_leading(tested, j), factor), contrast_sd)
+            after = image_posterior(transformed(_leading(tested, j), factor), 0.0)
             gains[fold::2, j - 1] = after.log_likelihood - before
             before = after.log_likelihood
     return gains

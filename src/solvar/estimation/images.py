@@ -109,10 +109,15 @@ class ImageStore:
         """Edge of the box in Å."""
         return self.box * self.pixel_size_angstrom
 
+    @property
+    def image_extents(self) -> float | Float64:
+        """Edges of the images in Å: a number, or (G,) where those of optics groups differ."""
+        extents = self.image_extent_angstrom
+        return self.extent_angstrom if extents is None else extents
+
     def shift_unit(self, group: Int64) -> float | Float64:
         """Å in one box length of images of these optics groups (N,): a number, or (N, 1)."""
-        extent = self.image_extent_angstrom
-        return per_image(self.extent_angstrom if extent is None else extent, group)
+        return per_image(self.image_extents, group)
 
     @cached_property
     def longest(self) -> float:

@@ -135,8 +135,7 @@ def held_out_products(
 
 def _ctf_step(band: Band, exposures: Exposures, optics: Optics) -> Float32:
     """By how much the whitened CTFs (R, n) of images differ at a unit more of defocus."""
-    several = band.images.store.image_extent_angstrom
-    extent = band.images.store.extent_angstrom if several is None else several
+    extent = band.images.store.image_extents
     more, less = (
         recorded_ctf(
             replace(exposures, ctf=exposures.ctf.defocused(step)), optics, band.disc, extent

@@ -22,6 +22,7 @@ from solvar.fitting.schedule import BandSchedule, split_batches
 from solvar.fitting.state import FitState
 from solvar.fitting.sweeps import sweep
 from solvar.fitting.validation import (
+    HalfAgreement,
     doubted,
     held_out_eigenvalues,
     validate_halves,
@@ -71,7 +72,8 @@ def finish(
     trained, validation = axes.eigenvalues, None
     if len(state.models) == 2:
         with progress.step("Testing components on held-out particles", len(images)) as step:
-            doubt = doubted(context, state, axes)
+            agreement = HalfAgreement.of(context, state)
+            doubt = doubted(context, state, axes, agreement)
             step.advance(len(images))
         reliable = doubt.evidence.real
         held_out = held_out_eigenvalues(state.models, images.box)
@@ -80,7 +82,7 @@ def finish(
             # real ones come first but for chance: none of them is left out
             kept = 1 + int(np.flatnonzero(reliable)[-1]) if reliable.any() else 1
             axes, trained, doubt = axes.first(kept), trained[:kept], doubt.of_first(kept)
-        validation = validate_halves(context, state, axes, doubt)
+        validation = validate_halves(context, state, axes, agreement, doubt)
     factor = amplitude @ axes.rotation @ np.diag(np.sqrt(axes.eigenvalues / trained))
     scaled = crop_volume(to_columns(axes.eigenvolumes, axes.eigenvalues), solver.band.box)
     placing = replace(

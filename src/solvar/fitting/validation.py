@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.causes import PoseDoubt
+from solvar.estimation.causes import PoseDoubt, displacement
 from solvar.estimation.evidence import evidence, pose_doubt
 from solvar.estimation.held_out import evenly_spread
 from solvar.estimation.latents import PrincipalAxes, combined, principal_axes
@@ -16,7 +16,6 @@ from solvar.estimation.nuisances import HeldOutProducts, held_out_products, prod
 from solvar.fitting.context import Context
 from solvar.fitting.result import Doubt, HalfsetValidation
 from solvar.fitting.state import FitState, PartModel
-from solvar.fitting.warnings import poses_matter
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.fsc import (
     TRUTH_THRESHOLD,
@@ -26,6 +25,7 @@ from solvar.imaging.fsc import (
     shared_detail,
     shell_freedom,
 )
+from solvar.imaging.masks import mask_diameter
 from solvar.parallel import all_agreed
 
 Float32 = NDArray[np.float32]
@@ -40,10 +40,39 @@ _COARSE, _COARSEST = 12, 6
 _BEYOND = 1.5
 
 
+@dataclass(frozen=True, eq=False)
+class HalfAgreement:
+    """What does not depend on axes of how two half models agree.
+
+    Attributes
+    ----------
+    mean_fsc : (S,) float64
+    covariance_fsc : (S, S) float64
+    freedom : (S,) float64
+        Independent coefficients of each shell within the support of the columns.
+    """
+
+    mean_fsc: Float64
+    covariance_fsc: Float64
+    freedom: Float64
+
+    @classmethod
+    def of(cls, context: Context, state: FitState) -> HalfAgreement:
+        """Of the two models of a state, which have columns."""
+        shells = context.k_max + 1
+        first, second = (model.columns[1:] for model in state.models if model.columns is not None)
+        support = context.support.resampled(first.shape[-1])
+        return cls(
+            fourier_shell_correlation(state.means[0], state.means[1], shells),
+            covariance_fsc(first, second, shells),
+            shell_freedom(support.columns, shells),
+        )
+
+
 def validate_halves(
-    context: Context, state: FitState, axes: PrincipalAxes, doubt: Doubt
+    context: Context, state: FitState, axes: PrincipalAxes, agreement: HalfAgreement, doubt: Doubt
 ) -> HalfsetValidation:
-    """Compare two half models, and look at the final eigenvolumes through each.
+    """Look at the final eigenvolumes through each of two half models.
 
     Parameters
     ----------
@@ -52,28 +81,27 @@ def validate_halves(
         Of two models with columns.
     axes : PrincipalAxes
         Of the final model.
+    agreement : HalfAgreement
     doubt : Doubt
         As of `doubted`, of the same axes.
     """
     shells, extent = context.k_max + 1, context.images.store.extent_angstrom
-    first, second = (model.columns[1:] for model in state.models if model.columns is not None)
     pairs = list(zip(*seen_by_halves(state, axes), strict=True))
     component = np.stack([fourier_shell_correlation(a, b, shells) for a, b in pairs])
-    agreement = [
+    similarity = [
         float(np.vdot(a, b) / np.sqrt(max(np.vdot(a, a) * np.vdot(b, b), 1e-60))) for a, b in pairs
     ]
-    freedom = shell_freedom(context.support.resampled(first.shape[-1]).columns, shells)
-    detail = [shared_detail(curve, freedom, extent) for curve in component]
+    detail = [shared_detail(curve, agreement.freedom, extent) for curve in component]
     return HalfsetValidation(
         means=np.stack(state.means),
-        mean_fsc=fourier_shell_correlation(state.means[0], state.means[1], shells),
-        covariance_fsc=covariance_fsc(first, second, shells),
+        mean_fsc=agreement.mean_fsc,
+        covariance_fsc=agreement.covariance_fsc,
         component_fsc=component,
         component_resolution=np.array([each.resolution for each in detail]),
         component_resolution_half=np.array(
             [resolution(c, extent, TRUTH_THRESHOLD) for c in component]
         ),
-        reliability=np.array(agreement),
+        reliability=np.array(similarity),
         reliable=doubt.evidence.real,
         component_resolution_range=np.array([[each.finest, each.coarsest] for each in detail]),
         doubt=doubt,
@@ -95,7 +123,9 @@ def _aligned(columns: Float32, target: Float32) -> Float32:
     return combined(columns, (left @ right).T)
 
 
-def doubted(context: Context, state: FitState, axes: PrincipalAxes) -> Doubt:
+def doubted(
+    context: Context, state: FitState, axes: PrincipalAxes, agreement: HalfAgreement
+) -> Doubt:
     """What each component explains of particles that no fit of it has seen, and what else could explain it.
 
     They are tested up to where the covariances of the halves agree, and somewhat beyond. Pose errors are
@@ -111,30 +141,27 @@ def doubted(context: Context, state: FitState, axes: PrincipalAxes) -> Doubt:
     coarse = pose_doubt(few, with_components=False)
     k_c = min(
         _linear_frequency(coarse, columns[0][0], context.images.box, context.k_max),
-        _shared_frequency(context, state),
+        _shared_frequency(agreement, context.k_max),
     )
     halves = _tested(context, state, columns, k_c, _MOST_HELD_OUT)
     found, poses = evidence(halves), pose_doubt(halves, with_components=True)
     real = all_agreed(found.real, context.images.processes)
     store = context.images.store
     extent, pixel = store.extent_angstrom, store.pixel_size_angstrom
-    fsc = fourier_shell_correlation(state.means[0], state.means[1], context.k_max + 1)
-    matter = poses_matter(poses, context.support.mean, pixel, resolution(fsc, extent))
+    edge = 0.5 * mask_diameter(context.support.mean)
+    matter = poses.shows(edge, resolution(agreement.mean_fsc, extent) / pixel)
     return Doubt(replace(found, real=real), poses, extent / k_c, matter)
 
 
-def _shared_frequency(context: Context, state: FitState) -> int:
+def _shared_frequency(agreement: HalfAgreement, k_max: int) -> int:
     """Up to which frequency the covariances of the halves agree, and half as much again."""
-    first, second = (model.columns[1:] for model in state.models if model.columns is not None)
-    shells, box = context.k_max + 1, first.shape[-1]
     # the root of a correlation of products is that of one
-    agreement = np.sqrt(np.maximum(np.diag(covariance_fsc(first, second, shells)), 0))
-    freedom = shell_freedom(context.support.resampled(box).columns, shells)
-    reached = shared_detail(agreement, freedom, 1.0).resolution
-    least = min(_COARSE, context.k_max)
+    fsc = np.sqrt(np.maximum(np.diag(agreement.covariance_fsc), 0))
+    reached = shared_detail(fsc, agreement.freedom, 1.0).resolution
+    least = min(_COARSE, k_max)
     if not np.isfinite(reached):
         return least
-    return int(np.clip(_BEYOND / reached, least, context.k_max))
+    return int(np.clip(_BEYOND / reached, least, k_max))
 
 
 def _linear_frequency(poses: PoseDoubt, mean: Float32, box: int, k_max: int) -> int:
@@ -143,9 +170,7 @@ def _linear_frequency(poses: PoseDoubt, mean: Float32, box: int, k_max: int) -> 
     distance = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
     power = mean.astype(np.float64) ** 2
     gyration = np.sqrt(np.vdot(distance, power) / power.sum()) * box / len(mean)
-    # of a rotation two of three axes are seen to move the projection of a point
-    turned = np.deg2rad(poses.most_degree) * np.sqrt(2 / 3) * gyration
-    moved = float(np.hypot(turned, np.sqrt(2) * poses.most_pixel))
+    moved = displacement(poses.most_degree, gyration, poses.most_pixel)
     return int(np.clip(box / (3 * max(moved, 1e-6)), min(_COARSEST, k_max), k_max))
 
 

@@ -3,38 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from solvar.estimation.causes import PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.fitting.result import Fit, HalfsetValidation
-from solvar.imaging.masks import mask_diameter
 from solvar.particles import ParticleSet
-
-Float32 = NDArray[np.float32]
-
-# of a resolved distance: errors that move the edge of the molecule by less do not show
-_MATTERS = 0.25
-
-
-def poses_matter(
-    poses: PoseDoubt, mask: Float32, pixel_size_angstrom: float, resolution_angstrom: float
-) -> bool:
-    """Whether errors of poses are beyond chance and show at the edge of the molecule.
-
-    Parameters
-    ----------
-    poses : PoseDoubt
-    mask : (L, L, L)
-    pixel_size_angstrom : float
-    resolution_angstrom : float
-        What is resolved.
-    """
-    edge = 0.5 * mask_diameter(mask) * pixel_size_angstrom
-    # two axes of three move the projection of a point
-    turned = np.deg2rad(poses.rotation_degree) * np.sqrt(2 / 3) * edge
-    moved = np.hypot(turned, np.sqrt(2) * poses.shift_pixel * pixel_size_angstrom)
-    return poses.beyond_chance and bool(moved > _MATTERS * resolution_angstrom)
 
 
 def pose_sentence(validation: HalfsetValidation, model: LowRankModel, refined: bool) -> str | None:

@@ -30,34 +30,6 @@ def background_power(images: Float32, window: Float32) -> Float64:
     return np.sum(spectrum.real**2 + spectrum.imag**2, axis=0, dtype=np.float64)
 
 
-def ring_power(
-    power: Float64, window: Float32, shells: int, transfer: Float64 | None = None
-) -> Float64:
-    """Noise power E|ŷ(k)|² per shell from the windowed background.
-
-    Parameters
-    ----------
-    power : (L, L) float64
-        Mean periodogram, as of `background_power`.
-    window : (L, L) float32
-        Weight of the background, as of `corner_window`.
-    shells : int
-        Number of shells, at most L//2 + 1; shell s is |k| rounded to s.
-    transfer : (S,) float64, optional
-        By what the noise was multiplied since, mean power in every shell of the plane (as of `ring_means`).
-
-    Returns
-    -------
-    (shells,) float64
-        In units of the unnormalised transform: white noise of variance σ² gives σ² L².
-
-    See Also
-    --------
-    deconvolved
-    """
-    return deconvolved(ring_means(power), smearing(window), shells, transfer)
-
-
 def deconvolved(
     measured: Float64,
     smear: Float64,
@@ -74,14 +46,16 @@ def deconvolved(
     smear : (S, S) float64
         Mean windowed power in shell s of unit power in shell t, as of `smearing`.
     shells : int
+        Number of shells, at most L//2 + 1; shell s is |k| rounded to s.
     transfer : (S,) float64, optional
-        As in `ring_power`.
+        By what the noise was multiplied since, mean power in every shell of the plane (as of `ring_means`).
     silent : int
         So many first shells say nothing and are continued from those that follow.
 
     Returns
     -------
     (shells,) float64
+        In units of the unnormalised transform: white noise of variance σ² gives σ² L².
 
     Notes
     -----

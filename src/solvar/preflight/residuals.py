@@ -12,8 +12,8 @@ from solvar.estimation.held_out import evenly_spread
 from solvar.estimation.nuisances import held_out_products
 from solvar.estimation.residual_noise import residual_power
 from solvar.fitting.start import START_CONTRAST_SD
-from solvar.fitting.warnings import poses_matter
 from solvar.imaging.fsc import fourier_shell_correlation, resolution
+from solvar.imaging.masks import mask_diameter
 from solvar.particles import ParticleSet
 from solvar.preflight.findings import Finding
 from solvar.preflight.quick_mean import QuickMean
@@ -71,7 +71,7 @@ def pose_finding(mean: QuickMean, particles: ParticleSet, mask: Float32) -> Find
     store = mean.images.store
     fsc = fourier_shell_correlation(mean.means[0], mean.means[1], mean.bands[0].k_c + 1)
     finest = resolution(fsc, store.extent_angstrom)
-    if not poses_matter(found, mask, store.pixel_size_angstrom, finest):
+    if not found.shows(0.5 * mask_diameter(mask), finest / store.pixel_size_angstrom):
         return Finding("ok", "pose errors", "none that show")
     shift = found.shift_pixel * store.pixel_size_angstrom
     text = (
