@@ -118,6 +118,13 @@ def test_detail_is_read_where_agreement_ends_wherever_it_begins() -> None:
     assert found.finest <= found.resolution <= found.coarsest
 
 
+def test_a_weak_first_shell_does_not_widen_the_error_of_a_resolution() -> None:
+    freedom = np.arange(24.0) ** 2 / 2 + 0.5
+    curve = np.concatenate([[1.0, 0.6], np.full(10, 0.9), np.linspace(0.8, 0.0, 12)])
+    found = shared_detail(curve, freedom, 200.0)
+    assert found.finest < found.resolution < found.coarsest < 1.1 * found.resolution
+
+
 def test_agreement_by_chance_is_no_detail() -> None:
     freedom = np.arange(21.0) + 1
     rng = np.random.default_rng(0)

@@ -168,12 +168,12 @@ def shared_detail(fsc: Float64, freedom: Float64, extent_angstrom: float) -> Sha
     beyond = [freedom[run] @ fsc[run] / np.sqrt(freedom[run].sum()) for run in runs]
     if not runs or max(beyond) < _BEYOND_CHANCE:
         return SharedDetail(np.inf, np.inf, np.inf)
-    start = runs[int(np.argmax(beyond))].start
+    run = runs[int(np.argmax(beyond))]
+    # the first shells of a run hold few numbers: less their error they may be below, and the run is not
+    surest = run.start + int(np.argmax((fsc * np.sqrt(freedom))[run]))
     error = (1 - np.minimum(fsc**2, 1)) / np.sqrt(freedom)
-    found = [
-        _end_of_run(curve, start, extent_angstrom) for curve in (fsc, fsc + error, fsc - error)
-    ]
-    return SharedDetail(*found)
+    curves = (fsc, fsc + error, fsc - error)
+    return SharedDetail(*(_end_of_run(curve, surest, extent_angstrom) for curve in curves))
 
 
 def _end_of_run(fsc: Float64, start: int, extent_angstrom: float) -> float:
