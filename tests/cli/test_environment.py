@@ -174,6 +174,7 @@ def open_folder(tiny_stack):
         yield folder
 
 
+@pytest.mark.slow
 def test_a_user_without_name_home_and_places_to_write_gets_a_run(open_folder):
     """In a folder with settings of other programs that may be anybody's."""
     stranger = _stranger()

@@ -283,6 +283,7 @@ PERTURBED = {
 }
 
 
+@pytest.mark.slow
 def test_refinement_finds_what_the_images_determine(simulated) -> None:
     found, before, after = _fit(simulated(**PERTURBED), "particles_noisy.star", refine_pose=True)
     assert after["shift_px"]["mean"] < 0.3 * before["shift_px"]["mean"]

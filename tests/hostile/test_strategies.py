@@ -90,6 +90,7 @@ _EDGES = st.sampled_from((0, 1, 3, 6, 8, -1, 2**31 - 1, -(2**31), 65536, 65537))
     order=st.sampled_from("<>"),
     length=st.sampled_from((0, 1023, 1024, 1500, 1024 + 6 * 64 * 4)),
 )
+@pytest.mark.slow
 def test_mrc_headers(folder, edges, mode, extra, order, length):
     header = bytearray(1024)
     header[:16] = struct.pack(order + "4i", *edges, mode)
@@ -127,6 +128,7 @@ def test_mrc_headers(folder, edges, mode, extra, order, length):
     ),
     version=st.sampled_from(((1, 0), (2, 0), (3, 0), (9, 9))),
 )
+@pytest.mark.slow
 def test_npy_headers(folder, shape, descr, version):
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     length = struct.pack("<H" if version == (1, 0) else "<I", len(header))

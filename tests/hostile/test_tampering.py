@@ -24,7 +24,8 @@ def project(tmp_path_factory) -> Project:
 
 
 _TABLES = [
-    pytest.param(table, marks=pytest.mark.slow if table == "json" else ()) for table in TABLES
+    pytest.param(table, marks=pytest.mark.slow if table in ("json", "arrays") else ())
+    for table in TABLES
 ]
 
 

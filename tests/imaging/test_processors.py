@@ -42,6 +42,7 @@ def calls_of_fmaf():
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="others can all multiply and add")
+@pytest.mark.slow
 def test_kernels_of_an_old_processor_agree_and_call_no_function_for_each_number(tmp_path):
     old = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     script = (
