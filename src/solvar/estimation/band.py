@@ -106,6 +106,12 @@ class Band:
         other.images, other._sampling = images, None
         return other
 
+    def restricted(self, index: Int64) -> Band:
+        """The same band of some of its particles, with the same memory to work in."""
+        other = self.seeing(self.images)
+        other.index = index
+        return other
+
     def batches(self, index: Int64 | None = None, size: int = CHUNK) -> Iterator[ImageBatch]:
         """The images of some of the band's particles, of all by default, as `WhitenedImages.batches`."""
         return self.images.batches(self.index if index is None else index, self.disc, size)

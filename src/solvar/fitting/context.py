@@ -66,6 +66,10 @@ class Context:
         """Finest frequency."""
         return self.images.disc.k_c
 
+    def divided(self, parts: list[Int64]) -> Context:
+        """The same with other parts."""
+        return replace(self, parts=parts, _information={})
+
     def members(self, part: int | None) -> Int64:
         """The particles of a part, or all of them."""
         return np.arange(len(self.images)) if part is None else self.parts[part]

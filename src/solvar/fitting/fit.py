@@ -24,7 +24,8 @@ from solvar.fitting.clock import StageClock
 from solvar.fitting.context import Context
 from solvar.fitting.final import Final, finish
 from solvar.fitting.junk import monstrous_count, without_junk
-from solvar.fitting.marching import fit_band, with_new_means, with_new_models
+from solvar.fitting.marching import fit_band, with_new_models
+from solvar.fitting.poses import with_refined_poses
 from solvar.fitting.result import Fit
 from solvar.fitting.schedule import BandSchedule, schedule_bands
 from solvar.fitting.settings import FitSettings
@@ -97,6 +98,9 @@ def _fit(
         state = start_state(particles, settings, context.images, context.solver)
     with clock.stage("mean"):
         state = _with_means(context, state, progress)
+    if state.poses is not None:
+        with clock.stage("poses"):
+            state = with_refined_poses(context, state, progress)
     with clock.stage("eigenvolumes"):
         schedules = schedule_bands(context.k_max, settings)
         state = _with_eigenvolumes(context, state, schedules, progress)
@@ -153,12 +157,7 @@ def _with_eigenvolumes(
         state = fit_band(context, state, schedule, progress)
         columns = [model.columns for model in state.models]
         require_finite("eigenvolumes", finite.FITTING, columns=columns)
-    if state.poses is None:
-        return state
-    # what all poses moved by together is seen by no image
-    state = replace(state, poses=state.poses.without_drift())
-    bands = [context.band(state, model.part, context.k_max) for model in state.models]
-    return replace(state, means=with_new_means(state, bands).means)
+    return state
 
 
 def _everything(particles: ParticleSet, context: Context, state: FitState, final: Final) -> Fit:

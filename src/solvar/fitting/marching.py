@@ -8,7 +8,6 @@ Without half-sets there is one model, which keeps the prior of the mean.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,7 @@ from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
 from solvar.estimation.held_out import evenly_spread, held_out_scale
 from solvar.estimation.latents import combined
-from solvar.estimation.mean import MeanProblem, fourier_filter
-from solvar.estimation.poses import refine_poses, search_poses
+from solvar.estimation.mean import fourier_filter
 from solvar.estimation.prior import Prior, column_precision, extend
 from solvar.estimation.solvers import ColumnSolver
 from solvar.estimation.statistics import SweepStatistics
@@ -27,13 +25,13 @@ from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.junk import weighed_again
 from solvar.fitting.schedule import BandSchedule, has_settled, has_settled_on_its_own, split_batches
-from solvar.fitting.start import START_CONTRAST_SD, half_means
+from solvar.fitting.start import START_CONTRAST_SD
 from solvar.fitting.state import FitState, PartModel, Sweeping
 from solvar.fitting.sweeps import StoppingRule, sweep
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.fsc import covariance_fsc
 from solvar.parallel import agreed
-from solvar.progress import Progress
+from solvar.progress import Progress, Step
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -45,15 +43,6 @@ _SCALE_STEPS = 8
 _HELD_OUT_SAMPLE = 1000
 # amplitudes are r(r + 1)/2 numbers: more particles than these would not fix them better
 _MOST_FOR_SCALE = 50_000
-# bands up to which a grid search is as wide as the user says, and up to which it is made at all
-_WIDEST_SEARCH, _FINEST_SEARCH = 5, 16
-# half width of its first grid of shifts, in box lengths
-_SEARCH_SHIFT = 0.05
-# poses have settled when the steps of an iteration add up to less than this share of their variance
-_SETTLED_POSES = 0.02
-_MEAN_STEPS = 3
-# sweeps of a further iteration: it starts from the columns of the last one, and poses move on after it
-_SWEEPS_AGAIN = 2
 
 
 def with_new_models(context: Context, state: FitState) -> FitState:
@@ -68,14 +57,20 @@ def with_new_models(context: Context, state: FitState) -> FitState:
 def fit_band(
     context: Context, state: FitState, schedule: BandSchedule, progress: Progress
 ) -> FitState:
-    """Fit the models in one band, renew prior and amplitudes; where poses are refined, in iterations."""
-    for number in range(schedule.pose_iterations if state.poses else 1):
-        name = f"band {schedule.k_c} iteration {number + 1}"
-        step = partial(_iterate, context, schedule, number, name, progress)
-        state = context.once(name, step, state, _fitted(context, state, schedule))
-        if state.poses and agreed(state.poses.moved < _SETTLED_POSES, context.images.processes):
-            break
-    return state
+    """Fit the models in one band; renew prior and amplitudes, weights and noise."""
+    name = f"band {schedule.k_c}"
+
+    def step(state: FitState) -> FitState:
+        count = sum(len(context.members(model.part)) for model in state.models)
+        title = f"Eigenvolumes to {context.images.store.extent_angstrom / schedule.k_c:.1f} Å"
+        with progress.step(title, count * schedule.most_sweeps) as told:
+            state, bands = fit_models(context, state, schedule, name, told)
+        state = weighed_again(context, state)
+        models = state.models
+        fitted = [ColumnModel(m.columns, m.contrast_sd) for m in models if m.columns is not None]
+        return with_measured_noise(context, state, bands, fitted)
+
+    return context.once(name, step, state, _fitted(context, state, schedule))
 
 
 def _fitted(context: Context, state: FitState, schedule: BandSchedule) -> FitState:
@@ -87,49 +82,28 @@ def _fitted(context: Context, state: FitState, schedule: BandSchedule) -> FitSta
     return replace(state, models=models)
 
 
-def _iterate(
-    context: Context,
-    schedule: BandSchedule,
-    number: int,
-    name: str,
-    progress: Progress,
-    state: FitState,
-) -> FitState:
-    """Sweep until held-out particles gain no more, then renew prior and amplitudes, then refine poses.
+def fit_models(
+    context: Context, state: FitState, schedule: BandSchedule, name: str, step: Step
+) -> tuple[FitState, list[Band]]:
+    """Sweep until held-out particles gain no more, then renew prior and amplitudes.
 
-    Refinement starts from means of the current poses: poses cannot become better than the mean that they
-    are compared with.
+    Parameters
+    ----------
+    context : Context
+    state : FitState
+    schedule : BandSchedule
+    name : str
+        Of this fit, unlike any other.
+    step : Step
+        Told of every particle and sweep.
     """
     bands = [context.band(state, model.part, schedule.k_c) for model in state.models]
-    if state.poses is not None:
-        state = with_new_means(state, bands)
-    if number > 0:
-        schedule = replace(schedule, most_sweeps=min(schedule.most_sweeps, _SWEEPS_AGAIN))
     state, solvers = _start(context, state, bands)
-    state, statistics = _sweep_until_settled(context, state, solvers, schedule, name, progress)
+    state, statistics = _sweep_until_settled(context, state, solvers, schedule, name, step)
     scaled = zip(state.models, solvers, statistics, strict=True)
     prior = _renewed(state, solvers, statistics)
-    state = replace(state, models=[_rescaled(context, *each) for each in scaled], prior=prior)
-    state = weighed_again(context, state)
-    fitted = [ColumnModel(m.columns, m.contrast_sd) for m in state.models if m.columns is not None]
-    state = with_measured_noise(context, state, bands, fitted)
-    if state.poses is None:
-        return state
-    if context.settings.pose_search and number == 0:
-        state = _search(context, state, solvers, progress)
-    title = f"Poses, iteration {number + 1} of at most {schedule.pose_iterations}"
-    return _refine(context, state, solvers, title, progress)
-
-
-def with_new_means(state: FitState, bands: list[Band]) -> FitState:
-    """With means of the present poses, and the prior that these imply."""
-    assert state.prior is not None
-    if len(bands) == 2:
-        means, precision = half_means(bands)
-        mean_prior = np.append(precision, state.prior.mean[len(precision) :])
-        return replace(state, means=means, prior=replace(state.prior, mean=mean_prior))
-    mean = MeanProblem(bands[0]).solve(state.prior.mean, _MEAN_STEPS)
-    return replace(state, means=[crop_volume(mean, bands[0].images.box)])
+    models = [_rescaled(context, *each) for each in scaled]
+    return replace(state, models=models, prior=prior), bands
 
 
 def _start(
@@ -166,25 +140,21 @@ def _sweep_until_settled(
     solvers: list[ColumnSolver],
     schedule: BandSchedule,
     name: str,
-    progress: Progress,
+    step: Step,
 ) -> tuple[FitState, list[SweepStatistics]]:
     """Sweep all models side by side until held-out particles gain nothing more."""
-    count = sum(len(solver.band.index) for solver in solvers)
-    title = f"Eigenvolumes to {context.images.store.extent_angstrom / schedule.k_c:.1f} Å"
     samples = [evenly_spread(context.held_out(m.part), _HELD_OUT_SAMPLE) for m in state.models]
-    with progress.step(title, count * schedule.most_sweeps) as step:
 
-        def settled(now: Sweeping, before: Sweeping) -> tuple[bool, dict[str, float]]:
-            likelihood = _held_out_likelihood(now)
-            step.note(f"sweep {now.sweeps}, held-out log-likelihood {likelihood:.2f}")
-            training = float(np.mean([each.log_likelihood for each in now.statistics]))
-            record = {"k_c": schedule.k_c, "sweep": now.sweeps - 1, "training": training}
-            ended = context.settings.solver == "em" and before.sweeps > 0 and _no_gain(before, now)
-            return agreed(ended, context.images.processes), {**record, "held_out": likelihood}
+    def settled(now: Sweeping, before: Sweeping) -> tuple[bool, dict[str, float]]:
+        likelihood = _held_out_likelihood(now)
+        step.note(f"sweep {now.sweeps}, held-out log-likelihood {likelihood:.2f}")
+        training = float(np.mean([each.log_likelihood for each in now.statistics]))
+        record = {"k_c": schedule.k_c, "sweep": now.sweeps - 1, "training": training}
+        ended = context.settings.solver == "em" and before.sweeps > 0 and _no_gain(before, now)
+        return agreed(ended, context.images.processes), {**record, "held_out": likelihood}
 
-        most = schedule.most_sweeps
-        rule = StoppingRule(samples, settled)
-        return sweep(context, state, f"{name} sweeps", solvers, most, step, rule)
+    rule = StoppingRule(samples, settled)
+    return sweep(context, state, f"{name} sweeps", solvers, schedule.most_sweeps, step, rule)
 
 
 def _held_out_likelihood(at: Sweeping) -> float:
@@ -240,45 +210,3 @@ def _renewed(
     )
     precision = column_precision(agreement, information, float(explained))
     return replace(state.prior, columns=extend(precision, k_c, state.prior.mean))
-
-
-def _search(
-    context: Context, state: FitState, solvers: list[ColumnSolver], progress: Progress
-) -> FitState:
-    """A grid search in coarse bands, narrower the finer they are."""
-    bands = [solver.band for solver in solvers]
-    if (k_c := bands[0].k_c) > _FINEST_SEARCH:
-        return state
-    assert context.settings.pose_search is not None
-    share = min(1.0, _WIDEST_SEARCH / k_c)
-    width = share * np.deg2rad(context.settings.pose_search), share * _SEARCH_SHIFT
-    with progress.step("Searching poses", sum(len(band.index) for band in bands)) as step:
-        for model, band in zip(state.models, bands, strict=True):
-            assert model.columns is not None and state.poses is not None
-            poses = search_poses(band, model.columns, state.poses, width, step)
-            state = replace(state, poses=poses)
-    return state
-
-
-def _refine(
-    context: Context,
-    state: FitState,
-    solvers: list[ColumnSolver],
-    title: str,
-    progress: Progress,
-) -> FitState:
-    """A few steps of every particle against its own model."""
-    assert context.solver is not None and state.poses is not None
-    moved, count = [], sum(len(solver.band.index) for solver in solvers)
-    with progress.step(title, count * context.solver.steps) as step:
-        for model, solver in zip(state.models, solvers, strict=True):
-            assert model.columns is not None and model.factor is not None and state.poses
-            variance = solver.variance.rotated(model.factor)
-            fitted = ColumnModel(model.columns, model.contrast_sd, variance)
-            band = solver.band.seeing(context.seen(state))
-            poses, far = refine_poses(band, fitted, state.poses, context.solver, step)
-            state = replace(state, poses=poses)
-            moved.append(far)
-        assert state.poses is not None
-        step.note(f"input rotations off by {np.rad2deg(state.poses.spread[0]):.1f}° an axis")
-    return replace(state, poses=replace(state.poses, moved=float(np.mean(moved))))

@@ -13,8 +13,9 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _FIRST_BAND = 8
-# shifts that are off by a few pixels blur all but the first shells: refinement starts there
-_FIRST_POSE_BAND = 3
+_RATIO = 1.33
+# sweeps of a model that is made for one look at the poses: those of the finest band cost nearly all of it
+_POSE_SWEEPS, _FINEST_POSE_SWEEPS = 8, 3
 _EPOCHS = 20
 _BATCH = 750
 # images of more particles than this may not fit in memory: then so many neighbours stay together
@@ -39,21 +40,18 @@ class BandSchedule:
         Of the models of the half-sets.
     final_sweeps : int
         Of the model of all particles.
-    pose_iterations : int
-        At most so many iterations of sweeps and pose refinement.
     """
 
     k_c: int
     most_sweeps: int
     final_sweeps: int
-    pose_iterations: int = 3
 
 
 def schedule_bands(k_max: int, settings: FitSettings) -> list[BandSchedule]:
     """The bands of a fit up to `k_max`."""
     if settings.solver == "adam":
         return published_schedule(k_max)
-    return marching_schedule(k_max, settings.refine_pose)
+    return marching_schedule(k_max)
 
 
 def published_schedule(k_max: int) -> list[BandSchedule]:
@@ -61,20 +59,26 @@ def published_schedule(k_max: int) -> list[BandSchedule]:
     return [BandSchedule(k_max, _EPOCHS, _EPOCHS)]
 
 
-def marching_schedule(k_max: int, refine_pose: bool = False) -> list[BandSchedule]:
-    """Bands 8, 16, 32, … up to and including `k_max`; from 3 or 4 on where poses are refined.
+def marching_schedule(k_max: int) -> list[BandSchedule]:
+    """Bands 8, 16, 32, … up to and including `k_max`.
 
     The first band starts from random columns and costs next to nothing: it may take many sweeps. A band
     is left out where the next one is less than a third finer.
     """
-    first, ratio = (_FIRST_POSE_BAND, 1.67) if refine_pose else (_FIRST_BAND, 1.33)
     radii = [k_max]
-    while radii[0] > ratio * first:
-        radii.insert(0, max(first, -(-radii[0] // 2)))
+    while radii[0] > _RATIO * _FIRST_BAND:
+        radii.insert(0, max(_FIRST_BAND, -(-radii[0] // 2)))
     schedules = [BandSchedule(k, 8, 5) for k in radii]
     schedules[0] = BandSchedule(radii[0], 12, 12)
-    schedules[-1] = BandSchedule(radii[-1], 4, 3, pose_iterations=8)
+    schedules[-1] = BandSchedule(radii[-1], 4, 3)
     return schedules
+
+
+def pose_schedule(k_max: int) -> list[BandSchedule]:
+    """Bands of models that are made for one look at the poses: fewer sweeps do."""
+    radii = [each.k_c for each in marching_schedule(k_max)]
+    sweeps = [_POSE_SWEEPS] * (len(radii) - 1) + [_FINEST_POSE_SWEEPS]
+    return [BandSchedule(k, most, 0) for k, most in zip(radii, sweeps, strict=True)]
 
 
 def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator) -> list[Int64]:

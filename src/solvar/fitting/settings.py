@@ -71,11 +71,9 @@ class FitSettings(BaseModel):
         "newton",
         description="How refinement moves rotations: newton (damped Gauss-Newton), or adam, far slower.",
     )
-    pose_search: float | None = Field(
-        None,
-        gt=0,
-        le=45,
-        description="Search this many degrees around the input rotations first, for very rough poses.",
+    pose_search: Annotated[float, Field(ge=0, le=180)] | Literal["global"] = Field(
+        "global",
+        description="How far particles that look misplaced are searched: degrees, or global.",
     )
     solver: Literal["em", "adam"] = Field(
         "em",

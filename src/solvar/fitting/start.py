@@ -17,7 +17,7 @@ from solvar.estimation.mean import MeanProblem
 from solvar.estimation.noise import estimate_noise
 from solvar.estimation.pixels import BYTES_PER_PIXEL, DiskPixels, MemoryPixels, Pixels
 from solvar.estimation.poses import (
-    FIRST_SPREAD,
+    WIDE_SPREAD,
     PoseSolver,
     PoseState,
     pose_errors_depend_on_conformation,
@@ -72,12 +72,9 @@ def start_state(
     particles: ParticleSet, settings: FitSettings, images: WhitenedImages, solver: PoseSolver | None
 ) -> FitState:
     """Nothing known but the noise, monstrous images, and the input poses where they are to be refined."""
-    poses, spread = None, FIRST_SPREAD
+    poses = None
     if solver is not None:
-        if settings.pose_search is not None:  # as wide as the user says that poses are rough
-            spread = np.deg2rad(settings.pose_search) / 2, 2 * FIRST_SPREAD[1]
-        memory = solver.start(len(particles))
-        poses = PoseState.of(particles.poses.rotation, spread, memory)
+        poses = PoseState.of(particles.poses.rotation, memory=solver.start(len(particles)))
     random = np.random.default_rng(settings.seed).bit_generator.state
     weight = np.ones(len(particles)) if images.weight is None else images.weight
     return FitState(images.noise, dict(random), weight, poses=poses)
@@ -114,7 +111,10 @@ def with_kind_of_pose_errors(context: Context, state: FitState) -> FitState:
         context.k_max,
     )
     depend = agreed(depend, context.images.processes)
-    return replace(state, poses=replace(state.poses, depends_on_conformation=depend))
+    poses = replace(state.poses, depends_on_conformation=depend)
+    if depend:
+        poses = replace(poses, prior=replace(poses.prior, spread=np.array(WIDE_SPREAD)))
+    return replace(state, poses=poses)
 
 
 def mean_form(context: Context, state: FitState) -> FitState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.poses.objective import PoseObjective
+from solvar.estimation.poses.objective import Improved, PoseObjective
 from solvar.imaging.rotations import from_rotation_vector
 
 Float64 = NDArray[np.float64]
@@ -34,7 +34,7 @@ class SparseAdam:
 
     def improve(
         self, objective: PoseObjective, memory: dict[str, Float64]
-    ) -> tuple[Float64, Float64, Float64]:
+    ) -> Improved:
         """See `PoseSolver`."""
         batch = objective.index
         rotation, shift = objective.start()
@@ -43,7 +43,8 @@ class SparseAdam:
             rotation = from_rotation_vector(_turn(memory, batch, slopes.gradient[:, :3])) @ rotation
             along, bend = slopes.gradient[:, 3:, None], slopes.curvature[:, 3:, 3:]
             shift = shift + np.linalg.solve(bend, along)[:, :, 0]
-        return rotation, shift, np.asarray(np.linalg.inv(slopes.curvature), dtype=np.float64)
+        value = objective.value(rotation, shift)
+        return Improved(rotation, shift, np.linalg.inv(slopes.curvature), value)
 
 
 def _turn(memory: dict[str, Float64], batch: NDArray[np.int64], gradient: Float64) -> Float64:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.poses.objective import PoseObjective
+from solvar.estimation.poses.objective import Improved, PoseObjective
 from solvar.imaging.rotations import from_rotation_vector
 
 Float64 = NDArray[np.float64]
@@ -25,7 +25,7 @@ class GaussNewton:
 
     def improve(
         self, objective: PoseObjective, memory: dict[str, Float64]
-    ) -> tuple[Float64, Float64, Float64]:
+    ) -> Improved:
         """See `PoseSolver`. The E-step that decides on a trial is the one the next step starts from."""
         batch, damping = objective.index, memory["damping"]
         rotation, shift = objective.start()
@@ -47,7 +47,7 @@ class GaussNewton:
             value = np.maximum(value, trial_value)
             factor = np.where(accepted, _LESS, _MORE)
             damping[batch] = np.clip(damping[batch] * factor, *_DAMPING_BOUNDS)
-        return rotation, shift, np.asarray(np.linalg.inv(curvature), dtype=np.float64)
+        return Improved(rotation, shift, np.linalg.inv(curvature), value)
 
 
 def _diagonal_of(matrix: Float64) -> Float64:

@@ -133,6 +133,34 @@ class PosedImages:
         return cls(slices, products, model.posterior(products, batch.ctf_power))
 
 
+@dataclass(frozen=True, eq=False)
+class Improved:
+    """Where steps of a solver have led the particles of a batch.
+
+    Attributes
+    ----------
+    rotation : (B, 3, 3) float64
+    shift : (B, 2) float64
+        Further shifts, box lengths.
+    covariance : (B, 5, 5) float64
+        Posterior covariance of (ω, t).
+    value : (B,) float64
+        Log posterior there.
+    """
+
+    rotation: Float64
+    shift: Float64
+    covariance: Float64
+    value: Float64
+
+    @property
+    def evidence(self) -> Float64:
+        """The log posterior integrated over the neighbourhood of the pose, (B,): Laplace's approximation."""
+        size = np.linalg.slogdet(self.covariance)[1]
+        width = self.covariance.shape[1] * np.log(2 * np.pi)
+        return np.asarray(self.value + 0.5 * (size + width), dtype=np.float64)
+
+
 class PoseObjective:
     """Log posterior of the poses of a batch, as a function of rotations and further shifts.
 
@@ -175,15 +203,16 @@ class PoseObjective:
         plane = PosedImages.of(self.model, self.images, data, frame)
         likelihood = derivatives(self.model, self.images, data, frame, plane)
         value = plane.found.log_likelihood + self.log_prior(rotation, shift)
-        precision = self.state.spread[[0, 0, 0, 1, 1]] ** -2.0
+        offset = self._offset(rotation, shift)
+        precision = self.state.prior.precision(offset)
         return value, Derivatives(
-            likelihood.gradient - self._offset(rotation, shift) * precision,
-            likelihood.curvature + np.diag(precision),
+            likelihood.gradient - offset * precision,
+            likelihood.curvature + precision[:, :, None] * np.eye(precision.shape[1]),
         )
 
     def log_prior(self, rotation: Float64, shift: Float64) -> Float64:
-        """Log density of the corrections, up to a constant, (B,)."""
-        return self.state.log_prior(self._offset(rotation, shift))
+        """Log density of the corrections, (B,)."""
+        return self.state.prior.log_density(self._offset(rotation, shift))
 
     def _offset(self, rotation: Float64, shift: Float64) -> Float64:
         state, index = self.state, self.index

@@ -1,13 +1,14 @@
-"""A local grid search, for input poses that lie outside the reach of Gauss-Newton steps.
+"""A search over all rotations, or all within reach, for particles that look misplaced.
 
-At low k_c every particle is compared with the model at a grid of rotations and shifts around its pose,
-latents integrated out, contrast 1. The best node becomes the new pose; grids of half the spacing around it
-follow. Slices are computed once a rotation; shifts cost their inner products alone.
+A bank of slices of the mean keeps the few dozen best of some ten thousand rotations; these, at several shifts,
+are compared with the heterogeneous model, latents integrated out. What comes out is a handful of candidates a
+particle, for a pose solver to climb from.
 """
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,37 +16,63 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
+from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.kernels import gram, on_host
+from solvar.estimation.poses.bank import Pictures, best_rotations
+from solvar.estimation.poses.grids import all_rotations, ball
 from solvar.estimation.poses.objective import PoseObjective
 from solvar.estimation.poses.state import PoseState
-from solvar.imaging.rotations import from_rotation_vector
+from solvar.imaging.masks import mask_diameter
 from solvar.progress import Step
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
-# nodes an axis from -1 to 1 times the half width
-_NODES = np.linspace(-1, 1, 5)
-_ROUNDS = 3
+# neighbouring nodes move the edge of the molecule by this share of the shortest wave
+_STEP = 0.75
+# rotations that the mean alone leaves over
+_KEEP = 64
+# half width and spacing of the shifts that are tried, as shares of the shortest wave
+_SHIFT_REACH, _SHIFT_STEP = 0.4, 0.375
+# candidates closer than this many spacings lead to the same pose
+_APART = 1.0
+# standard deviations by which a particle shows too little: one in six that are in place is looked at in vain
+_DOUBTFUL = 1.0
+_PARTICLES_AT_A_TIME = 256
 
 
-def grid(half_width: float, axes: int) -> Float64:
-    """Nodes within the ball of radius `half_width` (and a little), the origin first, (K, axes)."""
-    nodes = np.array(list(itertools.product(_NODES, repeat=axes)))
-    radius = np.linalg.norm(nodes, axis=1)
-    kept = nodes[np.argsort(radius, kind="stable")]
-    return half_width * kept[: np.count_nonzero(radius <= 1.2)]
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The best poses of M particles, best first.
+
+    Attributes
+    ----------
+    index : (M,) int64
+        Which particles they are.
+    rotation : (M, K, 3, 3) float64
+    shift : (M, K, 2) float64
+        Beyond the present ones, box lengths.
+    found : (M,) int64
+        How many of the K there are.
+    """
+
+    index: Int64
+    rotation: Float64
+    shift: Float64
+    found: Int64
 
 
-def search_poses(
+def likely_poses(
     band: Band,
     columns: Float32,
     state: PoseState,
-    half_width: tuple[float, float],
+    reach: float,
+    count: int,
     progress: Step,
-) -> PoseState:
-    """Move every particle of a band to the best node of ever finer grids.
+) -> Candidates:
+    """Candidates for the poses of a band's particles.
 
     Parameters
     ----------
@@ -54,53 +81,94 @@ def search_poses(
     columns : (1 + r, l, l, l)
         W = [μ | V].
     state : PoseState
-    half_width : (radians, box lengths)
-        Of the first grid, for rotations and shifts.
+    reach : float
+        Radians around the present rotation; from π on everywhere.
+    count : int
+        At most so many a particle.
     progress : Step
-
-    Returns
-    -------
-    PoseState
+        Told of every particle.
     """
-    model, found = BandModel(band, ColumnModel(columns, contrast_sd=0.0)), state.copied()
-    for batch in band.batches():
+    model = BandModel(band, ColumnModel(columns, contrast_sd=0.0))
+    edge = 0.5 * mask_diameter(band.support.mean) / band.box
+    spacing = _STEP / (edge * band.k_c)
+    everywhere = all_rotations(spacing)
+    moves = ball(2 * _SHIFT_REACH / band.k_c, _SHIFT_STEP / band.k_c, 2)
+    found = _none(band.index, count)
+    for batch in band.batches(size=_PARTICLES_AT_A_TIME):
+        batch.refuse_uncertain("a search")
         objective = PoseObjective(model, batch, state)
-        rotation, shift = objective.start()
-        for number in range(_ROUNDS):
-            turns = grid(half_width[0] / 2**number, 3)
-            moves = grid(half_width[1] / 2**number, 2)
-            rotation, shift = _best_node(objective, rotation, shift, turns, moves)
-        found.move(batch.index, rotation, shift)
+        tried = _tried(objective, columns[0], everywhere, moves, reach)
+        value = _log_posterior(objective, tried, moves)
+        for place, particle in enumerate(batch.place):
+            chosen = _distinct(tried[place], value[place].max(axis=1), count, _APART * spacing)
+            found.rotation[particle, : len(chosen)] = tried[place, chosen]
+            found.shift[particle, : len(chosen)] = moves[value[place, chosen].argmax(axis=1)]
+            found.found[particle] = len(chosen)
         progress.advance(len(batch))
-    return found.shared(band.images)
+    return found
 
 
-def _best_node(
-    objective: PoseObjective, rotation: Float64, shift: Float64, turns: Float64, moves: Float64
-) -> tuple[Float64, Float64]:
-    """The best of rotations expm(turn) R and shifts t + move for each particle of a batch."""
+def _none(index: Int64, count: int) -> Candidates:
+    many = len(index)
+    rotation, shift = np.zeros((many, count, 3, 3)), np.zeros((many, count, 2))
+    return Candidates(index, rotation, shift, np.zeros(many, np.int64))
+
+
+def _tried(
+    objective: PoseObjective, mean: Float32, everywhere: Float64, moves: Float64, reach: float
+) -> Float64:
+    """The rotations that suit the mean of a band's model best, (B, K, 3, 3)."""
+    band, images = objective.model.band, objective.images
+    keep = min(_KEEP, len(everywhere))
+    out = np.empty((len(images), keep, 3, 3))
+    zero = np.zeros((len(images), 2))
+    moved = np.stack([images.ctf * objective.shifted(zero + move) for move in moves], axis=1)
+    power = images.ctf_power[:, : band.k_c + 1]
+    start, _ = objective.start()
+    for some, stretch in _of_one_stretch(images):
+        near = start[some] if reach < np.pi else None
+        pictures = Pictures(moved[some], power[some], stretch, near, reach)
+        out[some] = everywhere[best_rotations(band, mean, pictures, everywhere, keep)]
+    return out
+
+
+def _of_one_stretch(images: ImageBatch) -> Iterator[tuple[Int64, Float64 | None]]:
+    """Images of a batch that share a stretch, and that."""
+    if images.stretch is None:
+        yield np.arange(len(images)), None
+        return
+    kinds, kind = np.unique(images.stretch, axis=0, return_inverse=True)
+    for number, stretch in enumerate(kinds):
+        yield np.flatnonzero(kind.ravel() == number), stretch
+
+
+def _log_posterior(objective: PoseObjective, rotation: Float64, moves: Float64) -> Float64:
+    """Log posterior (B, K, T) of rotations (B, K, 3, 3) and further shifts (T, 2), contrast 1."""
     model, images = objective.model, objective.images
-    images.refuse_uncertain("a grid search")
-    moved = np.stack([objective.shifted(shift + move) for move in moves], axis=1)
-    best = np.full(len(rotation), -np.inf)
-    best_rotation, best_shift = rotation.copy(), shift.copy()
-    everybody = np.arange(len(rotation))
-    for turn in turns:
-        trial = from_rotation_vector(turn[None]) @ rotation
-        slices = model.slices(images.frames(trial), images.ctf)
+    zero = np.zeros((len(images), 2))
+    moved = np.stack([objective.shifted(zero + move) for move in moves], axis=1)
+    value = objective.state.log_prior(images.index, rotation, moves)
+    for node in range(rotation.shape[1]):
+        slices = model.slices(images.frames(rotation[:, node]), images.ctf)
         products = gram(slices, images.data, model.band.team)[:, :-1, :-1]
         # the moved images are more than the slices: these come to those
         real = on_host(slices).view(np.float32), moved.view(np.float32)
         overlap = np.matmul(real[0], real[1].transpose(0, 2, 1)).astype(np.float64)
-        products, overlap = images.per_pose(products), images.per_pose(overlap)
-        value = _log_likelihood(products, overlap)
-        value += np.stack([objective.log_prior(trial, shift + move) for move in moves], axis=1)
-        node = value.argmax(axis=1)
-        value = value[everybody, node]
-        better = value > best
-        best[better], best_rotation[better] = value[better], trial[better]
-        best_shift[better] = (shift + moves[node])[better]
-    return best_rotation, best_shift
+        value[:, node] += _log_likelihood(images.per_pose(products), images.per_pose(overlap))
+    return value
+
+
+def _distinct(rotation: Float64, value: Float64, count: int, apart: float) -> Int64:
+    """Places of the best of K rotations (K, 3, 3) that are `apart` radians from better ones, best first."""
+    chosen = list[int]()
+    closest = 1 + 2 * np.cos(apart)
+    for place in np.argsort(-value):
+        trace = np.einsum("kij,ij->k", rotation[chosen], rotation[place])
+        if not (trace > closest).any():
+            chosen.append(int(place))
+        if len(chosen) == count:
+            break
+    return np.array(chosen, dtype=np.int64)
 
 
 def _log_likelihood(products: Float64, overlap: Float64) -> Float64:
@@ -116,3 +184,18 @@ def _log_likelihood(products: Float64, overlap: Float64) -> Float64:
     explained = np.sum(score * np.linalg.solve(precision, score), axis=1)
     volume = np.linalg.slogdet(precision)[1]
     return overlap[:, 0] + 0.5 * (explained - products[:, :1, 0] - volume[:, None])
+
+
+def look_misplaced(products: Float64, contrast_sd: float) -> NDArray[np.bool_]:
+    """Whether images show less of the mean than chance and their contrast could explain, (N,).
+
+    Parameters
+    ----------
+    products : (N, r + 2, r + 2)
+        As of `e_step.gram_matrices`, under a model that has not seen these images.
+    contrast_sd : float
+    """
+    expected, seen = products[:, 0, 0], products[:, 0, -1]
+    shapes = np.sum(products[:, 0, 1:-1] ** 2, axis=1)
+    spread = np.sqrt(expected + shapes + (contrast_sd * expected) ** 2)
+    return expected - seen > _DOUBTFUL * np.maximum(spread, 1e-12)

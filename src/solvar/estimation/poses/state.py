@@ -1,8 +1,4 @@
-"""The poses under way, their prior, and what they may still be off by.
-
-Corrections have a Gaussian prior around the input pose. Its width is estimated from the refined poses, so
-that where images say little poses stay.
-"""
+"""The poses under way, and what they may still be off by."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.images import WhitenedImages
 from solvar.estimation.pose_errors import PoseErrors
+from solvar.estimation.poses.prior import PosePrior
 from solvar.estimation.posterior import PoseRefinement
 from solvar.imaging.rotations import to_rotation_vector
 from solvar.particles import ParticleSet, Poses
@@ -22,7 +19,9 @@ Int64 = NDArray[np.int64]
 
 # radians and box lengths an axis: wide for a finished refinement, narrow enough to be a neighbourhood
 FIRST_SPREAD = (np.deg2rad(3.0), 0.025)
-_SMALLEST_SPREAD = 1e-3
+# … and so wide that nothing is held back
+WIDE_SPREAD = (np.deg2rad(10.0), 0.05)
+_FIRST_FAR = 0.02
 
 
 def offset_of(rotation: Float64, start: Float64, shift: Float64) -> Float64:
@@ -44,24 +43,25 @@ class PoseState:
         Shift beyond the input's, box lengths.
     covariance : (N, 5, 5) float64
         Posterior covariance of (ω, t).
-    spread : (2,) float64
-        Prior standard deviations of ω (radians) and t (box lengths) per axis.
+    evidence : (N,) float64
+        Log evidence of each particle where the last refinement left it: log posterior of its pose, integrated
+        over the neighbourhood.
+    prior : PosePrior
+        Of the corrections.
     depends_on_conformation : bool
         Whether the input's errors may depend on the latents, see `degeneracy.py`.
     memory : dict of (N, …) float64
         What the pose solver remembers of each particle.
-    moved : float
-        How far the last refinement moved poses, relative to their error bars.
     """
 
     start: Float64
     rotation: Float64
     shift: Float64
     covariance: Float64
-    spread: Float64
+    evidence: Float64
+    prior: PosePrior
     depends_on_conformation: bool = False
     memory: dict[str, Float64] = field(default_factory=dict)
-    moved: float = np.inf
 
     @classmethod
     def of(
@@ -77,7 +77,8 @@ class PoseState:
             rotation.copy(),
             np.zeros((count, 2)),
             np.zeros((count, 5, 5)),
-            np.array(spread),
+            np.zeros(count),
+            PosePrior(np.array(spread), _FIRST_FAR),
             memory=memory or {},
         )
 
@@ -88,6 +89,7 @@ class PoseState:
             rotation=self.rotation.copy(),
             shift=self.shift.copy(),
             covariance=self.covariance.copy(),
+            evidence=self.evidence.copy(),
             memory={name: each.copy() for name, each in self.memory.items()},
         )
 
@@ -96,6 +98,11 @@ class PoseState:
         self.rotation[index] = rotation
         self.shift[index] += shift
 
+    def take(self, other: PoseState, index: Int64) -> None:
+        """Give particles the poses that another state has for them, in place."""
+        for name in ("rotation", "shift", "covariance", "evidence"):
+            getattr(self, name)[index] = getattr(other, name)[index]
+
     def shared(self, images: WhitenedImages) -> PoseState:
         """With the poses that other processes have found for their particles."""
         return replace(
@@ -103,6 +110,7 @@ class PoseState:
             rotation=images.shared(self.rotation),
             shift=images.shared(self.shift),
             covariance=images.shared(self.covariance),
+            evidence=images.shared(self.evidence),
             memory={name: images.shared(each) for name, each in self.memory.items()},
         )
 
@@ -125,6 +133,24 @@ class PoseState:
         """(ω, t) of the corrections so far, (B, 5)."""
         return offset_of(self.rotation[index], self.start[index], self.shift[index])
 
+    def log_prior(self, index: Int64, rotation: Float64, moves: Float64) -> Float64:
+        """Log prior density (B, K, T) of K rotations of each of B particles and T further shifts (box lengths).
+
+        Parameters
+        ----------
+        index : (B,)
+        rotation : (B, K, 3, 3)
+        moves : (T, 2)
+        """
+        turn = to_rotation_vector(
+            (rotation @ self.start[index, None].swapaxes(-1, -2)).reshape(-1, 3, 3)
+        ).reshape(*rotation.shape[:2], 1, 3)
+        shift = (self.shift[index, None] + moves)[:, None]
+        shape = *rotation.shape[:2], len(moves)
+        both = [np.broadcast_to(each, (*shape, each.shape[-1])) for each in (turn, shift)]
+        offset = np.concatenate(both, axis=-1)
+        return self.prior.log_density(offset.reshape(-1, offset.shape[-1])).reshape(shape)
+
     def report(
         self, particles: ParticleSet, images: WhitenedImages
     ) -> tuple[ParticleSet, PoseRefinement]:
@@ -137,30 +163,25 @@ class PoseState:
         refinement = PoseRefinement(
             start=particles.poses,
             covariance=self.covariance * np.outer(unit, unit),
-            prior_rotation_degree=float(np.rad2deg(self.spread[0])),
-            prior_shift_angstrom=float(self.spread[1] * extent),
+            prior_rotation_degree=float(np.rad2deg(self.prior.spread[0])),
+            prior_shift_angstrom=float(self.prior.spread[1] * extent),
         )
         return replace(particles, poses=Poses(self.rotation, shift)), refinement
 
     def errors(self) -> PoseErrors:
-        """What the poses may be off by from where they are now."""
+        """What the poses may be off by from where they are now: they tend back to a start that was near."""
         turn = offset_of(self.rotation, self.start, self.shift)
-        spread = self.spread[[0, 0, 0, 1, 1, 1]]
+        spread = self.prior.spread[[0, 0, 0, 1, 1, 1]]
         # a volume moved by T moves images by (Rᵀ T)_xy, which shifts t compensate
         back: Float64 = np.einsum("nij,nj->ni", self.rotation[:, :, :2], turn[:, 3:])
-        return PoseErrors(
-            spread,
-            np.concatenate([turn[:, :3], back], axis=1) / spread,
-            self.depends_on_conformation,
-        )
+        centre = np.concatenate([turn[:, :3], back], axis=1) / spread
+        centre *= self.prior.nearness(turn)[:, None]
+        return PoseErrors(spread, centre, self.depends_on_conformation)
 
-    def log_prior(self, offset: Float64) -> Float64:
-        """Log density of corrections (B, 5), up to a constant."""
-        return -0.5 * np.sum((offset / self.spread[[0, 0, 0, 1, 1]]) ** 2, axis=1)
+    def with_fitted_prior(self, index: Int64) -> PoseState:
+        """With the prior that the corrections of some particles imply.
 
-    def with_new_spread(self, index: Int64) -> PoseState:
-        """With prior widths from the second moments of the corrections of some particles: one EM step."""
-        moment = self.offset(index) ** 2 + np.einsum("bii->bi", self.covariance[index])
-        mean = moment.mean(axis=0)
-        spread = np.sqrt([mean[:3].mean(), mean[3:].mean()])
-        return replace(self, spread=np.maximum(spread, _SMALLEST_SPREAD))
+        Poses that were fitted to these images are no evidence beside them: such a prior stays as wide as it is.
+        """
+        given = self.offset(index), self.covariance[index], self.depends_on_conformation
+        return replace(self, prior=self.prior.fitted(*given))

@@ -1,0 +1,108 @@
+"""What is believed about pose errors before an image is looked at: most are small, some can be anything.
+
+A refinement puts most particles near their pose and a few somewhere else altogether. Corrections (ω, t)
+are therefore drawn from a mixture: a Gaussian of widths that are estimated, and, with a share that is
+estimated too, any rotation at all. A single Gaussian is either too wide for the many or too narrow for the few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+
+_SMALLEST_SPREAD = 1e-3
+# of the rotations, in the measure of small rotation vectors
+_ALL_ROTATIONS = 8 * np.pi**2
+# a particle whose rotation is unknown is still about where it was picked: box lengths an axis
+_FAR_SHIFT = 0.05
+_FAR_BOUNDS = (1e-4, 0.5)
+_EM_STEPS = 20
+_LOG_2PI = float(np.log(2 * np.pi))
+
+
+@dataclass(frozen=True, eq=False)
+class PosePrior:
+    """A mixture of near poses and any poses.
+
+    Attributes
+    ----------
+    spread : (2,) float64
+        Standard deviations of the near ones' ω (radians) and t (box lengths) per axis.
+    far : float
+        Share of particles whose rotation may be any.
+    """
+
+    spread: Float64
+    far: float
+
+    @property
+    def _variance(self) -> Float64:
+        return np.asarray(self.spread[[0, 0, 0, 1, 1]] ** 2, dtype=np.float64)
+
+    @property
+    def _far_shift(self) -> float:
+        return max(_FAR_SHIFT, float(self.spread[1]))
+
+    def _log_parts(self, offset: Float64) -> tuple[Float64, Float64]:
+        """Log densities (B,) of corrections (B, 5) by either part, with their shares."""
+        variance = self._variance
+        near = -0.5 * np.sum(offset**2 / variance + np.log(variance) + _LOG_2PI, axis=1)
+        shift = self._far_shift
+        far = -np.sum(0.5 * (offset[:, 3:] / shift) ** 2 + np.log(shift) + 0.5 * _LOG_2PI, axis=1)
+        return near + np.log1p(-self.far), far + np.log(self.far / _ALL_ROTATIONS)
+
+    def log_density(self, offset: Float64) -> Float64:
+        """Log density (B,) of corrections (B, 5), per rad³ and squared box length."""
+        return np.asarray(np.logaddexp(*self._log_parts(offset)), dtype=np.float64)
+
+    def nearness(self, offset: Float64) -> Float64:
+        """Probability (B,) that corrections (B, 5) are of the near kind."""
+        near, far = self._log_parts(offset)
+        return np.asarray(np.exp(near - np.logaddexp(near, far)), dtype=np.float64)
+
+    def precision(self, offset: Float64) -> Float64:
+        """What a correction is held back by, (B, 5): minus the gradient of its log density is precision · offset."""
+        near = self.nearness(offset)[:, None]
+        far = np.array([0, 0, 0, 1, 1]) / self._far_shift**2
+        return np.asarray(near / self._variance + (1 - near) * far, dtype=np.float64)
+
+    def fitted(self, offset: Float64, covariance: Float64, keep_spread: bool = False) -> PosePrior:
+        """The prior under which the images are likeliest.
+
+        What the images alone say of a pose, a Gaussian, follows from its posterior and this prior; EM over
+        widths and share then touches no image.
+
+        Parameters
+        ----------
+        offset : (N, 5)
+            Corrections under this prior.
+        covariance : (N, 5, 5)
+            Their posterior covariance.
+        keep_spread : bool
+            Fit the share of far ones alone.
+        """
+        posterior = np.linalg.inv(covariance)
+        precision = self.precision(offset)
+        diagonal = np.eye(precision.shape[1])
+        alone = posterior - precision[:, :, None] * diagonal
+        score = np.einsum("nij,nj->ni", posterior, offset)
+        found, mean = self, offset
+        for _ in range(_EM_STEPS):
+            near = found.nearness(mean)
+            spread = found.spread
+            if not keep_spread:
+                known = np.asarray(
+                    np.linalg.inv(alone + diagonal / found._variance), dtype=np.float64
+                )
+                centre = np.einsum("nij,nj->ni", known, score)
+                moment = near @ (centre**2 + np.einsum("nii->ni", known)) / near.sum()
+                spread = np.maximum(
+                    np.sqrt([moment[:3].mean(), moment[3:].mean()]), _SMALLEST_SPREAD
+                )
+                mean = np.where(near[:, None] > 0.5, centre, offset)
+            found = PosePrior(spread, float(np.clip(1 - near.mean(), *_FAR_BOUNDS)))
+        return found

@@ -1,0 +1,165 @@
+"""Pose refinement: in rounds, each particle against a model that has not seen it.
+
+Poses and models that were made together are wrong together: an image that helped to make a model finds in it
+its own noise, at the pose where it put that. So in every round the particles are split at random into two
+halves, not those of the round before; models of both are made anew from coarse to fine, and each particle
+looks for its pose in the model of the other half. Particles that look misplaced are searched far and wide.
+
+A round tells whether the poses that it started from were better than those of the round before: by the evidence
+of particles that took no part. Rounds end where it rises no more, and poses that made it fall are not kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.e_step import BandModel, gram_matrices
+from solvar.estimation.poses import PoseState, likely_poses, look_misplaced, refine_poses
+from solvar.estimation.prior import Prior
+from solvar.fitting.context import Context
+from solvar.fitting.marching import fit_models
+from solvar.fitting.schedule import has_settled, pose_schedule
+from solvar.fitting.start import START_CONTRAST_SD, half_means, with_means
+from solvar.fitting.state import FitState, PartModel
+from solvar.imaging.fourier import crop_volume
+from solvar.parallel import agreed
+from solvar.progress import Progress, Step
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_MOST_ROUNDS = 12
+# steps of the solver, then the prior, then steps again
+_TURNS = 2
+# where particles that look misplaced are searched, and where climbing from candidates begins
+_SEARCH_SHELL, _CLIMB_SHELL = 16, 20
+_CANDIDATES = 6
+
+
+def with_refined_poses(context: Context, state: FitState, progress: Progress) -> FitState:
+    """The state with better poses, or as it was where no round made them better, and with their means."""
+    before, now = state, state
+    for number in range(_MOST_ROUNDS):
+        step = partial(_round, context, number, progress)
+        after = context.once(f"poses round {number + 1}", step, now, now)
+        if number > 0:
+            gain = _gain(now, after)
+            if agreed(has_settled(*gain), context.images.processes):
+                # the models of this round were made at the poses of `now`, those of the last at `before`
+                return _with_poses_of(context, state, before if _is_loss(*gain) else after, after)
+        before, now = now, after
+    return _with_poses_of(context, state, now, now)
+
+
+def _gain(earlier: FitState, later: FitState) -> tuple[Float64, Float64]:
+    """Evidence (N,) of particles under models that had not seen them, in two rounds."""
+    assert earlier.poses is not None and later.poses is not None
+    return earlier.poses.evidence, later.poses.evidence
+
+
+def _is_loss(earlier: Float64, later: Float64) -> bool:
+    """Whether evidence fell by more than chance."""
+    return not has_settled(later, earlier)
+
+
+def _with_poses_of(
+    context: Context, start: FitState, chosen: FitState, last: FitState
+) -> FitState:
+    """The state from before the rounds at the poses of one of them, its means made anew."""
+    assert chosen.poses is not None and last.poses is not None
+    poses = replace(
+        last.poses, rotation=chosen.poses.rotation, shift=chosen.poses.shift
+    ).without_drift()
+    state = replace(last, models=[], prior=start.prior, noise=start.noise, poses=poses)
+    return with_means(context, state)
+
+
+def _round(context: Context, number: int, progress: Progress, state: FitState) -> FitState:
+    """Models of two random halves, and each particle's pose in that of the other one."""
+    rng = state.generator()
+    order = rng.permutation(len(context.images))
+    context = context.divided([np.sort(half) for half in np.array_split(order, 2)])
+    state = state.after(rng)
+    schedules, count = pose_schedule(context.k_max), len(context.images)
+    total = count * (sum(each.most_sweeps for each in schedules) + _TURNS)
+    with progress.step(f"Refining poses, round {number + 1}", total) as step:
+        models = _models(context, state, number, step)
+        assert state.poses is not None
+        poses = state.poses
+        for part, columns in enumerate(reversed(models)):
+            poses = _found_by(context, replace(state, poses=poses), part, columns, step)
+    return replace(state, poses=poses)
+
+
+def _models(context: Context, state: FitState, number: int, step: Step) -> list[ColumnModel]:
+    """A model of each part at the present poses, up to the finest band."""
+    bands = [context.band(state, part, context.k_max) for part in (0, 1)]
+    means, precision = half_means(bands)
+    sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
+    fresh = [PartModel(part, None, sd) for part in (0, 1)]
+    state = replace(state, means=means, models=fresh, prior=Prior(precision, precision))
+    for schedule in pose_schedule(context.k_max):
+        name = f"poses round {number + 1} band {schedule.k_c}"
+        state, _ = fit_models(context, state, schedule, name, step)
+    return [ColumnModel(m.columns, m.contrast_sd) for m in state.models if m.columns is not None]
+
+
+def _found_by(
+    context: Context, state: FitState, part: int, model: ColumnModel, step: Step
+) -> PoseState:
+    """Poses of the particles of a part, found in a model that has not seen them."""
+    assert context.solver is not None and state.poses is not None
+    finest, poses = context.band(state, part, context.k_max), state.poses
+    for turn in range(_TURNS):
+        if turn > 0:
+            poses = poses.with_fitted_prior(finest.index)
+        band = finest.seeing(context.seen(replace(state, poses=poses)))
+        poses = refine_poses(band, model, poses, context.solver, step)
+    state = replace(state, poses=poses)
+    poses = _with_misplaced(context, state, part, model, step)
+    return poses.with_fitted_prior(finest.index)
+
+
+def _with_misplaced(
+    context: Context, state: FitState, part: int, model: ColumnModel, step: Step
+) -> PoseState:
+    """With particles that look misplaced moved to wherever they are likelier."""
+    poses = state.poses
+    assert context.solver is not None and poses is not None
+    bands = [
+        context.band(state, part, min(k_c, context.k_max))
+        for k_c in (_SEARCH_SHELL, _CLIMB_SHELL, context.k_max)
+    ]
+    coarse, *finer = bands
+    products = gram_matrices(BandModel(finer[-1], model), coarse.index)
+    misplaced = coarse.index[look_misplaced(products, model.contrast_sd)]
+    reach = context.settings.pose_search
+    radians = np.pi if reach == "global" else np.deg2rad(reach)
+    if len(misplaced) == 0 or radians == 0 or context.images.store.tilt is not None:
+        return poses
+    columns = crop_volume(model.columns, coarse.box)
+    candidates = likely_poses(
+        coarse.restricted(misplaced), columns, poses, radians, _CANDIDATES, step
+    )
+    best = poses.copied()
+    for number in range(_CANDIDATES):
+        has = candidates.found > number
+        index = misplaced[has]
+        if len(index) == 0:
+            break
+        trial = poses.copied()
+        trial.move(index, candidates.rotation[has, number], candidates.shift[has, number])
+        for band in finer:
+            there = band.restricted(index).seeing(context.seen(replace(state, poses=trial)))
+            cropped = replace(model, columns=crop_volume(model.columns, band.box))
+            trial = refine_poses(there, cropped, trial, context.solver, step)
+        better = index[trial.evidence[index] > best.evidence[index]]
+        best.take(trial, better)
+    return best
