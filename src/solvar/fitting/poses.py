@@ -17,7 +17,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
 from solvar.estimation.poses import PoseState, likely_poses, look_misplaced, refine_poses
@@ -35,7 +34,11 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_MOST_ROUNDS = 12
+_MOST_ROUNDS = 10
+# rounds in a row without a gain that end them: what evidence tells little of goes on getting better for a while
+_PATIENCE = 2
+# rounds in which misplaced particles are searched
+_SEARCHES = 3
 # steps of the solver, then the prior, then steps again
 _TURNS = 2
 # where particles that look misplaced are searched, and where climbing from candidates begins
@@ -45,16 +48,18 @@ _CANDIDATES = 6
 
 def with_refined_poses(context: Context, state: FitState, progress: Progress) -> FitState:
     """The state with better poses, or as it was where no round made them better, and with their means."""
-    before, now = state, state
+    before, now, idle = state, state, 0
     for number in range(_MOST_ROUNDS):
         step = partial(_round, context, number, progress)
         after = context.once(f"poses round {number + 1}", step, now, now)
-        if number > 0:
-            gain = _gain(now, after)
-            if agreed(has_settled(*gain), context.images.processes):
-                # the models of this round were made at the poses of `now`, those of the last at `before`
-                return _with_poses_of(context, state, before if _is_loss(*gain) else after, after)
-        before, now = now, after
+        # models of this round were made at the poses of `now`, those of the last one at those of `before`
+        gain = _gain(now, after)
+        if number > 0 and agreed(_is_loss(*gain), context.images.processes):
+            return _with_poses_of(context, state, before, after)
+        settled = number > 0 and agreed(has_settled(*gain), context.images.processes)
+        before, now, idle = now, after, idle + 1 if settled else 0
+        if idle == _PATIENCE:
+            break
     return _with_poses_of(context, state, now, now)
 
 
@@ -94,7 +99,8 @@ def _round(context: Context, number: int, progress: Progress, state: FitState) -
         assert state.poses is not None
         poses = state.poses
         for part, columns in enumerate(reversed(models)):
-            poses = _found_by(context, replace(state, poses=poses), part, columns, step)
+            found = replace(state, poses=poses)
+            poses = _found_by(context, found, part, columns, number < _SEARCHES, step)
     return replace(state, poses=poses)
 
 
@@ -112,7 +118,7 @@ def _models(context: Context, state: FitState, number: int, step: Step) -> list[
 
 
 def _found_by(
-    context: Context, state: FitState, part: int, model: ColumnModel, step: Step
+    context: Context, state: FitState, part: int, model: ColumnModel, search: bool, step: Step
 ) -> PoseState:
     """Poses of the particles of a part, found in a model that has not seen them."""
     assert context.solver is not None and state.poses is not None
@@ -123,7 +129,8 @@ def _found_by(
         band = finest.seeing(context.seen(replace(state, poses=poses)))
         poses = refine_poses(band, model, poses, context.solver, step)
     state = replace(state, poses=poses)
-    poses = _with_misplaced(context, state, part, model, step)
+    if search:
+        poses = _with_misplaced(context, state, part, model, step)
     return poses.with_fitted_prior(finest.index)
 
 
