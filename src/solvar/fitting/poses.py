@@ -23,7 +23,7 @@ from solvar.estimation.poses import PoseState, likely_poses, look_misplaced, ref
 from solvar.estimation.prior import Prior
 from solvar.fitting.context import Context
 from solvar.fitting.marching import fit_models
-from solvar.fitting.schedule import has_settled, pose_schedule
+from solvar.fitting.schedule import has_settled, pose_rounds, pose_schedule
 from solvar.fitting.start import START_CONTRAST_SD, half_means, with_means
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.fourier import crop_volume
@@ -37,7 +37,7 @@ Int64 = NDArray[np.int64]
 _MOST_ROUNDS = 10
 # rounds in a row without a gain that end them: what evidence tells little of goes on getting better for a while
 _PATIENCE = 2
-# rounds in which misplaced particles are searched
+# rounds at the finest band in which misplaced particles are searched
 _SEARCHES = 3
 # steps of the solver, then the prior, then steps again
 _TURNS = 2
@@ -48,15 +48,17 @@ _CANDIDATES = 6
 
 def with_refined_poses(context: Context, state: FitState, progress: Progress) -> FitState:
     """The state with better poses, or as it was where no round made them better, and with their means."""
+    assert state.poses is not None
+    coarse = len(pose_rounds(context.k_max, state.poses.depends_on_conformation)) - 1
     before, now, idle = state, state, 0
-    for number in range(_MOST_ROUNDS):
+    for number in range(coarse + _MOST_ROUNDS):
         step = partial(_round, context, number, progress)
         after = context.once(f"poses round {number + 1}", step, now, now)
         # models of this round were made at the poses of `now`, those of the last one at those of `before`
-        gain = _gain(now, after)
-        if number > 0 and agreed(_is_loss(*gain), context.images.processes):
+        gain, compared = _gain(now, after), number > coarse
+        if compared and agreed(_is_loss(*gain), context.images.processes):
             return _with_poses_of(context, state, before, after)
-        settled = number > 0 and agreed(has_settled(*gain), context.images.processes)
+        settled = compared and agreed(has_settled(*gain), context.images.processes)
         before, now, idle = now, after, idle + 1 if settled else 0
         if idle == _PATIENCE:
             break
@@ -92,37 +94,39 @@ def _round(context: Context, number: int, progress: Progress, state: FitState) -
     order = rng.permutation(len(context.images))
     context = context.divided([np.sort(half) for half in np.array_split(order, 2)])
     state = state.after(rng)
-    schedules, count = pose_schedule(context.k_max), len(context.images)
+    assert state.poses is not None
+    radii = pose_rounds(context.k_max, state.poses.depends_on_conformation)
+    k_c, search = radii[min(number, len(radii) - 1)], 0 <= number - len(radii) + 1 < _SEARCHES
+    schedules, count = pose_schedule(k_c), len(context.images)
     total = count * (sum(each.most_sweeps for each in schedules) + _TURNS)
     with progress.step(f"Refining poses, round {number + 1}", total) as step:
-        models = _models(context, state, number, step)
-        assert state.poses is not None
+        models = _models(context, state, k_c, number, step)
         poses = state.poses
         for part, columns in enumerate(reversed(models)):
             found = replace(state, poses=poses)
-            poses = _found_by(context, found, part, columns, number < _SEARCHES, step)
+            poses = _found_by(context, found, part, columns, k_c, search, step)
     return replace(state, poses=poses)
 
 
-def _models(context: Context, state: FitState, number: int, step: Step) -> list[ColumnModel]:
+def _models(context: Context, state: FitState, k_c: int, number: int, step: Step) -> list[ColumnModel]:
     """A model of each part at the present poses, up to the finest band."""
-    bands = [context.band(state, part, context.k_max) for part in (0, 1)]
+    bands = [context.band(state, part, k_c) for part in (0, 1)]
     means, precision = half_means(bands)
     sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
     fresh = [PartModel(part, None, sd) for part in (0, 1)]
     state = replace(state, means=means, models=fresh, prior=Prior(precision, precision))
-    for schedule in pose_schedule(context.k_max):
+    for schedule in pose_schedule(k_c):
         name = f"poses round {number + 1} band {schedule.k_c}"
         state, _ = fit_models(context, state, schedule, name, step)
     return [ColumnModel(m.columns, m.contrast_sd) for m in state.models if m.columns is not None]
 
 
 def _found_by(
-    context: Context, state: FitState, part: int, model: ColumnModel, search: bool, step: Step
+    context: Context, state: FitState, part: int, model: ColumnModel, k_c: int, search: bool, step: Step
 ) -> PoseState:
     """Poses of the particles of a part, found in a model that has not seen them."""
     assert context.solver is not None and state.poses is not None
-    finest, poses = context.band(state, part, context.k_max), state.poses
+    finest, poses = context.band(state, part, k_c), state.poses
     for turn in range(_TURNS):
         if turn > 0:
             poses = poses.with_fitted_prior(finest.index)
@@ -130,19 +134,18 @@ def _found_by(
         poses = refine_poses(band, model, poses, context.solver, step)
     state = replace(state, poses=poses)
     if search:
-        poses = _with_misplaced(context, state, part, model, step)
+        poses = _with_misplaced(context, state, part, model, k_c, step)
     return poses.with_fitted_prior(finest.index)
 
 
 def _with_misplaced(
-    context: Context, state: FitState, part: int, model: ColumnModel, step: Step
+    context: Context, state: FitState, part: int, model: ColumnModel, k_c: int, step: Step
 ) -> PoseState:
     """With particles that look misplaced moved to wherever they are likelier."""
     poses = state.poses
     assert context.solver is not None and poses is not None
     bands = [
-        context.band(state, part, min(k_c, context.k_max))
-        for k_c in (_SEARCH_SHELL, _CLIMB_SHELL, context.k_max)
+        context.band(state, part, min(shell, k_c)) for shell in (_SEARCH_SHELL, _CLIMB_SHELL, k_c)
     ]
     coarse, *finer = bands
     products = gram_matrices(BandModel(finer[-1], model), coarse.index)

@@ -14,6 +14,8 @@ Int64 = NDArray[np.int64]
 
 _FIRST_BAND = 8
 _RATIO = 1.33
+# of the first rounds of pose refinement, and by how much finer the next ones are
+_FIRST_POSE_BAND, _POSE_RATIO = 4, 1.5
 # sweeps of a model that is made for one look at the poses: those of the finest band cost nearly all of it
 _POSE_SWEEPS, _FINEST_POSE_SWEEPS = 8, 3
 _EPOCHS = 20
@@ -79,6 +81,22 @@ def pose_schedule(k_max: int) -> list[BandSchedule]:
     radii = [each.k_c for each in marching_schedule(k_max)]
     sweeps = [_POSE_SWEEPS] * (len(radii) - 1) + [_FINEST_POSE_SWEEPS]
     return [BandSchedule(k, most, 0) for k, most in zip(radii, sweeps, strict=True)]
+
+
+def pose_rounds(k_max: int, fitted: bool) -> list[int]:
+    """Finest frequency of the first rounds of pose refinement; the last one is that of all others.
+
+    Poses may be off by more than a short wave, and shifts that are blur all but the first shells: refinement
+    goes from coarse to fine. Poses that were fitted to the images are not: they would lose what is right in
+    them.
+    """
+    if fitted:
+        return [k_max]
+    radii = [min(_FIRST_POSE_BAND, k_max)]
+    while radii[-1] < k_max:
+        finer = round(_POSE_RATIO * radii[-1])
+        radii.append(finer if finer * _POSE_RATIO**0.5 < k_max else k_max)
+    return radii
 
 
 def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator) -> list[Int64]:
