@@ -16,9 +16,9 @@ from solvar.estimation.pose_errors import PoseErrors, marginalise, rigid_motions
 from solvar.estimation.poses import (
     SOLVERS,
     PoseState,
+    likely_poses,
     pose_errors_depend_on_conformation,
     refine_poses,
-    search_poses,
 )
 from solvar.estimation.poses.objective import PoseObjective
 from solvar.evaluation import pose_errors
@@ -54,14 +54,13 @@ def _objective_of(
 def _refined(
     band: Band, columns: np.ndarray, state: PoseState, solver: str, rounds: int, tau: float = 0.0
 ) -> PoseState:
-    """After some calls of a solver; the prior stays as wide as it was."""
-    model, spread = ColumnModel(columns, tau), state.spread
+    """After some calls of a solver."""
+    model = ColumnModel(columns, tau)
     state = replace(state, memory=SOLVERS[solver].start(COUNT))
     with SilentProgress().step("", 1) as step:
         for _ in range(rounds):
             band.images = band.images.posed(state.rotation, state.shift)
-            state, _ = refine_poses(band, model, state, SOLVERS[solver], step)
-            state = replace(state, spread=spread)
+            state = refine_poses(band, model, state, SOLVERS[solver], step)
     band.images = band.images.posed(state.rotation, state.shift)
     return state
 
@@ -137,7 +136,8 @@ def test_both_solvers_climb_to_the_same_poses(solver: str) -> None:
         assert gain.min() > -1e-2
 
 
-def test_search_finds_poses_out_of_reach_of_a_step() -> None:
+@pytest.mark.parametrize("reach", [np.pi, np.deg2rad(40)])
+def test_search_finds_poses_out_of_reach_of_a_step(reach: float) -> None:
     axis = np.random.default_rng(4).normal(size=(COUNT, 3))
     axis *= np.deg2rad(25) / np.linalg.norm(axis, axis=1, keepdims=True)
     share = {}
@@ -152,8 +152,12 @@ def test_search_finds_poses_out_of_reach_of_a_step() -> None:
         start = before.value(*before.start())
         best = before.value(true, np.zeros((COUNT, 2))) - start
         if way == "search":
+            fresh.images = fresh.images.posed(state.rotation, state.shift)
             with SilentProgress().step("", 1) as step:
-                state = search_poses(fresh, columns, state, (np.deg2rad(30), 0.02), step)
+                found = likely_poses(fresh, columns, state, reach, 4, step)
+            assert (found.found > 0).all()
+            state.move(found.index, found.rotation[:, 0], found.shift[:, 0])
+            state = _refined(fresh, columns, state, "newton", 2)
         else:
             state = _refined(fresh, columns, state, "newton", 4)
         after = _objective_of(fresh, columns, state)

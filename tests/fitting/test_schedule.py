@@ -11,17 +11,27 @@ from solvar.fitting.schedule import (
     has_settled,
     has_settled_on_its_own,
     marching_schedule,
+    pose_rounds,
+    pose_schedule,
     split_batches,
 )
 
 
 @pytest.mark.parametrize("k_max", [4, 7, 8, 10, 11, 15, 16, 31, 63, 127])
 def test_bands_rise_to_the_finest_and_at_most_double(k_max: int) -> None:
-    for refine_pose, first in ((False, 10), (True, 5)):
-        radii = [each.k_c for each in marching_schedule(k_max, refine_pose)]
+    for schedule in (marching_schedule, pose_schedule):
+        radii = [each.k_c for each in schedule(k_max)]
         assert radii[-1] == k_max
         assert all(a < b <= 2 * a for a, b in pairwise(radii))
-        assert radii[0] <= first
+        assert radii[0] <= 10
+
+
+@pytest.mark.parametrize("k_max", [3, 4, 7, 8, 15, 31, 127])
+def test_rounds_of_pose_refinement_rise_but_for_poses_that_were_fitted(k_max: int) -> None:
+    radii = pose_rounds(k_max, fitted=False)
+    assert radii[0] <= 4 and radii[-1] == k_max
+    assert all(a < b <= 2 * a for a, b in pairwise(radii))
+    assert pose_rounds(k_max, fitted=True) == [k_max]
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, None), (3, None), (1000, None), (10, 64), (99, 7)])

@@ -5,8 +5,9 @@ its own noise, at the pose where it put that. So in every round the particles ar
 halves, not those of the round before; models of both are made anew from coarse to fine, and each particle
 looks for its pose in the model of the other half. Particles that look misplaced are searched far and wide.
 
-A round tells whether the poses that it started from were better than those of the round before: by the evidence
-of particles that took no part. Rounds end where it rises no more, and poses that made it fall are not kept.
+A round tells whether the poses that it started from were better than those of the round before: by the
+evidence of particles that took no part. Rounds end where it rises no more, and poses that made it fall are
+not kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
+from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.poses import PoseState, likely_poses, look_misplaced, refine_poses
 from solvar.estimation.prior import Prior
 from solvar.fitting.context import Context
@@ -35,8 +37,9 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _MOST_ROUNDS = 10
-# rounds in a row without a gain that end them: what evidence tells little of goes on getting better for a while
-_PATIENCE = 2
+# rounds in a row without a gain that end them. Fitted poses have turned each shape by itself, of which
+# evidence tells little: they go on getting better for a while. Others soon follow what V lacks
+_PATIENCE, _PATIENCE_FITTED = 1, 2
 # rounds at the finest band in which misplaced particles are searched
 _SEARCHES = 3
 # steps of the solver, then the prior, then steps again
@@ -49,7 +52,8 @@ _CANDIDATES = 6
 def with_refined_poses(context: Context, state: FitState, progress: Progress) -> FitState:
     """The state with better poses, or as it was where no round made them better, and with their means."""
     assert state.poses is not None
-    coarse = len(pose_rounds(context.k_max, state.poses.depends_on_conformation)) - 1
+    fitted = state.poses.depends_on_conformation
+    coarse = len(pose_rounds(context.k_max, fitted)) - 1
     before, now, idle = state, state, 0
     for number in range(coarse + _MOST_ROUNDS):
         step = partial(_round, context, number, progress)
@@ -60,7 +64,7 @@ def with_refined_poses(context: Context, state: FitState, progress: Progress) ->
             return _with_poses_of(context, state, before, after)
         settled = compared and agreed(has_settled(*gain), context.images.processes)
         before, now, idle = now, after, idle + 1 if settled else 0
-        if idle == _PATIENCE:
+        if idle == (_PATIENCE_FITTED if fitted else _PATIENCE):
             break
     return _with_poses_of(context, state, now, now)
 
@@ -76,9 +80,7 @@ def _is_loss(earlier: Float64, later: Float64) -> bool:
     return not has_settled(later, earlier)
 
 
-def _with_poses_of(
-    context: Context, start: FitState, chosen: FitState, last: FitState
-) -> FitState:
+def _with_poses_of(context: Context, start: FitState, chosen: FitState, last: FitState) -> FitState:
     """The state from before the rounds at the poses of one of them, its means made anew."""
     assert chosen.poses is not None and last.poses is not None
     poses = replace(
@@ -108,7 +110,9 @@ def _round(context: Context, number: int, progress: Progress, state: FitState) -
     return replace(state, poses=poses)
 
 
-def _models(context: Context, state: FitState, k_c: int, number: int, step: Step) -> list[ColumnModel]:
+def _models(
+    context: Context, state: FitState, k_c: int, number: int, step: Step
+) -> list[ColumnModel]:
     """A model of each part at the present poses, up to the finest band."""
     bands = [context.band(state, part, k_c) for part in (0, 1)]
     means, precision = half_means(bands)
@@ -122,7 +126,13 @@ def _models(context: Context, state: FitState, k_c: int, number: int, step: Step
 
 
 def _found_by(
-    context: Context, state: FitState, part: int, model: ColumnModel, k_c: int, search: bool, step: Step
+    context: Context,
+    state: FitState,
+    part: int,
+    model: ColumnModel,
+    k_c: int,
+    search: bool,
+    step: Step,
 ) -> PoseState:
     """Poses of the particles of a part, found in a model that has not seen them."""
     assert context.solver is not None and state.poses is not None
@@ -135,6 +145,10 @@ def _found_by(
     state = replace(state, poses=poses)
     if search:
         poses = _with_misplaced(context, state, part, model, k_c, step)
+    if not poses.depends_on_conformation:
+        band = finest.seeing(context.seen(replace(state, poses=poses)))
+        products = gram_matrices(BandModel(band, model), finest.index)
+        poses = poses.without_shape(finest.index, image_posterior(products, model.contrast_sd).z)
     return poses.with_fitted_prior(finest.index)
 
 

@@ -17,7 +17,7 @@ _RATIO = 1.33
 # of the first rounds of pose refinement, and by how much finer the next ones are
 _FIRST_POSE_BAND, _POSE_RATIO = 4, 1.5
 # sweeps of a model that is made for one look at the poses: those of the finest band cost nearly all of it
-_POSE_SWEEPS, _FINEST_POSE_SWEEPS = 8, 3
+_POSE_SWEEPS, _FINEST_POSE_SWEEPS = 12, 5
 _EPOCHS = 20
 _BATCH = 750
 # images of more particles than this may not fit in memory: then so many neighbours stay together

@@ -20,7 +20,7 @@ from solvar.estimation.pose_errors import MOTIONS
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
 from solvar.estimation.whitening import in_memory_images
-from solvar.fitting.schedule import BandSchedule, schedule_bands, split_batches
+from solvar.fitting.schedule import BandSchedule, pose_schedule, schedule_bands, split_batches
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import finest_frequency, goes_to_disk
 from solvar.fitting.warm import compile_kernels
@@ -46,8 +46,8 @@ _MEAN_PASSES = 12
 _FIRST_SWEEPS, _SWEEPS = 3, 2
 # an E-step alone, such as that of held-out particles, relative to a visit of a sweep
 _E_STEP = 0.55
-# with poses: iterations in a band, sweeps with further columns, passes of the solver and new means
-_POSE_ITERATIONS, _WITH_MOTIONS, _POSE_PASSES = 7, 1.6, 2.0
+# with poses: rounds at the finest band, sweeps with further columns, passes of the solver, a search and means
+_POSE_ROUNDS, _WITH_MOTIONS, _POSE_PASSES = 6, 1.6, 8.0
 # the made-up images stay in the processor's cache, those of a run do not
 _IN_PRACTICE = 1.35
 # import, figures, report
@@ -147,6 +147,10 @@ def cost_of(
         passes = sweeps + final + 2 * _E_STEP
         steps = sweeps * _batches(count, settings, halves=True) + final * _batches(count, settings)
         seconds += passes * count * speed.image * size.pixels + steps * speed.step * size.voxels
+    if settings.refine_pose:
+        passes, steps = _round_passes(box_size, k_c)
+        steps *= _batches(count, settings, halves=True)
+        seconds += _POSE_ROUNDS * (passes * count * speed.image + steps * speed.step)
     cache = count * len(HalfDisc.of_radius(k_c)) * BYTES_PER_PIXEL
     on_disk = goes_to_disk(cache, settings)
     memory = _held(count, box_size, k_c, settings) + (0 if on_disk else cache)
@@ -217,9 +221,17 @@ def _sweeps(number: int, schedule: BandSchedule, settings: FitSettings) -> float
     if settings.solver == "adam":
         return schedule.most_sweeps
     usual = min(schedule.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS)
-    if not settings.refine_pose:
-        return usual
-    return min(schedule.pose_iterations, _POSE_ITERATIONS) * (usual * _WITH_MOTIONS + _POSE_PASSES)
+    return usual * _WITH_MOTIONS if settings.refine_pose else usual
+
+
+def _round_passes(box_size: int, k_c: int) -> tuple[float, float]:
+    """Sweeps of a round of pose refinement in units of the finest band: by pixels, and by voxels."""
+    pixels, voxels = _POSE_PASSES, 0.0
+    for number, schedule in enumerate(pose_schedule(k_c)):
+        size = _Size.of(schedule, box_size, k_c)
+        sweeps = _WITH_MOTIONS * min(schedule.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS)
+        pixels, voxels = pixels + sweeps * size.pixels, voxels + sweeps * size.voxels
+    return pixels, voxels
 
 
 def _held(count: int, box_size: int, k_c: int, settings: FitSettings) -> int:

@@ -32,9 +32,7 @@ class SparseAdam:
             "count": np.zeros(count),
         }
 
-    def improve(
-        self, objective: PoseObjective, memory: dict[str, Float64]
-    ) -> Improved:
+    def improve(self, objective: PoseObjective, memory: dict[str, Float64]) -> Improved:
         """See `PoseSolver`."""
         batch = objective.index
         rotation, shift = objective.start()
@@ -44,7 +42,8 @@ class SparseAdam:
             along, bend = slopes.gradient[:, 3:, None], slopes.curvature[:, 3:, 3:]
             shift = shift + np.linalg.solve(bend, along)[:, :, 0]
         value = objective.value(rotation, shift)
-        return Improved(rotation, shift, np.linalg.inv(slopes.curvature), value)
+        covariance = np.asarray(np.linalg.inv(slopes.curvature), dtype=np.float64)
+        return Improved(rotation, shift, covariance, value)
 
 
 def _turn(memory: dict[str, Float64], batch: NDArray[np.int64], gradient: Float64) -> Float64:

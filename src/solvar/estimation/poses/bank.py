@@ -1,9 +1,9 @@
 """A bank of slices: the mean of a model at many rotations, compared with many images by matrix products.
 
 Slices are stored without CTF, so that one bank serves every image. Of an image y with CTF C, at rotation R
-and shift t, a molecule of contrast 1 has the log-likelihood Re⟨C s(R), y_t⟩ - ½‖C s(R)‖². The first term is the
-inner product of s(R) with C y_t: images and shifts times rotations, one matrix product over pixels. The second
-is one over shells, as C² hardly changes along a shell.
+and shift t, a molecule of contrast 1 has the log-likelihood Re⟨C s(R), y_t⟩ - ½‖C s(R)‖². The first term is
+the inner product of s(R) with C y_t: images and shifts times rotations, one matrix product over pixels. The
+second is one over shells, as C² hardly changes along a shell.
 """
 
 from __future__ import annotations

@@ -23,9 +23,7 @@ class GaussNewton:
         """See `PoseSolver`."""
         return {"damping": np.full(count, _FIRST_DAMPING)}
 
-    def improve(
-        self, objective: PoseObjective, memory: dict[str, Float64]
-    ) -> Improved:
+    def improve(self, objective: PoseObjective, memory: dict[str, Float64]) -> Improved:
         """See `PoseSolver`. The E-step that decides on a trial is the one the next step starts from."""
         batch, damping = objective.index, memory["damping"]
         rotation, shift = objective.start()
@@ -47,7 +45,8 @@ class GaussNewton:
             value = np.maximum(value, trial_value)
             factor = np.where(accepted, _LESS, _MORE)
             damping[batch] = np.clip(damping[batch] * factor, *_DAMPING_BOUNDS)
-        return Improved(rotation, shift, np.linalg.inv(curvature), value)
+        covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
+        return Improved(rotation, shift, covariance, value)
 
 
 def _diagonal_of(matrix: Float64) -> Float64:

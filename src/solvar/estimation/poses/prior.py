@@ -2,7 +2,7 @@
 
 A refinement puts most particles near their pose and a few somewhere else altogether. Corrections (ω, t)
 are therefore drawn from a mixture: a Gaussian of widths that are estimated, and, with a share that is
-estimated too, any rotation at all. A single Gaussian is either too wide for the many or too narrow for the few.
+estimated too, any rotation at all. A single Gaussian is too wide for the many or too narrow for the few.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PosePrior:
         return np.asarray(np.exp(near - np.logaddexp(near, far)), dtype=np.float64)
 
     def precision(self, offset: Float64) -> Float64:
-        """What a correction is held back by, (B, 5): minus the gradient of its log density is precision · offset."""
+        """What holds corrections (B, 5) back: the gradient of the log density is -precision · offset."""
         near = self.nearness(offset)[:, None]
         far = np.array([0, 0, 0, 1, 1]) / self._far_shift**2
         return np.asarray(near / self._variance + (1 - near) * far, dtype=np.float64)

@@ -1,8 +1,8 @@
 """A search over all rotations, or all within reach, for particles that look misplaced.
 
-A bank of slices of the mean keeps the few dozen best of some ten thousand rotations; these, at several shifts,
-are compared with the heterogeneous model, latents integrated out. What comes out is a handful of candidates a
-particle, for a pose solver to climb from.
+A bank of slices of the mean keeps the few dozen best of some ten thousand rotations; these, at several
+shifts, are compared with the heterogeneous model, latents integrated out. What comes out is a handful of
+candidates a particle, for a pose solver to climb from.
 """
 
 from __future__ import annotations

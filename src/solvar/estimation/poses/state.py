@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from solvar.estimation.images import WhitenedImages
 from solvar.estimation.pose_errors import PoseErrors
 from solvar.estimation.poses.prior import PosePrior
+from solvar.estimation.poses.shape import without_shape
 from solvar.estimation.posterior import PoseRefinement
-from solvar.imaging.rotations import to_rotation_vector
+from solvar.imaging.rotations import from_rotation_vector, to_rotation_vector
 from solvar.particles import ParticleSet, Poses
 
 Float64 = NDArray[np.float64]
@@ -129,12 +130,21 @@ class PoseState:
         shift = self.shift - np.einsum("nij,i->nj", axes, move)
         return replace(self, rotation=rotation, shift=shift)
 
+    def without_shape(self, index: Int64, z: Float64) -> PoseState:
+        """Without what the latents (B, r) of some particles predict of their corrections."""
+        offset = self.offset(index)
+        near = self.prior.nearness(offset) > 0.5
+        kept, found = index[near], self.copied()
+        turn = without_shape(offset[near, :3], z[near])
+        found.rotation[kept] = from_rotation_vector(turn) @ self.start[kept]
+        return found
+
     def offset(self, index: Int64) -> Float64:
         """(ω, t) of the corrections so far, (B, 5)."""
         return offset_of(self.rotation[index], self.start[index], self.shift[index])
 
     def log_prior(self, index: Int64, rotation: Float64, moves: Float64) -> Float64:
-        """Log prior density (B, K, T) of K rotations of each of B particles and T further shifts (box lengths).
+        """Log prior density (B, K, T) of K rotations of B particles and T further shifts (box lengths).
 
         Parameters
         ----------
@@ -181,7 +191,7 @@ class PoseState:
     def with_fitted_prior(self, index: Int64) -> PoseState:
         """With the prior that the corrections of some particles imply.
 
-        Poses that were fitted to these images are no evidence beside them: such a prior stays as wide as it is.
+        Poses that were fitted to these images are no evidence beside them: their prior keeps its widths.
         """
         given = self.offset(index), self.covariance[index], self.depends_on_conformation
         return replace(self, prior=self.prior.fitted(*given))
