@@ -95,7 +95,7 @@ class Context:
             self.support,
             self.settings.projection,
             self.team,
-            partial(self._sampling, state, part, k_c),
+            partial(self._sampling, state, part),
         )
 
     def column_solver(
@@ -155,19 +155,18 @@ class Context:
         assert isinstance(found, FitState)
         return found
 
-    def _sampling(self, state: FitState, part: int | None, k_c: int) -> SamplingInformation:
+    def _sampling(self, state: FitState, part: int | None) -> SamplingInformation:
         """D of a part, once for its noise and poses; that of all particles is the sum of the parts'."""
         if part is None:
-            first, *rest = (self._sampling(state, each, k_c) for each in range(len(self.parts)))
+            first, *rest = (self._sampling(state, each) for each in range(len(self.parts)))
             return sum(rest, start=first)
         known = self._information.get(part)
         # under the noise that images were read with, so that no noise in between leaves a trace
         first_noise = self.images.noise
-        if known is None or not known.serves(state, k_c):
-            # poses that stay have every band to serve
-            finest = self.k_max if state.poses is None else k_c
+        if known is None or not known.serves(state):
+            # it has every band to serve, and is the same whichever asked first
             images = self.seen(replace(state, noise=first_noise))
-            found = sampling_information(images, self.parts[part], finest, self.team)
+            found = sampling_information(images, self.parts[part], self.k_max, self.team)
             known = self._information[part] = _Known(state.poses, state.weight, found)
         if state.noise.is_same(first_noise):
             return known.found
@@ -188,7 +187,6 @@ class _Known:
     weight: Float64
     found: SamplingInformation
 
-    def serves(self, state: FitState, k_c: int) -> bool:
-        """Whether it is that of another state, up to `k_c` and but for the noise."""
-        same = self.poses is state.poses and np.array_equal(self.weight, state.weight)
-        return same and self.found.k_c >= k_c
+    def serves(self, state: FitState) -> bool:
+        """Whether it is that of another state, but for the noise."""
+        return self.poses is state.poses and np.array_equal(self.weight, state.weight)

@@ -235,12 +235,21 @@ def _classes() -> dict[str, type]:
     """The dataclasses that a step of the fit may return, by name."""
     # late: who looks at a finished run needs no estimator
     from solvar.estimation.noise import NoiseModel
-    from solvar.estimation.poses import PoseState
+    from solvar.estimation.poses import PosePrior, PoseState
     from solvar.estimation.prior import Prior
     from solvar.estimation.statistics import SweepStatistics
     from solvar.fitting.state import FitState, PartModel, Sweeping
 
-    known = (FitState, NoiseModel, PartModel, PoseState, Prior, SweepStatistics, Sweeping)
+    known = (
+        FitState,
+        NoiseModel,
+        PartModel,
+        PosePrior,
+        PoseState,
+        Prior,
+        SweepStatistics,
+        Sweeping,
+    )
     return {each.__name__: each for each in known}
 
 
