@@ -113,9 +113,9 @@ def race(rank: int, team: ThreadTeam) -> dict[str, tuple[float, int, float]]:
             images = posed.batch(band.index, band.disc)
             start = time.perf_counter()
             objective = PoseObjective(model, images, state)
-            rotation, shift, _ = solver.improve(objective, state.memory)
+            improved = solver.improve(objective, state.memory)
             spent += time.perf_counter() - start
-            state.move(band.index, rotation, shift)
+            state.move(band.index, improved.rotation, improved.shift)
             left = rotations.to_rotation_vector(state.rotation @ true.transpose(0, 2, 1))
             error = float(np.rad2deg(np.sqrt(np.mean(left**2))))
         return spent, count, error

@@ -1,12 +1,11 @@
 """The main job, as its abstract would tell it.
 
-Particles are read once, whitened and re-centred. Two half-sets give two means, whose agreement is the
-prior of the mean. Two low-rank models of the halves are fitted by incremental EM, band by band from coarse to
-fine frequencies (frequency marching). In each band their agreement renews the prior of the eigenvolumes, and
-the other half's particles set the amplitudes of each; where poses are refined, sweeps alternate with a few
-steps of every particle's pose under the model of its own half. The merged halves start the final model, a
-short run on all particles under that prior. Every particle is then placed in it, with its precision and
-contrast.
+Particles are read once, whitened and re-centred. Two half-sets give two means, whose agreement is the prior
+of the mean. Where poses are refined, rounds come first: each particle finds its pose in a model that has
+not seen it. Two low-rank models of the halves are fitted by incremental EM, band by band from coarse to
+fine frequencies (frequency marching). In each band their agreement renews the prior of the eigenvolumes,
+and the other half's particles set the amplitudes of each. The merged halves start the final model, a short
+run on all particles under that prior. Every particle is then placed in it, with its precision and contrast.
 """
 
 from __future__ import annotations

@@ -18,10 +18,17 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
 from solvar.estimation.likelihood import image_posterior
-from solvar.estimation.poses import PoseState, likely_poses, look_misplaced, refine_poses
+from solvar.estimation.poses import (
+    Candidates,
+    PoseState,
+    likely_poses,
+    look_misplaced,
+    refine_poses,
+)
 from solvar.estimation.prior import Prior
 from solvar.fitting.context import Context
 from solvar.fitting.marching import fit_models
@@ -96,11 +103,12 @@ def _round(context: Context, number: int, progress: Progress, state: FitState) -
     order = rng.permutation(len(context.images))
     context = context.divided([np.sort(half) for half in np.array_split(order, 2)])
     state = state.after(rng)
-    assert state.poses is not None
+    assert state.poses is not None and context.solver is not None
     radii = pose_rounds(context.k_max, state.poses.depends_on_conformation)
     k_c, search = radii[min(number, len(radii) - 1)], 0 <= number - len(radii) + 1 < _SEARCHES
     schedules, count = pose_schedule(k_c), len(context.images)
-    total = count * (sum(each.most_sweeps for each in schedules) + _TURNS)
+    sweeps = sum(each.most_sweeps for each in schedules)
+    total = count * (sweeps + _TURNS * context.solver.steps)
     with progress.step(f"Refining poses, round {number + 1}", total) as step:
         models = _models(context, state, k_c, number, step)
         poses = state.poses
@@ -144,7 +152,7 @@ def _found_by(
         poses = refine_poses(band, model, poses, context.solver, step)
     state = replace(state, poses=poses)
     if search:
-        poses = _with_misplaced(context, state, part, model, k_c, step)
+        poses = _with_misplaced(context, state, part, model, finest, step)
     if not poses.depends_on_conformation:
         band = finest.seeing(context.seen(replace(state, poses=poses)))
         products = gram_matrices(BandModel(band, model), finest.index)
@@ -153,34 +161,44 @@ def _found_by(
 
 
 def _with_misplaced(
-    context: Context, state: FitState, part: int, model: ColumnModel, k_c: int, step: Step
+    context: Context, state: FitState, part: int, model: ColumnModel, finest: Band, step: Step
 ) -> PoseState:
-    """With particles that look misplaced moved to wherever they are likelier."""
-    poses = state.poses
-    assert context.solver is not None and poses is not None
-    bands = [
-        context.band(state, part, min(shell, k_c)) for shell in (_SEARCH_SHELL, _CLIMB_SHELL, k_c)
-    ]
-    coarse, *finer = bands
-    products = gram_matrices(BandModel(finer[-1], model), coarse.index)
-    misplaced = coarse.index[look_misplaced(products, model.contrast_sd)]
-    reach = context.settings.pose_search
-    radians = np.pi if reach == "global" else np.deg2rad(reach)
-    if len(misplaced) == 0 or radians == 0 or context.images.store.tilt is not None:
+    """With particles of a part that look misplaced moved to wherever they are likelier."""
+    poses, reach = state.poses, context.settings.pose_search
+    assert poses is not None
+    if reach == 0 or context.images.store.tilt is not None:
         return poses
-    columns = crop_volume(model.columns, coarse.box)
-    candidates = likely_poses(
-        coarse.restricted(misplaced), columns, poses, radians, _CANDIDATES, step
+    seen = finest.seeing(context.seen(state))
+    products = gram_matrices(BandModel(seen, model), seen.index)
+    misplaced = seen.index[look_misplaced(products, model.contrast_sd)]
+    if len(misplaced) == 0:
+        return poses
+    coarse, middle = (
+        context.band(state, part, min(shell, finest.k_c)).restricted(misplaced)
+        for shell in (_SEARCH_SHELL, _CLIMB_SHELL)
     )
-    best = poses.copied()
-    for number in range(_CANDIDATES):
+    radians = np.pi if reach == "global" else np.deg2rad(reach)
+    columns = crop_volume(model.columns, coarse.box)
+    found = likely_poses(coarse, columns, poses, radians, _CANDIDATES, step)
+    return _climbed(context, state, [middle, finest], model, found, step)
+
+
+def _climbed(
+    context: Context,
+    state: FitState,
+    bands: list[Band],
+    model: ColumnModel,
+    candidates: Candidates,
+    step: Step,
+) -> PoseState:
+    """With the best of what steps from each candidate lead to, and from where particles are."""
+    assert context.solver is not None and state.poses is not None
+    best = state.poses.copied()
+    for number in range(candidates.found.max()):
         has = candidates.found > number
-        index = misplaced[has]
-        if len(index) == 0:
-            break
-        trial = poses.copied()
+        index, trial = candidates.index[has], state.poses.copied()
         trial.move(index, candidates.rotation[has, number], candidates.shift[has, number])
-        for band in finer:
+        for band in bands:
             there = band.restricted(index).seeing(context.seen(replace(state, poses=trial)))
             cropped = replace(model, columns=crop_volume(model.columns, band.box))
             trial = refine_poses(there, cropped, trial, context.solver, step)

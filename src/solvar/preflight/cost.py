@@ -148,7 +148,7 @@ def cost_of(
         steps = sweeps * _batches(count, settings, halves=True) + final * _batches(count, settings)
         seconds += passes * count * speed.image * size.pixels + steps * speed.step * size.voxels
     if settings.refine_pose:
-        passes, steps = _round_passes(box_size, k_c)
+        passes, steps = _round_passes(box_size, k_c, settings)
         steps *= _batches(count, settings, halves=True)
         seconds += _POSE_ROUNDS * (passes * count * speed.image + steps * speed.step)
     cache = count * len(HalfDisc.of_radius(k_c)) * BYTES_PER_PIXEL
@@ -224,12 +224,12 @@ def _sweeps(number: int, schedule: BandSchedule, settings: FitSettings) -> float
     return usual * _WITH_MOTIONS if settings.refine_pose else usual
 
 
-def _round_passes(box_size: int, k_c: int) -> tuple[float, float]:
+def _round_passes(box_size: int, k_c: int, settings: FitSettings) -> tuple[float, float]:
     """Sweeps of a round of pose refinement in units of the finest band: by pixels, and by voxels."""
     pixels, voxels = _POSE_PASSES, 0.0
     for number, schedule in enumerate(pose_schedule(k_c)):
         size = _Size.of(schedule, box_size, k_c)
-        sweeps = _WITH_MOTIONS * min(schedule.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS)
+        sweeps = _sweeps(number, schedule, settings)
         pixels, voxels = pixels + sweeps * size.pixels, voxels + sweeps * size.voxels
     return pixels, voxels
 

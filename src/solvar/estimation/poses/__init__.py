@@ -18,7 +18,7 @@ from solvar.estimation.poses.degeneracy import pose_errors_depend_on_conformatio
 from solvar.estimation.poses.newton import GaussNewton
 from solvar.estimation.poses.objective import Improved, PoseObjective
 from solvar.estimation.poses.prior import PosePrior
-from solvar.estimation.poses.search import likely_poses, look_misplaced
+from solvar.estimation.poses.search import Candidates, likely_poses, look_misplaced
 from solvar.estimation.poses.state import WIDE_SPREAD, PoseState
 from solvar.plugins import POSE_SOLVERS, Choices
 from solvar.progress import Step
@@ -26,6 +26,7 @@ from solvar.progress import Step
 __all__ = [
     "SOLVERS",
     "WIDE_SPREAD",
+    "Candidates",
     "PosePrior",
     "PoseSolver",
     "PoseState",

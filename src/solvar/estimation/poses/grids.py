@@ -9,7 +9,8 @@ Float64 = NDArray[np.float64]
 
 # the root of ψ⁴ = ψ + 4
 _PSI = 1.533751168755204288118041
-_ALL_ROTATIONS = 8 * np.pi**2
+# volume of all rotations in the measure of small rotation vectors, rad³
+ALL_ROTATIONS = 8 * np.pi**2
 
 
 def all_rotations(spacing: float) -> Float64:
@@ -19,7 +20,7 @@ def all_rotations(spacing: float) -> Float64:
     """
     from scipy.spatial.transform import Rotation
 
-    count = max(1, round(_ALL_ROTATIONS / spacing**3))
+    count = max(1, round(ALL_ROTATIONS / spacing**3))
     place = np.arange(count) + 0.5
     inner, outer = np.sqrt(place / count), np.sqrt(1 - place / count)
     first, second = 2 * np.pi * place / np.sqrt(2), 2 * np.pi * place / _PSI

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.poses.grids import ALL_ROTATIONS
+
 Float64 = NDArray[np.float64]
 
 _SMALLEST_SPREAD = 1e-3
-# of the rotations, in the measure of small rotation vectors
-_ALL_ROTATIONS = 8 * np.pi**2
 # a particle whose rotation is unknown is still about where it was picked: box lengths an axis
 _FAR_SHIFT = 0.05
 _FAR_BOUNDS = (1e-4, 0.5)
@@ -53,7 +53,7 @@ class PosePrior:
         near = -0.5 * np.sum(offset**2 / variance + np.log(variance) + _LOG_2PI, axis=1)
         shift = self._far_shift
         far = -np.sum(0.5 * (offset[:, 3:] / shift) ** 2 + np.log(shift) + 0.5 * _LOG_2PI, axis=1)
-        return near + np.log1p(-self.far), far + np.log(self.far / _ALL_ROTATIONS)
+        return near + np.log1p(-self.far), far + np.log(self.far / ALL_ROTATIONS)
 
     def log_density(self, offset: Float64) -> Float64:
         """Log density (B,) of corrections (B, 5), per rad³ and squared box length."""
