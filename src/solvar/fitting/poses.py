@@ -12,6 +12,7 @@ not kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -22,6 +23,7 @@ from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
 from solvar.estimation.likelihood import image_posterior
+from solvar.estimation.noise import NoiseModel
 from solvar.estimation.poses import (
     Candidates,
     PoseState,
@@ -30,6 +32,7 @@ from solvar.estimation.poses import (
     refine_poses,
 )
 from solvar.estimation.prior import Prior
+from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.marching import fit_models
 from solvar.fitting.schedule import has_settled, pose_rounds, pose_schedule
@@ -54,6 +57,8 @@ _TURNS = 2
 # where particles that look misplaced are searched, and where climbing from candidates begins
 _SEARCH_SHELL, _CLIMB_SHELL = 16, 20
 _CANDIDATES = 6
+# how many of the candidates climb on at the finest band
+_FINALISTS = 2
 
 
 def with_refined_poses(context: Context, state: FitState, progress: Progress) -> FitState:
@@ -66,7 +71,7 @@ def with_refined_poses(context: Context, state: FitState, progress: Progress) ->
         step = partial(_round, context, number, progress)
         after = context.once(f"poses round {number + 1}", step, now, now)
         # models of this round were made at the poses of `now`, those of the last one at those of `before`
-        gain, compared = _gain(now, after), number > coarse
+        gain, compared = _gain(now, after), number > coarse + 1
         if compared and agreed(_is_loss(*gain), context.images.processes):
             return _with_poses_of(context, state, before, after)
         settled = compared and agreed(has_settled(*gain), context.images.processes)
@@ -110,7 +115,10 @@ def _round(context: Context, number: int, progress: Progress, state: FitState) -
     sweeps = sum(each.most_sweeps for each in schedules)
     total = count * (sweeps + _TURNS * context.solver.steps)
     with progress.step(f"Refining poses, round {number + 1}", total) as step:
-        models = _models(context, state, k_c, number, step)
+        models, noise = _models(context, state, k_c, number, step)
+        if number < len(radii):
+            # from then on it stays, or rounds could not be compared
+            state = replace(state, noise=noise)
         poses = state.poses
         for part, columns in enumerate(reversed(models)):
             found = replace(state, poses=poses)
@@ -120,8 +128,8 @@ def _round(context: Context, number: int, progress: Progress, state: FitState) -
 
 def _models(
     context: Context, state: FitState, k_c: int, number: int, step: Step
-) -> list[ColumnModel]:
-    """A model of each part at the present poses, up to the finest band."""
+) -> tuple[list[ColumnModel], NoiseModel]:
+    """A model of each part at the present poses, up to the finest band, and the noise that they leave."""
     bands = [context.band(state, part, k_c) for part in (0, 1)]
     means, precision = half_means(bands)
     sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
@@ -129,8 +137,9 @@ def _models(
     state = replace(state, means=means, models=fresh, prior=Prior(precision, precision))
     for schedule in pose_schedule(k_c):
         name = f"poses round {number + 1} band {schedule.k_c}"
-        state, _ = fit_models(context, state, schedule, name, step)
-    return [ColumnModel(m.columns, m.contrast_sd) for m in state.models if m.columns is not None]
+        state, bands = fit_models(context, state, schedule, name, step)
+    found = [ColumnModel(m.columns, m.contrast_sd) for m in state.models if m.columns is not None]
+    return found, with_measured_noise(context, state, bands, found).noise
 
 
 def _found_by(
@@ -170,7 +179,9 @@ def _with_misplaced(
         return poses
     seen = finest.seeing(context.seen(state))
     products = gram_matrices(BandModel(seen, model), seen.index)
-    misplaced = seen.index[look_misplaced(products, model.contrast_sd)]
+    # what has gone far is asked again: one model may have erred
+    far = poses.prior.nearness(poses.offset(seen.index)) < 0.5
+    misplaced = seen.index[look_misplaced(products, model.contrast_sd) | far]
     if len(misplaced) == 0:
         return poses
     coarse, middle = (
@@ -180,28 +191,51 @@ def _with_misplaced(
     radians = np.pi if reach == "global" else np.deg2rad(reach)
     columns = crop_volume(model.columns, coarse.box)
     found = likely_poses(coarse, columns, poses, radians, _CANDIDATES, step)
-    return _climbed(context, state, [middle, finest], model, found, step)
+    found = _ranked(context, state, middle, model, found, step).first(_FINALISTS)
+    best = poses.copied()
+    for index, trial in _climbed(context, state, finest, model, found, step):
+        best.take(trial, index[trial.evidence[index] > best.evidence[index]])
+    return best
+
+
+def _ranked(
+    context: Context,
+    state: FitState,
+    band: Band,
+    model: ColumnModel,
+    candidates: Candidates,
+    step: Step,
+) -> Candidates:
+    """Where steps from each candidate lead in a band, best first."""
+    assert state.poses is not None
+    evidence = np.full(candidates.rotation.shape[:2], -np.inf)
+    rotation, shift = candidates.rotation.copy(), candidates.shift.copy()
+    climbed = _climbed(context, state, band, model, candidates, step)
+    for number, (index, trial) in enumerate(climbed):
+        has = candidates.found > number
+        evidence[has, number] = trial.evidence[index]
+        rotation[has, number] = trial.rotation[index]
+        shift[has, number] = trial.shift[index] - state.poses.shift[index]
+    order = np.argsort(-evidence, axis=1)[:, :, None]
+    shift = np.take_along_axis(shift, order, axis=1)
+    rotation = np.take_along_axis(rotation, order[..., None], axis=1)
+    return replace(candidates, rotation=rotation, shift=shift)
 
 
 def _climbed(
     context: Context,
     state: FitState,
-    bands: list[Band],
+    band: Band,
     model: ColumnModel,
     candidates: Candidates,
     step: Step,
-) -> PoseState:
-    """With the best of what steps from each candidate lead to, and from where particles are."""
+) -> Iterator[tuple[Int64, PoseState]]:
+    """Which particles have a first, second, … candidate, and all poses after steps from there."""
     assert context.solver is not None and state.poses is not None
-    best = state.poses.copied()
+    model = replace(model, columns=crop_volume(model.columns, band.box))
     for number in range(candidates.found.max()):
         has = candidates.found > number
         index, trial = candidates.index[has], state.poses.copied()
         trial.move(index, candidates.rotation[has, number], candidates.shift[has, number])
-        for band in bands:
-            there = band.restricted(index).seeing(context.seen(replace(state, poses=trial)))
-            cropped = replace(model, columns=crop_volume(model.columns, band.box))
-            trial = refine_poses(there, cropped, trial, context.solver, step)
-        better = index[trial.evidence[index] > best.evidence[index]]
-        best.take(trial, better)
-    return best
+        there = band.restricted(index).seeing(context.seen(replace(state, poses=trial)))
+        yield index, refine_poses(there, model, trial, context.solver, step)

@@ -44,14 +44,15 @@ class PosePrior:
         return np.asarray(self.spread[[0, 0, 0, 1, 1]] ** 2, dtype=np.float64)
 
     @property
-    def _far_shift(self) -> float:
+    def far_shift(self) -> float:
+        """Standard deviation of the far ones' t per axis, box lengths."""
         return max(_FAR_SHIFT, float(self.spread[1]))
 
     def _log_parts(self, offset: Float64) -> tuple[Float64, Float64]:
         """Log densities (B,) of corrections (B, 5) by either part, with their shares."""
         variance = self._variance
         near = -0.5 * np.sum(offset**2 / variance + np.log(variance) + _LOG_2PI, axis=1)
-        shift = self._far_shift
+        shift = self.far_shift
         far = -np.sum(0.5 * (offset[:, 3:] / shift) ** 2 + np.log(shift) + 0.5 * _LOG_2PI, axis=1)
         return near + np.log1p(-self.far), far + np.log(self.far / ALL_ROTATIONS)
 
@@ -67,7 +68,7 @@ class PosePrior:
     def precision(self, offset: Float64) -> Float64:
         """What holds corrections (B, 5) back: the gradient of the log density is -precision · offset."""
         near = self.nearness(offset)[:, None]
-        far = np.array([0, 0, 0, 1, 1]) / self._far_shift**2
+        far = np.array([0, 0, 0, 1, 1]) / self.far_shift**2
         return np.asarray(near / self._variance + (1 - near) * far, dtype=np.float64)
 
     def fitted(self, offset: Float64, covariance: Float64, keep_spread: bool = False) -> PosePrior:

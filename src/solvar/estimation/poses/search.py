@@ -36,6 +36,8 @@ _STEP = 0.75
 _KEEP = 64
 # half width and spacing of the shifts that are tried, as shares of the shortest wave
 _SHIFT_REACH, _SHIFT_STEP = 0.4, 0.375
+# standard deviations of the prior of a lost particle's shift that are tried at its present rotation
+_WIDE_SHIFT = 2.5
 # candidates closer than this many spacings lead to the same pose
 _APART = 1.0
 # standard deviations by which a particle shows too little: one in six that are in place is looked at in vain
@@ -45,7 +47,7 @@ _PARTICLES_AT_A_TIME = 256
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The best poses of M particles, best first.
+    """The best poses of M particles, best first; the last one turns nothing and moves alone.
 
     Attributes
     ----------
@@ -62,6 +64,16 @@ class Candidates:
     rotation: Float64
     shift: Float64
     found: Int64
+
+    def first(self, count: int) -> Candidates:
+        """At most so many a particle."""
+        kept = self.rotation[:, :count], self.shift[:, :count]
+        return Candidates(self.index, *kept, np.minimum(self.found, count))
+
+    def shared(self, band: Band) -> Candidates:
+        """With those that other processes have found for their particles of a band."""
+        parts = (self.rotation, self.shift, self.found)
+        return Candidates(self.index, *(band.sum(each) for each in parts))
 
 
 def likely_poses(
@@ -92,20 +104,26 @@ def likely_poses(
     edge = 0.5 * mask_diameter(band.support.mean) / band.box
     spacing = _STEP / (edge * band.k_c)
     everywhere = all_rotations(spacing)
-    moves = ball(2 * _SHIFT_REACH / band.k_c, _SHIFT_STEP / band.k_c, 2)
+    step = _SHIFT_STEP / band.k_c
+    moves = ball(2 * _SHIFT_REACH / band.k_c, step, 2)
+    wide_moves = ball(_WIDE_SHIFT * state.prior.far_shift, step, 2)
     found = _none(band.index, count)
     for batch in band.batches(size=_PARTICLES_AT_A_TIME):
         batch.refuse_uncertain("a search")
         objective = PoseObjective(model, batch, state)
         tried = _tried(objective, columns[0], everywhere, moves, reach)
         value = _log_posterior(objective, tried, moves)
+        present, _ = objective.start()
+        aside = _log_posterior(objective, present[:, None], wide_moves)[:, 0]
         for place, particle in enumerate(batch.place):
-            chosen = _distinct(tried[place], value[place].max(axis=1), count, _APART * spacing)
+            chosen = _distinct(tried[place], value[place].max(axis=1), count - 1, _APART * spacing)
             found.rotation[particle, : len(chosen)] = tried[place, chosen]
             found.shift[particle, : len(chosen)] = moves[value[place, chosen].argmax(axis=1)]
-            found.found[particle] = len(chosen)
+            found.rotation[particle, len(chosen)] = present[place]
+            found.shift[particle, len(chosen)] = wide_moves[aside[place].argmax()]
+            found.found[particle] = 1 + len(chosen)
         progress.advance(len(batch))
-    return found
+    return found.shared(band)
 
 
 def _none(index: Int64, count: int) -> Candidates:
