@@ -70,15 +70,24 @@ def with_refined_poses(context: Context, state: FitState, progress: Progress) ->
     for number in range(coarse + _MOST_ROUNDS):
         step = partial(_round, context, number, progress)
         after = context.once(f"poses round {number + 1}", step, now, now)
+        if number == coarse + 1 and not fitted:
+            after = _trusting_as_rounds_agree(now, after)
         # models of this round were made at the poses of `now`, those of the last one at those of `before`
-        gain, compared = _gain(now, after), number > coarse + 1
+        gain, compared = _gain(now, after), number > coarse + (1 if fitted else 2)
         if compared and agreed(_is_loss(*gain), context.images.processes):
             return _with_poses_of(context, state, before, after)
         settled = compared and agreed(has_settled(*gain), context.images.processes)
         before, now, idle = now, after, idle + 1 if settled else 0
         if idle == (_PATIENCE_FITTED if fitted else _PATIENCE):
             break
-    return _with_poses_of(context, state, now, now)
+    return _with_poses_of(context, state, now, _trusting_as_rounds_agree(before, now))
+
+
+def _trusting_as_rounds_agree(earlier: FitState, later: FitState) -> FitState:
+    """With log-likelihoods counting for as much as the models of two rounds agree about poses."""
+    assert earlier.poses is not None and later.poses is not None
+    poses = later.poses.trusting(later.poses.trusted_after(earlier.poses))
+    return replace(later, poses=poses)
 
 
 def _gain(earlier: FitState, later: FitState) -> tuple[Float64, Float64]:

@@ -195,24 +195,27 @@ class PoseObjective:
         """Log posterior of poses (B, 3, 3) and (B, 2), (B,)."""
         frame = self.images.frames(rotation)
         plane = PosedImages.of(self.model, self.images, self.shifted(shift), frame)
-        return plane.found.log_likelihood + self.log_prior(rotation, shift)
+        return self._log_posterior(plane, rotation, shift)
 
     def slopes(self, rotation: Float64, shift: Float64) -> tuple[Float64, Derivatives]:
         """The same, with its derivatives."""
         data, frame = self.shifted(shift), self.images.frames(rotation)
         plane = PosedImages.of(self.model, self.images, data, frame)
         likelihood = derivatives(self.model, self.images, data, frame, plane)
-        value = plane.found.log_likelihood + self.log_prior(rotation, shift)
+        value, trust = self._log_posterior(plane, rotation, shift), self.state.trust
         offset = self._offset(rotation, shift)
         precision = self.state.prior.precision(offset)
         return value, Derivatives(
-            likelihood.gradient - offset * precision,
-            likelihood.curvature + precision[:, :, None] * np.eye(precision.shape[1]),
+            trust * likelihood.gradient - offset * precision,
+            trust * likelihood.curvature + precision[:, :, None] * np.eye(precision.shape[1]),
         )
 
     def log_prior(self, rotation: Float64, shift: Float64) -> Float64:
         """Log density of the corrections, (B,)."""
         return self.state.prior.log_density(self._offset(rotation, shift))
+
+    def _log_posterior(self, plane: PosedImages, rotation: Float64, shift: Float64) -> Float64:
+        return self.state.trust * plane.found.log_likelihood + self.log_prior(rotation, shift)
 
     def _offset(self, rotation: Float64, shift: Float64) -> Float64:
         state, index = self.state, self.index

@@ -172,7 +172,8 @@ def _log_posterior(objective: PoseObjective, rotation: Float64, moves: Float64) 
         # the moved images are more than the slices: these come to those
         real = on_host(slices).view(np.float32), moved.view(np.float32)
         overlap = np.matmul(real[0], real[1].transpose(0, 2, 1)).astype(np.float64)
-        value[:, node] += _log_likelihood(images.per_pose(products), images.per_pose(overlap))
+        found = _log_likelihood(images.per_pose(products), images.per_pose(overlap))
+        value[:, node] += objective.state.trust * found
     return value
 
 

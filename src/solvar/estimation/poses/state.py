@@ -51,6 +51,8 @@ class PoseState:
         Of the corrections.
     depends_on_conformation : bool
         Whether the input's errors may depend on the latents, see `degeneracy.py`.
+    trust : float
+        What log-likelihoods count for: 1 if the model were exact, less as models of other particles differ.
     memory : dict of (N, …) float64
         What the pose solver remembers of each particle.
     """
@@ -62,6 +64,7 @@ class PoseState:
     evidence: Float64
     prior: PosePrior
     depends_on_conformation: bool = False
+    trust: float = 1.0
     memory: dict[str, Float64] = field(default_factory=dict)
 
     @classmethod
@@ -138,6 +141,36 @@ class PoseState:
         turn = without_shape(offset[near, :3], z[near])
         found.rotation[kept] = from_rotation_vector(turn) @ self.start[kept]
         return found
+
+    def trusted_after(self, earlier: PoseState) -> float:
+        """What log-likelihoods should count for, by where two models have put the same particles.
+
+        Likelihood alone knows a pose as well as H⁻¹ if the model is right. Two models that share half of
+        their particles put it apart by as much as either is wrong, κH⁻¹: together (1 + κ)H⁻¹.
+
+        Parameters
+        ----------
+        earlier : PoseState
+            From other models of half of the particles, found from the same input with the same prior.
+        """
+        index = np.arange(len(self.rotation))
+        here, there = self.offset(index), earlier.offset(index)
+        # whoever has moved elsewhere tells of chance, not of widths
+        near = (self.prior.nearness(here) > 0.5) & (earlier.prior.nearness(there) > 0.5)
+        away = (here - there)[near]
+        posterior = np.linalg.inv(self.covariance[near])
+        apart = np.einsum("ni,nij,nj->n", away, posterior, away)
+        held = np.einsum("ni,nii->n", self.prior.precision(here[near]), self.covariance[near])
+        free = np.maximum(away.shape[1] - held, 0)
+        total = self.trust * free.sum()
+        return float(total / (total + apart.sum())) if total > 0 else self.trust
+
+    def trusting(self, trust: float) -> PoseState:
+        """With log-likelihoods counting for so much, in the covariances too."""
+        offset = self.offset(np.arange(len(self.rotation)))
+        held = self.prior.precision(offset)[:, :, None] * np.eye(offset.shape[1])
+        alone = (np.linalg.inv(self.covariance) - held) / self.trust
+        return replace(self, trust=trust, covariance=np.linalg.inv(trust * alone + held))
 
     def offset(self, index: Int64) -> Float64:
         """(ω, t) of the corrections so far, (B, 5)."""
