@@ -83,15 +83,12 @@ def pose_schedule(k_max: int) -> list[BandSchedule]:
     return [BandSchedule(k, most, 0) for k, most in zip(radii, sweeps, strict=True)]
 
 
-def pose_rounds(k_max: int, fitted: bool) -> list[int]:
-    """Finest frequency of the first rounds of pose refinement; the last one is that of all others.
+def pose_rounds(k_max: int) -> list[int]:
+    """Finest frequency of the first rounds of refining poses that were not fitted to the images, to `k_max`.
 
-    Poses may be off by more than a short wave, and shifts that are blur all but the first shells: refinement
-    goes from coarse to fine. Poses that were fitted to the images are not: they would lose what is right in
-    them.
+    Such poses may be off by more than a short wave, and shifts that are blur all but the first shells:
+    refinement goes from coarse to fine.
     """
-    if fitted:
-        return [k_max]
     radii = [min(_FIRST_POSE_BAND, k_max)]
     while radii[-1] < k_max:
         finer = round(_POSE_RATIO * radii[-1])

@@ -72,8 +72,8 @@ class Candidates:
 
     def shared(self, band: Band) -> Candidates:
         """With those that other processes have found for their particles of a band."""
-        parts = (self.rotation, self.shift, self.found)
-        return Candidates(self.index, *(band.sum(each) for each in parts))
+        rotation, shift = band.sum(self.rotation), band.sum(self.shift)
+        return Candidates(self.index, rotation, shift, band.sum(self.found))
 
 
 def likely_poses(

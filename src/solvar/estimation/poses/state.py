@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from solvar.estimation.images import WhitenedImages
 from solvar.estimation.pose_errors import PoseErrors
 from solvar.estimation.poses.prior import PosePrior
-from solvar.estimation.poses.shape import without_shape
+from solvar.estimation.poses.shape import ShapeTurns, of_shape
 from solvar.estimation.posterior import PoseRefinement
 from solvar.imaging.rotations import from_rotation_vector, to_rotation_vector
 from solvar.particles import ParticleSet, Poses
@@ -23,6 +23,8 @@ FIRST_SPREAD = (np.deg2rad(3.0), 0.025)
 # … and so wide that nothing is held back
 WIDE_SPREAD = (np.deg2rad(10.0), 0.05)
 _FIRST_FAR = 0.02
+# turns that are so many times the median have another reason than the shape
+_FAR_TURN = 3.0
 
 
 def offset_of(rotation: Float64, start: Float64, shift: Float64) -> Float64:
@@ -49,6 +51,8 @@ class PoseState:
         over the neighbourhood.
     prior : PosePrior
         Of the corrections.
+    by_shape : ShapeTurns
+        Of the last round of refinement.
     depends_on_conformation : bool
         Whether the input's errors may depend on the latents, see `degeneracy.py`.
     trust : float
@@ -63,6 +67,7 @@ class PoseState:
     covariance: Float64
     evidence: Float64
     prior: PosePrior
+    by_shape: ShapeTurns
     depends_on_conformation: bool = False
     trust: float = 1.0
     memory: dict[str, Float64] = field(default_factory=dict)
@@ -83,6 +88,7 @@ class PoseState:
             np.zeros((count, 5, 5)),
             np.zeros(count),
             PosePrior(np.array(spread), _FIRST_FAR),
+            ShapeTurns(np.zeros((count, 3))),
             memory=memory or {},
         )
 
@@ -134,13 +140,33 @@ class PoseState:
         return replace(self, rotation=rotation, shift=shift)
 
     def without_shape(self, index: Int64, z: Float64) -> PoseState:
-        """Without what the latents (B, r) of some particles predict of their corrections."""
+        """Without what the latents (B, r) of some particles predict of their corrections.
+
+        Where input poses know nothing of the shape, no part of their errors does: what a regression finds
+        is a rotation that moved from V into the poses, or noise that moved pose and latents together.
+        """
         offset = self.offset(index)
         near = self.prior.nearness(offset) > 0.5
         kept, found = index[near], self.copied()
-        turn = without_shape(offset[near, :3], z[near])
+        turn = offset[near, :3] - of_shape(offset[near, :3], z[near])
         found.rotation[kept] = from_rotation_vector(turn) @ self.start[kept]
         return found
+
+    def following_shape(self, index: Int64, z: Float64, earlier: PoseState) -> PoseState:
+        """Knowing what the latents (B, r) of some particles predict of their turns since an earlier state."""
+        turn = offset_of(self.rotation[index], earlier.rotation[index], np.zeros((len(index), 2)))
+        size = np.linalg.norm(turn, axis=1)
+        near = size < _FAR_TURN * np.median(size)
+        step = self.by_shape.step.copy()
+        step[index] = 0
+        step[index[near]] = of_shape(turn[near, :3], z[near])
+        return replace(self, by_shape=ShapeTurns(step))
+
+    def hastened(self, earlier: PoseState) -> PoseState:
+        """With turns that follow the shape gone on to where they would end."""
+        by_shape = self.by_shape.after(earlier.by_shape)
+        rotation = from_rotation_vector(by_shape.haste * by_shape.step) @ self.rotation
+        return replace(self, rotation=rotation, by_shape=by_shape)
 
     def trusted_after(self, earlier: PoseState) -> float:
         """What log-likelihoods should count for, by where two models have put the same particles.
@@ -170,7 +196,8 @@ class PoseState:
         offset = self.offset(np.arange(len(self.rotation)))
         held = self.prior.precision(offset)[:, :, None] * np.eye(offset.shape[1])
         alone = (np.linalg.inv(self.covariance) - held) / self.trust
-        return replace(self, trust=trust, covariance=np.linalg.inv(trust * alone + held))
+        covariance = np.asarray(np.linalg.inv(trust * alone + held), dtype=np.float64)
+        return replace(self, trust=trust, covariance=covariance)
 
     def offset(self, index: Int64) -> Float64:
         """(ω, t) of the corrections so far, (B, 5)."""

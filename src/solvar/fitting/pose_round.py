@@ -1,0 +1,219 @@
+"""One round of pose refinement: models of two random halves, and each particle's pose in that of the other one.
+
+Particles that look misplaced are searched far and wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.e_step import BandModel, gram_matrices
+from solvar.estimation.likelihood import image_posterior
+from solvar.estimation.noise import NoiseModel
+from solvar.estimation.poses import (
+    Candidates,
+    PoseState,
+    likely_poses,
+    look_misplaced,
+    refine_poses,
+)
+from solvar.estimation.prior import Prior
+from solvar.fitting.calibration import with_measured_noise
+from solvar.fitting.context import Context
+from solvar.fitting.marching import fit_models
+from solvar.fitting.schedule import pose_schedule
+from solvar.fitting.start import START_CONTRAST_SD, half_means
+from solvar.fitting.state import FitState, PartModel
+from solvar.imaging.fourier import crop_volume
+from solvar.progress import Progress, Step
+
+Int64 = NDArray[np.int64]
+
+# steps of the solver, then the prior, then steps again
+_TURNS = 2
+# where particles that look misplaced are searched, and where climbing from candidates begins
+_SEARCH_SHELL, _CLIMB_SHELL = 16, 20
+_CANDIDATES = 6
+# how many of the candidates climb on at the finest band
+_FINALISTS = 2
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """What a round does.
+
+    Attributes
+    ----------
+    number : int
+        Counted from 1, unlike any other in the fit.
+    k_c : int
+        Finest frequency.
+    search : bool
+        Whether particles that look misplaced are searched.
+    measures_noise : bool
+        Whether the noise is measured, for this round and those that follow.
+    """
+
+    number: int
+    k_c: int
+    search: bool = False
+    measures_noise: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the step, in a checkpoint."""
+        return f"poses round {self.number}"
+
+
+def after_round(
+    context: Context, plan: RoundPlan, progress: Progress, state: FitState
+) -> FitState:
+    """The state with poses, evidence and perhaps noise of a round."""
+    rng = state.generator()
+    order = rng.permutation(len(context.images))
+    context = context.divided([np.sort(half) for half in np.array_split(order, 2)])
+    state = state.after(rng)
+    begun = state.poses
+    assert begun is not None and context.solver is not None
+    sweeps = sum(each.most_sweeps for each in pose_schedule(plan.k_c))
+    total = len(context.images) * (sweeps + _TURNS * context.solver.steps)
+    with progress.step(f"Refining poses, round {plan.number}", total) as step:
+        models, noise = _models(context, state, plan, step)
+        state = replace(state, noise=noise)
+        poses = begun
+        for part, columns in enumerate(reversed(models)):
+            found = replace(state, poses=poses)
+            poses = _found_by(context, found, part, columns, plan, step)
+    if poses.depends_on_conformation:
+        poses = poses.hastened(begun)
+    return replace(state, poses=poses)
+
+
+def _models(
+    context: Context, state: FitState, plan: RoundPlan, step: Step
+) -> tuple[list[ColumnModel], NoiseModel]:
+    """A model of each part at the present poses, up to the finest band, and the noise."""
+    bands = [context.band(state, part, plan.k_c) for part in (0, 1)]
+    means, precision = half_means(bands)
+    sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
+    fresh = [PartModel(part, None, sd) for part in (0, 1)]
+    state = replace(state, means=means, models=fresh, prior=Prior(precision, precision))
+    schedules = pose_schedule(plan.k_c)
+    for schedule in schedules:
+        name = f"{plan.name} band {schedule.k_c}"
+        state, bands = fit_models(context, state, schedule, name, step)
+    if plan.measures_noise:
+        state = with_measured_noise(context, state, bands, _columns(state))
+        state, _ = fit_models(context, state, schedules[-1], f"{plan.name} once more", step)
+    return _columns(state), state.noise
+
+
+def _columns(state: FitState) -> list[ColumnModel]:
+    return [ColumnModel(m.columns, m.contrast_sd) for m in state.models if m.columns is not None]
+
+
+def _found_by(
+    context: Context,
+    state: FitState,
+    part: int,
+    model: ColumnModel,
+    plan: RoundPlan,
+    step: Step,
+) -> PoseState:
+    """Poses of the particles of a part, found in a model that has not seen them."""
+    assert context.solver is not None and state.poses is not None
+    finest, poses, begun = context.band(state, part, plan.k_c), state.poses, state.poses
+    for turn in range(_TURNS):
+        if turn > 0:
+            poses = poses.with_fitted_prior(finest.index)
+        band = finest.seeing(context.seen(replace(state, poses=poses)))
+        poses = refine_poses(band, model, poses, context.solver, step)
+    state = replace(state, poses=poses)
+    if plan.search:
+        poses = _with_misplaced(context, state, part, model, finest, step)
+    band = finest.seeing(context.seen(replace(state, poses=poses)))
+    products = gram_matrices(BandModel(band, model), finest.index)
+    z = image_posterior(products, model.contrast_sd).z
+    if poses.depends_on_conformation:
+        poses = poses.following_shape(finest.index, z, begun)
+    else:
+        poses = poses.without_shape(finest.index, z)
+    return poses.with_fitted_prior(finest.index)
+
+
+def _with_misplaced(
+    context: Context, state: FitState, part: int, model: ColumnModel, finest: Band, step: Step
+) -> PoseState:
+    """With particles of a part that look misplaced moved to wherever they are likelier."""
+    poses, reach = state.poses, context.settings.pose_search
+    assert poses is not None
+    if reach == 0 or context.images.store.tilt is not None:
+        return poses
+    seen = finest.seeing(context.seen(state))
+    products = gram_matrices(BandModel(seen, model), seen.index)
+    # what has gone far is asked again: one model may have erred
+    far = poses.prior.nearness(poses.offset(seen.index)) < 0.5
+    misplaced = seen.index[look_misplaced(products, model.contrast_sd) | far]
+    if len(misplaced) == 0:
+        return poses
+    coarse, middle = (
+        context.band(state, part, min(shell, finest.k_c)).restricted(misplaced)
+        for shell in (_SEARCH_SHELL, _CLIMB_SHELL)
+    )
+    radians = np.pi if reach == "global" else np.deg2rad(reach)
+    columns = crop_volume(model.columns, coarse.box)
+    found = likely_poses(coarse, columns, poses, radians, _CANDIDATES, step)
+    found = _ranked(context, state, middle, model, found, step).first(_FINALISTS)
+    best = poses.copied()
+    for index, trial in _climbed(context, state, finest, model, found, step):
+        best.take(trial, index[trial.evidence[index] > best.evidence[index]])
+    return best
+
+
+def _ranked(
+    context: Context,
+    state: FitState,
+    band: Band,
+    model: ColumnModel,
+    candidates: Candidates,
+    step: Step,
+) -> Candidates:
+    """Where steps from each candidate lead in a band, best first."""
+    assert state.poses is not None
+    evidence = np.full(candidates.rotation.shape[:2], -np.inf)
+    rotation, shift = candidates.rotation.copy(), candidates.shift.copy()
+    climbed = _climbed(context, state, band, model, candidates, step)
+    for number, (index, trial) in enumerate(climbed):
+        has = candidates.found > number
+        evidence[has, number] = trial.evidence[index]
+        rotation[has, number] = trial.rotation[index]
+        shift[has, number] = trial.shift[index] - state.poses.shift[index]
+    order = np.argsort(-evidence, axis=1)[:, :, None]
+    shift = np.take_along_axis(shift, order, axis=1)
+    rotation = np.take_along_axis(rotation, order[..., None], axis=1)
+    return replace(candidates, rotation=rotation, shift=shift)
+
+
+def _climbed(
+    context: Context,
+    state: FitState,
+    band: Band,
+    model: ColumnModel,
+    candidates: Candidates,
+    step: Step,
+) -> Iterator[tuple[Int64, PoseState]]:
+    """Which particles have a first, second, … candidate, and all poses after steps from there."""
+    assert context.solver is not None and state.poses is not None
+    model = replace(model, columns=crop_volume(model.columns, band.box))
+    for number in range(candidates.found.max()):
+        has = candidates.found > number
+        index, trial = candidates.index[has], state.poses.copied()
+        trial.move(index, candidates.rotation[has, number], candidates.shift[has, number])
+        there = band.restricted(index).seeing(context.seen(replace(state, poses=trial)))
+        yield index, refine_poses(there, model, trial, context.solver, step)
