@@ -11,7 +11,8 @@ from solvar.estimation.poses.bank import Pictures, SliceBank, best_rotations
 from solvar.estimation.poses.grids import all_rotations, ball
 from solvar.estimation.poses.prior import PosePrior
 from solvar.estimation.poses.search import look_misplaced
-from solvar.estimation.poses.shape import without_shape
+from solvar.estimation.poses.shape import ShapeTurns, of_shape
+from solvar.estimation.poses.state import PoseState
 from solvar.imaging import rotations
 from toy_band import all_images, make_band, true_columns
 
@@ -140,6 +141,43 @@ def test_what_the_shape_predicts_is_taken_away_and_nothing_where_it_predicts_not
     rotated = error.copy()
     rotated[:, 0] += 0.04 * (z[:, 0] ** 2 - 1)
     rotated[:, 1] += 0.03 * z[:, 1]
-    left = without_shape(rotated, z)
+    left = rotated - of_shape(rotated, z)
     assert np.sqrt(np.mean((left - error) ** 2)) < 0.008 < np.sqrt(np.mean((rotated - error) ** 2))
-    assert np.sqrt(np.mean((without_shape(error, z) - error) ** 2)) < 0.1 * 0.05 + 0.002
+    assert np.sqrt(np.mean(of_shape(error, z) ** 2)) < 0.1 * 0.05 + 0.002
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.8])
+def test_turns_that_follow_the_shape_arrive_sooner_when_they_go_on(kept: float) -> None:
+    fault = np.random.default_rng(3).normal(0, 0.05, (500, 3))
+    plain, hastened, turns = fault, fault, ShapeTurns(np.zeros((500, 3)))
+    for _ in range(5):
+        plain = kept * plain
+        turns = ShapeTurns((kept - 1) * hastened).after(turns)
+        hastened = hastened + (1 + turns.haste) * turns.step
+        assert 1 <= turns.haste < 4.001
+    left = [np.linalg.norm(each) / np.linalg.norm(fault) for each in (hastened, plain)]
+    assert left[0] < 0.02 and left[0] < max(left[1], 0.02)
+
+
+@pytest.mark.parametrize("differ", [0.0, 1.0, 4.0])
+def test_likelihoods_count_for_less_as_models_differ(differ: float) -> None:
+    rng, count, trusted = np.random.default_rng(4), 4000, 0.8
+    start = rotations.random(count, rng)
+    state = replace(PoseState.of(start, tuple(SPREAD)), trust=trusted)
+    unit = SPREAD[[0, 0, 0, 1, 1]]
+    # images alone know poses as well as the prior; models put them apart by κ of that variance
+    alone = np.diag(unit**-2)
+    covariance = np.linalg.inv(trusted * alone + np.diag(unit**-2))
+    found = []
+    for _ in range(2):
+        error = rng.standard_normal((count, 5)) * unit * np.sqrt(differ / 2)
+        offset = error @ (trusted * alone @ covariance)
+        moved = state.copied()
+        moved.move(
+            np.arange(count), rotations.from_rotation_vector(offset[:, :3]) @ start, offset[:, 3:]
+        )
+        found.append(replace(moved, covariance=np.tile(covariance, (count, 1, 1))))
+    trust = found[1].trusted_after(found[0])
+    assert trust == pytest.approx(1 / (1 + differ), rel=0.05)
+    wider = np.linalg.inv(trust * alone + np.diag(unit**-2))
+    np.testing.assert_allclose(found[1].trusting(trust).covariance[0], wider, rtol=0.1, atol=1e-6)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from solvar.evaluation import pose_errors, within_groups
+from solvar.evaluation.poses import calibration
 from solvar.imaging.rotations import from_euler, from_rotation_vector
 from solvar.imaging.rotations import random as random_rotations
 
@@ -118,3 +119,25 @@ def test_too_few_particles_of_a_state_keep_the_common_alignment(truth):
     common, own = pose_errors(*arrays), within_groups(*arrays, state)
     np.testing.assert_array_equal(own.in_plane_degree[:10], common.in_plane_degree[:10])
     assert np.any(own.in_plane_degree[10:] != common.in_plane_degree[10:])
+
+
+@pytest.mark.parametrize("claimed", [1.0, 0.5])
+def test_error_bars_are_held_against_the_errors(claimed):
+    rng, count = np.random.default_rng(5), 4000
+    true, shift = random_rotations(count, rng), rng.normal(0, 6, (count, 2))
+    axes = random_rotations(count, rng)
+    sd = np.deg2rad([0.5, 1.0, 2.0])
+    covariance = np.zeros((count, 5, 5))
+    covariance[:, :3, :3] = axes * sd**2 @ np.swapaxes(axes, 1, 2)
+    covariance[:, 3:, 3:] = np.diag([0.3**2, 0.6**2])
+    error = rng.standard_normal((count, 5))
+    # the volume as a whole lies elsewhere, which no image tells
+    drift = from_rotation_vector(np.array([[0.3, -0.2, 0.1]]))[0]
+    turn = np.einsum("nij,nj->ni", axes, error[:, :3] * sd)
+    rotation = from_rotation_vector(turn) @ drift @ true
+    moved = shift + error[:, 3:] * [0.3, 0.6]
+    found = calibration(rotation, moved, true, shift, claimed**2 * covariance)
+    for name in ("rotation", "shift"):
+        within = [found[f"{name}_within_{k}_sd"] for k in (1, 2)]
+        wanted = [0.683, 0.954] if claimed == 1 else [0.383, 0.683]
+        np.testing.assert_allclose(within, wanted, atol=0.02)

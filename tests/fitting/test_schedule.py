@@ -27,11 +27,10 @@ def test_bands_rise_to_the_finest_and_at_most_double(k_max: int) -> None:
 
 
 @pytest.mark.parametrize("k_max", [3, 4, 7, 8, 15, 31, 127])
-def test_rounds_of_pose_refinement_rise_but_for_poses_that_were_fitted(k_max: int) -> None:
-    radii = pose_rounds(k_max, fitted=False)
+def test_rounds_of_pose_refinement_rise_to_the_finest(k_max: int) -> None:
+    radii = pose_rounds(k_max)
     assert radii[0] <= 4 and radii[-1] == k_max
     assert all(a < b <= 2 * a for a, b in pairwise(radii))
-    assert pose_rounds(k_max, fitted=True) == [k_max]
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, None), (3, None), (1000, None), (10, 64), (99, 7)])

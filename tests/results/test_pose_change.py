@@ -65,3 +65,27 @@ def test_run_warns_where_more_is_unknown_of_a_pose_than_was_corrected(tmp_path, 
     assert len(said) == warned
     if warned:
         assert "viewing direction (corrected by 2" in said[0] and "and shift" in said[0]
+
+
+def test_what_was_far_off_and_what_stays_unknown_is_counted():
+    turn = np.random.default_rng(2).normal(0, np.deg2rad(1), (N, 3))
+    turn[:30] = [0, np.deg2rad(60), 0]
+    covariance = np.tile(np.diag([np.deg2rad(0.4) ** 2] * 3 + [0.1] * 2), (N, 1, 1))
+    # the prior has 1° an axis: more than half of its variance is left
+    covariance[-20:, :3, :3] *= 2.0
+    change = change_of(turn, np.zeros((N, 2)), covariance)
+    assert change.applied and change.found_elsewhere.nonzero()[0].tolist() == list(range(30))
+    assert change.unknown.sum() == 0
+    covariance[-20:, :3, :3] *= 2.0
+    change = change_of(turn, np.zeros((N, 2)), covariance)
+    assert change.unknown.nonzero()[0].tolist() == list(range(N - 20, N))
+    told = change.sentence()
+    assert "30 particles had been far off" in told and "images of 20 say less" in told
+    assert (told := change.summary())["found_elsewhere"] == 30 and told["unknown"] == 20
+
+
+def test_a_refinement_that_was_given_up_says_so():
+    change = change_of(np.zeros((N, 3)), np.zeros((N, 2)), np.zeros((N, 5, 5)))
+    assert not change.applied and not change.summary()["applied"]
+    assert "those of the input" in change.sentence()
+    assert [text for text in change.warnings() if "was not applied" in text]

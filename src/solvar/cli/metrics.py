@@ -87,6 +87,14 @@ _MEANING = {
     ("contrast", "correlation"): ("Contrast, correlation", "1 is perfect"),
     ("contrast", "rmse"): ("Contrast, rms error", "smaller than the true spread"),
     ("contrast", "true_spread"): ("Contrast, true spread", ""),
+    ("poses", "beyond_10_degree"): (
+        "Viewing directions off by over 10°",
+        "share of particles that are lost",
+    ),
+    ("poses", "calibration"): (
+        "Calibration of pose error bars",
+        "errors within 1 and 2 sd: 0.683 and 0.954 are right",
+    ),
     ("poses", "drift"): ("Common drift, removed", "no image can tell it"),
 }
 

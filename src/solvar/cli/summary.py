@@ -121,10 +121,11 @@ def _next_steps(run: Run) -> list[tuple[str, str]]:
 
 def _worth_a_look(run: Run) -> list[tuple[str, str]]:
     folder = run.folder
-    refined = "poses" in run.record["result"]
+    change = run.pose_change
+    refined = change is not None and change.applied
     report = folder / "report.html"
     page = [(str(report), "open it in a browser: everything on one page")]
-    poses = [(str(folder / "figures" / "7_poses.png"), "how far the poses moved")]
+    poses = [(str(folder / "figures" / "7_poses.png"), change.sentence())] if change else []
     return [
         *(page if report.is_file() else []),
         (str(folder / "figures" / "2_motion.png"), "what moves along each component"),

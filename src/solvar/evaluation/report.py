@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.evaluation import clustering, covariance, embedding, latents
 from solvar.evaluation.pose_bound import pose_bound
-from solvar.evaluation.poses import pose_errors, within_groups
+from solvar.evaluation.poses import calibration, pose_errors, within_groups
 from solvar.evaluation.truth import Truth
 from solvar.evaluation.volumes import fsc_auc, volume_metrics
 from solvar.imaging.fsc import TRUTH_THRESHOLD, resolution
@@ -21,7 +21,7 @@ from solvar.particles import ParticleSet, Poses
 
 if TYPE_CHECKING:
     from solvar.estimation.low_rank import LowRankModel
-    from solvar.estimation.posterior import Posterior
+    from solvar.estimation.posterior import PoseRefinement, Posterior
     from solvar.fitting.result import Fit
     from solvar.results.run import Run
 
@@ -40,8 +40,8 @@ class Estimate:
         Row of each particle in the input, which is its row in the truth.
     rotation : (N, 3, 3) float64
     shift_angstrom : (N, 2) float64
-    start : Poses or None
-        The input poses, if they were refined.
+    refinement : PoseRefinement or None
+        The input poses and what is unknown of the refined ones, if they were refined.
     particles : ParticleSet or None
         The input with its CTFs, if it can still be read; needed for the bound of the pose errors.
     noise_power : (G, S) float64 or None
@@ -53,7 +53,7 @@ class Estimate:
     row: NDArray[np.int64]
     rotation: Float64
     shift_angstrom: Float64
-    start: Poses | None = None
+    refinement: PoseRefinement | None = None
     particles: ParticleSet | None = None
     noise_power: Float64 | None = None
 
@@ -67,7 +67,7 @@ class Estimate:
             particles["row"].astype(np.int64),
             particles["rotation"],
             particles["shift_angstrom"],
-            None if refinement is None else refinement.start,
+            refinement,
             _input_of(run),
             run.noise_power / run.intensity_factor**2,
         )
@@ -82,7 +82,7 @@ class Estimate:
             particles.row,
             poses.rotation,
             poses.shift_angstrom,
-            None if refinement is None else refinement.start,
+            refinement,
             particles,
             fit.noise_power / fit.intensity_factor**2,
         )
@@ -119,7 +119,8 @@ def evaluate(
         `contrast`, `poses`; a part whose truth is not known is left out. `volumes` needs volumes named by
         the numbers of states, `clustering` discrete states. `poses` holds the errors of the poses that
         the run ended with; below `start` are those of its input, if they were refined; below
-        `within_state` what is left when every state is aligned by itself; below `bound` and
+        `within_state` what is left when every state is aligned by itself; below `calibration` the shares
+        of errors within one and two posterior standard deviations; below `bound` and
         `bound_unknown_shape` the Cramér-Rao bounds of the true mean, and of particles whose shape is
         unknown.
     """
@@ -270,8 +271,10 @@ def _pose_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
         return {}
     group = truth.state_group()
     metrics = _errors_of(Poses(estimate.rotation, estimate.shift_angstrom), truth, group)
-    if estimate.start is not None:
-        metrics["start"] = _errors_of(estimate.start, truth, group)
+    if (refinement := estimate.refinement) is not None:
+        metrics["start"] = _errors_of(refinement.start, truth, group)
+        poses = estimate.rotation, estimate.shift_angstrom, truth.rotation, truth.shift_angstrom
+        metrics["calibration"] = calibration(*poses, refinement.covariance)
     if (
         estimate.particles is not None
         and estimate.noise_power is not None

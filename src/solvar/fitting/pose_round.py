@@ -1,4 +1,4 @@
-"""One round of pose refinement: models of two random halves, and each particle's pose in that of the other one.
+"""One round of pose refinement: models of two random halves, each particle's pose in that of the other one.
 
 Particles that look misplaced are searched far and wide.
 """
@@ -35,8 +35,6 @@ from solvar.progress import Progress, Step
 
 Int64 = NDArray[np.int64]
 
-# steps of the solver, then the prior, then steps again
-_TURNS = 2
 # where particles that look misplaced are searched, and where climbing from candidates begins
 _SEARCH_SHELL, _CLIMB_SHELL = 16, 20
 _CANDIDATES = 6
@@ -71,9 +69,7 @@ class RoundPlan:
         return f"poses round {self.number}"
 
 
-def after_round(
-    context: Context, plan: RoundPlan, progress: Progress, state: FitState
-) -> FitState:
+def after_round(context: Context, plan: RoundPlan, progress: Progress, state: FitState) -> FitState:
     """The state with poses, evidence and perhaps noise of a round."""
     rng = state.generator()
     order = rng.permutation(len(context.images))
@@ -82,7 +78,7 @@ def after_round(
     begun = state.poses
     assert begun is not None and context.solver is not None
     sweeps = sum(each.most_sweeps for each in pose_schedule(plan.k_c))
-    total = len(context.images) * (sweeps + _TURNS * context.solver.steps)
+    total = len(context.images) * (sweeps + context.solver.steps)
     with progress.step(f"Refining poses, round {plan.number}", total) as step:
         models, noise = _models(context, state, plan, step)
         state = replace(state, noise=noise)
@@ -128,12 +124,8 @@ def _found_by(
 ) -> PoseState:
     """Poses of the particles of a part, found in a model that has not seen them."""
     assert context.solver is not None and state.poses is not None
-    finest, poses, begun = context.band(state, part, plan.k_c), state.poses, state.poses
-    for turn in range(_TURNS):
-        if turn > 0:
-            poses = poses.with_fitted_prior(finest.index)
-        band = finest.seeing(context.seen(replace(state, poses=poses)))
-        poses = refine_poses(band, model, poses, context.solver, step)
+    begun, finest = state.poses, context.band(state, part, plan.k_c)
+    poses = refine_poses(finest, model, begun, context.solver, step)
     state = replace(state, poses=poses)
     if plan.search:
         poses = _with_misplaced(context, state, part, model, finest, step)

@@ -39,7 +39,6 @@ _PATIENCE, _PATIENCE_FITTED = 1, 2
 _ELSEWHERE, _WORTH_A_SEARCH = np.deg2rad(10.0), 1e-3
 
 
-
 @dataclass(frozen=True, eq=False)
 class _Rounds:
     """The state before and after the last of some rounds.
@@ -72,7 +71,7 @@ def with_refined_poses(context: Context, state: FitState, progress: Progress) ->
     fitted, processes = state.poses.depends_on_conformation, context.images.processes
     take = partial(_taken, context, progress, k_c=context.k_max)
     # what models of the input poses tell of particles is what refinement has to surpass
-    rounds = take(_Rounds(state, state), measures_noise=True)
+    rounds = take(_Rounds(state, state, searches=fitted), measures_noise=True)
     if not fitted:
         rounds = _from_coarse_to_fine(context, take, rounds)
     idle, patience = 0, _PATIENCE_FITTED if fitted else _PATIENCE

@@ -21,8 +21,9 @@ def draw_poses(run: Run, path: Path) -> bool:
         False when the poses were kept: there is nothing to show.
     """
     change = run.pose_change
-    if change is None:
+    if change is None or not change.applied:
         return False
+    sentence = change.sentence()
     with style.figure(path, 9.6, 6.2) as figure:
         figure.text(
             0.06, 0.955, "How far refinement moved the particles", fontsize=12, weight="bold"
@@ -32,6 +33,9 @@ def draw_poses(run: Run, path: Path) -> bool:
             "under it, the pose was right already or its image says little.",
             fontsize=8.5, color=style.GREY,
         )  # fmt: skip
+        figure.text(
+            0.06, 0.9, f"{sentence[0].upper()}{sentence[1:]}.", fontsize=8.5, color=style.GREY
+        )
         for column, (name, words, unit) in enumerate(PARTS):
             correction, spread = change.correction[name], change.spread[name]
             left = 0.06 + 0.32 * column

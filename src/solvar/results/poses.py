@@ -14,6 +14,9 @@ from solvar.particles import Poses
 
 Float64 = NDArray[np.float64]
 
+# a particle was far off where it turned by more than this, and by so many times what half of them did
+_FAR_DEGREE, _FAR_TIMES = 10.0, 4.0
+_ROUNDING = 1e-4
 # The parts of a pose: key, words, unit.
 PARTS = (
     ("out_of_plane", "viewing direction", "°"),
@@ -31,12 +34,15 @@ class PoseChange:
 
     Attributes
     ----------
+    turn_degree : (N,) float64
+        Angle of the whole rotation between the poses.
     correction, spread : dict of str to (N,) float64
         Keys as in `PARTS`; degrees for the angles, Å for the shift. In-plane corrections are signed.
     prior_rotation_degree, prior_shift_angstrom : float
         Width of the prior per axis.
     """
 
+    turn_degree: Float64
     correction: dict[str, Float64]
     spread: dict[str, Float64]
     prior_rotation_degree: float
@@ -54,6 +60,7 @@ class PoseChange:
         rotation_variance = np.einsum("nii->ni", angles)
         shift_variance = np.einsum("nii->ni", refinement.covariance[:, 3:, 3:])
         return cls(
+            turn_degree=np.rad2deg(np.linalg.norm(turn, axis=1)),
             correction={
                 "out_of_plane": np.rad2deg(np.linalg.norm(turn[:, :2], axis=1)),
                 "in_plane": np.rad2deg(turn[:, 2]),
@@ -68,6 +75,39 @@ class PoseChange:
             prior_shift_angstrom=refinement.prior_shift_angstrom,
         )
 
+    @property
+    def applied(self) -> bool:
+        """Whether any pose was changed: refinement is given up where held-out images gain nothing."""
+        moved = np.maximum(self.turn_degree, self.correction["shift"])
+        return bool(np.any(moved > _ROUNDING))
+
+    @property
+    def found_elsewhere(self) -> NDArray[np.bool_]:
+        """Which particles (N,) had been far from where they were found."""
+        usual = _FAR_TIMES * np.median(self.turn_degree)
+        return np.asarray(self.turn_degree > max(_FAR_DEGREE, usual))
+
+    @property
+    def unknown(self) -> NDArray[np.bool_]:
+        """Which particles (N,) show less of their viewing direction than the prior knew."""
+        # the posterior has more than half the prior's variance, 2 prior² of two axes
+        return np.asarray(self.spread["out_of_plane"] > self.prior_rotation_degree)
+
+    def sentence(self) -> str:
+        """What refinement did, in words."""
+        if not self.applied:
+            return "the poses are those of the input: no others made held-out images likelier"
+        moved = [
+            f"{words} {with_unit(float(np.median(np.abs(self.correction[name]))), unit)}"
+            for name, words, unit in PARTS
+        ]
+        told = f"median corrections: {_listed(moved)}"
+        if count := int(self.found_elsewhere.sum()):
+            told += f"; {count:,} particles had been far off and were found elsewhere"
+        if count := int(self.unknown.sum()):
+            told += f"; the images of {count:,} say less of their viewing direction than was known before"
+        return told
+
     def summary(self) -> dict[str, Any]:
         """Median and rms correction and spread of each part, ready for JSON."""
         parts = {
@@ -81,16 +121,24 @@ class PoseChange:
         }
         return {
             **parts,
+            "applied": self.applied,
+            "found_elsewhere": int(self.found_elsewhere.sum()),
+            "unknown": int(self.unknown.sum()),
             "prior_rotation_degree": self.prior_rotation_degree,
             "prior_shift_angstrom": self.prior_shift_angstrom,
         }
 
     def warnings(self) -> list[str]:
-        """One sentence if some part of the poses is less certain than it was changed, else none.
+        """One sentence if nothing was changed, or some part less than it is uncertain, else none.
 
         The squares of correction and spread add up to that of the prior's width, on average: where
         the spread is the larger, the prior, that is the input, held most of what is known.
         """
+        if not self.applied:
+            return [
+                "Refinement was not applied: no other poses made held-out images any likelier, so "
+                "those of the input were kept."
+            ]
         unsure = [
             f"{words} (corrected by {with_unit(_rms(self.correction[name]), unit)}, known to "
             f"{with_unit(_rms(self.spread[name]), unit)})"

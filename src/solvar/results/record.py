@@ -103,6 +103,9 @@ class _Poses(_Part):
     shift_angstrom: _PoseChange
     prior_rotation_degree: _NotNegative
     prior_shift_angstrom: _NotNegative
+    applied: bool = True
+    found_elsewhere: _Count = 0
+    unknown: _Count = 0
 
 
 class _Normalisation(_Part):
