@@ -1,159 +1,150 @@
-"""What refining poses costs: one Gauss-Newton pass beside the E-step that every sweep does anyway.
+"""Pose refinement held against the truth: one row a set, errors before and after, and what they cost.
 
-A pass is an E-step, the rotation derivatives, a Gram matrix of 6 + r rows and an E-step at the trial
-pose; it should cost no more than three E-steps. Medians of the turns, milliseconds for a batch. Then both
-solvers race from poses that are off by 3° and 1 pixel to the error at which Gauss-Newton ends.
+Reference sets (`../shared/data`, left out where absent) and simulated ones: poses as RELION left them, poses
+with random errors, true poses, a hinge, and a molecule that does not move. Every set is also run with its
+poses as they are and, for the captured variance to be compared with, at the true poses.
 
-    python benchmarks/pose.py [--turns 7]
+    python benchmarks/pose.py [--only hinge] [--seeds 1]
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from solvar.estimation.band import Band
-from solvar.estimation.column_model import ColumnModel
-from solvar.estimation.e_step import BandModel, e_step
-from solvar.estimation.image_batch import frames_of
-from solvar.estimation.pixels import MemoryPixels
-from solvar.estimation.poses import SOLVERS, PoseState, refine_poses
-from solvar.estimation.poses.newton import GaussNewton
-from solvar.estimation.poses.objective import PoseObjective
-from solvar.estimation.whitening import in_memory_images
+from solvar.evaluation import Truth, evaluate
+from solvar.fitting.fit import fit
+from solvar.fitting.result import Fit
 from solvar.fitting.settings import FitSettings
-from solvar.imaging import rotations
-from solvar.imaging.fourier import HalfDisc
-from solvar.imaging.masks import soft_sphere
-from solvar.progress import SilentProgress
-from solvar.threads import ThreadTeam, available_cores
+from solvar.particles import read_particles
+from solvar.simulation import SimulationSettings, simulate
 
-BOX, K_C, BATCH = 64, 31, 500
-RANKS = (4, 10)
-CONTRAST_SD = 0.15
-BUDGET = 3.0
-
-
-def problem(rank: int, team: ThreadTeam) -> tuple[Band, np.ndarray]:
-    """A band of BATCH images drawn from a random smooth model, and the columns of the model."""
-    rng = np.random.default_rng(rank)
-    disc = HalfDisc.of_radius(K_C)
-    rotation = rotations.random(BATCH, rng)
-    ctf = (np.sqrt(disc.weight) * rng.uniform(0.2, 1, (BATCH, len(disc)))).astype(np.float32)
-    power = (ctf**2 @ (disc.shell[:, None] == np.arange(K_C + 1))).astype(np.float32)
-    noise = rng.standard_normal((2, BATCH, len(disc)))
-    data = (noise[0] + 1j * noise[1]).astype(np.complex64)
-    pixels = MemoryPixels(data, ctf)
-    images = in_memory_images(pixels, rotation, disc, BOX, 4.0, power)
-    mask = soft_sphere(BOX, 0.8 * BOX)
-    band = Band(images, np.arange(BATCH), K_C, mask, FitSettings(rank=rank).projection, team)
-    volumes = rng.standard_normal((1 + rank, BOX, BOX, BOX)) * mask
-    columns = (0.02 * volumes).astype(np.float32)
-    slices = band.projector.project(band.projector.prepare(columns), frames_of(rotation), ctf)
-    z = rng.standard_normal((BATCH, rank)).astype(np.float32)
-    pixels.data[:] += slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
-    return band, columns
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+HINGE: dict[str, Any] = {
+    "particles": 2000, "box_size": 48, "pixel_size": 3.0, "pose_error": 5.0, "shift_error": 1.5,
+}  # fmt: skip
+RIGID = {**HINGE, "heterogeneity": "rigid", "snr": 0.1, "pose_error": 8.0, "shift_error": 2.0}
+ERRORS = ("out_of_plane_degree", "in_plane_degree", "shift_px")
 
 
-def measure(rank: int, team: ThreadTeam, turns: int) -> dict[str, float]:
-    """Median milliseconds of each part."""
-    band, columns = problem(rank, team)
-    projector, model = band.projector, ColumnModel(columns, CONTRAST_SD)
-    prepared = BandModel(band, model)
-    batch = band.images.batch(band.index, band.disc)
-    frame = batch.frame
-    found, plane = e_step(prepared, batch)
-    solver = SOLVERS["newton"]
+@dataclass(frozen=True)
+class Row:
+    """A set, the file whose poses are refined, and what is looked for."""
 
-    def refine() -> None:
-        with SilentProgress().step("", BATCH) as step:
-            refine_poses(band, model, state, solver, step)
-
-    def differentiate() -> None:
-        projector.differentiate(prepared.prepared, frame, batch.ctf, found.first, plane.slices)
-
-    parts: dict[str, Callable[[], object]] = {
-        "prepare": lambda: projector.prepare(columns),
-        "project": lambda: projector.project(prepared.prepared, frame, batch.ctf),
-        "E-step": lambda: e_step(prepared, batch),
-        "differentiate": differentiate,
-        "pass": refine,
-    }
-    times: dict[str, list[float]] = {part: [] for part in parts}
-    for _ in range(turns + 1):
-        for part, run in parts.items():
-            state = PoseState.of(band.images.rotation, memory=solver.start(BATCH))
-            start = time.perf_counter()
-            run()
-            times[part].append(1e3 * (time.perf_counter() - start))
-    # the first turn compiles
-    return {part: float(np.median(seen[1:])) for part, seen in times.items()}
+    name: str
+    file: str
+    rank: int | str
+    simulated: dict[str, Any] = field(default_factory=dict)
 
 
-def race(rank: int, team: ThreadTeam) -> dict[str, tuple[float, int, float]]:
-    """Seconds and steps of each solver to 1.05 times the error where Gauss-Newton ends, and that error."""
-    band, columns = problem(rank, team)
-    rng = np.random.default_rng(7)
-    true = band.images.rotation
-    off = rotations.from_rotation_vector(rng.normal(0, np.deg2rad(3.0), (BATCH, 3))) @ true
-    away = rng.normal(0, 1 / BOX, (BATCH, 2))
-    model = BandModel(band, ColumnModel(columns, CONTRAST_SD))
+def rows(seeds: int) -> Iterator[Row]:
+    """Of the table."""
+    for name, rank in (("adk_64", 4), ("pol2_64", 6)):
+        if (DATA / name).is_dir():
+            for file in ("particles_relion.star", "particles_noisy.star", "particles.star"):
+                yield Row(name, file, rank)
+    for seed in range(seeds):
+        for rank in (10, "auto"):
+            yield Row(
+                f"hinge, seed {seed}",
+                "particles_noisy.star",
+                rank,
+                {**HINGE, "snr": 0.3, "seed": seed},
+            )
+        for snr in (0.01, 0.1, 0.3):
+            yield Row(
+                f"hinge, SNR {snr}", "particles.star", 10, {**HINGE, "snr": snr, "seed": seed}
+            )
+        yield Row(f"rigid, seed {seed}", "particles_noisy.star", 4, {**RIGID, "seed": seed})
 
-    def run(name: str, goal: float, most: int) -> tuple[float, int, float]:
-        solver = type(SOLVERS[name])()
-        solver.steps = 1
-        state = PoseState.of(off, memory=solver.start(BATCH))
-        spent, error, count = 0.0, np.inf, 0
-        while error > goal and count < most:
-            count += 1
-            posed = band.images.posed(state.rotation, away + state.shift)
-            images = posed.batch(band.index, band.disc)
-            start = time.perf_counter()
-            objective = PoseObjective(model, images, state)
-            improved = solver.improve(objective, state.memory)
-            spent += time.perf_counter() - start
-            state.move(band.index, improved.rotation, improved.shift)
-            left = rotations.to_rotation_vector(state.rotation @ true.transpose(0, 2, 1))
-            error = float(np.rad2deg(np.sqrt(np.mean(left**2))))
-        return spent, count, error
 
-    goal = 1.05 * run("newton", 0.0, 12)[2]
-    return {name: run(name, goal, 200) for name in ("newton", "adam")}
+class Bench:
+    """Runs, each done once."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._done: dict[tuple[Path, str, int | str, bool], tuple[Fit, float]] = {}
+
+    def folder(self, row: Row) -> Path:
+        """Where the set of a row lies."""
+        if not row.simulated:
+            return DATA / row.name
+        made = self._scratch / "_".join(f"{key}{value}" for key, value in row.simulated.items())
+        if not made.exists():
+            simulate(SimulationSettings(**row.simulated)).write(made)
+        return made
+
+    def run(self, folder: Path, file: str, rank: int | str, refine: bool) -> tuple[Fit, float]:
+        """A fit and the CPU seconds that it took."""
+        key = folder, file, rank, refine
+        if key not in self._done:
+            settings = FitSettings(rank=rank, mask=folder / "mask.mrc", refine_pose=refine)
+            begun = time.process_time()
+            found = fit(read_particles(folder / file), settings)
+            self._done[key] = found, time.process_time() - begun
+        return self._done[key]
+
+    def line(self, row: Row) -> str:
+        """What a row of the table says."""
+        folder = self.folder(row)
+        truth = Truth.load(folder)
+        found, seconds = self.run(folder, row.file, row.rank, True)
+        _, fixed_seconds = self.run(folder, row.file, row.rank, False)
+        told = evaluate(found, truth)
+        poses = told["poses"]
+        parts = [f"{row.name:16} {row.file:22} rank {row.rank!s:4}"]
+        parts += [_errors(poses["start"]), "->", _errors(poses)]
+        if "covariance" in told:
+            true, _ = self.run(folder, "particles.star", found.model.rank, False)
+            best = evaluate(true, truth)["covariance"]["captured_variance"]
+            parts.append(
+                f"captured {told['covariance']['captured_variance'] / best:.3f} of {best:.3f}"
+            )
+        if "within_state" in poses:
+            parts.append("within state " + _errors(poses["within_state"]))
+        if "bound_unknown_shape" in poses:
+            parts.append("bound " + _numbers(poses["bound_unknown_shape"]))
+        bars = poses["calibration"]
+        parts.append(
+            "within 1, 2 sd: " + ", ".join(f"{name[:5]} {bars[name]:.2f}" for name in sorted(bars))
+        )
+        assert found.validation is not None
+        parts.append(f"real {found.validation.reliable.sum()} of {found.model.rank}")
+        peak = max(cost.peak_memory_mib for cost in found.costs)
+        parts.append(
+            f"{seconds / fixed_seconds:.1f} x fixed ({fixed_seconds:.0f} s CPU), {peak:.0f} MiB"
+        )
+        return "  ".join(parts)
+
+
+def _numbers(values: dict[str, float]) -> str:
+    return " / ".join(f"{values[name]:.3g}" for name in ERRORS)
+
+
+def _errors(told: dict[str, Any]) -> str:
+    """Means, the median of the first in brackets."""
+    first, *others = (told[name]["mean"] for name in ERRORS)
+    return f"{first:.2f} ({told[ERRORS[0]]['median']:.2f}) / " + " / ".join(
+        f"{x:.3g}" for x in others
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=7)
-    turns = parser.parse_args().turns
-    print(f"box {BOX}, k_c {K_C}, {BATCH} images; ms; ratios to project and to the E-step")
-    for threads in sorted({1, available_cores()}):
-        with ThreadTeam(threads) as team:
-            for rank in RANKS:
-                ms = measure(rank, team, turns)
-                # the transform of the columns is done once for any number of images
-                ms["pass"] = (ms["pass"] - ms["prepare"]) / GaussNewton.steps
-                ratio = ms["pass"] / ms["E-step"]
-                print(
-                    f"rank {rank:2}, {threads} thread(s): project {ms['project']:6.1f}   "
-                    f"E-step {ms['E-step']:6.1f}   "
-                    f"differentiate {ms['differentiate']:6.1f} "
-                    f"({ms['differentiate'] / ms['project']:.2f})   "
-                    f"pass {ms['pass']:6.1f} ({ratio:.2f}, "
-                    f"{'within' if ratio <= BUDGET else 'over'} the budget of {BUDGET:g})"
-                )
-    with ThreadTeam() as team:
-        for rank in RANKS:
-            times = race(rank, team)
-            told = "   ".join(
-                f"{name}: {spent:.2f} s, {count} steps, {error:.2f}° an axis"
-                for name, (spent, count, error) in times.items()
-            )
-            print(
-                f"rank {rank:2}, race: {told}   ratio {times['adam'][0] / times['newton'][0]:.1f}"
-            )
+    parser.add_argument("--only", default="", help="rows whose name or file holds this")
+    parser.add_argument("--seeds", type=int, default=1, help="of the simulated sets")
+    given = parser.parse_args()
+    print("out of plane mean (median), in plane (degrees) and shift (px)")
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(Path(scratch))
+        for row in rows(given.seeds):
+            if given.only in f"{row.name} {row.file}":
+                print(bench.line(row), flush=True)
 
 
 if __name__ == "__main__":

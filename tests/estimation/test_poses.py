@@ -154,7 +154,7 @@ def test_search_finds_poses_out_of_reach_of_a_step(reach: float) -> None:
         if way == "search":
             fresh.images = fresh.images.posed(state.rotation, state.shift)
             with SilentProgress().step("", 1) as step:
-                found = likely_poses(fresh, columns, state, reach, 4, step)
+                found = likely_poses(fresh, fresh, columns, state, reach, 4, step)
             assert (found.found > 0).all()
             state.move(found.index, found.rotation[:, 0], found.shift[:, 0])
             state = _refined(fresh, columns, state, "newton", 2)

@@ -35,9 +35,9 @@ from solvar.progress import Progress, Step
 
 Int64 = NDArray[np.int64]
 
-# where particles that look misplaced are searched, and where climbing from candidates begins
-_SEARCH_SHELL, _CLIMB_SHELL = 16, 20
-_CANDIDATES = 6
+# where particles that look misplaced are searched by the mean and by the model, and where climbing begins
+_ROUGH_SHELL, _SEARCH_SHELL, _CLIMB_SHELL = 12, 16, 20
+_CANDIDATES = 12
 # how many of the candidates climb on at the finest band
 _FINALISTS = 2
 
@@ -154,13 +154,13 @@ def _with_misplaced(
     misplaced = seen.index[look_misplaced(products, model.contrast_sd) | far]
     if len(misplaced) == 0:
         return poses
-    coarse, middle = (
+    rough, coarse, middle = (
         context.band(state, part, min(shell, finest.k_c)).restricted(misplaced)
-        for shell in (_SEARCH_SHELL, _CLIMB_SHELL)
+        for shell in (_ROUGH_SHELL, _SEARCH_SHELL, _CLIMB_SHELL)
     )
     radians = np.pi if reach == "global" else np.deg2rad(reach)
     columns = crop_volume(model.columns, coarse.box)
-    found = likely_poses(coarse, columns, poses, radians, _CANDIDATES, step)
+    found = likely_poses(rough, coarse, columns, poses, radians, _CANDIDATES, step)
     found = _ranked(context, state, middle, model, found, step).first(_FINALISTS)
     best = poses.copied()
     for index, trial in _climbed(context, state, finest, model, found, step):

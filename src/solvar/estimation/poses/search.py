@@ -22,6 +22,7 @@ from solvar.estimation.poses.bank import Pictures, best_rotations
 from solvar.estimation.poses.grids import all_rotations, ball
 from solvar.estimation.poses.objective import PoseObjective
 from solvar.estimation.poses.state import PoseState
+from solvar.imaging.fourier import crop_volume
 from solvar.imaging.masks import mask_diameter
 from solvar.progress import Step
 
@@ -33,11 +34,10 @@ Int64 = NDArray[np.int64]
 # neighbouring nodes move the edge of the molecule by this share of the shortest wave
 _STEP = 0.75
 # rotations that the mean alone leaves over
-_KEEP = 64
-# half width and spacing of the shifts that are tried, as shares of the shortest wave
-_SHIFT_REACH, _SHIFT_STEP = 0.4, 0.375
-# standard deviations of the prior of a lost particle's shift that are tried at its present rotation
-_WIDE_SHIFT = 2.5
+_KEEP = 192
+# shifts that are tried: standard deviations of the prior of a lost particle's, and the spacing as a share of
+# the shortest wave
+_SHIFT_REACH, _SHIFT_STEP = 2.0, 0.375
 # candidates closer than this many spacings lead to the same pose
 _APART = 1.0
 # standard deviations by which a particle shows too little: one in six that are in place is looked at in vain
@@ -77,6 +77,7 @@ class Candidates:
 
 
 def likely_poses(
+    rough: Band,
     band: Band,
     columns: Float32,
     state: PoseState,
@@ -88,10 +89,11 @@ def likely_poses(
 
     Parameters
     ----------
-    band : Band
-        Of images at the poses of `state`.
+    rough, band : Band
+        Of the same images at the poses of `state`: where the mean alone is looked at, and what is left of
+        rotations by the model.
     columns : (1 + r, l, l, l)
-        W = [μ | V].
+        W = [μ | V], on the grid of `band`.
     state : PoseState
     reach : float
         Radians around the present rotation; from π on everywhere.
@@ -100,27 +102,34 @@ def likely_poses(
     progress : Step
         Told of every particle.
     """
-    model = BandModel(band, ColumnModel(columns, contrast_sd=0.0))
-    edge = 0.5 * mask_diameter(band.support.mean) / band.box
-    spacing = _STEP / (edge * band.k_c)
+    mean = crop_volume(columns[:1], rough.box)
+    models = [
+        BandModel(each, ColumnModel(volumes, contrast_sd=0.0))
+        for each, volumes in ((rough, mean), (band, columns))
+    ]
+    edge = 0.5 * mask_diameter(rough.support.mean) / rough.box
+    spacing = _STEP / (edge * rough.k_c)
     everywhere = all_rotations(spacing)
-    step = _SHIFT_STEP / band.k_c
-    moves = ball(2 * _SHIFT_REACH / band.k_c, step, 2)
-    wide_moves = ball(_WIDE_SHIFT * state.prior.far_shift, step, 2)
+    radius = _SHIFT_REACH * state.prior.far_shift
+    few, moves = (ball(radius, _SHIFT_STEP / each.k_c, 2) for each in (rough, band))
     found = _none(band.index, count)
-    for batch in band.batches(size=_PARTICLES_AT_A_TIME):
+    batches = [each.batches(size=_PARTICLES_AT_A_TIME) for each in (rough, band)]
+    for both in zip(*batches, strict=True):
+        batch = both[1]
         batch.refuse_uncertain("a search")
-        objective = PoseObjective(model, batch, state)
-        tried = _tried(objective, columns[0], everywhere, moves, reach)
+        by_mean, objective = (
+            PoseObjective(*each, state) for each in zip(models, both, strict=True)
+        )
+        tried = _tried(by_mean, mean[0], everywhere, few, reach)
         value = _log_posterior(objective, tried, moves)
         present, _ = objective.start()
-        aside = _log_posterior(objective, present[:, None], wide_moves)[:, 0]
+        aside = _log_posterior(objective, present[:, None], moves)[:, 0]
         for place, particle in enumerate(batch.place):
             chosen = _distinct(tried[place], value[place].max(axis=1), count - 1, _APART * spacing)
             found.rotation[particle, : len(chosen)] = tried[place, chosen]
             found.shift[particle, : len(chosen)] = moves[value[place, chosen].argmax(axis=1)]
             found.rotation[particle, len(chosen)] = present[place]
-            found.shift[particle, len(chosen)] = wide_moves[aside[place].argmax()]
+            found.shift[particle, len(chosen)] = moves[aside[place].argmax()]
             found.found[particle] = 1 + len(chosen)
         progress.advance(len(batch))
     return found.shared(band)
