@@ -10,7 +10,7 @@ import pytest
 from solvar.cli.metrics import poses_table
 from solvar.errors import InputError
 from solvar.estimation.low_rank import LowRankModel
-from solvar.estimation.posterior import Posterior
+from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.evaluation import Estimate, Truth, captured_variance, evaluate
 from solvar.evaluation.volumes import particles_of, state_volumes
 from solvar.fitting.result import Fit
@@ -157,7 +157,11 @@ def test_poses_are_judged_before_and_after(gaussian):
         estimate.rotation @ from_rotation_vector(rng.normal(0, np.deg2rad(2), (600, 3))),
         estimate.shift_angstrom + rng.normal(0, 5.0, (600, 2)),
     )
-    poses = evaluate(replace(estimate, start=start), folder)["poses"]
+    exact = np.tile(np.diag([1e-4] * 3 + [1.0] * 2), (600, 1, 1))
+    refinement = PoseRefinement(start, exact, 2.0, 5.0)
+    poses = evaluate(replace(estimate, refinement=refinement), folder)["poses"]
+    assert poses["calibration"]["rotation_within_1_sd"] == 1
+    assert poses["beyond_10_degree"] == 0
     assert poses["start"]["in_plane_degree"]["rms"] == pytest.approx(2, rel=0.1)
     assert poses["start"]["shift_px"]["rms"] == pytest.approx(2**0.5, rel=0.1)
     assert poses["in_plane_degree"]["rms"] < 1e-5

@@ -101,7 +101,8 @@ def test_poses_are_refined_as_well_through_either_distortion(molecules, plain, t
     for path in (elliptic, two_sizes):
         np.testing.assert_allclose(_refined(path, plain), expected, rtol=0.06)
     ignored = _refined(tmp_path / "elliptic" / "ignored.star", plain)
-    assert np.all(ignored > 1.1 * expected)
+    # shifts go wrong; rotations, which log-likelihoods of little trust leave near the input, little
+    assert np.all(ignored > 1.02 * expected) and ignored[2] > 1.5 * expected[2]
 
 
 @pytest.mark.slow

@@ -235,7 +235,7 @@ def _classes() -> dict[str, type]:
     """The dataclasses that a step of the fit may return, by name."""
     # late: who looks at a finished run needs no estimator
     from solvar.estimation.noise import NoiseModel
-    from solvar.estimation.poses import PosePrior, PoseState
+    from solvar.estimation.poses import PosePrior, PoseState, ShapeTurns
     from solvar.estimation.prior import Prior
     from solvar.estimation.statistics import SweepStatistics
     from solvar.fitting.state import FitState, PartModel, Sweeping
@@ -247,6 +247,7 @@ def _classes() -> dict[str, type]:
         PosePrior,
         PoseState,
         Prior,
+        ShapeTurns,
         SweepStatistics,
         Sweeping,
     )

@@ -19,6 +19,7 @@ from solvar.estimation.poses.newton import GaussNewton
 from solvar.estimation.poses.objective import Improved, PoseObjective
 from solvar.estimation.poses.prior import PosePrior
 from solvar.estimation.poses.search import Candidates, likely_poses, look_misplaced
+from solvar.estimation.poses.shape import ShapeTurns
 from solvar.estimation.poses.state import WIDE_SPREAD, PoseState
 from solvar.plugins import POSE_SOLVERS, Choices
 from solvar.progress import Step
@@ -30,6 +31,7 @@ __all__ = [
     "PosePrior",
     "PoseSolver",
     "PoseState",
+    "ShapeTurns",
     "likely_poses",
     "look_misplaced",
     "pose_errors_depend_on_conformation",
