@@ -316,9 +316,8 @@ def test_refinement_finds_what_the_images_determine(simulated) -> None:
     assert np.all(np.linalg.eigvalsh(found.pose_refinement.covariance) > 0)
 
 
-@pytest.mark.parametrize(
-    "snr", [0.01, *(pytest.param(snr, marks=pytest.mark.slow) for snr in (0.05, 0.3))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("snr", [0.01, 0.05, 0.3])
 def test_true_poses_stay_within_the_bound(simulated, snr: float) -> None:
     from solvar.evaluation import Truth, evaluate
 
