@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from solvar.report import style
 from solvar.report.particles import marginal, pair
 from solvar.results.poses import PARTS, with_unit
 from solvar.results.run import Run
+
+# characters that the figure is wide
+_LINE = 135
 
 
 def draw_poses(run: Run, path: Path) -> bool:
@@ -33,9 +37,8 @@ def draw_poses(run: Run, path: Path) -> bool:
             "under it, the pose was right already or its image says little.",
             fontsize=8.5, color=style.GREY,
         )  # fmt: skip
-        figure.text(
-            0.06, 0.9, f"{sentence[0].upper()}{sentence[1:]}.", fontsize=8.5, color=style.GREY
-        )
+        told = fill(f"{sentence[0].upper()}{sentence[1:]}.", _LINE)
+        figure.text(0.06, 0.917, told, fontsize=8.5, color=style.GREY, va="top")
         for column, (name, words, unit) in enumerate(PARTS):
             correction, spread = change.correction[name], change.spread[name]
             left = 0.06 + 0.32 * column
