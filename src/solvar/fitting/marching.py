@@ -66,9 +66,7 @@ def fit_band(
         with progress.step(title, count * schedule.most_sweeps) as told:
             state, bands = fit_models(context, state, schedule, name, told)
         state = weighed_again(context, state)
-        models = state.models
-        fitted = [ColumnModel(m.columns, m.contrast_sd) for m in models if m.columns is not None]
-        return with_measured_noise(context, state, bands, fitted)
+        return with_measured_noise(context, state, bands, state.fitted_models)
 
     return context.once(name, step, state, _fitted(context, state, schedule))
 

@@ -33,7 +33,7 @@ from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.fourier import crop_volume
 from solvar.progress import Progress, Step
 
-Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
 
 # where particles that look misplaced are searched by the mean and by the model, and where climbing begins
 _ROUGH_SHELL, _SEARCH_SHELL, _CLIMB_SHELL = 12, 16, 20
@@ -105,13 +105,9 @@ def _models(
         name = f"{plan.name} band {schedule.k_c}"
         state, bands = fit_models(context, state, schedule, name, step)
     if plan.measures_noise:
-        state = with_measured_noise(context, state, bands, _columns(state))
+        state = with_measured_noise(context, state, bands, state.fitted_models)
         state, _ = fit_models(context, state, schedules[-1], f"{plan.name} once more", step)
-    return _columns(state), state.noise
-
-
-def _columns(state: FitState) -> list[ColumnModel]:
-    return [ColumnModel(m.columns, m.contrast_sd) for m in state.models if m.columns is not None]
+    return state.fitted_models, state.noise
 
 
 def _found_by(
@@ -126,17 +122,20 @@ def _found_by(
     assert context.solver is not None and state.poses is not None
     begun, finest = state.poses, context.band(state, part, plan.k_c)
     poses = refine_poses(finest, model, begun, context.solver, step)
-    state = replace(state, poses=poses)
     if plan.search:
-        poses = _with_misplaced(context, state, part, model, finest, step)
-    band = finest.seeing(context.seen(replace(state, poses=poses)))
-    products = gram_matrices(BandModel(band, model), finest.index)
+        poses = _with_misplaced(context, replace(state, poses=poses), part, model, finest, step)
+    products = _products(context, replace(state, poses=poses), finest, model)
     z = image_posterior(products, model.contrast_sd).z
     if poses.depends_on_conformation:
         poses = poses.following_shape(finest.index, z, begun)
     else:
         poses = poses.without_shape(finest.index, z)
     return poses.with_fitted_prior(finest.index)
+
+
+def _products(context: Context, state: FitState, band: Band, model: ColumnModel) -> Float64:
+    """Gram matrices of a band's particles under a model, at the poses of a state."""
+    return gram_matrices(BandModel(band.seeing(context.seen(state)), model), band.index)
 
 
 def _with_misplaced(
@@ -147,11 +146,10 @@ def _with_misplaced(
     assert poses is not None
     if reach == 0 or context.images.store.tilt is not None:
         return poses
-    seen = finest.seeing(context.seen(state))
-    products = gram_matrices(BandModel(seen, model), seen.index)
+    products = _products(context, state, finest, model)
     # what has gone far is asked again: one model may have erred
-    far = poses.prior.nearness(poses.offset(seen.index)) < 0.5
-    misplaced = seen.index[look_misplaced(products, model.contrast_sd) | far]
+    far = poses.prior.nearness(poses.offset(finest.index)) < 0.5
+    misplaced = finest.index[look_misplaced(products, model.contrast_sd) | far]
     if len(misplaced) == 0:
         return poses
     rough, coarse, middle = (
@@ -163,7 +161,8 @@ def _with_misplaced(
     found = likely_poses(rough, coarse, columns, poses, radians, _CANDIDATES, step)
     found = _ranked(context, state, middle, model, found, step).first(_FINALISTS)
     best = poses.copied()
-    for index, trial in _climbed(context, state, finest, model, found, step):
+    for has, trial in _climbed(context, state, finest, model, found, step):
+        index = found.index[has]
         best.take(trial, index[trial.evidence[index] > best.evidence[index]])
     return best
 
@@ -181,8 +180,8 @@ def _ranked(
     evidence = np.full(candidates.rotation.shape[:2], -np.inf)
     rotation, shift = candidates.rotation.copy(), candidates.shift.copy()
     climbed = _climbed(context, state, band, model, candidates, step)
-    for number, (index, trial) in enumerate(climbed):
-        has = candidates.found > number
+    for number, (has, trial) in enumerate(climbed):
+        index = candidates.index[has]
         evidence[has, number] = trial.evidence[index]
         rotation[has, number] = trial.rotation[index]
         shift[has, number] = trial.shift[index] - state.poses.shift[index]
@@ -199,8 +198,8 @@ def _climbed(
     model: ColumnModel,
     candidates: Candidates,
     step: Step,
-) -> Iterator[tuple[Int64, PoseState]]:
-    """Which particles have a first, second, … candidate, and all poses after steps from there."""
+) -> Iterator[tuple[NDArray[np.bool_], PoseState]]:
+    """Which particles (M,) have a first, second, … candidate, and all poses after steps from there."""
     assert context.solver is not None and state.poses is not None
     model = replace(model, columns=crop_volume(model.columns, band.box))
     for number in range(candidates.found.max()):
@@ -208,4 +207,4 @@ def _climbed(
         index, trial = candidates.index[has], state.poses.copied()
         trial.move(index, candidates.rotation[has, number], candidates.shift[has, number])
         there = band.restricted(index).seeing(context.seen(replace(state, poses=trial)))
-        yield index, refine_poses(there, model, trial, context.solver, step)
+        yield has, refine_poses(there, model, trial, context.solver, step)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.noise import NoiseModel
 from solvar.estimation.poses import PoseState
 from solvar.estimation.prior import Prior
@@ -99,6 +100,11 @@ class FitState:
     poses: PoseState | None = None
     sweeping: Sweeping | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def fitted_models(self) -> list[ColumnModel]:
+        """Columns and contrast spread of those models that have columns by now."""
+        return [ColumnModel(m.columns, m.contrast_sd) for m in self.models if m.columns is not None]
 
     def generator(self) -> np.random.Generator:
         """The generator of the next random choices; `after` makes the state that has taken them."""

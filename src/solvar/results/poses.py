@@ -94,7 +94,7 @@ class PoseChange:
         return np.asarray(self.spread["out_of_plane"] > self.prior_rotation_degree)
 
     def sentence(self) -> str:
-        """What refinement did, in words."""
+        """What refinement did, in words, without a capital or a full stop."""
         if not self.applied:
             return "the poses are those of the input: no others made held-out images likelier"
         moved = [
