@@ -35,13 +35,17 @@ def test_prior_is_a_density_with_the_gradient_that_it_tells() -> None:
     drawn = rng.standard_normal((200_000, 5))
     log_drawn = -0.5 * np.sum(drawn**2 + np.log(2 * np.pi * wide**2), axis=1)
     drawn *= wide
-    mass = np.exp(prior.log_density(drawn) - log_drawn) * prior.nearness(drawn)
+    density = np.exp(prior.log_density(drawn[:, :3], drawn[:, 3:]) - log_drawn)
+    mass = density * prior.nearness(drawn)
     assert mass.mean() == pytest.approx(0.9, abs=5 * mass.std() / np.sqrt(len(mass)))
     offset = _corrections(50, 10, rng)
     for axis in range(5):
         step = np.zeros(5)
         step[axis] = 1e-6
-        slope = (prior.log_density(offset + step) - prior.log_density(offset - step)) / 2e-6
+        above, below = (
+            prior.log_density(each[:, :3], each[:, 3:]) for each in (offset + step, offset - step)
+        )
+        slope = (above - below) / 2e-6
         np.testing.assert_allclose(
             slope, -(prior.precision(offset) * offset)[:, axis], rtol=1e-4, atol=1e-4
         )

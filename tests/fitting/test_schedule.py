@@ -15,12 +15,13 @@ from solvar.fitting.schedule import (
     pose_schedule,
     split_batches,
 )
+from solvar.fitting.settings import FitSettings
 
 
 @pytest.mark.parametrize("k_max", [4, 7, 8, 10, 11, 15, 16, 31, 63, 127])
 def test_bands_rise_to_the_finest_and_at_most_double(k_max: int) -> None:
-    for schedule in (marching_schedule, pose_schedule):
-        radii = [each.k_c for each in schedule(k_max)]
+    for schedule in (marching_schedule(k_max), pose_schedule(k_max, FitSettings())):
+        radii = [each.k_c for each in schedule]
         assert radii[-1] == k_max
         assert all(a < b <= 2 * a for a, b in pairwise(radii))
         assert radii[0] <= 10

@@ -151,7 +151,8 @@ def _sweep_until_settled(
         ended = context.settings.solver == "em" and before.sweeps > 0 and _no_gain(before, now)
         return agreed(ended, context.images.processes), {**record, "held_out": likelihood}
 
-    rule = StoppingRule(samples, settled)
+    # after a single sweep there is nothing to decide
+    rule = StoppingRule(samples, settled) if schedule.most_sweeps > 1 else None
     return sweep(context, state, f"{name} sweeps", solvers, schedule.most_sweeps, step, rule)
 
 

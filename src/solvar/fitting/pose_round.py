@@ -37,7 +37,7 @@ Float64 = NDArray[np.float64]
 
 # where particles that look misplaced are searched by the mean and by the model, and where climbing begins
 _ROUGH_SHELL, _SEARCH_SHELL, _CLIMB_SHELL = 12, 16, 20
-_CANDIDATES = 12
+_CANDIDATES = 8
 # how many of the candidates climb on at the finest band
 _FINALISTS = 2
 
@@ -77,7 +77,7 @@ def after_round(context: Context, plan: RoundPlan, progress: Progress, state: Fi
     state = state.after(rng)
     begun = state.poses
     assert begun is not None and context.solver is not None
-    sweeps = sum(each.most_sweeps for each in pose_schedule(plan.k_c))
+    sweeps = sum(each.most_sweeps for each in pose_schedule(plan.k_c, context.settings))
     total = len(context.images) * (sweeps + context.solver.steps)
     with progress.step(f"Refining poses, round {plan.number}", total) as step:
         models, noise = _models(context, state, plan, step)
@@ -100,7 +100,7 @@ def _models(
     sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
     fresh = [PartModel(part, None, sd) for part in (0, 1)]
     state = replace(state, means=means, models=fresh, prior=Prior(precision, precision))
-    schedules = pose_schedule(plan.k_c)
+    schedules = pose_schedule(plan.k_c, context.settings)
     for schedule in schedules:
         name = f"{plan.name} band {schedule.k_c}"
         state, bands = fit_models(context, state, schedule, name, step)

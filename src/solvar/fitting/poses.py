@@ -34,9 +34,9 @@ _MOST_ROUNDS = 10
 # rounds in a row without a gain that end them. Fitted poses have turned each shape by itself, of which
 # evidence tells little: they go on getting better for a while. Others soon follow what V lacks
 _PATIENCE, _PATIENCE_FITTED = 1, 2
-# radians that no step of the solver makes, and the share of particles that have to be found so far away for
-# a search in the next round
-_ELSEWHERE, _WORTH_A_SEARCH = np.deg2rad(10.0), 1e-3
+# radians that no step of the solver makes. Another search is worth it while more particles than this share of
+# all, and of the most that a round has found, are found so far away
+_ELSEWHERE, _WORTH_A_SEARCH, _WORTH_MORE = np.deg2rad(10.0), 1e-3, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +49,15 @@ class _Rounds:
     count : int
     searches : bool
         Whether the next round is to search misplaced particles.
+    most_found : float
+        The largest share of the particles that a round has turned by more than errors of poses.
     """
 
     before: FitState
     now: FitState
     count: int = 0
     searches: bool = True
+    most_found: float = 0.0
 
     def tell(self, what: Callable[[Float64, Float64], bool], processes: Processes) -> bool:
         """What the evidence of particles in the last two rounds tells: by models at the poses before each."""
@@ -109,9 +112,11 @@ def _taken(
     finest = k_c == context.k_max
     plan = RoundPlan(rounds.count + 1, k_c, finest and rounds.searches, measures_noise)
     now = context.once(plan.name, partial(after_round, context, plan, progress), before, before)
-    # while any are found elsewhere
-    searches = not finest or (plan.search and _moved_elsewhere(before, now) > _WORTH_A_SEARCH)
-    return _Rounds(before, now, plan.number, searches)
+    if not plan.search:
+        return _Rounds(before, now, plan.number, not finest)
+    found = _moved_elsewhere(before, now)
+    most = max(found, rounds.most_found)
+    return _Rounds(before, now, plan.number, found > max(_WORTH_A_SEARCH, _WORTH_MORE * most), most)
 
 
 def _trusting(rounds: _Rounds) -> FitState:

@@ -16,8 +16,9 @@ _FIRST_BAND = 8
 _RATIO = 1.33
 # of the first rounds of pose refinement, and by how much finer the next ones are
 _FIRST_POSE_BAND, _POSE_RATIO = 4, 1.5
-# sweeps of a model that is made for one look at the poses: those of the finest band cost nearly all of it
-_POSE_SWEEPS, _FINEST_POSE_SWEEPS = 12, 5
+# sweeps of a model that is made for one look at the poses: those of the finest band cost nearly all of it, and
+# with EM's second one held-out particles lose again
+_POSE_SWEEPS, _FINEST_POSE_SWEEPS, _FINEST_POSE_EPOCHS = 12, 1, 5
 _EPOCHS = 20
 _BATCH = 750
 # images of more particles than this may not fit in memory: then so many neighbours stay together
@@ -76,10 +77,11 @@ def marching_schedule(k_max: int) -> list[BandSchedule]:
     return schedules
 
 
-def pose_schedule(k_max: int) -> list[BandSchedule]:
+def pose_schedule(k_max: int, settings: FitSettings) -> list[BandSchedule]:
     """Bands of models that are made for one look at the poses: fewer sweeps do."""
     radii = [each.k_c for each in marching_schedule(k_max)]
-    sweeps = [_POSE_SWEEPS] * (len(radii) - 1) + [_FINEST_POSE_SWEEPS]
+    last = _FINEST_POSE_EPOCHS if settings.solver == "adam" else _FINEST_POSE_SWEEPS
+    sweeps = [_POSE_SWEEPS] * (len(radii) - 1) + [last]
     return [BandSchedule(k, most, 0) for k, most in zip(radii, sweeps, strict=True)]
 
 

@@ -227,7 +227,7 @@ def _sweeps(number: int, schedule: BandSchedule, settings: FitSettings) -> float
 def _round_passes(box_size: int, k_c: int, settings: FitSettings) -> tuple[float, float]:
     """Sweeps of a round of pose refinement in units of the finest band: by pixels, and by voxels."""
     pixels, voxels = _POSE_PASSES, 0.0
-    for number, schedule in enumerate(pose_schedule(k_c)):
+    for number, schedule in enumerate(pose_schedule(k_c, settings)):
         size = _Size.of(schedule, box_size, k_c)
         sweeps = _sweeps(number, schedule, settings)
         pixels, voxels = pixels + sweeps * size.pixels, voxels + sweeps * size.voxels

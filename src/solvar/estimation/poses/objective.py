@@ -212,7 +212,8 @@ class PoseObjective:
 
     def log_prior(self, rotation: Float64, shift: Float64) -> Float64:
         """Log density of the corrections, (B,)."""
-        return self.state.prior.log_density(self._offset(rotation, shift))
+        offset = self._offset(rotation, shift)
+        return self.state.prior.log_density(offset[:, :3], offset[:, 3:])
 
     def _log_posterior(self, plane: PosedImages, rotation: Float64, shift: Float64) -> Float64:
         return self.state.trust * plane.found.log_likelihood + self.log_prior(rotation, shift)

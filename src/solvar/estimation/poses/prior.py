@@ -48,21 +48,22 @@ class PosePrior:
         """Standard deviation of the far ones' t per axis, box lengths."""
         return max(_FAR_SHIFT, float(self.spread[1]))
 
-    def _log_parts(self, offset: Float64) -> tuple[Float64, Float64]:
-        """Log densities (B,) of corrections (B, 5) by either part, with their shares."""
-        variance = self._variance
-        near = -0.5 * np.sum(offset**2 / variance + np.log(variance) + _LOG_2PI, axis=1)
-        shift = self.far_shift
-        far = -np.sum(0.5 * (offset[:, 3:] / shift) ** 2 + np.log(shift) + 0.5 * _LOG_2PI, axis=1)
+    def _log_parts(self, turn: Float64, shift: Float64) -> tuple[Float64, Float64]:
+        """Log densities (…) of ω (…, 3) and t (…, 2) by either part, with their shares."""
+        near = _log_normal(turn, self.spread[0]) + _log_normal(shift, self.spread[1])
+        far = _log_normal(shift, self.far_shift)
         return near + np.log1p(-self.far), far + np.log(self.far / ALL_ROTATIONS)
 
-    def log_density(self, offset: Float64) -> Float64:
-        """Log density (B,) of corrections (B, 5), per rad³ and squared box length."""
-        return np.asarray(np.logaddexp(*self._log_parts(offset)), dtype=np.float64)
+    def log_density(self, turn: Float64, shift: Float64) -> Float64:
+        """Log density (…) of ω (…, 3) and t (…, 2), per rad³ and squared box length.
+
+        Their leading axes are broadcast: no grid of both need be made.
+        """
+        return np.asarray(np.logaddexp(*self._log_parts(turn, shift)), dtype=np.float64)
 
     def nearness(self, offset: Float64) -> Float64:
         """Probability (B,) that corrections (B, 5) are of the near kind."""
-        near, far = self._log_parts(offset)
+        near, far = self._log_parts(offset[:, :3], offset[:, 3:])
         return np.asarray(np.exp(near - np.logaddexp(near, far)), dtype=np.float64)
 
     def precision(self, offset: Float64) -> Float64:
@@ -107,3 +108,9 @@ class PosePrior:
                 mean = np.where(near[:, None] > 0.5, centre, offset)
             found = PosePrior(spread, float(np.clip(1 - near.mean(), *_FAR_BOUNDS)))
         return found
+
+
+def _log_normal(values: Float64, spread: float) -> Float64:
+    """Log density (…) of normal values (…, d)."""
+    square = np.sum(values**2, axis=-1) / spread**2
+    return -0.5 * (square + values.shape[-1] * (2 * np.log(spread) + _LOG_2PI))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
-from solvar.estimation.image_batch import ImageBatch
+from solvar.estimation.image_batch import ImageBatch, frames_of
 from solvar.estimation.kernels import gram, on_host
 from solvar.estimation.poses.bank import Pictures, best_rotations
 from solvar.estimation.poses.grids import all_rotations, ball
@@ -34,15 +34,16 @@ Int64 = NDArray[np.int64]
 # neighbouring nodes move the edge of the molecule by this share of the shortest wave
 _STEP = 0.75
 # rotations that the mean alone leaves over
-_KEEP = 192
+_KEEP = 128
 # shifts that are tried: standard deviations of the prior of a lost particle's, and the spacing as a share of
-# the shortest wave
-_SHIFT_REACH, _SHIFT_STEP = 2.0, 0.375
+# the shortest wave, by the mean alone and by the model
+_SHIFT_REACH, _ROUGH_SHIFT_STEP, _SHIFT_STEP = 2.0, 0.5, 0.375
 # candidates closer than this many spacings lead to the same pose
 _APART = 1.0
 # standard deviations by which a particle shows too little: one in six that are in place is looked at in vain
 _DOUBTFUL = 1.0
 _PARTICLES_AT_A_TIME = 256
+_SLICES_AT_A_TIME = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +112,8 @@ def likely_poses(
     spacing = _STEP / (edge * rough.k_c)
     everywhere = all_rotations(spacing)
     radius = _SHIFT_REACH * state.prior.far_shift
-    few, moves = (ball(radius, _SHIFT_STEP / each.k_c, 2) for each in (rough, band))
+    few = ball(radius, _ROUGH_SHIFT_STEP / rough.k_c, 2)
+    moves = ball(radius, _SHIFT_STEP / band.k_c, 2)
     found = _none(band.index, count)
     batches = [each.batches(size=_PARTICLES_AT_A_TIME) for each in (rough, band)]
     for both in zip(*batches, strict=True):
@@ -171,19 +173,32 @@ def _of_one_stretch(images: ImageBatch) -> Iterator[tuple[Int64, Float64 | None]
 
 def _log_posterior(objective: PoseObjective, rotation: Float64, moves: Float64) -> Float64:
     """Log posterior (B, K, T) of rotations (B, K, 3, 3) and further shifts (T, 2), contrast 1."""
-    model, images = objective.model, objective.images
+    images, value = objective.images, objective.state.log_prior(objective.index, rotation, moves)
     zero = np.zeros((len(images), 2))
     moved = np.stack([objective.shifted(zero + move) for move in moves], axis=1)
-    value = objective.state.log_prior(images.index, rotation, moves)
-    for node in range(rotation.shape[1]):
-        slices = model.slices(images.frames(rotation[:, node]), images.ctf)
-        products = gram(slices, images.data, model.band.team)[:, :-1, :-1]
-        # the moved images are more than the slices: these come to those
-        real = on_host(slices).view(np.float32), moved.view(np.float32)
-        overlap = np.matmul(real[0], real[1].transpose(0, 2, 1)).astype(np.float64)
-        found = _log_likelihood(images.per_pose(products), images.per_pose(overlap))
-        value[:, node] += objective.state.trust * found
+    # slices of an image at all its rotations times all its shifts are one matrix product
+    each = max(1, _SLICES_AT_A_TIME // rotation.shape[1])
+    for start in range(0, len(images), each):
+        some = np.arange(start, min(start + each, len(images)))
+        found = _log_likelihoods(objective.model, images, some, rotation[some], moved[some])
+        value[some] += objective.state.trust * found
     return value
+
+
+def _log_likelihoods(
+    model: BandModel, images: ImageBatch, some: Int64, rotation: Float64, moved: Complex64
+) -> Float64:
+    """Log-likelihood (b, K, T) of some images of a batch, (b, T, n) at their shifts, contrast 1."""
+    count, nodes = rotation.shape[:2]
+    every = np.repeat(some, nodes)
+    stretch = None if images.stretch is None else images.stretch[every]
+    frame = frames_of(rotation.reshape(-1, 3, 3), None, stretch)
+    slices = model.slices(frame, images.ctf[every])
+    products = gram(slices, images.data[every], model.band.team)[:, :-1, :-1]
+    rows = on_host(slices).view(np.float32).reshape(count, -1, 2 * moved.shape[2])
+    overlap = np.matmul(rows, moved.view(np.float32).transpose(0, 2, 1))
+    overlap = overlap.reshape(len(every), -1, moved.shape[1]).astype(np.float64)
+    return _log_likelihood(products, overlap).reshape(count, nodes, -1)
 
 
 def _distinct(rotation: Float64, value: Float64, count: int, apart: float) -> Int64:

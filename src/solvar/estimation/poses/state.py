@@ -215,11 +215,7 @@ class PoseState:
         turn = to_rotation_vector(
             (rotation @ self.start[index, None].swapaxes(-1, -2)).reshape(-1, 3, 3)
         ).reshape(*rotation.shape[:2], 1, 3)
-        shift = (self.shift[index, None] + moves)[:, None]
-        shape = *rotation.shape[:2], len(moves)
-        both = [np.broadcast_to(each, (*shape, each.shape[-1])) for each in (turn, shift)]
-        offset = np.concatenate(both, axis=-1)
-        return self.prior.log_density(offset.reshape(-1, offset.shape[-1])).reshape(shape)
+        return self.prior.log_density(turn, (self.shift[index, None] + moves)[:, None])
 
     def report(
         self, particles: ParticleSet, images: WhitenedImages
