@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -118,7 +120,28 @@ def test_other_failures_are_not_taken_for_a_full_memory():
         raise RuntimeError("an illegal memory access was encountered")
 
     with pytest.raises(RuntimeError, match="illegal"):
-        list(Pieces(100).of(10, 1, fail))
+        Pieces(100).work(10, 1, fail, lambda some, made: None)
+
+
+def test_a_piece_is_gone_before_the_next_one_is_made():
+    alive, most = weakref.WeakSet(), []
+
+    def compute(some):
+        piece = np.ones(some.stop - some.start).view(Piece)
+        alive.add(piece)
+        most.append(len(alive))
+        return piece
+
+    total = []
+    Pieces(3).work(10, 1, compute, lambda some, made: total.append(float(made.sum())))
+    assert total == [3, 3, 3, 1]
+    assert max(most) == 1
+
+
+class Piece(np.ndarray):
+    """An array that a set of weak references can hold."""
+
+    __hash__ = object.__hash__
 
 
 def test_slices_that_do_not_fit_the_device_lie_on_the_host(monkeypatch):
