@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import solvar
+from solvar.cli import doctor
 from solvar.cli.main import COMMANDS, app
 from solvar.errors import InputError, SolvarError
 from solvar.fitting.settings import FitSettings
@@ -231,6 +232,19 @@ def test_settings_that_contradict_each_other_are_a_sentence(tmp_path):
 def test_evaluate_names_the_folder_that_is_no_run(tmp_path):
     result = solvar_command("evaluate", tmp_path / "nowhere", "--truth", tmp_path)
     assert_sentence(result, 2, "nowhere")
+
+
+def test_doctor_tries_numba_on_a_gpu_before_it_says_that_it_works(monkeypatch):
+    from numba import cuda
+
+    def outdated(*arguments, **options):
+        raise AttributeError("module 'numpy' has no attribute 'row_stack'")
+
+    monkeypatch.setattr(cuda, "is_available", lambda: True)
+    monkeypatch.setattr("solvar.imaging.projector.make_projector", outdated)
+    level, _, text = doctor._numba_cuda()
+    assert level == "warning"
+    assert "row_stack" in text and "works" not in text
 
 
 def test_doctor_finds_this_machine_healthy(tmp_path, monkeypatch):

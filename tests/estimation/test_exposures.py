@@ -7,19 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import logsumexp
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from imaging.projectors import ELSEWHERE, pretend_to_copy
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, e_step, gram_matrices
 from solvar.estimation.image_batch import frames_of
 from solvar.estimation.images import Hypotheses
 from solvar.estimation.likelihood import image_posterior
-from solvar.estimation.mean import MeanProblem
+from solvar.estimation.mean import MeanProblem, _normal_operator
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.poses import PoseState
 from solvar.estimation.poses.objective import PoseObjective
 from solvar.imaging import rotations
 from solvar.imaging.fourier import centring_phase
+from solvar.imaging.projector import torch_backend
+from solvar.imaging.projector.kernel import KERNELS
+from solvar.imaging.projector.lattice import Lattice
+from solvar.imaging.projector.torch_backend import TorchProjector
 from solvar.particles.exposures import Exposures, ranges
 from toy_band import COUNT, K_C, make_band, true_columns
 
@@ -183,6 +189,16 @@ def test_the_mean_of_tilted_images_is_the_volume(tilted: Band) -> None:
     store.pixels.data[:] = tilted.projector.project(prepared, batch.frame, store.pixels.ctf)[:, 0]
     mean = MeanProblem(tilted).solve(np.full(K_C + 1, 1e-3), steps=12)
     assert np.linalg.norm(mean - truth) / np.linalg.norm(truth) < 0.05
+
+
+def test_slices_of_poses_with_weights_may_lie_on_a_device(tilted: Band, monkeypatch) -> None:
+    monkeypatch.setattr(torch_backend, "to_host", pretend_to_copy)
+    tilted.images = tilted.images.supposed(_supposed(tilted))
+    lattice = Lattice(tilted.box, K_C, KERNELS["kaiser"])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        tilted.projector = TorchProjector(lattice, tilted.disc, ELSEWHERE)
+        applied = _normal_operator(tilted, tilted.support.mean)
+    assert applied.shape == tilted.support.mean.shape
 
 
 def test_selected_particles_keep_their_own_images() -> None:

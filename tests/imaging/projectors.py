@@ -1,10 +1,11 @@
-"""Every projector by name, and volumes whose transform is known."""
+"""Every projector by name, volumes whose transform is known, and all that a projector can do at once."""
 
 from functools import cache
 
 import numpy as np
 import pytest
 
+from solvar.estimation import kernels
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector import make_projector
 from solvar.imaging.rotations import from_euler
@@ -24,6 +25,10 @@ OPERATORS = [
     {"interpolation": "nufft"},
 ]
 LATTICE_KERNELS = ["nearest", "trilinear", "kaiser"]
+
+# A device that torch knows and does not have: its fake tensors refuse to mix with the host's, as those
+# of a GPU do ("cuda" itself needs torch built for it even then)
+ELSEWHERE = "lazy:1"
 
 
 def name(operator):
@@ -77,3 +82,53 @@ def defining_sum(box, k_c):
     ex, ey, ez = (np.exp(-2j * np.pi * k[:, i, :, None] * grid) for i in range(3))
     exact = np.einsum("czyx,bpx,bpy,bpz->bcp", volumes, ex, ey, ez, optimize=True)
     return volumes, rotation, exact
+
+
+def pretend_to_copy(tensor):
+    """What leaves a fake device: zeros of the shape."""
+    assert tensor.cpu().device.type == "cpu"
+    return np.zeros(tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
+
+
+def problem(disc, box=12, count=12, channels=3, stretch=None):
+    """Volumes, frames, factors of pixels, images and moments that `everything` is given."""
+    rng = np.random.default_rng(1)
+    volumes = rng.normal(size=(channels, box, box, box)).astype(np.float32)
+    frame = random_rotations(count, rng)[:, :, :2] @ (np.eye(2) if stretch is None else stretch)
+    scale = rng.normal(size=(count, len(disc))).astype(np.float32)
+    images = random_images(rng, count, channels, len(disc))
+    moment = rng.normal(size=(count, channels))
+    return volumes, np.ascontiguousarray(frame, dtype=np.float32), scale, images, moment
+
+
+def everything(projector, volumes, frame, scale, images, moment, places=None):
+    """Results of every operation of a projector, and of the products made from its slices.
+
+    `places` are arrays that `places_of` made beforehand.
+    """
+    lattice, slices, residuals, sums = places or places_of(projector, volumes, images)
+    team = ThreadTeam()
+    projector.project(lattice, frame, scale, slices)
+    data, second = np.ascontiguousarray(images[:, 0]), moment[:, :, None] * moment[:, None]
+    products = kernels.gram(slices, data, team)
+    kernels.residual(slices, data, second, moment, team, residuals)
+    projector.scatter(residuals, frame, scale, sums)
+    tangent, torque = projector.differentiate(lattice, frame, scale, moment, residuals)
+    wave = np.stack([projector.disc.kx, projector.disc.ky]).astype(np.float32)
+    return {
+        "lattice": lattice,
+        "slices": slices,
+        "residuals": residuals,
+        "sums": sums,
+        "volumes": projector.collect(sums),
+        "tangent": tangent,
+        "torque": torque,
+        "products": products,
+        "pose products": kernels.pose_products(slices, tangent, data, moment, wave, team),
+    }
+
+
+def places_of(projector, volumes, images):
+    """The lattice of volumes, and memory for slices, residuals and their sums, where it computes."""
+    slices, residuals = (projector.empty(images.size).reshape(images.shape) for _ in range(2))
+    return projector.prepare(volumes), slices, residuals, projector.zeros(len(volumes))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from imaging.projectors import ELSEWHERE, everything, pretend_to_copy, problem
 from solvar.errors import InputError
 from solvar.estimation import device_kernels
 from solvar.imaging.fourier import HalfDisc
@@ -16,12 +19,8 @@ from solvar.imaging.projector.kernel import KERNELS
 from solvar.imaging.projector.lattice import Lattice
 from solvar.imaging.projector.pieces import Pieces
 from solvar.imaging.projector.torch_backend import BagKernels, TorchProjector
-from solvar.imaging.rotations import random as random_rotations
 
 DISC = HalfDisc.of_radius(4)
-# A device that torch knows and does not have: its fake tensors refuse to mix with the host's, as those
-# of a GPU do ("cuda" itself needs torch built for it even then)
-ELSEWHERE = "lazy:1"
 
 
 @pytest.mark.parametrize(
@@ -71,35 +70,6 @@ def test_nufft_on_a_gpu_is_bad_input():
         make_projector(8, HalfDisc.of_radius(3), interpolation="nufft", device="cuda")
 
 
-def problem(rng, count=12, channels=3):
-    volumes = rng.normal(size=(channels, 12, 12, 12)).astype(np.float32)
-    rotation = random_rotations(count, rng).astype(np.float32)
-    scale = rng.normal(size=(count, len(DISC))).astype(np.float32)
-    shape = count, channels, len(DISC)
-    images = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
-    return volumes, rotation, scale, images, rng.normal(size=(count, channels))
-
-
-def everything(projector, volumes, rotation, scale, images, moment):
-    """Results of every operation of a projector, and of the products made from its slices."""
-    prepared = projector.prepare(volumes)
-    slices = projector.empty(images.size).reshape(images.shape)
-    projector.project(prepared, rotation, scale, slices)
-    residuals = projector.empty(images.size).reshape(images.shape)
-    data, second = images[:, 0], moment[:, :, None] * moment[:, None]
-    products = device_kernels.gram(slices, data)
-    device_kernels.residual(slices, data, second, moment, residuals)
-    into = projector.zeros(len(volumes))
-    projector.scatter(residuals, rotation, scale, into)
-    tangent, torque = projector.differentiate(prepared, rotation, scale, moment, residuals)
-    wave = np.stack([DISC.kx, DISC.ky]).astype(np.float32)
-    pose = device_kernels.pose_products(slices, tangent, data, moment, wave)
-    return {
-        "host": [projector.collect(into), torque, products, pose],
-        "device": [prepared, slices, residuals, into, tangent],
-    }
-
-
 class Scarce(BagKernels):
     """Kernels whose device is full beyond `limit` images."""
 
@@ -118,13 +88,12 @@ class Scarce(BagKernels):
 def test_a_batch_that_does_not_fit_is_halved_with_the_same_result(monkeypatch, message):
     monkeypatch.setattr(Scarce, "message", message)
     monkeypatch.setattr(Scarce, "calls", 0)
-    arrays = problem(np.random.default_rng(1))
+    arrays = problem(DISC)
     lattice = Lattice(12, DISC.k_c, KERNELS["kaiser"])
     ample = everything(TorchProjector(lattice, DISC, "cpu"), *arrays)
     tight = everything(TorchProjector(lattice, DISC, "cpu", kernels=Scarce), *arrays)
-    for kind in ample:
-        for a, b in zip(ample[kind], tight[kind], strict=True):
-            np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6 * float(abs(a).max()))
+    for name, expected in ample.items():
+        np.testing.assert_allclose(tight[name], expected, atol=2e-6 * float(abs(expected).max()))
     # slices: 12, 6, then 3 images at a time; the adjoint starts with 3, derivatives need thrice as much
     assert Scarce.calls == (2 + 4) + 4 + 12
 
@@ -133,9 +102,7 @@ def test_a_single_image_that_does_not_fit_is_a_memory_error(monkeypatch):
     monkeypatch.setattr(Scarce, "limit", 0)
     lattice = Lattice(12, DISC.k_c, KERNELS["kaiser"])
     with pytest.raises(MemoryError, match="one image"):
-        everything(
-            TorchProjector(lattice, DISC, "cpu", kernels=Scarce), *problem(np.random.default_rng(2))
-        )
+        everything(TorchProjector(lattice, DISC, "cpu", kernels=Scarce), *problem(DISC))
 
 
 def test_a_lattice_that_does_not_fit_is_a_memory_error(monkeypatch):
@@ -153,7 +120,28 @@ def test_other_failures_are_not_taken_for_a_full_memory():
         raise RuntimeError("an illegal memory access was encountered")
 
     with pytest.raises(RuntimeError, match="illegal"):
-        list(Pieces(100).of(10, 1, fail))
+        Pieces(100).work(10, 1, fail, lambda some, made: None)
+
+
+def test_a_piece_is_gone_before_the_next_one_is_made():
+    alive, most = weakref.WeakSet(), []
+
+    def compute(some):
+        piece = np.ones(some.stop - some.start).view(Piece)
+        alive.add(piece)
+        most.append(len(alive))
+        return piece
+
+    total = []
+    Pieces(3).work(10, 1, compute, lambda some, made: total.append(float(made.sum())))
+    assert total == [3, 3, 3, 1]
+    assert max(most) == 1
+
+
+class Piece(np.ndarray):
+    """An array that a set of weak references can hold."""
+
+    __hash__ = object.__hash__
 
 
 def test_slices_that_do_not_fit_the_device_lie_on_the_host(monkeypatch):
@@ -188,30 +176,24 @@ def test_work_goes_on_with_slices_that_lie_on_the_host(monkeypatch, full):
     monkeypatch.setattr(Crowded, "full", full)
     with FakeTensorMode(allow_non_fake_inputs=True):
         projector = Crowded(Lattice(12, DISC.k_c, KERNELS["kaiser"]), DISC, ELSEWHERE)
-        found = everything(projector, *problem(np.random.default_rng(3)))
-    _, slices, residuals, _, tangent = found["device"]
-    places = [str(tensor.device) for tensor in (slices, residuals, tangent)]
+        found = everything(projector, *problem(DISC))
+    places = [str(found[name].device) for name in ("slices", "residuals", "tangent")]
     assert places == ["cpu" if number in full else ELSEWHERE for number in (1, 2, 3)]
-
-
-def pretend_to_copy(tensor):
-    """What leaves a fake device: zeros of the shape."""
-    assert tensor.cpu().device.type == "cpu"
-    return np.zeros(tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
 
 
 @pytest.mark.parametrize("interpolation", sorted(KERNELS))
 def test_everything_stays_on_the_device_it_was_put_on(monkeypatch, interpolation):
     monkeypatch.setattr(torch_backend, "to_host", pretend_to_copy)
     monkeypatch.setattr(device_kernels, "to_host", pretend_to_copy)
-    arrays = problem(np.random.default_rng(4))
+    arrays = problem(DISC)
     with FakeTensorMode(allow_non_fake_inputs=True):
         projector = TorchProjector(Lattice(12, DISC.k_c, KERNELS[interpolation]), DISC, ELSEWHERE)
         found = everything(projector, *arrays)
-        images = projector.project(found["device"][0], *arrays[1:3])
+        images = projector.project(found["lattice"], *arrays[1:3])
     assert isinstance(images, np.ndarray)
-    assert {str(tensor.device) for tensor in found["device"]} == {ELSEWHERE}
-    assert all(isinstance(array, np.ndarray) for array in found["host"])
+    tensors = [found.pop(name) for name in ("lattice", "slices", "residuals", "sums", "tangent")]
+    assert {str(tensor.device) for tensor in tensors} == {ELSEWHERE}
+    assert all(isinstance(array, np.ndarray) for array in found.values())
     with pytest.raises(Exception, match="device"), FakeTensorMode(allow_non_fake_inputs=True):
         # the mode does notice
         torch.ones(2, device=ELSEWHERE) + torch.ones(2)

@@ -143,9 +143,30 @@ def _numba_cuda() -> Row:
     except ImportError:
         return ("ok", "devices", "--backend numba-cuda: numba's CUDA target is not installed")
     target = "numba-cuda" if getattr(cuda, "implementation", "") == "NVIDIA" else "built into numba"
-    if cuda.is_available():
-        return ("ok", "devices", f"--backend numba-cuda works (target {target})")
-    return ("ok", "devices", f"--backend numba-cuda: no driver or no GPU (target {target})")
+    if not cuda.is_available():
+        return ("ok", "devices", f"--backend numba-cuda: no driver or no GPU (target {target})")
+    try:
+        _project("numba-cuda")
+    except Exception as error:
+        # versions that do not go together show when something is compiled, not before
+        reason = f"does not work with this numpy, driver or GPU: {type(error).__name__}: {error}"
+        return ("warning", "devices", f"--backend numba-cuda {reason} (target {target})")
+    return ("ok", "devices", f"--backend numba-cuda works (target {target})")
+
+
+def _project(backend: str) -> None:
+    """One slice of next to nothing, by a backend where it usually computes."""
+    import numpy as np
+
+    from solvar.imaging.fourier import HalfDisc
+    from solvar.imaging.projector import make_projector
+
+    disc = HalfDisc.of_radius(2)
+    projector = make_projector(8, disc, backend=backend)
+    prepared = projector.prepare(np.zeros((1, 8, 8, 8), np.float32))
+    projector.project(
+        prepared, np.eye(3, dtype=np.float32)[None], np.ones((1, len(disc)), np.float32)
+    )
 
 
 def _finufft() -> list[Row]:

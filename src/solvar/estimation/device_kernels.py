@@ -10,6 +10,7 @@ computed on the host.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,7 @@ def gram(slices: torch.Tensor, image: Complex64) -> Float64:
         rows = [_real(slices[some]), _on(slices.device, image[some])[:, None]]
         return _products(rows, rows)
 
-    for some, found in Pieces(_PIECE_VALUES).of(count, 2 * pixels + channels**2, compute):
-        out[some] = to_host(found)
+    _in_pieces(count, 2 * pixels + channels**2, compute, out)
     return out
 
 
@@ -53,9 +53,11 @@ def residual(
         pull = _on(device, first[some])[:, :, None] * _on(device, image[some])[:, None]
         return torch.baddbmm(pull, mixing, _real(slices[some].to(device)), beta=-1)
 
-    values = 2 * pixels * (2 * second.shape[2] + 1)
-    for some, found in Pieces(_PIECE_VALUES).of(count, values, compute):
+    def keep(some: slice, found: torch.Tensor) -> None:
         _real(out)[some] = found
+
+    values = 2 * pixels * (2 * second.shape[2] + 1)
+    Pieces(_PIECE_VALUES).work(count, values, compute, keep)
 
 
 def pose_products(
@@ -75,9 +77,19 @@ def pose_products(
         slopes = [_real(tangent[some].to(device)), shifts]
         return _products(slopes, [*slopes, columns, _on(device, image[some])[:, None]])
 
-    for some, found in Pieces(_PIECE_VALUES).of(count, 2 * pixels * 8, compute):
-        out[some] = to_host(found)
+    _in_pieces(count, 2 * pixels * 8, compute, out)
     return out
+
+
+def _in_pieces(
+    count: int, values: int, compute: Callable[[slice], torch.Tensor], out: Float64
+) -> None:
+    """What is computed for ranges of images, in `out` on the host."""
+
+    def keep(some: slice, found: torch.Tensor) -> None:
+        out[some] = to_host(found)
+
+    Pieces(_PIECE_VALUES).work(count, values, compute, keep)
 
 
 def _products(left: list[torch.Tensor], right: list[torch.Tensor]) -> torch.Tensor:

@@ -92,5 +92,6 @@ def _normal_operator(band: Band, volume: Float32) -> Float32:
     total = BackProjection(band.projector, 1)
     for batch in band.batches():
         slices = band.slices(prepared, batch.frame, batch.ctf)
-        total.add(batch.weighted(slices), batch.frame, batch.ctf)
+        # weights go to the CTF: slices may lie on a device
+        total.add(slices, batch.frame, batch.weighted(batch.ctf))
     return band.sum(total.sum())[0]

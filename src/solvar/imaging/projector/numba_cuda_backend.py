@@ -17,6 +17,7 @@ More than seven arguments: compiled code takes numbers and arrays; numba knows n
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
@@ -36,6 +37,10 @@ from solvar.imaging.projector.torch_backend import TorchProjector
 from solvar.threads import ThreadTeam
 
 _THREADS = 128
+
+# numba complains of small batches, such as those on which kernels are tried first. numba and numba-cuda have
+# classes of their own for that
+warnings.filterwarnings("ignore", r"Grid size \d+ will likely")
 
 
 @overload(pixel.whole, target="cuda")

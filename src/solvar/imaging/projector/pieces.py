@@ -23,13 +23,17 @@ class Pieces:
     def __init__(self, values: int) -> None:
         self._values = values
 
-    def of(
-        self, count: int, values_an_image: int, compute: Callable[[slice], Made]
-    ) -> Iterator[tuple[slice, Made]]:
-        """Ranges that cover 0 … count, each with what `compute` makes of it.
+    def work(
+        self,
+        count: int,
+        values_an_image: int,
+        compute: Callable[[slice], Made],
+        use: Callable[[slice, Made], object],
+    ) -> None:
+        """Cover 0 … count by ranges, and use what `compute` makes of each; one of these exists at a time.
 
         `compute` must leave nothing half done when it fails: a piece that did not fit is computed anew in
-        halves. What changes an accumulator belongs into the loop that consumes this.
+        halves. What changes an accumulator belongs into `use`.
 
         Raises
         ------
@@ -50,7 +54,7 @@ class Pieces:
                     raise MemoryError(f"one image does not fit: {error}") from None
                 self._values = size // 2 * values_an_image
             else:
-                yield some, made
+                use(some, made)
                 first = some.stop
                 # else the next piece would have to fit beside this one
                 del made

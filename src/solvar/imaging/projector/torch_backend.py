@@ -163,8 +163,7 @@ class TorchProjector:
             return self._kernels.project(prepared, *placing)
 
         values = self._kernels.values(channels)
-        for some, slices in self._pieces.of(len(frame), values, compute):
-            _write(out, some, slices)
+        self._pieces.work(len(frame), values, compute, lambda some, made: _write(out, some, made))
         return out
 
     def scatter(self, images: Any, frame: Float32, scale: Float32, into: torch.Tensor) -> None:
@@ -176,8 +175,7 @@ class TorchProjector:
             return self._kernels.spread(self._tensor(images[some]), *placing)
 
         values = self._kernels.values(images.shape[1])
-        for _, add in self._pieces.of(len(frame), values, compute):
-            add(into)
+        self._pieces.work(len(frame), values, compute, lambda _, add: add(into))
 
     def differentiate(
         self,
@@ -199,10 +197,11 @@ class TorchProjector:
             arrays = frame[some], scale[some], first_moment[some], residual[some]
             return self._kernels.differentiate(prepared, *(self._tensor(a) for a in arrays))
 
-        values = self._kernels.values(3 * channels)
-        for some, (slopes, pull) in self._pieces.of(count, values, compute):
-            _write(tangent, some, slopes)
-            _write(torque, some, pull)
+        def keep(some: slice, found: tuple[torch.Tensor, torch.Tensor]) -> None:
+            _write(tangent, some, found[0])
+            _write(torque, some, found[1])
+
+        self._pieces.work(count, self._kernels.values(3 * channels), compute, keep)
         return tangent, torque
 
     def _tensor(self, array: Any) -> torch.Tensor:
