@@ -16,8 +16,8 @@ _FIRST_BAND = 8
 _RATIO = 1.33
 # of the first rounds of pose refinement, and by how much finer the next ones are
 _FIRST_POSE_BAND, _POSE_RATIO = 4, 1.5
-# sweeps of a model that is made for one look at the poses: those of the finest band cost nearly all of it, and
-# with EM's second one held-out particles lose again
+# sweeps of a model that is made for one look at the poses: those of the finest band cost nearly all of it,
+# and with EM's second one held-out particles lose again
 _POSE_SWEEPS, _FINEST_POSE_SWEEPS, _FINEST_POSE_EPOCHS = 12, 1, 5
 _EPOCHS = 20
 _BATCH = 750
