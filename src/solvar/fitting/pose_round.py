@@ -96,7 +96,8 @@ def _models(
 ) -> tuple[list[ColumnModel], NoiseModel]:
     """A model of each part at the present poses, up to the finest band, and the noise."""
     bands = [context.band(state, part, plan.k_c) for part in (0, 1)]
-    means, precision = half_means(bands)
+    # EM goes on with them
+    means, precision = half_means(bands, steps=(1, 1))
     sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
     fresh = [PartModel(part, None, sd) for part in (0, 1)]
     state = replace(state, means=means, models=fresh, prior=Prior(precision, precision))

@@ -31,9 +31,6 @@ from solvar.progress import Progress
 Float64 = NDArray[np.float64]
 
 _MOST_ROUNDS = 10
-# rounds in a row without a gain that end them. Fitted poses have turned each shape by itself, of which
-# evidence tells little: they go on getting better for a while. Others soon follow what V lacks
-_PATIENCE, _PATIENCE_FITTED = 1, 2
 # radians that no step of the solver makes. Another search is worth it while more particles than this share of
 # all, and of the most that a round has found, are found so far away
 _ELSEWHERE, _WORTH_A_SEARCH, _WORTH_MORE = np.deg2rad(10.0), 1e-3, 0.1
@@ -77,13 +74,11 @@ def with_refined_poses(context: Context, state: FitState, progress: Progress) ->
     rounds = take(_Rounds(state, state, searches=fitted), measures_noise=True)
     if not fitted:
         rounds = _from_coarse_to_fine(context, take, rounds)
-    idle, patience = 0, _PATIENCE_FITTED if fitted else _PATIENCE
     for _ in range(_MOST_ROUNDS):
         chosen, rounds = rounds.before, take(rounds)
         if rounds.tell(_is_loss, processes):
             return _with_poses_of(context, state, chosen, rounds.now)
-        idle = idle + 1 if rounds.tell(has_settled, processes) else 0
-        if idle == patience:
+        if rounds.tell(has_settled, processes):
             break
     return _with_poses_of(context, state, rounds.before, _trusting(rounds))
 

@@ -187,23 +187,28 @@ def goes_to_disk(need: int, settings: FitSettings) -> bool:
     return need > _MEMORY_SHARE * available_memory() / processes_here()
 
 
-def half_means(bands: list[Band]) -> tuple[list[Float32], Float64]:
+def half_means(
+    bands: list[Band], steps: tuple[int, ...] = _CG_STEPS
+) -> tuple[list[Float32], Float64]:
     """`band_means` on the full grid."""
-    means, precision = band_means(bands)
+    means, precision = band_means(bands, steps)
     return [crop_volume(mean, bands[0].images.box) for mean in means], precision
 
 
-def band_means(bands: list[Band]) -> tuple[list[Float32], Float64]:
+def band_means(
+    bands: list[Band], steps: tuple[int, ...] = _CG_STEPS
+) -> tuple[list[Float32], Float64]:
     """Means of disjoint sets of particles on the bands' grid, and the prior that their FSC implies.
 
-    The first means are all but unregularised; their FSC sets the prior of the second ones.
+    The first means are all but unregularised; their FSC sets the prior of the second ones. Either take so
+    many steps of conjugate gradients.
     """
     shells = bands[0].k_c + 1
     information = np.mean([band.shell_information for band in bands], axis=0)
     precision = np.full(shells, _WEAK * information.mean())
     problems = [MeanProblem(band) for band in bands]
-    for steps in _CG_STEPS:
-        means = [problem.solve(precision, steps) for problem in problems]
+    for count in steps:
+        means = [problem.solve(precision, count) for problem in problems]
         precision = mean_precision(
             fourier_shell_correlation(means[0], means[1], shells), information
         )
