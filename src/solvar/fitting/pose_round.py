@@ -142,17 +142,23 @@ def _products(context: Context, state: FitState, band: Band, model: ColumnModel)
 def _with_misplaced(
     context: Context, state: FitState, part: int, model: ColumnModel, finest: Band, step: Step
 ) -> PoseState:
-    """With particles of a part that look misplaced moved to wherever they are likelier."""
+    """With particles of a part that look misplaced moved to wherever they are likelier.
+
+    Those that were searched in vain in the round before are not: most of them show little by chance.
+    """
     poses, reach = state.poses, context.settings.pose_search
     assert poses is not None
     if reach == 0 or context.images.store.tilt is not None:
         return poses
     products = _products(context, state, finest, model)
+    doubtful = look_misplaced(products, model.contrast_sd) & ~poses.sought[finest.index]
     # what has gone far is asked again: one model may have erred
     far = poses.prior.nearness(poses.offset(finest.index)) < 0.5
-    misplaced = finest.index[look_misplaced(products, model.contrast_sd) | far]
+    misplaced = finest.index[doubtful | far]
+    best = poses.copied()
+    best.sought[finest.index] = False
     if len(misplaced) == 0:
-        return poses
+        return best
     rough, coarse, middle = (
         context.band(state, part, min(shell, finest.k_c)).restricted(misplaced)
         for shell in (_ROUGH_SHELL, _SEARCH_SHELL, _CLIMB_SHELL)
@@ -161,10 +167,10 @@ def _with_misplaced(
     columns = crop_volume(model.columns, coarse.box)
     found = likely_poses(rough, coarse, columns, poses, radians, _CANDIDATES, step)
     found = _ranked(context, state, middle, model, found, step).first(_FINALISTS)
-    best = poses.copied()
     for has, trial in _climbed(context, state, finest, model, found, step):
         index = found.index[has]
         best.take(trial, index[trial.evidence[index] > best.evidence[index]])
+    best.sought[misplaced] = ~best.found_elsewhere(poses, misplaced)
     return best
 
 

@@ -24,16 +24,18 @@ from solvar.fitting.pose_round import RoundPlan, after_round
 from solvar.fitting.schedule import has_settled, pose_rounds
 from solvar.fitting.start import with_means
 from solvar.fitting.state import FitState
-from solvar.imaging.rotations import to_rotation_vector
 from solvar.parallel import Processes, agreed
 from solvar.progress import Progress
 
 Float64 = NDArray[np.float64]
 
 _MOST_ROUNDS = 10
-# radians that no step of the solver makes. Another search is worth it while more particles than this share of
-# all, and of the most that a round has found, are found so far away
-_ELSEWHERE, _WORTH_A_SEARCH, _WORTH_MORE = np.deg2rad(10.0), 1e-3, 0.1
+# rounds in a row without a gain that end them. Fitted poses have turned each shape by itself, of which
+# evidence tells little: they go on getting better for a while. Others soon follow what V lacks
+_PATIENCE, _PATIENCE_FITTED = 1, 2
+# another search is worth it while one of the last two (either leaves out whom the other sought in vain) found
+# more particles elsewhere than this share of all, and of the most that one has found
+_WORTH_A_SEARCH, _WORTH_MORE = 1e-3, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +48,15 @@ class _Rounds:
     count : int
     searches : bool
         Whether the next round is to search misplaced particles.
-    most_found : float
-        The largest share of the particles that a round has turned by more than errors of poses.
+    found, most_found : float
+        The share of the particles that the last search has found elsewhere, and the largest of any search.
     """
 
     before: FitState
     now: FitState
     count: int = 0
     searches: bool = True
+    found: float = 0.0
     most_found: float = 0.0
 
     def tell(self, what: Callable[[Float64, Float64], bool], processes: Processes) -> bool:
@@ -74,11 +77,13 @@ def with_refined_poses(context: Context, state: FitState, progress: Progress) ->
     rounds = take(_Rounds(state, state, searches=fitted), measures_noise=True)
     if not fitted:
         rounds = _from_coarse_to_fine(context, take, rounds)
+    idle, patience = 0, _PATIENCE_FITTED if fitted else _PATIENCE
     for _ in range(_MOST_ROUNDS):
         chosen, rounds = rounds.before, take(rounds)
         if rounds.tell(_is_loss, processes):
             return _with_poses_of(context, state, chosen, rounds.now)
-        if rounds.tell(has_settled, processes):
+        idle = idle + 1 if rounds.tell(has_settled, processes) else 0
+        if idle == patience:
             break
     return _with_poses_of(context, state, rounds.before, _trusting(rounds))
 
@@ -109,9 +114,11 @@ def _taken(
     now = context.once(plan.name, partial(after_round, context, plan, progress), before, before)
     if not plan.search:
         return _Rounds(before, now, plan.number, not finest)
-    found = _moved_elsewhere(before, now)
+    assert before.poses is not None and now.poses is not None
+    found = float(np.mean(now.poses.found_elsewhere(before.poses, np.arange(len(now.weight)))))
     most = max(found, rounds.most_found)
-    return _Rounds(before, now, plan.number, found > max(_WORTH_A_SEARCH, _WORTH_MORE * most), most)
+    searches = max(found, rounds.found) > max(_WORTH_A_SEARCH, _WORTH_MORE * most)
+    return _Rounds(before, now, plan.number, searches, found, most)
 
 
 def _trusting(rounds: _Rounds) -> FitState:
@@ -119,13 +126,6 @@ def _trusting(rounds: _Rounds) -> FitState:
     assert rounds.before.poses is not None and rounds.now.poses is not None
     trust = rounds.now.poses.trusted_after(rounds.before.poses)
     return replace(rounds.now, poses=rounds.now.poses.trusting(trust))
-
-
-def _moved_elsewhere(earlier: FitState, later: FitState) -> float:
-    """Share of the particles that a round has turned by more than errors of poses."""
-    assert earlier.poses is not None and later.poses is not None
-    turn = to_rotation_vector(later.poses.rotation @ earlier.poses.rotation.transpose(0, 2, 1))
-    return float(np.mean(np.linalg.norm(turn, axis=1) > _ELSEWHERE))
 
 
 def _is_loss(earlier: Float64, later: Float64) -> bool:

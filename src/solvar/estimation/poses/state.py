@@ -25,6 +25,8 @@ WIDE_SPREAD = (np.deg2rad(10.0), 0.05)
 _FIRST_FAR = 0.02
 # turns that are so many times the median have another reason than the shape
 _FAR_TURN = 3.0
+# radians that no step of a solver makes
+_ELSEWHERE = np.deg2rad(10.0)
 
 
 def offset_of(rotation: Float64, start: Float64, shift: Float64) -> Float64:
@@ -53,6 +55,8 @@ class PoseState:
         Of the corrections.
     by_shape : ShapeTurns
         Of the last round of refinement.
+    sought : (N,) bool
+        Whether a particle was searched far and wide in the last round, in vain.
     depends_on_conformation : bool
         Whether the input's errors may depend on the latents, see `degeneracy.py`.
     trust : float
@@ -68,6 +72,7 @@ class PoseState:
     evidence: Float64
     prior: PosePrior
     by_shape: ShapeTurns
+    sought: NDArray[np.bool_]
     depends_on_conformation: bool = False
     trust: float = 1.0
     memory: dict[str, Float64] = field(default_factory=dict)
@@ -89,6 +94,7 @@ class PoseState:
             np.zeros(count),
             PosePrior(np.array(spread), _FIRST_FAR),
             ShapeTurns(np.zeros((count, 3))),
+            np.zeros(count, dtype=bool),
             memory=memory or {},
         )
 
@@ -100,6 +106,7 @@ class PoseState:
             shift=self.shift.copy(),
             covariance=self.covariance.copy(),
             evidence=self.evidence.copy(),
+            sought=self.sought.copy(),
             memory={name: each.copy() for name, each in self.memory.items()},
         )
 
@@ -112,6 +119,11 @@ class PoseState:
         """Give particles the poses that another state has for them, in place."""
         for name in ("rotation", "shift", "covariance", "evidence"):
             getattr(self, name)[index] = getattr(other, name)[index]
+
+    def found_elsewhere(self, earlier: PoseState, index: Int64) -> NDArray[np.bool_]:
+        """Which of some particles (B,) have turned since an earlier state by more than errors of poses."""
+        turn = self.rotation[index] @ earlier.rotation[index].transpose(0, 2, 1)
+        return np.linalg.norm(to_rotation_vector(turn), axis=1) > _ELSEWHERE
 
     def shared(self, images: WhitenedImages) -> PoseState:
         """With the poses that other processes have found for their particles."""
