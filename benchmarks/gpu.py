@@ -409,7 +409,7 @@ def heading(copying: bool) -> float | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--particles", type=int, default=1500, help="of the fit at box 96, rank 10")
+    parser.add_argument("--particles", type=int, default=1000, help="of the fit at box 96, rank 10")
     parser.add_argument(
         "--refined", type=int, default=400, help="of the fit with refined poses, box 32, rank 3"
     )

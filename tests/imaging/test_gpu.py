@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from solvar.estimation import device_kernels
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector import differentiable, make_projector
 from solvar.imaging.projector.pieces import Pieces
+from solvar.imaging.projector.staging import to_device
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no GPU: torch finds no CUDA device"
@@ -161,6 +163,20 @@ def test_a_lattice_for_which_there_is_no_memory_ends_in_a_sentence(crowded, way)
     compare(everything(projector, *arrays), expected)
 
 
+def test_arrays_larger_than_the_buffers_reach_the_device_whole():
+    device = torch.zeros(1, device="cuda").device
+    generator = torch.Generator().manual_seed(1)
+    for dtype in (torch.complex64, torch.float32, torch.float64):
+        arrays = [
+            torch.randn(size, dtype=dtype, generator=generator) for size in (9_000_001, 400_003)
+        ]
+        kept = [array.clone() for array in arrays]
+        found = [to_device(array, device) for array in arrays]
+        for array in arrays:
+            array.zero_()
+        assert all(map(torch.equal, (each.cpu() for each in found), kept))
+
+
 def test_torch_and_numba_take_turns_on_one_device():
     """Nobody waits: what one has under way, the other reads."""
     disc = HalfDisc.of_radius(31)
@@ -205,8 +221,8 @@ def test_gradients_on_a_device_are_those_of_the_cpu(backend):
 
 @pytest.fixture(scope="module")
 def on_cpu(tiny_stack, fitted):
-    """Fits on the CPU, with the poses of the input and with refined ones."""
-    return {refine: fitted(tiny_stack, **fit_settings(refine)) for refine in (False, True)}
+    """A fit on the CPU, with the poses of the input or with refined ones."""
+    return cache(lambda refine: fitted(tiny_stack, **fit_settings(refine)))
 
 
 def fit_settings(refine_pose):
@@ -216,7 +232,7 @@ def fit_settings(refine_pose):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_fit_is_that_of_the_cpu(tiny_stack, fitted, on_cpu, backend):
-    cpu = on_cpu[False]
+    cpu = on_cpu(False)
     gpu = fitted(tiny_stack, backend=backend, device="cuda", **fit_settings(False))
     np.testing.assert_allclose(gpu.model.eigenvalues, cpu.model.eigenvalues, rtol=1e-4)
     off = latents_off(gpu, cpu) / np.sqrt(cpu.model.eigenvalues)
@@ -234,7 +250,7 @@ LITTLE = 1 / 20
 def test_a_fit_with_refined_poses_is_that_of_the_cpu_within_its_error_bars(
     tiny_stack, fitted, on_cpu, backend
 ):
-    cpu = on_cpu[True]
+    cpu = on_cpu(True)
     gpu = fitted(tiny_stack, backend=backend, device="cuda", **fit_settings(True))
     some = np.sqrt(2 / len(cpu.particles))
     np.testing.assert_allclose(gpu.model.eigenvalues, cpu.model.eigenvalues, rtol=LITTLE * some)
