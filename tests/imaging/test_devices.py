@@ -13,11 +13,11 @@ from imaging.projectors import ELSEWHERE, everything, pretend_to_copy, problem
 from solvar.errors import InputError
 from solvar.estimation import device_kernels
 from solvar.imaging.fourier import HalfDisc
-from solvar.imaging.projector import BACKENDS, make_projector, runs_here, torch_backend
+from solvar.imaging.projector import BACKENDS, make_projector, runs_here, staging, torch_backend
 from solvar.imaging.projector.devices import resolve
 from solvar.imaging.projector.kernel import KERNELS
 from solvar.imaging.projector.lattice import Lattice
-from solvar.imaging.projector.pieces import Pieces
+from solvar.imaging.projector.pieces import Pieces, values_of_a_piece
 from solvar.imaging.projector.torch_backend import BagKernels, TorchProjector
 
 DISC = HalfDisc.of_radius(4)
@@ -115,6 +115,24 @@ def test_a_lattice_that_does_not_fit_is_a_memory_error(monkeypatch):
         projector.zeros(1)
 
 
+@pytest.mark.parametrize(
+    ("device", "free", "values"),
+    [
+        ("cpu", 80 << 30, 1 << 22),
+        ("cuda", 80 << 30, 1 << 30),
+        ("cuda", (16 << 30) - (3 << 20), 1 << 29),
+        ("cuda:1", 8 << 30, (8 << 30) // 32 + (3 << 20) // 32),
+        ("cuda", 1 << 30, 1 << 26),
+        ("lazy", 0, 1 << 26),
+    ],
+)
+def test_pieces_take_a_share_of_the_memory_that_is_free(monkeypatch, device, free, values):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 7 << 20)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 4 << 20)
+    assert values_of_a_piece(torch.device(device)) == values
+
+
 def test_other_failures_are_not_taken_for_a_full_memory():
     def fail(some):
         raise RuntimeError("an illegal memory access was encountered")
@@ -197,3 +215,59 @@ def test_everything_stays_on_the_device_it_was_put_on(monkeypatch, interpolation
     with pytest.raises(Exception, match="device"), FakeTensorMode(allow_non_fake_inputs=True):
         # the mode does notice
         torch.ones(2, device=ELSEWHERE) + torch.ones(2)
+
+
+class Emptying:
+    """The event that a buffer has been fetched, by a device that does so only when it is waited for."""
+
+    def __init__(self):
+        self.under_way = []
+
+    def record(self, stream):
+        self.under_way = [*stream]
+        stream.clear()
+
+    def synchronize(self):
+        for target, part in self.under_way:
+            target.copy_(part)
+        self.under_way = []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+@pytest.mark.parametrize("shape", [(13,), (5, 5), (2, 3, 25), (200,)])
+def test_arrays_reach_the_device_by_way_of_two_buffers(monkeypatch, dtype, shape):
+    events, stream = [], []
+
+    def event():
+        events.append(Emptying())
+        return events[-1]
+
+    def copy_later(target, part, non_blocking):
+        assert non_blocking
+        stream.append((target, part))
+
+    monkeypatch.setattr(staging, "_page_locked", lambda size: torch.zeros(size, dtype=torch.uint8))
+    monkeypatch.setattr(staging, "_event", event)
+    monkeypatch.setattr(staging, "_stream", lambda device: stream)
+    monkeypatch.setattr(staging, "_fetch", copy_later)
+    stage = staging.Stage(torch.device("cpu"), 64)
+    for turn in range(3):
+        array = torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(turn))
+        kept = array.clone()
+        found = stage.send(array)
+        # the caller may use its array for something else
+        array.zero_()
+        for each in events:
+            each.synchronize()
+        assert found.dtype == dtype and found.shape == shape
+        assert torch.equal(found, kept)
+    assert len(events) == 2
+
+
+def test_where_no_memory_can_be_locked_arrays_go_as_they_are(monkeypatch):
+    def refuse(size):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(staging, "_page_locked", refuse)
+    array = torch.arange(100.0)
+    assert torch.equal(staging.Stage(torch.device("cpu"), 64).send(array), array)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from imaging.projectors import LATTICE_KERNELS, everything, places_of, problem
 from solvar.estimation import device_kernels
 from solvar.imaging.fourier import HalfDisc
-from solvar.imaging.projector import differentiable, make_projector, torch_backend
+from solvar.imaging.projector import differentiable, make_projector
+from solvar.imaging.projector.pieces import Pieces
+from solvar.imaging.projector.staging import to_device
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no GPU: torch finds no CUDA device"
@@ -122,10 +126,11 @@ def known(request):
 @pytest.fixture
 def crowded(known, monkeypatch):
     """A projector whose pieces are large, a problem for it and the results."""
-    monkeypatch.setattr(torch_backend, "_PIECE_VALUES", 1 << 30)
     monkeypatch.setattr(device_kernels, "_PIECE_VALUES", 1 << 30)
     backend, disc, arrays, expected = known
-    return on_gpu(backend, 64, disc), arrays, expected
+    projector = on_gpu(backend, 64, disc)
+    projector._pieces = Pieces(1 << 30)
+    return projector, arrays, expected
 
 
 @pytest.mark.parametrize("way", ["limit", "real"])
@@ -156,6 +161,20 @@ def test_a_lattice_for_which_there_is_no_memory_ends_in_a_sentence(crowded, way)
         projector.prepare(arrays[0])
     # and the device is none the worse for it
     compare(everything(projector, *arrays), expected)
+
+
+def test_arrays_larger_than_the_buffers_reach_the_device_whole():
+    device = torch.zeros(1, device="cuda").device
+    generator = torch.Generator().manual_seed(1)
+    for dtype in (torch.complex64, torch.float32, torch.float64):
+        arrays = [
+            torch.randn(size, dtype=dtype, generator=generator) for size in (9_000_001, 400_003)
+        ]
+        kept = [array.clone() for array in arrays]
+        found = [to_device(array, device) for array in arrays]
+        for array in arrays:
+            array.zero_()
+        assert all(map(torch.equal, (each.cpu() for each in found), kept))
 
 
 def test_torch_and_numba_take_turns_on_one_device():
@@ -202,8 +221,8 @@ def test_gradients_on_a_device_are_those_of_the_cpu(backend):
 
 @pytest.fixture(scope="module")
 def on_cpu(tiny_stack, fitted):
-    """Fits on the CPU, with the poses of the input and with refined ones."""
-    return {refine: fitted(tiny_stack, **fit_settings(refine)) for refine in (False, True)}
+    """A fit on the CPU, with the poses of the input or with refined ones."""
+    return cache(lambda refine: fitted(tiny_stack, **fit_settings(refine)))
 
 
 def fit_settings(refine_pose):
@@ -211,20 +230,50 @@ def fit_settings(refine_pose):
     return {"rank": 2, "refine_pose": refine_pose, "star": star}
 
 
-# Of eigenvalues, and of latents in their standard deviations. Whether a step of a pose is taken hangs on the
-# last digits: torch and numba differ by 1.3e-4 and 5.6e-3 on the CPU, and by 0.06 degrees in one pose of 400
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("refine", "few", "some"), [(False, 1e-4, 1e-3), (True, 1e-3, 2e-2)])
-def test_a_fit_is_that_of_the_cpu(tiny_stack, fitted, on_cpu, backend, refine, few, some):
-    cpu = on_cpu[refine]
-    gpu = fitted(tiny_stack, backend=backend, device="cuda", **fit_settings(refine))
-    np.testing.assert_allclose(gpu.model.eigenvalues, cpu.model.eigenvalues, rtol=few)
-    sign = np.sign(np.sum(gpu.posterior.z * cpu.posterior.z, axis=0))
-    off = np.abs(sign * gpu.posterior.z - cpu.posterior.z) / np.sqrt(cpu.model.eigenvalues)
-    assert np.median(off) < few and np.mean(off < some) > 0.99, np.quantile(off, [0.5, 0.99, 1])
-    turned = gpu.particles.poses.rotation @ cpu.particles.poses.rotation.transpose(0, 2, 1)
-    angle = np.arccos(np.clip((np.trace(turned, axis1=1, axis2=2) - 1) / 2, -1, 1))
-    assert np.mean(np.rad2deg(angle) < 0.05) > 0.99, np.rad2deg(np.quantile(angle, [0.5, 0.99, 1]))
+def test_a_fit_is_that_of_the_cpu(tiny_stack, fitted, on_cpu, backend):
+    cpu = on_cpu(False)
+    gpu = fitted(tiny_stack, backend=backend, device="cuda", **fit_settings(False))
+    np.testing.assert_allclose(gpu.model.eigenvalues, cpu.model.eigenvalues, rtol=1e-4)
+    off = latents_off(gpu, cpu) / np.sqrt(cpu.model.eigenvalues)
+    assert np.median(off) < 1e-4 and np.mean(off < 1e-3) > 0.99, np.quantile(off, [0.5, 0.99, 1])
+
+
+# Whether a step of a pose is taken hangs on the last digits, so that refined poses differ by more than
+# rounding, but they must by next to nothing of what images leave open. A twentieth of a standard deviation
+# adds a 400th to the variance; of eigenvalues, √(2/400) is left open by 400 images. Torch and numba on the
+# CPU differ by 0.0001 in the median and 0.005 at most
+LITTLE = 1 / 20
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_fit_with_refined_poses_is_that_of_the_cpu_within_its_error_bars(
+    tiny_stack, fitted, on_cpu, backend
+):
+    cpu = on_cpu(True)
+    gpu = fitted(tiny_stack, backend=backend, device="cuda", **fit_settings(True))
+    some = np.sqrt(2 / len(cpu.particles))
+    np.testing.assert_allclose(gpu.model.eigenvalues, cpu.model.eigenvalues, rtol=LITTLE * some)
+    sd = np.sqrt(np.diagonal(np.linalg.inv(cpu.posterior.precision), axis1=1, axis2=2))
+    off = np.concatenate([latents_off(gpu, cpu) / sd, poses_off(gpu, cpu)], axis=1)
+    typical, most = np.quantile(off, [0.5, 0.99], axis=0)
+    print(f"\nmedians {typical.round(4)}, 99 % {most.round(4)}, {off.max():.3f} at most")
+    assert (typical < LITTLE).all() and (most < 5 * LITTLE).all(), (typical, most, off.max(axis=0))
+
+
+def latents_off(one, other):
+    """Differences of latents, components of either sign."""
+    sign = np.sign(np.sum(one.posterior.z * other.posterior.z, axis=0))
+    return np.abs(sign * one.posterior.z - other.posterior.z)
+
+
+def poses_off(one, other):
+    """Differences of rotations about three axes and of shifts in standard deviations, (N, 5)."""
+    poses = one.particles.poses, other.particles.poses
+    turned = Rotation.from_matrix(poses[0].rotation @ poses[1].rotation.transpose(0, 2, 1))
+    shifted = poses[0].shift_angstrom - poses[1].shift_angstrom
+    variance = np.diagonal(other.pose_refinement.covariance, axis1=1, axis2=2)
+    return np.abs(np.concatenate([turned.as_rotvec(), shifted], axis=1)) / np.sqrt(variance)
 
 
 QUIET = """

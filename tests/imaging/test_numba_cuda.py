@@ -47,8 +47,9 @@ np.savez(sys.argv[1], **found)
 
 COMPILED = """
 import json, sys
+import numpy as np
 from types import SimpleNamespace
-from numba import cuda, types
+from numba import cuda, njit, types
 from numba.cuda import dispatcher
 from numba.cuda.cudadrv import nvvm
 
@@ -57,7 +58,16 @@ try:
 except Exception as error:
     print(type(error).__name__)
     sys.exit(3)
+from solvar.imaging.projector import window
 from solvar.imaging.projector.numba_cuda_backend import kernels_of_width
+
+# what a process has compiled for the CPU, the GPU's compiler knows, too
+@njit
+def located(x, taps):
+    return window.locate(x, taps), window.slope(x, taps)
+
+for taps in ((0, 0), (0, 0, 0)):
+    located(np.float32(1.7), taps)
 
 # device functions ask which GPU they are for
 dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(8, 0))
@@ -108,9 +118,29 @@ def test_a_numba_without_its_cuda_target_says_so(monkeypatch):
         make_projector(8, HalfDisc.of_radius(3), backend="numba-cuda")
 
 
+WARNED = """
+import warnings
+from solvar.imaging.projector import numba_cuda_backend
+
+for text in ("Grid size 1 will likely result in GPU under-utilization", "something else"):
+    warnings.warn(text)
+    warnings.warn("\x1b[1m" + text + "\x1b[0m")
+"""
+
+
+def test_numba_may_say_anything_but_that_a_batch_is_small():
+    """With colour codes, and without a GPU; test_gpu.py asks what it really says."""
+    pytest.importorskip("numba.cuda")
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", WARNED], capture_output=True, text=True, check=True
+    )
+    assert "Grid size" not in done.stderr
+    assert done.stderr.count("UserWarning") == 2
+
+
 @pytest.fixture(scope="module")
 def compiled():
-    """PTX of every kernel, from a process of its own: numba's CPU target must not have been used before."""
+    """PTX of every kernel, from a process of its own that has compiled for the CPU before."""
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
     if done.returncode == 3:
         pytest.skip(f"no NVVM here: {done.stdout.strip()}")

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from solvar.imaging.projector.pieces import Pieces
+from solvar.imaging.projector.staging import to_device
 from solvar.imaging.projector.torch_backend import to_host
 
 Complex64 = NDArray[np.complex64]
@@ -113,4 +114,5 @@ def _on(device: torch.device, array: NDArray[Any]) -> torch.Tensor:
     """An array as float32 on a device; complex values as real pairs."""
     if np.iscomplexobj(array):
         array = np.ascontiguousarray(array).view(np.float32)
-    return torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32)).to(device)
+    tensor = torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32))
+    return to_device(tensor, device) if device.type == "cuda" else tensor.to(device)

@@ -21,13 +21,13 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numba import cuda
 from numba.core import config
-from numba.extending import overload
 
 from solvar.errors import InputError
 from solvar.imaging.fourier import HalfDisc
@@ -39,14 +39,8 @@ from solvar.threads import ThreadTeam
 _THREADS = 128
 
 # numba complains of small batches, such as those on which kernels are tried first. numba and numba-cuda have
-# classes of their own for that
-warnings.filterwarnings("ignore", r"Grid size \d+ will likely")
-
-
-@overload(pixel.whole, target="cuda")
-def _choose_whole(x):  # type: ignore[no-untyped-def]
-    # CUDA's compiler has no np.floor
-    return lambda x: np.float32(math.floor(x))
+# classes of their own for that, and colour codes before the text
+warnings.filterwarnings("ignore", r"(\x1b\[\d+m)*Grid size \d+ will likely")
 
 
 class Compiled(NamedTuple):
@@ -58,10 +52,25 @@ class Compiled(NamedTuple):
     body: tuple[Callable[..., None], ...]
 
 
+@cuda.jit(device=True)
+def _whole(x):  # type: ignore[no-untyped-def]
+    return np.float32(math.floor(x))
+
+
+def _on_device(function: Any) -> Any:
+    """Device function of one of `pixel.py`, with a `whole` of its own.
+
+    CUDA's compiler has no np.floor, and takes what the CPU's compiler was told of `pixel.whole` for its own
+    once a process has compiled that for the CPU.
+    """
+    own = vars(pixel) | {"whole": _whole}
+    return cuda.jit(device=True)(FunctionType(function.__code__, own, function.__name__))
+
+
 def _window_of(width: int) -> Any:
     """Device function: position and sign of a pixel, first row of its window, weights along x, y, z."""
     turned, offset, locate = (
-        cuda.jit(device=True)(f) for f in (pixel.turned, pixel.offset, pixel.LOCATE[width - 1])
+        _on_device(f) for f in (pixel.turned, pixel.offset, pixel.LOCATE[width - 1])
     )
 
     @cuda.jit(device=True)
@@ -134,7 +143,7 @@ def _scatter_of(width: int) -> Callable[..., None]:
 
 def _differentiate_of(slope_width: int) -> Callable[..., None]:
     window = _window_of(slope_width)
-    slope = cuda.jit(device=True)(pixel.SLOPE[slope_width - 1])
+    slope = _on_device(pixel.SLOPE[slope_width - 1])
 
     def differentiate(  # type: ignore[no-untyped-def]
         lattice, shape, upsampling, frame, kx, ky, scale, moment, residual, tangent, pull

@@ -23,16 +23,13 @@ from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector.devices import existing_device
 from solvar.imaging.projector.kernel import KERNELS, InterpolationKernel
 from solvar.imaging.projector.lattice import Lattice
-from solvar.imaging.projector.pieces import Pieces, is_out_of_memory, uncut
+from solvar.imaging.projector.pieces import Pieces, is_out_of_memory, uncut, values_of_a_piece
+from solvar.imaging.projector.staging import to_device
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
 Float64 = NDArray[np.float64]
-
-# Values of the temporary arrays of one piece: on a CPU they should stay in a cache, elsewhere be many
-# enough to keep the device busy (not measured)
-_PIECE_VALUES_CPU, _PIECE_VALUES = 1 << 22, 1 << 26
 
 
 class TensorKernels(Protocol):
@@ -105,7 +102,7 @@ class TorchProjector:
         self._rows = lattice.side * lattice.side * lattice.depth
         self._kernels = (kernels or BagKernels)(lattice, disc, self.device, dtype)
         self._matrix = self._tensor(lattice.axis_matrix)
-        self._pieces = Pieces(_PIECE_VALUES_CPU if self.device.type == "cpu" else _PIECE_VALUES)
+        self._pieces = Pieces(values_of_a_piece(self.device))
 
     @uncut()
     def prepare(self, volumes: Float32) -> torch.Tensor:
@@ -210,6 +207,8 @@ class TorchProjector:
             array = np.ascontiguousarray(array)  # torch knows no negative strides
         tensor = torch.as_tensor(array)
         dtype = self._complex if tensor.is_complex() else self._dtype
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            return to_device(tensor.to(dtype), self.device)
         return tensor.to(self.device, dtype)
 
 
