@@ -17,6 +17,8 @@ from solvar.progress import Step
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+_VOXELS_AT_A_TIME = 1 << 16
+
 
 @dataclass(frozen=True, eq=False)
 class PrincipalAxes:
@@ -51,7 +53,10 @@ def principal_axes(columns: Float32) -> PrincipalAxes:
     """Principal axes of columns V (r, L, L, L), each signed so that its skewness is positive."""
     flat = columns.reshape(len(columns), -1)
     # float64: the Gram matrix squares the condition number of V
-    products = np.array([[np.vdot(a.astype(np.float64), b) for b in flat] for a in flat])
+    products = np.zeros((len(flat), len(flat)))
+    for start in range(0, flat.shape[1], _VOXELS_AT_A_TIME):
+        some = flat[:, start : start + _VOXELS_AT_A_TIME].astype(np.float64)
+        products += some @ some.T
     value, rotation = np.linalg.eigh(products)
     value, rotation = np.maximum(value[::-1], 0), rotation[:, ::-1]
     axes = np.tensordot(rotation.T, flat, axes=1) / np.sqrt(np.maximum(value, 1e-30))[:, None]
