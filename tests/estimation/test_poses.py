@@ -20,7 +20,9 @@ from solvar.estimation.poses import (
     pose_errors_depend_on_conformation,
     refine_poses,
 )
+from solvar.estimation.poses.grids import ball
 from solvar.estimation.poses.objective import PoseObjective
+from solvar.estimation.poses.search import log_posterior_of_nodes
 from solvar.evaluation import pose_errors
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.projector import Projection
@@ -136,6 +138,20 @@ def test_both_solvers_climb_to_the_same_poses(solver: str) -> None:
         assert gain.min() > -1e-2
 
 
+def test_log_posterior_of_many_nodes_is_that_of_the_objective_at_each(band: Band) -> None:
+    objective = _objective(band)
+    nodes, moves = 5, ball(0.05, 0.03, 2)
+    turns = RNG.normal(0, 0.3, (COUNT * nodes, 3))
+    rotation = (
+        from_rotation_vector(turns).reshape(COUNT, nodes, 3, 3) @ band.images.rotation[:, None]
+    )
+    found = log_posterior_of_nodes(objective, rotation, moves)
+    for node in range(nodes):
+        for place, move in enumerate(moves):
+            expected = objective.value(rotation[:, node], np.tile(move, (COUNT, 1)))
+            np.testing.assert_allclose(found[:, node, place], expected, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("reach", [np.pi, np.deg2rad(40)])
 def test_search_finds_poses_out_of_reach_of_a_step(reach: float) -> None:
     axis = np.random.default_rng(4).normal(size=(COUNT, 3))
@@ -183,6 +199,17 @@ def test_search_finds_shifts_that_are_off_alone_where_the_rotation_is_right() ->
     assert np.mean(away < 0.5 / fresh.k_c) > 0.9
     few = found.first(2)
     assert few.found.max() == 2 and few.rotation.shape[1] == few.shift.shape[1] == 2
+
+
+def test_what_has_turned_by_more_than_any_step_was_found_elsewhere() -> None:
+    turn = np.deg2rad([0.0, 5.0, 9.9, 10.1, 90.0, 180.0])
+    earlier = PoseState.of(from_rotation_vector(RNG.normal(size=(len(turn), 3))))
+    later, every = earlier.copied(), np.arange(len(turn))
+    about = from_rotation_vector(turn[:, None] * np.array([0.6, 0.0, 0.8]))
+    later.move(every, about @ earlier.rotation, np.zeros((len(turn), 2)))
+    found = later.found_elsewhere(earlier, every)
+    assert found.tolist() == [False, False, False, True, True, True]
+    assert later.found_elsewhere(earlier, every[2:4]).tolist() == [False, True]
 
 
 def test_common_drift_is_removed_and_nothing_else() -> None:

@@ -123,9 +123,9 @@ def likely_poses(
             PoseObjective(*each, state) for each in zip(models, both, strict=True)
         )
         tried = _tried(by_mean, mean[0], everywhere, few, reach)
-        value = _log_posterior(objective, tried, moves)
+        value = log_posterior_of_nodes(objective, tried, moves)
         present, _ = objective.start()
-        aside = _log_posterior(objective, present[:, None], moves)[:, 0]
+        aside = log_posterior_of_nodes(objective, present[:, None], moves)[:, 0]
         for place, particle in enumerate(batch.place):
             chosen = _distinct(tried[place], value[place].max(axis=1), count - 1, _APART * spacing)
             found.rotation[particle, : len(chosen)] = tried[place, chosen]
@@ -171,7 +171,7 @@ def _of_one_stretch(images: ImageBatch) -> Iterator[tuple[Int64, Float64 | None]
         yield np.flatnonzero(kind.ravel() == number), stretch
 
 
-def _log_posterior(objective: PoseObjective, rotation: Float64, moves: Float64) -> Float64:
+def log_posterior_of_nodes(objective: PoseObjective, rotation: Float64, moves: Float64) -> Float64:
     """Log posterior (B, K, T) of rotations (B, K, 3, 3) and further shifts (T, 2), contrast 1."""
     images, value = objective.images, objective.state.log_prior(objective.index, rotation, moves)
     zero = np.zeros((len(images), 2))

@@ -1,0 +1,70 @@
+"""Rounds of pose refinement: who is searched, and when searches end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from solvar.estimation.poses import PoseState
+from solvar.fitting import poses as rounds_of_poses
+from solvar.fitting.pose_round import RoundPlan
+from solvar.fitting.poses import _Rounds, _taken
+from solvar.imaging.rotations import from_rotation_vector
+from solvar.progress import SilentProgress
+
+COUNT, FINEST = 2000, 31
+
+
+@dataclass
+class _State:
+    """What a round looks at in the state of a fit."""
+
+    poses: PoseState
+    weight: np.ndarray
+
+
+class _Context:
+    """Takes every step at once."""
+
+    k_max = FINEST
+
+    def once(self, name: str, step: Any, state: _State, like: _State) -> _State:
+        """The state after the step."""
+        return step(state)
+
+
+def _searches(monkeypatch: pytest.MonkeyPatch, found: list[int]) -> list[bool]:
+    """Whether each of some rounds searches, if so many particles are found elsewhere by those that do."""
+    plans, left = list[RoundPlan](), iter(found)
+
+    def after(context: Any, plan: RoundPlan, progress: Any, state: _State) -> _State:
+        plans.append(plan)
+        moved = state.poses.copied()
+        if plan.search:
+            index = np.arange(next(left))
+            turn = from_rotation_vector(np.tile([0.0, 0.0, 1.0], (len(index), 1)))
+            moved.move(index, turn @ moved.rotation[index], np.zeros((len(index), 2)))
+        return replace(state, poses=moved)
+
+    monkeypatch.setattr(rounds_of_poses, "after_round", after)
+    state = _State(PoseState.of(np.tile(np.eye(3), (COUNT, 1, 1))), np.ones(COUNT))
+    rounds = _Rounds(state, state)
+    for k_c in (FINEST // 2, *[FINEST] * (len(found) + 2)):
+        rounds = _taken(_Context(), SilentProgress(), rounds, k_c)
+    return [plan.search for plan in plans]
+
+
+def test_searches_begin_at_the_finest_band_and_end_where_two_find_next_to_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _searches(monkeypatch, [80, 50, 5, 7]) == [False, True, True, True, True, False, False]
+    # one that left out whom the other sought in vain does not end them
+    again = _searches(monkeypatch, [80, 5, 50, 5, 5])
+    assert again == [False, True, True, True, True, True, False, False]
+
+
+def test_one_search_that_finds_next_to_nobody_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _searches(monkeypatch, [1]) == [False, True, False, False]
