@@ -105,6 +105,7 @@ def test_two_processes_find_what_one_finds(tiny_stack: Path, tmp_path: Path, ref
     assert agreement == pytest.approx(1, abs=1e-2 if refine else 1e-4)
 
 
+@pytest.mark.slow
 def test_when_one_dies_all_end_and_the_work_is_kept(tiny_stack: Path, tmp_path: Path) -> None:
     star, folder = tiny_stack / "particles_noisy.star", tmp_path / "run"
     program = _torchrun(2, star, folder, "--refine-pose")

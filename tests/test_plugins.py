@@ -101,6 +101,7 @@ def test_a_backend_that_is_added_makes_projectors_on_its_devices(good):
         make_projector(8, disc, backend="other", device="cuda")
 
 
+@pytest.mark.slow
 def test_a_fit_with_what_was_added_is_that_of_what_it_is_made_of(good, tiny_stack):
     particles = read_particles(tiny_stack / "particles.star")
     settings = {"rank": 1, "resolution": 30, "refine_pose": True, "pose_solver": "other"}
