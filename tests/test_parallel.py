@@ -95,9 +95,9 @@ def test_two_processes_find_what_one_finds(tiny_stack: Path, tmp_path: Path, ref
     assert program.returncode == 0, said
     two = Run(tmp_path / "two")
     deviation = np.sqrt(one.model.eigenvalues)
-    # whether a pose step is taken, and whether there is one more round, are decisions that rounding may tip,
-    # and what follows from them grows: a search whose finds were not shared moved z by 0.7
-    most = 0.2 if refine else 1e-4
+    # whether a pose step is taken is a decision that rounding may tip, and what follows from it grows:
+    # noise of 2e-7 in the sums of one process moves z by as much as a second process does
+    most = 0.1 if refine else 1e-4
     for name, scale in (("z", deviation), ("contrast", 1.0)):
         away = np.abs(getattr(one.posterior, name) - getattr(two.posterior, name)) / scale
         assert np.mean(away) < most and np.median(away) < most / 2

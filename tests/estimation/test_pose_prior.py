@@ -67,6 +67,25 @@ def test_widths_and_far_share_are_found_beside_large_errors_of_the_images(keep: 
     assert found.far == pytest.approx(0.05, abs=0.015)
 
 
+@pytest.mark.parametrize(
+    ("trust", "depends", "kept"), [(1.0, False, False), (0.6, False, True), (1.0, True, True)]
+)
+def test_the_prior_follows_the_corrections_only_while_these_tell_of_the_input(
+    trust: float, depends: bool, kept: bool
+) -> None:
+    count, rng = 4000, np.random.default_rng(3)
+    state = PoseState.of(rotations.random(count, rng), tuple(3 * SPREAD))
+    moved = _corrections(count, 0, rng)
+    turn = rotations.from_rotation_vector(moved[:, :3])
+    state.move(np.arange(count), turn @ state.rotation, moved[:, 3:])
+    # images that know next to everything
+    exact = np.tile(np.diag(SPREAD[[0, 0, 0, 1, 1]] ** 2 / 400), (count, 1, 1))
+    state = replace(state, covariance=exact, trust=trust, depends_on_conformation=depends)
+    found = state.with_fitted_prior(np.arange(count)).prior
+    np.testing.assert_allclose(found.spread, 3 * SPREAD if kept else SPREAD, rtol=0.05)
+    assert found.far < state.prior.far
+
+
 def test_rotations_are_even_and_as_far_apart_as_asked() -> None:
     spacing = np.deg2rad(15)
     nodes = all_rotations(spacing)

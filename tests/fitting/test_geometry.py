@@ -90,6 +90,8 @@ def _refined(path: Path, truth: Path) -> np.ndarray:
     errors = evaluate(_fit(start, truth, refine_pose=True), Truth.load(truth))["poses"]
     names = ("out_of_plane_degree", "in_plane_degree", "shift_angstrom")
     assert errors["shift_angstrom"]["mean"] < 0.5 * errors["start"]["shift_angstrom"]["mean"]
+    # of a Gaussian's errors 68 %; images tell less of rotations here than the input does
+    assert errors["calibration"]["rotation_within_1_sd"] > 0.6
     return np.array([errors[name]["mean"] for name in names])
 
 
@@ -101,8 +103,8 @@ def test_poses_are_refined_as_well_through_either_distortion(molecules, plain, t
     for path in (elliptic, two_sizes):
         np.testing.assert_allclose(_refined(path, plain), expected, rtol=0.06)
     ignored = _refined(tmp_path / "elliptic" / "ignored.star", plain)
-    # shifts go wrong; rotations, which log-likelihoods of little trust leave near the input, little
-    assert np.all(ignored > 1.02 * expected) and ignored[2] > 1.5 * expected[2]
+    # shifts go wrong; rotations cannot by much: images of this size tell hardly more of them than the input
+    assert np.all(ignored > 1.05 * expected) and ignored[2] > 1.5 * expected[2]
 
 
 @pytest.mark.slow

@@ -259,7 +259,10 @@ class PoseState:
     def with_fitted_prior(self, index: Int64) -> PoseState:
         """With the prior that the corrections of some particles imply.
 
-        Poses that were fitted to these images are no evidence beside them: their prior keeps its widths.
+        Poses that were fitted to these images are no evidence beside them: their prior keeps its widths. So
+        does any once log-likelihoods count for less: models made at poses that a prior has drawn to the input
+        ask for a narrower one, and that draws again.
         """
-        given = self.offset(index), self.covariance[index], self.depends_on_conformation
-        return replace(self, prior=self.prior.fitted(*given))
+        keep = self.depends_on_conformation or self.trust < 1
+        prior = self.prior.fitted(self.offset(index), self.covariance[index], keep)
+        return replace(self, prior=prior)
