@@ -1,4 +1,4 @@
-"""What a GPU does for a fit: the parts of a step and whole jobs, beside all cores of the CPU.
+"""What a GPU does for the parts of a step, beside all cores of the CPU.
 
 First table: a batch of images at rank 10, medians of the turns, with waiting for the device at both ends.
 
@@ -20,11 +20,10 @@ add to, 27 · 8 C bytes a pixel of windows, which overlap and come from caches a
 
 Copies are made as the program makes them: by way of page-locked buffers (`staging.py`).
 
-Second table: how the size of the pieces matters that a batch is cut into (`pieces.py`). Third and fourth:
-whole fits of simulated images, stage by stage, and how far their results are from the CPU's. They are small,
-to fit into 100 and 60 s of a lent GPU: much of their time is the algebra between batches, on the host.
+Second table: how the size of the pieces matters that a batch is cut into (`pieces.py`). Whole fits are in
+`gpu_jobs.py`.
 
-    python benchmarks/gpu.py [--turns 5] [--tables parts pieces fit poses] [--quick]
+    python benchmarks/gpu.py [--turns 5] [--tables parts pieces] [--quick]
 
 `--quick` is a try of everything in small, on a machine without a GPU with the CPU alone.
 """
@@ -34,32 +33,23 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from projector import processor
-from threadpoolctl import threadpool_limits
 
 from solvar.estimation import kernels
-from solvar.fitting.fit import fit
-from solvar.fitting.result import Fit
-from solvar.fitting.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector import make_projector, runs_here
 from solvar.imaging.projector.pieces import Pieces
 from solvar.imaging.projector.staging import to_device
 from solvar.imaging.rotations import random as random_rotations
-from solvar.particles import read_particles
-from solvar.simulation import SimulationSettings, simulate
 from solvar.threads import ThreadTeam, available_cores
 
 RANK = 10
@@ -73,7 +63,7 @@ CONTESTANTS = {
     "numba-cuda": ("numba-cuda", "cuda"),
 }
 PARTS = ("E-step", "gradient", "poses")
-TABLES = ("parts", "pieces", "fit", "poses")
+TABLES = ("parts", "pieces")
 
 
 class Problem:
@@ -306,85 +296,8 @@ def pieces_table(shape: tuple[int, int], batch: int, turns: int) -> None:
             )
 
 
-@contextmanager
-def simulated(particles: int, box: int, rank: int) -> Iterator[Path]:
-    # true eigenvolumes of the other kinds take longer than a fit
-    settings = SimulationSettings(
-        particles=particles,
-        box_size=box,
-        pixel_size=224 / box,
-        snr=0.1,
-        pose_error=2.0,
-        heterogeneity="gaussian",
-        rank=rank,
-    )
-    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1, user_api="blas"):
-        start = time.perf_counter()
-        simulate(settings).write(folder)
-        print(f"\n{particles} images of box {box} simulated in {time.perf_counter() - start:.0f} s")
-        yield Path(folder)
-
-
-def jobs_table(particles: int, box: int, rank: int, refine: bool) -> None:
-    """Print one of the third tables, row by row."""
-    star = "particles_noisy.star" if refine else "particles.star"
-    with simulated(particles, box, rank) as folder:
-        poses = ", poses refined" if refine else ""
-        print(f"\n## A fit: {particles} images, box {box}, rank {rank}{poses}; s (of all cores)\n")
-        expected: Fit | None = None
-        for name, (backend, device) in contestants().items():
-            settings = FitSettings(
-                rank=rank,
-                mask=folder / "mask.mrc",
-                refine_pose=refine,
-                backend=backend,
-                device=device,
-            )
-            warm_up(settings)
-            if device != "cpu":
-                torch.cuda.reset_peak_memory_stats()
-            found = fit(read_particles(folder / star), settings)
-            peak = f"{torch.cuda.max_memory_allocated() / 1e9:.2f}" if device != "cpu" else ""
-            if expected is None:
-                expected = found
-                stages = " | ".join(cost.name for cost in found.costs)
-                print(
-                    f"| on | {stages} | all | peak GB | eigenvalues off by | latents off by | sweeps |"
-                )
-                print("|---" * (6 + len(found.costs)) + "|")
-            cells = [f"{cost.wall_seconds:.1f} ({cost.cpu_seconds:.0f})" for cost in found.costs]
-            cells.append(f"{sum(cost.wall_seconds for cost in found.costs):.1f}")
-            cells += [peak, eigenvalues_off(found, expected), latents_off(found, expected)]
-            cells.append(f"{len(found.history)}")
-            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-            release()
-
-
-def warm_up(settings: FitSettings) -> None:
-    """Compile what a fit compiles, on a fit of next to nothing."""
-    with tempfile.TemporaryDirectory() as folder:
-        tiny = SimulationSettings(particles=200, box_size=16, pixel_size=10.0, snr=0.5)
-        star = simulate(tiny).write(folder)
-        # what is found in so little means nothing, and neither do doubts of it
-        fit(read_particles(star), settings.model_copy(update={"rank": 1, "mask": None}))
-
-
-def eigenvalues_off(found: Fit, expected: Fit) -> str:
-    """Greatest relative difference."""
-    ratio = found.model.eigenvalues / expected.model.eigenvalues - 1
-    return f"{np.abs(ratio).max():.1e}"
-
-
-def latents_off(found: Fit, expected: Fit) -> str:
-    """Median and greatest difference in standard deviations, components of either sign."""
-    sign = np.sign(np.sum(found.posterior.z * expected.posterior.z, axis=0))
-    off = np.abs(sign * found.posterior.z - expected.posterior.z)
-    off = off / np.sqrt(expected.model.eigenvalues)
-    return f"{np.median(off):.1e}, {off.max():.1e}"
-
-
-def heading(copying: bool) -> float | None:
-    """Print what this is measured on; GB/s of a copy within the device, if that is asked for."""
+def heading() -> bool:
+    """Print what this is measured on; whether there is a GPU."""
     print(f"{processor()}, {available_cores()} cores ({os.cpu_count()} in all)")
     packages = []
     for name in ("numpy", "numba", "numba-cuda", "torch"):
@@ -393,44 +306,43 @@ def heading(copying: bool) -> float | None:
         except PackageNotFoundError:
             packages.append(f"no {name}")
     print(", ".join(packages))
-    if not torch.cuda.is_available():
-        print("no GPU: the CPU alone")
     contestants()
     if not torch.cuda.is_available():
-        return None
+        print("no GPU: the CPU alone")
+        return False
     print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
-    if not copying:
-        return None
-    found = rates(1 << 30)
-    print("copies, GB/s: " + ", ".join(f"{name} {rate:.1f}" for name, rate in found.items()))
-    return found["within the device"]
+    return True
+
+
+def chosen(parser: argparse.ArgumentParser, tables: tuple[str, ...]) -> argparse.Namespace | None:
+    """What was asked for of these tables; None where there is no GPU and no quick try is wanted."""
+    parser.add_argument("--tables", nargs="+", choices=tables, default=tables)
+    parser.add_argument("--quick", action="store_true", help="a try of everything in small")
+    arguments = parser.parse_args()
+    if arguments.quick or torch.cuda.is_available():
+        return arguments
+    print("torch finds no GPU here; --quick tries the CPU alone")
+    return None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--particles", type=int, default=1000, help="of the fit at box 96, rank 10")
-    parser.add_argument(
-        "--refined", type=int, default=400, help="of the fit with refined poses, box 32, rank 3"
-    )
-    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
-    parser.add_argument("--quick", action="store_true", help="a try of everything in small")
-    arguments = parser.parse_args()
-    quick, tables = arguments.quick, arguments.tables
-    if not quick and not torch.cuda.is_available():
-        print("torch finds no GPU here; --quick tries the CPU alone")
+    arguments = chosen(parser, TABLES)
+    if arguments is None:
         return
-    copy_rate = heading(copying=bool({"parts", "pieces"} & {*tables}))
+    copy_rate = None
+    if heading():
+        found = rates(1 << 30)
+        print("copies, GB/s: " + ", ".join(f"{name} {rate:.1f}" for name, rate in found.items()))
+        copy_rate = found["within the device"]
+    quick = arguments.quick
     turns = 1 if quick else arguments.turns
     shapes, batches = (((32, 15),), (64,)) if quick else (SHAPES, BATCHES)
-    if "parts" in tables:
+    if "parts" in arguments.tables:
         parts_table(shapes, batches, turns, copy_rate)
-    if "pieces" in tables and copy_rate is not None:
+    if "pieces" in arguments.tables and copy_rate is not None:
         pieces_table(shapes[-1], batches[-1], min(turns, 3))
-    if "fit" in tables:
-        jobs_table(*((400, 32, 3) if quick else (arguments.particles, 96, RANK)), refine=False)
-    if "poses" in tables:
-        jobs_table(*((200, 24, 2) if quick else (arguments.refined, 32, 3)), refine=True)
 
 
 if __name__ == "__main__":

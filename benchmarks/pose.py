@@ -110,9 +110,9 @@ class Bench:
         if "bound_unknown_shape" in poses:
             parts.append("bound " + _numbers(poses["bound_unknown_shape"]))
         bars = poses["calibration"]
-        parts.append(
-            "within 1, 2 sd: " + ", ".join(f"{name[:5]} {bars[name]:.2f}" for name in sorted(bars))
-        )
+        for what in ("rotation", "shift"):
+            one, two = (bars[f"{what}_within_{count}_sd"] for count in (1, 2))
+            parts.append(f"{what} within 1, 2 sd: {one:.2f}, {two:.2f}")
         assert found.validation is not None
         parts.append(f"real {found.validation.reliable.sum()} of {found.model.rank}")
         peak = max(cost.peak_memory_mib for cost in found.costs)

@@ -144,12 +144,12 @@ def search_pass(turns: int) -> tuple[float, float]:
         few = in_memory_images(pixels, rotation[:1], disc, box, 4.0, power[:1])
         projection = FitSettings(rank=1).projection
         band = Band(few, np.arange(1), SEARCH_SHELL, soft_sphere(box, 0.8 * box), projection, team)
-        pictures = Pictures(moved, power)
+        pictures, prepared = Pictures(moved, power), band.projector.prepare(mean[None])
         flat = images.reshape(SEARCHED, -1)
         slices = rng.standard_normal((HYPOTHESES, flat.shape[1])).astype(np.float32)
         seconds = [
             (
-                _cpu(lambda: best_rotations(band, mean, pictures, rotation, 64)),
+                _cpu(lambda: best_rotations(band, prepared, pictures, rotation, 64)),
                 _cpu(lambda: flat @ slices.T),
             )
             for _ in range(turns + 1)

@@ -1,4 +1,4 @@
-"""Text as it can be shown: what nobody would see is spelled out."""
+"""Text as it can be shown: what nobody would see is spelled out, and sentences begin with a capital."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def visible(text: str) -> str:
     if is_visible(text):
         return text
     return "".join(c if is_visible(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def with_capital(text: str) -> str:
+    """`text` with its first letter as a capital and everything else as it is."""
+    return text[:1].upper() + text[1:]

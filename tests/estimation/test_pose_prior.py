@@ -135,14 +135,15 @@ def test_best_rotations_are_the_best_however_they_are_cut_into_pieces(monkeypatc
     mean, images = true_columns(band)[0], all_images(band)
     turned = rotations.random(300, np.random.default_rng(4))
     pictures = Pictures((images.ctf * images.data)[:, None], images.ctf_power)
-    whole = SliceBank.of(band, band.projector.prepare(mean[None]), turned).log_likelihood(pictures)
+    prepared = band.projector.prepare(mean[None])
+    whole = SliceBank.of(band, prepared, turned).log_likelihood(pictures)
     expected = np.sort(np.argsort(-whole[:, 0], axis=1)[:, :7], axis=1)
     monkeypatch.setattr(module, "_BLOCK", 64)
-    found = best_rotations(band, mean, pictures, turned, 7)
+    found = best_rotations(band, prepared, pictures, turned, 7)
     assert np.mean(np.sort(found, axis=1) == expected) > 0.99
     near = rotations.random(len(images), np.random.default_rng(5))
     close = Pictures(pictures.moved, pictures.ctf_power, None, near, np.deg2rad(80))
-    chosen = best_rotations(band, mean, close, turned, 3)
+    chosen = best_rotations(band, prepared, close, turned, 3)
     trace = np.einsum("bij,bkij->bk", near, turned[chosen])
     assert (trace >= 1 + 2 * np.cos(np.deg2rad(80)) - 1e-9).all()
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from solvar.cli.tables import plain_table
+from solvar.text import with_capital
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -175,7 +176,7 @@ def metrics_table(
             continue
         plain = name.replace("_", " ")
         unknown = f"{group}: {plain}" if group else plain
-        label, reading = _MEANING.get((group, name), (unknown[0].upper() + unknown[1:], ""))
+        label, reading = _MEANING.get((group, name), (with_capital(unknown), ""))
         table.add_row(escape(label), escape(_shown(value)), reading)
     return table
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from solvar.cli.console import shown
 from solvar.cli.tables import plain_table
+from solvar.text import with_capital
 
 
 def volume_table(folder: Path, records: Sequence[dict[str, Any]]) -> Group:
@@ -32,4 +33,4 @@ def volume_table(folder: Path, records: Sequence[dict[str, Any]]) -> Group:
     series = f"{folder}/{first}.mrc … {last}.mrc"
     hint = f"Look at\n  {shown(series)} as a series in ChimeraX"
     notes = dict.fromkeys(record["bfactor_note"] for record in records if record["bfactor_note"])
-    return Group(table, *(shown(note[0].upper() + note[1:] + ".") for note in notes), hint)
+    return Group(table, *(shown(with_capital(note) + ".") for note in notes), hint)

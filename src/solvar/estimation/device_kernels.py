@@ -114,5 +114,4 @@ def _on(device: torch.device, array: NDArray[Any]) -> torch.Tensor:
     """An array as float32 on a device; complex values as real pairs."""
     if np.iscomplexobj(array):
         array = np.ascontiguousarray(array).view(np.float32)
-    tensor = torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32))
-    return to_device(tensor, device) if device.type == "cuda" else tensor.to(device)
+    return to_device(torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32)), device)

@@ -17,6 +17,7 @@ from solvar.preflight.table import ALREADY_TOLD, table_findings
 from solvar.preflight.trials import QUICK, trial_findings
 from solvar.preflight.views import view_findings
 from solvar.progress import Progress
+from solvar.text import with_capital
 from solvar.threads import ThreadTeam
 
 _LENGTH = 8
@@ -82,4 +83,4 @@ def _shared(findings: list[Finding], processes: Processes) -> list[Finding]:
 
 def _sentence(finding: Finding) -> str:
     end = "" if finding.text.endswith("?") else "."
-    return f"{finding.topic[0].upper()}{finding.topic[1:]}: {finding.text}{end}"
+    return f"{with_capital(finding.topic)}: {finding.text}{end}"

@@ -11,6 +11,7 @@ from solvar.report import style
 from solvar.report.particles import marginal, pair
 from solvar.results.poses import PARTS, with_unit
 from solvar.results.run import Run
+from solvar.text import with_capital
 
 # characters that the figure is wide
 _LINE = 135
@@ -37,7 +38,7 @@ def draw_poses(run: Run, path: Path) -> bool:
             "under it, the pose was right already or its image says little.",
             fontsize=8.5, color=style.GREY,
         )  # fmt: skip
-        told = fill(f"{sentence[0].upper()}{sentence[1:]}.", _LINE)
+        told = fill(f"{with_capital(sentence)}.", _LINE)
         figure.text(0.06, 0.917, told, fontsize=8.5, color=style.GREY, va="top")
         for column, (name, words, unit) in enumerate(PARTS):
             correction, spread = change.correction[name], change.spread[name]

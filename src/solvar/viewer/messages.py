@@ -7,6 +7,7 @@ from typing import Any
 import dash
 
 from solvar.errors import InputError, SolvarError
+from solvar.text import with_capital
 
 
 def tell(text: str, bad: bool = False) -> None:
@@ -29,5 +30,5 @@ def in_words(error: Exception) -> str | None:
         place = "" if error.filename is None else f"{error.filename}: "
         return f"{place}{error.strerror}. Is the run folder writable, and is the disk full?"
     if isinstance(error, InputError) and (error.file, error.row, error.column) == (None,) * 3:
-        return str(error)[:1].upper() + str(error)[1:]
+        return with_capital(str(error))
     return str(error) if isinstance(error, SolvarError) else None

@@ -108,7 +108,7 @@ class Pictures:
 
 
 def best_rotations(
-    band: Band, mean: Float32, pictures: Pictures, rotation: Float64, keep: int
+    band: Band, prepared: Any, pictures: Pictures, rotation: Float64, keep: int
 ) -> Int64:
     """Which of K rotations fit images best, each at the best of its shifts, (B, keep) in no order.
 
@@ -117,13 +117,12 @@ def best_rotations(
     Parameters
     ----------
     band : Band
-    mean : (l, l, l) float32
-        On the band's grid.
+    prepared : lattice
+        Of one volume, which the band's projector has prepared.
     pictures : Pictures
     rotation : (K, 3, 3)
     keep : int
     """
-    prepared = band.projector.prepare(mean[None])
     best = np.empty((len(pictures.moved), 0), np.float32)
     which = np.empty((len(pictures.moved), 0), np.int64)
     for start in range(0, len(rotation), _BLOCK):

@@ -191,6 +191,11 @@ class PoseObjective:
         moved *= self.images.data
         return moved
 
+    def shifted_by_each(self, moves: Float64) -> Complex64:
+        """The images with their content moved by each of (T, 2) box lengths, (R, T, n)."""
+        still = np.zeros((len(self.index), 2))
+        return np.stack([self.shifted(still + move) for move in moves], axis=1)
+
     def value(self, rotation: Float64, shift: Float64) -> Float64:
         """Log posterior of poses (B, 3, 3) and (B, 2), (B,)."""
         frame = self.images.frames(rotation)

@@ -122,7 +122,7 @@ def likely_poses(
         by_mean, objective = (
             PoseObjective(*each, state) for each in zip(models, both, strict=True)
         )
-        tried = _tried(by_mean, mean[0], everywhere, few, reach)
+        tried = _tried(by_mean, everywhere, few, reach)
         value = log_posterior_of_nodes(objective, tried, moves)
         present, _ = objective.start()
         aside = log_posterior_of_nodes(objective, present[:, None], moves)[:, 0]
@@ -143,21 +143,19 @@ def _none(index: Int64, count: int) -> Candidates:
     return Candidates(index, rotation, shift, np.zeros(many, np.int64))
 
 
-def _tried(
-    objective: PoseObjective, mean: Float32, everywhere: Float64, moves: Float64, reach: float
-) -> Float64:
-    """The rotations that suit the mean of a band's model best, (B, K, 3, 3)."""
+def _tried(objective: PoseObjective, everywhere: Float64, moves: Float64, reach: float) -> Float64:
+    """The rotations that suit a model best that is a mean alone, (B, K, 3, 3)."""
     band, images = objective.model.band, objective.images
     keep = min(_KEEP, len(everywhere))
     out = np.empty((len(images), keep, 3, 3))
-    zero = np.zeros((len(images), 2))
-    moved = np.stack([images.ctf * objective.shifted(zero + move) for move in moves], axis=1)
+    moved = images.ctf[:, None] * objective.shifted_by_each(moves)
     power = images.ctf_power[:, : band.k_c + 1]
     start, _ = objective.start()
     for some, stretch in _of_one_stretch(images):
         near = start[some] if reach < np.pi else None
         pictures = Pictures(moved[some], power[some], stretch, near, reach)
-        out[some] = everywhere[best_rotations(band, mean, pictures, everywhere, keep)]
+        best = best_rotations(band, objective.model.prepared, pictures, everywhere, keep)
+        out[some] = everywhere[best]
     return out
 
 
@@ -173,19 +171,18 @@ def _of_one_stretch(images: ImageBatch) -> Iterator[tuple[Int64, Float64 | None]
 
 def log_posterior_of_nodes(objective: PoseObjective, rotation: Float64, moves: Float64) -> Float64:
     """Log posterior (B, K, T) of rotations (B, K, 3, 3) and further shifts (T, 2), contrast 1."""
-    images, value = objective.images, objective.state.log_prior(objective.index, rotation, moves)
-    zero = np.zeros((len(images), 2))
-    moved = np.stack([objective.shifted(zero + move) for move in moves], axis=1)
+    images, moved = objective.images, objective.shifted_by_each(moves)
+    value = objective.state.log_prior(objective.index, rotation, moves)
     # slices of an image at all its rotations times all its shifts are one matrix product
     each = max(1, _SLICES_AT_A_TIME // rotation.shape[1])
     for start in range(0, len(images), each):
         some = np.arange(start, min(start + each, len(images)))
-        found = _log_likelihoods(objective.model, images, some, rotation[some], moved[some])
+        found = _log_likelihood_of_nodes(objective.model, images, some, rotation[some], moved[some])
         value[some] += objective.state.trust * found
     return value
 
 
-def _log_likelihoods(
+def _log_likelihood_of_nodes(
     model: BandModel, images: ImageBatch, some: Int64, rotation: Float64, moved: Complex64
 ) -> Float64:
     """Log-likelihood (b, K, T) of some images of a batch, (b, T, n) at their shifts, contrast 1."""

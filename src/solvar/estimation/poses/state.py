@@ -120,10 +120,13 @@ class PoseState:
         for name in ("rotation", "shift", "covariance", "evidence"):
             getattr(self, name)[index] = getattr(other, name)[index]
 
+    def turn_since(self, earlier: PoseState, index: Int64) -> Float64:
+        """By how much some particles have turned since an earlier state, rotation vectors (B, 3)."""
+        return to_rotation_vector(self.rotation[index] @ earlier.rotation[index].transpose(0, 2, 1))
+
     def found_elsewhere(self, earlier: PoseState, index: Int64) -> NDArray[np.bool_]:
         """Which of some particles (B,) have turned since an earlier state by more than errors of poses."""
-        turn = self.rotation[index] @ earlier.rotation[index].transpose(0, 2, 1)
-        return np.linalg.norm(to_rotation_vector(turn), axis=1) > _ELSEWHERE
+        return np.linalg.norm(self.turn_since(earlier, index), axis=1) > _ELSEWHERE
 
     def shared(self, images: WhitenedImages) -> PoseState:
         """With the poses that other processes have found for their particles."""
@@ -166,12 +169,12 @@ class PoseState:
 
     def following_shape(self, index: Int64, z: Float64, earlier: PoseState) -> PoseState:
         """Knowing what the latents (B, r) of some particles predict of their turns since an earlier state."""
-        turn = offset_of(self.rotation[index], earlier.rotation[index], np.zeros((len(index), 2)))
+        turn = self.turn_since(earlier, index)
         size = np.linalg.norm(turn, axis=1)
         near = size < _FAR_TURN * np.median(size)
         step = self.by_shape.step.copy()
         step[index] = 0
-        step[index[near]] = of_shape(turn[near, :3], z[near])
+        step[index[near]] = of_shape(turn[near], z[near])
         return replace(self, by_shape=ShapeTurns(step))
 
     def hastened(self, earlier: PoseState) -> PoseState:

@@ -20,11 +20,14 @@ _LEAST_BYTES = 1 << 20
 
 
 def to_device(array: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A copy on a GPU of an array in host memory, which may be changed afterwards."""
-    array = array.contiguous()
-    if array.numel() * array.element_size() < _LEAST_BYTES:
-        return array.to(device)
-    return _stage(device).send(array)
+    """An array on a device: as it is where it lies there already, else a copy, as of `Tensor.to`.
+
+    What is large goes from the host to a GPU by way of the buffers; the array may be changed afterwards.
+    """
+    large = array.numel() * array.element_size() >= _LEAST_BYTES
+    if large and device.type == "cuda" and array.device.type == "cpu":
+        return _stage(device).send(array.contiguous())
+    return array.to(device)
 
 
 @cache

@@ -207,9 +207,7 @@ class TorchProjector:
             array = np.ascontiguousarray(array)  # torch knows no negative strides
         tensor = torch.as_tensor(array)
         dtype = self._complex if tensor.is_complex() else self._dtype
-        if self.device.type == "cuda" and tensor.device.type == "cpu":
-            return to_device(tensor.to(dtype), self.device)
-        return tensor.to(self.device, dtype)
+        return to_device(tensor.to(dtype), self.device)
 
 
 def to_host(tensor: torch.Tensor) -> NDArray[Any]:

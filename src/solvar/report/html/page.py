@@ -24,7 +24,7 @@ from solvar.report.interactive.poses import pose_corrections
 from solvar.results.run import Run
 from solvar.results.words import NO_OTHER_CAUSE, agreement, verdict
 from solvar.results.writer import REPORT
-from solvar.text import visible
+from solvar.text import visible, with_capital
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -89,6 +89,7 @@ def page(run: Run) -> str:
         trim_blocks=True, lstrip_blocks=True, finalize=_finalized,
     )  # fmt: skip
     environment.filters["breakable"] = _breakable
+    environment.filters["with_capital"] = with_capital
     return environment.get_template("report.html.j2").render(
         run=run,
         name=run.folder.resolve().name,
