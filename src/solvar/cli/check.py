@@ -34,7 +34,7 @@ def check(
     from solvar.cli.console import make_progress, output, print_commands, print_json
     from solvar.cli.tables import findings_table
 
-    table = reading.read(particles)
+    table = reading.read(particles, ignore_poses=settings.ab_initio)
 
     from solvar.preflight.check import check_particles
 

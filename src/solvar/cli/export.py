@@ -99,6 +99,14 @@ def export(
             show_default=False,
         ),
     ] = None,
+    flip_hand: Annotated[
+        bool,
+        typer.Option(
+            "--flip-hand",
+            help="Poses of the mirror image: images alone do not tell the hand (after solvar abinitio).",
+            rich_help_panel=_WHAT,
+        ),
+    ] = False,
     latents: Annotated[
         bool,
         typer.Option("--latents", help="Add latents as columns (RELION).", rich_help_panel=_WHAT),
@@ -139,6 +147,7 @@ def export(
         latents,
         volumes,
         component,
+        flip_hand,
         overwrite,
         reading.given,
         pick_tolerance,

@@ -67,11 +67,11 @@ class ReadingOptions(BaseModel):
         """Everything but the selection of rows, as keyword arguments of `read_particles`."""
         return self.model_dump(exclude={"ind"})
 
-    def read(self, path: Path) -> ParticleSet:
-        """The particles of `path`, read with these options."""
+    def read(self, path: Path, ignore_poses: bool = False) -> ParticleSet:
+        """The particles of `path`, read with these options; poses perhaps left unread."""
         from solvar.particles import read_particles
 
-        return read_particles(path, ind=self.ind, **self.given)
+        return read_particles(path, ind=self.ind, ignore_poses=ignore_poses, **self.given)
 
 
 def command(body: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,7 +100,9 @@ def command(body: Callable[..., Any]) -> Callable[..., Any]:
         with failures_explained(debug):
             require_utf8(*_names(values))
             for name, model in models.items():
-                fields = {field: values.pop(field) for field in model.model_fields}
+                fields = {
+                    field: values.pop(field) for field in model.model_fields if field in values
+                }
                 values[name] = validated(model, fields)
             body(**values)
 
@@ -121,6 +123,8 @@ def _names(values: dict[str, Any]) -> Iterator[Path | str]:
 
 def _options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
     for name, field in model.model_fields.items():
+        if _is_fixed(field.annotation):
+            continue
         flag = option_name(name)
         if field.annotation in (bool, bool | None):
             spellings = [f"{flag}/--no-{flag[2:]}"]
@@ -129,6 +133,11 @@ def _options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
             spellings = [flag, *(() if model is ReadingOptions else _ALSO.get(name, ()))]
         option = typer.Option(*spellings, help=field.description, rich_help_panel=_panel(model))
         yield _keyword(name, Annotated[_typed(field.annotation), option], field.default)
+
+
+def _is_fixed(annotation: Any) -> bool:
+    """Whether a field has one value: the command has chosen it."""
+    return get_origin(annotation) is Literal and len(get_args(annotation)) == 1
 
 
 def _typed(annotation: Any) -> Any:

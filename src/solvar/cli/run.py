@@ -32,15 +32,28 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Find how the molecule varies: mean, eigenvolumes, latents, report."""
+    run_and_tell(particles, output, settings, reading, (overwrite, resume), as_json)
+
+
+def run_and_tell(
+    particles: Path,
+    output: Path,
+    settings: FitSettings,
+    reading: ReadingOptions,
+    wishes: tuple[bool, bool],
+    as_json: bool,
+) -> None:
+    """The main job, and what it found, in the terminal; `wishes` are whether to overwrite and to resume."""
     from solvar.cli.console import make_progress, print_json
     from solvar.cli.summary import print_summary
     from solvar.parallel import is_first
     from solvar.results.writer import check_folder
 
+    overwrite, resume = wishes
     leads = is_first()
     if leads:
         check_folder(output, overwrite, resume)  # known before the particles are read
-    table = reading.read(particles)
+    table = reading.read(particles, ignore_poses=settings.ab_initio)
 
     from solvar.job import run_job
 

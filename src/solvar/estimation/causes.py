@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,11 @@ class ComponentEvidence:
     left: Float64
     real: Bool
     seen: Bool
+
+    def of_nothing(self) -> ComponentEvidence:
+        """The same, believed in nothing."""
+        none = np.zeros_like(self.real)
+        return replace(self, real=none, seen=none)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,15 @@ class ImageBatch:
     def moves(self, shift: Float64) -> Float64:
         """Shifts (R, 2) of the images when particles are moved by (B, 2) in their own frame's x and y."""
         return seen_shifts(self.per_image(shift), self.tilt)
+
+    def by_stretch(self) -> Iterator[tuple[Int64, Float64 | None]]:
+        """Which images share a stretch, and that: (2, 2), or None where there is none."""
+        if self.stretch is None:
+            yield np.arange(len(self.data)), None
+            return
+        kinds, kind = np.unique(self.stretch, axis=0, return_inverse=True)
+        for number, stretch in enumerate(kinds):
+            yield np.flatnonzero(kind.ravel() == number), stretch
 
 
 def frames_of(

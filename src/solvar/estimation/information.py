@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from solvar.estimation.back_projection import BackProjection
 from solvar.estimation.images import WhitenedImages
-from solvar.imaging.fourier import hermitian_weight, volume_shells
+from solvar.imaging.fourier import HalfDisc, hermitian_weight, volume_shells
 from solvar.imaging.projector import make_projector
 from solvar.threads import ThreadTeam
 
+Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -68,25 +69,50 @@ class SamplingInformation:
         return np.fft.ifftshift(smooth, axes=(0, 1, 2))[..., : box // 2 + 1].astype(np.float32)
 
 
+class SamplingSum:
+    """Σ Pᵀ of squared CTFs, slice by slice.
+
+    Parameters
+    ----------
+    images : WhitenedImages
+    disc : HalfDisc
+        Pixels of the slices.
+    team : ThreadTeam
+    """
+
+    def __init__(self, images: WhitenedImages, disc: HalfDisc, team: ThreadTeam) -> None:
+        self._k_c = k_c = disc.k_c
+        projector = make_projector(
+            2 * k_c + 2,
+            disc,
+            interpolation="trilinear",
+            upsampling=1.0,
+            team=team,
+            stretch=images.store.longest,
+        )
+        self._total = BackProjection(projector, 1, lambda each: _half_grid(projector, each, k_c))
+
+    def add(self, frame: Float32, square: Float32, weight: Complex64 | None = None) -> None:
+        """Add squared CTFs (B, n) at frames (B, 3, 2), pixels weighted by (B, n)."""
+        if weight is None:
+            weight = np.ones(square.shape, dtype=np.complex64)
+        self._total.add(weight[:, None], frame, square)
+
+    def sum(self) -> Float64:
+        """D of what was added, on a grid as of `SamplingInformation`."""
+        return _hermitian_grid(self._total.sum(), self._k_c)
+
+
 def sampling_information(
     images: WhitenedImages, index: Int64, k_c: int, team: ThreadTeam
 ) -> SamplingInformation:
     """D of the particles `index`, those of all processes, from their pixels up to `k_c`."""
     disc = images.disc.prefix(k_c)
-    box = 2 * k_c + 2
-    projector = make_projector(
-        box,
-        disc,
-        interpolation="trilinear",
-        upsampling=1.0,
-        team=team,
-        stretch=images.store.longest,
-    )
-    total = BackProjection(projector, 1, lambda lattice: _half_grid(projector, lattice, k_c))
+    total = SamplingSum(images, disc, team)
     for batch in images.batches(index, disc):
-        ones = np.ones((len(batch.data), 1, len(disc)), dtype=np.complex64)
-        total.add(batch.weighted(ones), batch.frame, batch.ctf**2)
-    return SamplingInformation(k_c, images.processes.sum(_hermitian_grid(total.sum(), k_c)))
+        weight = batch.weighted(np.ones(batch.data.shape, dtype=np.complex64))
+        total.add(batch.frame, batch.ctf**2, weight)
+    return SamplingInformation(k_c, images.processes.sum(total.sum()))
 
 
 def _half_grid(projector: Any, lattice: Float32, k_c: int) -> Float32:

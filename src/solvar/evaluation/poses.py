@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.imaging.rotations import to_rotation_vector
+from solvar.imaging.rotations import nearest_rotation, to_rotation_vector
 
 Float64 = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def pose_errors(
     rotation, true_rotation : (N, 3, 3)
     shift_angstrom, true_shift_angstrom : (N, 2)
     """
-    drift = _nearest_rotation(np.einsum("nij,nkj->ik", rotation, true_rotation))
+    drift = nearest_rotation(np.einsum("nij,nkj->ik", rotation, true_rotation))
     aligned = drift.T @ rotation
     cross = np.linalg.norm(np.cross(aligned[:, :, 2], true_rotation[:, :, 2]), axis=1)
     dot = (aligned[:, :, 2] * true_rotation[:, :, 2]).sum(axis=1)
@@ -157,13 +157,6 @@ def calibration(
         for name, each in parts.items()
         for sd in (1, 2)
     }
-
-
-def _nearest_rotation(matrix: Float64) -> Float64:
-    """The proper rotation with the largest inner product with `matrix` (Kabsch)."""
-    u, _, vt = np.linalg.svd(matrix)
-    sign = np.sign(np.linalg.det(u @ vt))
-    return (u * [1.0, 1.0, sign]) @ vt
 
 
 def _statistics(error: Float64) -> dict[str, float]:

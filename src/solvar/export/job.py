@@ -112,6 +112,7 @@ def _check_options(target: Target, options: ExportOptions) -> None:
         "--particles": options.particles is not None,
         "--refined-poses": options.refined_poses is True,
         "--input-poses": options.refined_poses is False,
+        "--flip-hand": options.flip_hand,
     }
     misplaced = [
         *(name for name, given in about_particles.items() if given and not target.takes_particles),

@@ -7,6 +7,7 @@ import numpy as np
 from solvar.errors import InputError
 from solvar.export.selection import select
 from solvar.export.target import Chosen, ExportOptions
+from solvar.imaging.frames import mirrored
 from solvar.particles import ParticleSet, Poses, read_as
 from solvar.particles.picks import TOLERANCE_PIXEL
 from solvar.results.matching import find_particles
@@ -34,6 +35,12 @@ def choose(run: Run, options: ExportOptions, whole_file: bool = False) -> Chosen
         are asked of a run that has none.
     """
     refined = _takes_refined(run, options)
+    if options.flip_hand and not refined:
+        raise InputError(
+            "holds the poses of its input, whose hand is not in doubt",
+            file=run.folder,
+            remedy="leave out --flip-hand",
+        )
     in_run = select(run, options.selection)
     original = _read(run, options, whole_file)
     place = find_particles(run, in_run, original, options.pick_tolerance)
@@ -43,7 +50,10 @@ def choose(run: Run, options: ExportOptions, whole_file: bool = False) -> Chosen
     poses = None
     if refined:
         found = run.particles
-        poses = Poses(found["rotation"][in_run], found["shift_angstrom"][in_run])
+        rotation = found["rotation"][in_run]
+        if options.flip_hand:
+            rotation = mirrored(rotation)
+        poses = Poses(rotation, found["shift_angstrom"][in_run])
     return Chosen(original, index, in_run, poses)
 
 

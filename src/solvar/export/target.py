@@ -37,6 +37,8 @@ class ExportOptions:
         Folder with a series of maps to show (ChimeraX); None to make one along `component`.
     component : int
         Eigenvolume to move along, from 1 (ChimeraX).
+    flip_hand : bool
+        Write poses of the mirror image, where the hand was not known.
     overwrite : bool
         Replace files of an earlier export; inputs are never replaced.
     reading : mapping
@@ -52,6 +54,7 @@ class ExportOptions:
     latents: bool = False
     volumes: Path | None = None
     component: int = 1
+    flip_hand: bool = False
     overwrite: bool = False
     reading: Mapping[str, Any] = field(default_factory=dict)
     pick_tolerance: float = TOLERANCE_PIXEL

@@ -84,7 +84,7 @@ class Context:
         images = images.weighted(state.weight)
         if state.poses is None:
             return images
-        return images.posed(state.poses.rotation, state.poses.shift)
+        return images.posed(state.poses.rotation, state.poses.moved)
 
     def band(self, state: FitState, part: int | None, k_c: int) -> Band:
         """Particles of a part, or all of them, up to `k_c`."""

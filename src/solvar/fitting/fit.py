@@ -19,6 +19,7 @@ from solvar.estimation import finite
 from solvar.estimation.finite import require_finite, require_invertible
 from solvar.estimation.poses import SOLVERS
 from solvar.estimation.support import Support
+from solvar.fitting.abinitio import is_settled, summary, with_consensus
 from solvar.fitting.clock import StageClock
 from solvar.fitting.context import Context
 from solvar.fitting.final import Final, finish
@@ -95,9 +96,12 @@ def _fit(
     with clock.stage("images"):
         context, factor = _read(particles, settings, progress, team, workspace, processes)
         state = start_state(particles, settings, context.images, context.solver)
+    if settings.ab_initio:
+        with clock.stage("consensus"):
+            state = with_consensus(context, state, progress)
     with clock.stage("mean"):
         state = _with_means(context, state, progress)
-    if state.poses is not None:
+    if state.poses is not None and is_settled(state):
         with clock.stage("poses"):
             state = with_refined_poses(context, state, progress)
     with clock.stage("eigenvolumes"):
@@ -137,7 +141,10 @@ def _with_means(context: Context, state: FitState, progress: Progress) -> FitSta
     """The means of the half-sets, and what they tell of prior, sign and poses."""
 
     def begin(state: FitState) -> FitState:
-        state = without_junk(context, with_sign(context, with_means(context, state)))
+        state = with_sign(context, with_means(context, state))
+        if not context.settings.ab_initio:
+            # particles at wrong poses look like junk, and would never be found again
+            state = without_junk(context, state)
         return with_kind_of_pose_errors(context, state)
 
     with progress.step("Mean of each half", 1, "pair") as step:
@@ -182,6 +189,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         particle_probability=state.weight,
         monstrous=monstrous_count(context),
         pose_refinement=refinement,
+        ab_initio=summary(state) if state.starts else None,
         history=state.history,
     )
 

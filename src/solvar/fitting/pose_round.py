@@ -54,6 +54,8 @@ class RoundPlan:
         Finest frequency.
     search : bool
         Whether particles that look misplaced are searched.
+    search_all : bool
+        Whether all others are, too.
     measures_noise : bool
         Whether the noise is measured, for this round and those that follow.
     """
@@ -61,6 +63,7 @@ class RoundPlan:
     number: int
     k_c: int
     search: bool = False
+    search_all: bool = False
     measures_noise: bool = False
 
     @property
@@ -124,7 +127,9 @@ def _found_by(
     begun, finest = state.poses, context.band(state, part, plan.k_c)
     poses = refine_poses(finest, model, begun, context.solver, step)
     if plan.search:
-        poses = _with_misplaced(context, replace(state, poses=poses), part, model, finest, step)
+        poses = _with_misplaced(
+            context, replace(state, poses=poses), part, model, finest, plan, step
+        )
     products = _products(context, replace(state, poses=poses), finest, model)
     z = image_posterior(products, model.contrast_sd).z
     if poses.depends_on_conformation:
@@ -140,7 +145,13 @@ def _products(context: Context, state: FitState, band: Band, model: ColumnModel)
 
 
 def _with_misplaced(
-    context: Context, state: FitState, part: int, model: ColumnModel, finest: Band, step: Step
+    context: Context,
+    state: FitState,
+    part: int,
+    model: ColumnModel,
+    finest: Band,
+    plan: RoundPlan,
+    step: Step,
 ) -> PoseState:
     """With particles of a part that look misplaced moved to wherever they are likelier.
 
@@ -154,7 +165,7 @@ def _with_misplaced(
     doubtful = look_misplaced(products, model.contrast_sd) & ~poses.sought[finest.index]
     # what has gone far is asked again: one model may have erred
     far = poses.prior.nearness(poses.offset(finest.index)) < 0.5
-    misplaced = finest.index[doubtful | far]
+    misplaced = finest.index if plan.search_all else finest.index[doubtful | far]
     best = poses.copied()
     best.sought[finest.index] = False
     if len(misplaced) == 0:

@@ -109,8 +109,10 @@ def _taken(
 ) -> _Rounds:
     """With one round more."""
     before = rounds.now
-    finest = k_c == context.k_max
-    plan = RoundPlan(rounds.count + 1, k_c, finest and rounds.searches, measures_noise)
+    finest, number = k_c == context.k_max, rounds.count + 1
+    # the search that found poses from images alone had no columns
+    search_all = context.settings.ab_initio and number == 1
+    plan = RoundPlan(number, k_c, finest and rounds.searches, search_all, measures_noise)
     now = context.once(plan.name, partial(after_round, context, plan, progress), before, before)
     if not plan.search:
         return _Rounds(before, now, plan.number, not finest)

@@ -128,6 +128,49 @@ class StageCost:
     peak_memory_mib: float
 
 
+# what is kept of `AbInitio` as arrays
+AB_INITIO = ("first", "volumes", "consensus", "evidence", "shared", "agree")
+
+
+@dataclass(frozen=True, eq=False)
+class AbInitio:
+    """How poses were found from the images alone.
+
+    Attributes
+    ----------
+    first : (k, k, k) float32
+        What the best start began with.
+    volumes : (n, l, l, l) float32
+        What each start has ended in.
+    consensus : (m, m, m) float32
+        What the best one became.
+    evidence : (n,) float64
+        How much likelier an image that took no part is with the molecule of a start than without, nats.
+    shared : (n,) float64
+        The share of such particles that a start puts where the best one does.
+    best : int
+        The start of most evidence.
+    agree : (n,) bool
+        Whether that share is too large for chance; the best one agrees with itself.
+    is_molecule : bool
+        Whether the evidence for the best one is beyond chance.
+    """
+
+    first: Float32
+    volumes: Float32
+    consensus: Float32
+    evidence: Float64
+    shared: Float64
+    best: int
+    agree: NDArray[np.bool_]
+    is_molecule: bool
+
+    @property
+    def settled(self) -> bool:
+        """Whether two starts have led to one molecule."""
+        return self.is_molecule and int(self.agree.sum()) > 1
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """Everything the main job found out; `solvar.results` writes it to a run folder.
@@ -156,6 +199,8 @@ class Fit:
         What images were freed from before anything else.
     pose_refinement : PoseRefinement or None
         None when the poses were kept.
+    ab_initio : AbInitio or None
+        None when poses were given.
     history : list of dict
         One record a sweep of the half models: `k_c` of the band, `sweep` in it from 0, and mean
         log-likelihoods of `training` and `held_out` particles (without half-sets both are of training ones).
@@ -178,6 +223,7 @@ class Fit:
     intensity_factor: float = 1.0
     normalisation: Normalisation | None = None
     pose_refinement: PoseRefinement | None = None
+    ab_initio: AbInitio | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     corner_noise_power: Float64 | None = None
     costs: list[StageCost] = field(default_factory=list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -66,6 +66,16 @@ class FitSettings(BaseModel):
     refine_pose: bool = Field(
         False,
         description="Refine rotations and shifts inside the heterogeneous model.",
+    )
+    ab_initio: bool = Field(
+        False,
+        description="Find poses from the images alone, and refine them: what solvar abinitio does.",
+    )
+    starts: int = Field(
+        6,
+        ge=2,
+        le=100,
+        description="Attempts at a first volume, at most; two that agree are enough (abinitio).",
     )
     pose_solver: str = Field(
         "newton",
@@ -145,6 +155,13 @@ class FitSettings(BaseModel):
         if name is not None and (problem := complaint(name)):
             raise ValueError(problem)
         return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rough_poses_are_refined(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("ab_initio"):
+            return {**given, "refine_pose": True}
+        return given
 
     @model_validator(mode="after")
     def _consistent(self) -> FitSettings:

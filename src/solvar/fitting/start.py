@@ -103,7 +103,7 @@ def with_sign(context: Context, state: FitState) -> FitState:
 
 def with_kind_of_pose_errors(context: Context, state: FitState) -> FitState:
     """Told whether the input poses were fitted to these images, where they are to be refined."""
-    if state.poses is None:
+    if state.poses is None or context.settings.ab_initio:
         return state
     depend = pose_errors_depend_on_conformation(
         lambda k: [context.band(state, part, k) for part in range(len(context.parts))],

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.abinitio import Start
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.noise import NoiseModel
 from solvar.estimation.poses import PoseState
@@ -84,6 +85,10 @@ class FitState:
         One a half-set, or one of all particles.
     poses : PoseState or None
         None where poses stay as they are.
+    starts : list of Start
+        Attempts at a consensus, where poses are found from the images alone.
+    consensus : (l, l, l) float32 or None
+        What the best of them became.
     sweeping : Sweeping or None
         In the middle of a step.
     history : list of dict
@@ -98,6 +103,8 @@ class FitState:
     prior: Prior | None = None
     models: list[PartModel] = field(default_factory=list)
     poses: PoseState | None = None
+    starts: list[Start] = field(default_factory=list)
+    consensus: Float32 | None = None
     sweeping: Sweeping | None = None
     history: list[dict[str, float]] = field(default_factory=list)
 

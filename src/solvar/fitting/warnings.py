@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from solvar.estimation.low_rank import LowRankModel
-from solvar.fitting.result import Fit, HalfsetValidation
+from solvar.fitting.result import AbInitio, Fit, HalfsetValidation
 from solvar.particles import ParticleSet
 
 
@@ -42,6 +42,8 @@ def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
             "The input names no half-sets, so the particles were split at random. Poses that were "
             "refined together make the halves agree better than they should."
         )
+    if found.ab_initio is not None:
+        warnings.append(consensus_sentence(found.ab_initio))
     warnings += _junk(found)
     if found.validation is not None:
         refined = found.settings.refine_pose
@@ -59,6 +61,25 @@ def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
             "component is validated."
         )
     return warnings
+
+
+def consensus_sentence(ab_initio: AbInitio) -> str:
+    """Whether poses were found from the images alone, and what is not known of them."""
+    count, agreed = len(ab_initio.evidence), int(ab_initio.agree.sum())
+    if not ab_initio.is_molecule:
+        return (
+            f"No molecule was found: none of {count} starts explains images that it has not seen better than "
+            "noise does. Nothing else in this run means anything."
+        )
+    if not ab_initio.settled:
+        return (
+            f"No consensus was found: no two of {count} starts agree, so these poses are not to be believed, "
+            "nor anything that follows from them. Give more --starts, or particles selected by 2-D classes."
+        )
+    return (
+        f"Poses were found from the images alone: {agreed} of {count} starts agree. Images do not tell the "
+        "hand: the molecule may be its own mirror image (solvar export --flip-hand)."
+    )
 
 
 def _junk(found: Fit) -> list[str]:

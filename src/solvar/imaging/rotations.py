@@ -89,3 +89,10 @@ def to_rotation_vector(rotation: Float64) -> Float64:
     from scipy.spatial.transform import Rotation
 
     return Rotation.from_matrix(rotation).as_rotvec()
+
+
+def nearest_rotation(matrix: Float64) -> Float64:
+    """The proper rotation with the largest inner product with `matrix` (Kabsch)."""
+    u, _, vt = np.linalg.svd(matrix)
+    sign = np.sign(np.linalg.det(u @ vt))
+    return (u * [1.0, 1.0, sign]) @ vt

@@ -45,7 +45,7 @@ def recognises(path: Path) -> bool:
 def read(path: Path, reading: Reading) -> ParticleTable:
     """Number the images; poses and CTFs come from the pickles that `reading` names."""
     for value, name, what in ((reading.poses, "poses", "poses"), (reading.ctf, "ctf", "CTFs")):
-        if value is None:
+        if value is None and not (name == "poses" and reading.ignore_poses):
             raise InputError(
                 f"an image stack does not hold {what}",
                 file=path,

@@ -101,7 +101,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
     """Read a particles .cs and what its passthrough files add."""
     fields = join(path, reading.passthrough)
     remarks: tuple[str, ...] = ()
-    if reading.poses is None:
+    if reading.reads_poses:
         fields, remarks = with_likely_class(path, fields)
         if "alignments3D/shift" not in fields:
             remarks += (CENTRED.format("alignments3D/shift"),)
@@ -124,7 +124,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         optics_group=optics_group,
         optics=optics,
         ctf=ctf,
-        poses=_poses(path, fields, reading) if reading.poses is None else None,
+        poses=_poses(path, fields, reading) if reading.reads_poses else None,
         uid=uid,
         expanded_from=_expanded_from(fields),
         picks=_picks(path, fields),

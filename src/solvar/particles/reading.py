@@ -29,6 +29,8 @@ class Reading:
         cryoDRGN pickles that take the place of the poses and CTFs of the file.
     passthrough : tuple of Path
         cryoSPARC passthrough files.
+    ignore_poses : bool
+        Leave poses unread, where there are any: every particle then has the identity and no shift.
     pixel_size, voltage, cs, amplitude_contrast : float or None
         Constants (Å, kV, mm, fraction) for where the file has none; they contradict it nowhere.
     working_folder : Path
@@ -40,6 +42,7 @@ class Reading:
     poses: Path | None = None
     ctf: Path | None = None
     passthrough: tuple[Path, ...] = ()
+    ignore_poses: bool = False
     pixel_size: float | None = None
     voltage: float | None = None
     cs: float | None = None
@@ -71,6 +74,11 @@ class Reading:
         return (*(path for path in pickles if path is not None), *self.passthrough)
 
     @property
+    def reads_poses(self) -> bool:
+        """Whether the metadata file itself is asked for poses."""
+        return self.poses is None and not self.ignore_poses
+
+    @property
     def constants(self) -> dict[str, float]:
         """The constants that are given, by field of `Optics`."""
         values = {field: getattr(self, constant.name) for field, constant in CONSTANTS.items()}
@@ -78,9 +86,13 @@ class Reading:
 
     def updated(self, given: Mapping[str, Any]) -> Reading:
         """The same with each option of `given` that is set in place of its own."""
-        return replace(
-            self, **{name: value for name, value in given.items() if value not in (None, [], ())}
-        )
+        # 0 is a number that may be meant
+        said = {
+            name: value
+            for name, value in given.items()
+            if value is not False and value not in (None, [], ())
+        }
+        return replace(self, **said)
 
     def finder(self, metadata: Path) -> StackFinder:
         """Finds the image files that `metadata` names."""

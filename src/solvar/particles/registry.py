@@ -40,6 +40,7 @@ def read_particles(
     poses: str | Path | None = None,
     ctf: str | Path | None = None,
     passthrough: Sequence[str | Path] = (),
+    ignore_poses: bool = False,
     pixel_size: float | None = None,
     voltage: float | None = None,
     cs: float | None = None,
@@ -63,6 +64,8 @@ def read_particles(
         place of the file's own poses or CTFs otherwise.
     passthrough : sequence of path
         cryoSPARC passthrough files, joined by uid.
+    ignore_poses : bool
+        Leave poses unread, so that files without any will do: for `ab_initio` of `FitSettings`.
     pixel_size, voltage, cs, amplitude_contrast : float, optional
         Pixel size of the images (Å), voltage (kV), spherical aberration (mm) and amplitude contrast,
         for where the file has none.
@@ -86,6 +89,7 @@ def read_particles(
         "poses": poses,
         "ctf": ctf,
         "passthrough": passthrough,
+        "ignore_poses": ignore_poses,
         "pixel_size": pixel_size,
         "voltage": voltage,
         "cs": cs,
@@ -262,6 +266,8 @@ def _poses(
     optics: Optics,
     optics_group: NDArray[np.int64],
 ) -> Poses:
+    if reading.ignore_poses:
+        return Poses(np.tile(np.eye(3), (len(row), 1, 1)), np.zeros((len(row), 2)))
     if reading.poses is not None:
         rotation, fraction = cryodrgn.read_poses(reading.poses)
         check_row_count(len(rotation), len(table), file=reading.poses, what="poses", of=str(source))

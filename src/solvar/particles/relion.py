@@ -103,10 +103,12 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         optics_group=optics_group,
         optics=optics,
         ctf=ctf,
-        poses=_poses(table, reading) if reading.poses is None else None,
+        poses=_poses(table, reading) if reading.reads_poses else None,
         picks=_picks(table),
         sign=_sign(table),
-        remarks=() if reading.poses or _has_origins(table) else (CENTRED.format(_ORIGINS[0]),),
+        remarks=()
+        if not reading.reads_poses or _has_origins(table)
+        else (CENTRED.format(_ORIGINS[0]),),
         columns=_COLUMNS,
     )
 

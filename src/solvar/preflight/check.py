@@ -59,7 +59,9 @@ def check_particles(
         Silent by default.
     """
     progress = harmless(progress)
-    findings = [*table_findings(particles), *view_findings(particles)]
+    findings = [*table_findings(particles)]
+    if not settings.ab_initio:
+        findings += view_findings(particles)
     stack = _attempt(findings, "files", lambda: ImageStack(particles, settings.downsample))
     if stack is None:
         return CheckReport(findings)
@@ -72,7 +74,8 @@ def check_particles(
     mask = _attempt(findings, "mask", lambda: load_mask(settings, stack))
     k_c = _attempt(findings, "resolution", lambda: finest_frequency(stack, settings.resolution))
     if mask is not None and k_c is not None and are_sound(images):
-        findings += trial_findings(particles, mask, settings, THOROUGH, progress)
+        if not settings.ab_initio:
+            findings += trial_findings(particles, mask, settings, THOROUGH, progress)
         findings.append(_cost(particles, settings, progress))
     return CheckReport(findings)
 

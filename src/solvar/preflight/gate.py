@@ -57,7 +57,11 @@ def gate(
 
 
 def _looked(particles: ParticleSet, settings: FitSettings, progress: Progress) -> list[Finding]:
-    findings = [*table_findings(particles), *view_findings(particles)]
+    findings = [*table_findings(particles)]
+    if settings.ab_initio:
+        # what else is looked at is how images and poses go together
+        return findings
+    findings += view_findings(particles)
     try:
         # of all stacks only those that the sample lies in are opened
         first = particles.select(np.arange(1))

@@ -8,6 +8,7 @@ from pathlib import Path
 from solvar.errors import InputError
 from solvar.files import OwnedFolder
 from solvar.progress import Progress, harmless
+from solvar.report.consensus import draw_consensus
 from solvar.report.curves import draw_eigenvalues, draw_resolution
 from solvar.report.particles import draw_contrast, draw_latents
 from solvar.report.poses import draw_poses
@@ -23,6 +24,7 @@ _FIGURES: dict[str, Callable[[Run, Path], bool | None]] = {
     "5_resolution.png": draw_resolution,
     "6_contrast.png": draw_contrast,
     "7_poses.png": draw_poses,
+    "8_consensus.png": draw_consensus,
 }
 
 

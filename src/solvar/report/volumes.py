@@ -139,6 +139,12 @@ def _show(
     style.bare(axes)
 
 
+def show_projection(axes: Axes, volume: np.ndarray, axis: int, edge_angstrom: float) -> None:
+    """A volume in projection, as bright as it is anywhere."""
+    plane = volume.sum(axis=axis)
+    _show(axes, plane, edge_angstrom, style.GRAYSCALE, 0, style.robust_limit(np.maximum(plane, 0)))
+
+
 def _clearest_view(shift: np.ndarray) -> int:
     """The axis along which the projected change has most power."""
     return int(np.argmax([np.sum(shift.sum(axis=axis) ** 2) for axis in range(3)]))

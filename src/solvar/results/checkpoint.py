@@ -234,6 +234,7 @@ def read_tree(path: Path, run_id: str | None = None) -> Any:
 def _classes() -> dict[str, type]:
     """The dataclasses that a step of the fit may return, by name."""
     # late: who looks at a finished run needs no estimator
+    from solvar.estimation.abinitio import Consensus, Moments, Placed, Start
     from solvar.estimation.noise import NoiseModel
     from solvar.estimation.poses import PosePrior, PoseState, ShapeTurns
     from solvar.estimation.prior import Prior
@@ -241,13 +242,17 @@ def _classes() -> dict[str, type]:
     from solvar.fitting.state import FitState, PartModel, Sweeping
 
     known = (
+        Consensus,
         FitState,
+        Moments,
         NoiseModel,
         PartModel,
+        Placed,
         PosePrior,
         PoseState,
         Prior,
         ShapeTurns,
+        Start,
         SweepStatistics,
         Sweeping,
     )

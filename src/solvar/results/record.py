@@ -66,6 +66,7 @@ class _Reading(_Part):
     poses: _Path | None = None
     ctf: _Path | None = None
     passthrough: list[_Path] = []
+    ignore_poses: bool = False
     pixel_size: _Finite | None = None
     voltage: _Finite | None = None
     cs: _Finite | None = None
@@ -115,6 +116,13 @@ class _Normalisation(_Part):
     sample: _Count
 
 
+class _AbInitio(_Part):
+    starts: _Some
+    agreed: _Count
+    best: _Count
+    is_molecule: bool
+
+
 class _PoseDoubt(_Part):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -148,6 +156,7 @@ class _Result(_Part):
     tested_to_angstrom: _NotNegative | None = None
     pose_doubt: _PoseDoubt | None = None
     poses: _Poses | None = None
+    ab_initio: _AbInitio | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> _Result:

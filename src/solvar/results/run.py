@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from solvar.errors import InputError
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement, Posterior
-from solvar.fitting.result import HalfsetValidation, StageCost
+from solvar.fitting.result import AbInitio, HalfsetValidation, StageCost
 from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
 from solvar.results.hdf5 import REPEAT, Hdf5File
@@ -229,6 +229,11 @@ class Run:
             return None
         refined = Poses(self.particles["rotation"], self.particles["shift_angstrom"])
         return PoseChange.of(refined, self.pose_refinement)
+
+    @cached_property
+    def ab_initio(self) -> AbInitio | None:
+        """How poses were found from the images alone; None where they were given."""
+        return self._stored.ab_initio()
 
     @cached_property
     def validation(self) -> HalfsetValidation | None:

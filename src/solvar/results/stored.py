@@ -13,7 +13,7 @@ from solvar.errors import InputError
 from solvar.estimation.causes import CAUSES, ComponentEvidence, PoseDoubt
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement
-from solvar.fitting.result import Doubt, HalfsetValidation
+from solvar.fitting.result import AbInitio, Doubt, HalfsetValidation
 from solvar.particles import Picks, Poses
 from solvar.results import numbers
 from solvar.results.hdf5 import REPEAT, Hdf5File, Shape, opened
@@ -172,6 +172,27 @@ class StoredNumbers:
             told[f"{name}_pixel"] = told.pop(f"{name}_angstrom") * self._box / self._extent
         resolution = float(self._result["tested_to_angstrom"])
         return Doubt(ComponentEvidence(**evidence), PoseDoubt(**told), resolution, matter)
+
+    def ab_initio(self) -> AbInitio | None:
+        """See `Run.ab_initio`."""
+        told = self._result.get("ab_initio")
+        if told is None:
+            return None
+        count = told["starts"]
+        shapes: dict[str, Shape] = {
+            **dict.fromkeys(("first", "consensus"), (None, None, None)),
+            "volumes": (count, None, None, None),
+            **dict.fromkeys(("evidence", "shared", "agree"), (count,)),
+        }
+        with self.hdf5(MODEL) as file:
+            named = {f"ab_initio/{name}": shape for name, shape in shapes.items()}
+            arrays = file.arrays(named, truths=("ab_initio/agree",))
+        found = {name.removeprefix("ab_initio/"): each for name, each in arrays.items()}
+        judge = Judge(self._folder / MODEL)
+        for name in ("first", "volumes", "consensus", "evidence", "shared"):
+            judge.finite(name, found[name][None], numbers.LARGEST_VOXEL)
+        judge.refuse(told["best"] >= count, "ab_initio", "names no start")
+        return AbInitio(**found, best=told["best"], is_molecule=told["is_molecule"])  # type: ignore[arg-type]
 
     def noise_power(self) -> NDArray[np.float64]:
         """See `Run.noise_power`."""

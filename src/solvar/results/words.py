@@ -11,7 +11,7 @@ from solvar.commands import command_line
 from solvar.estimation.causes import BACKGROUND, DEFOCUS, POSE, VIEW
 from solvar.extras import install_command, missing
 from solvar.fitting.result import NOISE, REAL, RESOLVED, has_shape
-from solvar.fitting.warnings import pose_sentence
+from solvar.fitting.warnings import consensus_sentence, pose_sentence
 
 if TYPE_CHECKING:
     from solvar.results.run import Run
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def headline(run: Run) -> str:
     """One sentence on whether the molecule varies."""
+    if run.ab_initio is not None and not run.ab_initio.settled:
+        return consensus_sentence(run.ab_initio)
     if run.validation is None:
         return "The components were not validated: the run had no half-sets."
     validation, rank = run.validation, run.rank

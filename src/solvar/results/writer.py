@@ -17,7 +17,8 @@ from solvar.errors import InputError
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.files import OwnedFolder, Writer, owned, refuse_locked, replacing, write_json
-from solvar.fitting.result import Fit, HalfsetValidation
+from solvar.fitting.result import AB_INITIO, AbInitio, Fit, HalfsetValidation
+from solvar.imaging.fourier import crop_volume
 from solvar.particles import Picks, write_poses_pickle, write_star
 from solvar.results.checkpoint import CHECKPOINT, is_interrupted
 from solvar.results.hdf5 import write_strings
@@ -38,6 +39,7 @@ RUN = Writer(
         "mean.mrc",
         "mean_half[12].mrc",
         "mask.mrc",
+        "consensus.mrc",
         "eigenvolume_[0-9][0-9][0-9].mrc",
         "model.h5",
         "particles.h5",
@@ -186,6 +188,8 @@ def _volumes(fit: Fit) -> dict[str, NDArray[np.float32]]:
     volumes = {"mean.mrc": model.mean, "mask.mrc": model.mask}
     if fit.validation is not None:
         volumes["mean_half1.mrc"], volumes["mean_half2.mrc"] = fit.validation.means
+    if fit.ab_initio is not None:
+        volumes["consensus.mrc"] = crop_volume(fit.ab_initio.consensus, model.box_size)
     for number, eigenvolume in enumerate(model.eigenvolumes, start=1):
         volumes[f"eigenvolume_{number:03d}.mrc"] = eigenvolume
     return volumes
@@ -209,6 +213,7 @@ def _write_model(path: Path, fit: Fit, run_id: str) -> None:
             file["corner_noise_power"] = np.asarray(fit.corner_noise_power, np.float64)
         file["prior_precision"] = np.asarray(fit.prior_precision, np.float64)
         _write_validation(file, fit.validation)
+        _write_ab_initio(file, fit.ab_initio)
         history = file.create_group("history")
         for key in dict.fromkeys(key for record in fit.history for key in record):
             history[key] = np.array([record.get(key, np.nan) for record in fit.history], np.float64)
@@ -225,6 +230,12 @@ def _write_validation(file: h5py.File, validation: HalfsetValidation | None) -> 
         return
     for name, value in vars(validation.doubt.evidence).items():
         file[f"evidence_{name}"] = value
+
+
+def _write_ab_initio(file: h5py.File, found: AbInitio | None) -> None:
+    if found is not None:
+        for name in AB_INITIO:
+            file[f"ab_initio/{name}"] = getattr(found, name)
 
 
 def _write_particles(path: Path, fit: Fit, run_id: str) -> None:
@@ -309,6 +320,14 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
         "junk_share": float(1 - fit.particle_probability.mean()),
         "monstrous": fit.monstrous,
     }
+    if fit.ab_initio is not None:
+        told = fit.ab_initio
+        result["ab_initio"] = {
+            "starts": len(told.evidence),
+            "agreed": int(told.agree.sum()),
+            "best": told.best,
+            "is_molecule": told.is_molecule,
+        }
     if fit.normalisation is not None:
         result["normalisation"] = fit.normalisation.numbers()
     if fit.validation is not None:

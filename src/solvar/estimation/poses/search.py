@@ -7,7 +7,6 @@ candidates a particle, for a pose solver to climb from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,22 +150,12 @@ def _tried(objective: PoseObjective, everywhere: Float64, moves: Float64, reach:
     moved = images.ctf[:, None] * objective.shifted_by_each(moves)
     power = images.ctf_power[:, : band.k_c + 1]
     start, _ = objective.start()
-    for some, stretch in _of_one_stretch(images):
+    for some, stretch in images.by_stretch():
         near = start[some] if reach < np.pi else None
         pictures = Pictures(moved[some], power[some], stretch, near, reach)
         best = best_rotations(band, objective.model.prepared, pictures, everywhere, keep)
         out[some] = everywhere[best]
     return out
-
-
-def _of_one_stretch(images: ImageBatch) -> Iterator[tuple[Int64, Float64 | None]]:
-    """Images of a batch that share a stretch, and that."""
-    if images.stretch is None:
-        yield np.arange(len(images)), None
-        return
-    kinds, kind = np.unique(images.stretch, axis=0, return_inverse=True)
-    for number, stretch in enumerate(kinds):
-        yield np.flatnonzero(kind.ravel() == number), stretch
 
 
 def log_posterior_of_nodes(objective: PoseObjective, rotation: Float64, moves: Float64) -> Float64:

@@ -42,10 +42,12 @@ class PoseState:
     Attributes
     ----------
     start : (N, 3, 3) float64
-        Input rotations.
+        Input rotations, or those that were found without any.
+    start_shift : (N, 2) float64
+        By how much images were moved at first, beyond the input, box lengths; 0 unless found.
     rotation : (N, 3, 3) float64
     shift : (N, 2) float64
-        Shift beyond the input's, box lengths.
+        Shift beyond that, box lengths.
     covariance : (N, 5, 5) float64
         Posterior covariance of (ω, t).
     evidence : (N,) float64
@@ -66,6 +68,7 @@ class PoseState:
     """
 
     start: Float64
+    start_shift: Float64
     rotation: Float64
     shift: Float64
     covariance: Float64
@@ -83,11 +86,23 @@ class PoseState:
         rotation: Float64,
         spread: tuple[float, float] = FIRST_SPREAD,
         memory: dict[str, Float64] | None = None,
+        shift: Float64 | None = None,
     ) -> PoseState:
-        """No correction yet, a first guess at the prior, and what a solver remembers."""
+        """No correction yet, a first guess at the prior, and what a solver remembers.
+
+        Parameters
+        ----------
+        rotation : (N, 3, 3)
+        spread : pair of float
+            As `PosePrior.spread`.
+        memory : dict, optional
+        shift : (N, 2), optional
+            As `start_shift`.
+        """
         count = len(rotation)
         return cls(
             rotation.copy(),
+            np.zeros((count, 2)) if shift is None else shift,
             rotation.copy(),
             np.zeros((count, 2)),
             np.zeros((count, 5, 5)),
@@ -97,6 +112,11 @@ class PoseState:
             np.zeros(count, dtype=bool),
             memory=memory or {},
         )
+
+    @property
+    def moved(self) -> Float64:
+        """By how much images are moved beyond the input, (N, 2) box lengths."""
+        return self.start_shift + self.shift
 
     def copied(self) -> PoseState:
         """The same, whose arrays may be changed."""
@@ -238,11 +258,12 @@ class PoseState:
         """The particles with their refined poses, and what was done to them."""
         extent = images.store.extent_angstrom
         group = particles.exposures.first_of(particles.exposures.optics_group)
-        moved = self.shift * images.store.shift_unit(group)
-        shift = particles.poses.shift_angstrom + moved
+        unit_angstrom = images.store.shift_unit(group)
+        begun = particles.poses.shift_angstrom + self.start_shift * unit_angstrom
+        shift = particles.poses.shift_angstrom + self.moved * unit_angstrom
         unit = np.array([1, 1, 1, extent, extent])
         refinement = PoseRefinement(
-            start=particles.poses,
+            start=Poses(self.start, begun),
             covariance=self.covariance * np.outer(unit, unit),
             prior_rotation_degree=float(np.rad2deg(self.prior.spread[0])),
             prior_shift_angstrom=float(self.prior.spread[1] * extent),

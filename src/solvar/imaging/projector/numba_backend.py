@@ -18,7 +18,7 @@ Float64 = NDArray[np.float64]
 
 # Images one thread takes at a time: enough to hide the cost of handing them out, few enough to
 # balance
-_IMAGES_A_TASK = 16
+_IMAGES_A_TASK, _TASKS_A_THREAD = 16, 16
 
 
 class NumbaProjector:
@@ -57,7 +57,9 @@ class NumbaProjector:
             channels = self.channels(prepared)
             out = np.empty((len(frame), channels, len(self.disc)), dtype=np.complex64)
         run = self._bind(forward, prepared, frame, scale, out)
-        self.team.over_ranges(len(frame), _IMAGES_A_TASK, run)
+        # images of one channel are little work: many of them need no more tasks than keep all threads busy
+        each = max(_IMAGES_A_TASK, len(frame) // (_TASKS_A_THREAD * self.team.size))
+        self.team.over_ranges(len(frame), each, run)
         return out
 
     def scatter(self, images: Complex64, frame: Float32, scale: Float32, into: Float32) -> None:

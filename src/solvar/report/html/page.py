@@ -11,12 +11,13 @@ from solvar._version import __version__
 from solvar.analysis.reading import StoredAnalysis, read_analysis
 from solvar.estimation.low_rank import prior_spread
 from solvar.files import OwnedFolder, replacing, strict_json
+from solvar.fitting.warnings import consensus_sentence
 from solvar.progress import Progress, harmless
 from solvar.report import style
 from solvar.report.html import tables, words
 from solvar.report.html.encoding import packed
 from solvar.report.html.explorer import explorer
-from solvar.report.html.pictures import VIEWS, component_pictures
+from solvar.report.html.pictures import VIEWS, component_pictures, consensus_pictures
 from solvar.report.interactive import analysis as analysis_figures
 from solvar.report.interactive import curves, theme
 from solvar.report.interactive.junk import particle_probability
@@ -103,6 +104,8 @@ def page(run: Run) -> str:
         more_components=run.rank - shown,
         mean_slices=list(zip(VIEWS, pictures["mean"], strict=True)),
         edge_angstrom=pictures["edge_angstrom"],
+        formation=consensus_pictures(run),
+        consensus_told=consensus_sentence(run.ab_initio) if run.ab_initio is not None else "",
         figures=set(figures),
         sections=_sections(run, analysis),
         explorer=drawn["explorer"],
@@ -202,6 +205,7 @@ def _sections(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, str]
         ("particles", "Particles"),
         ("components", "Components"),
         *([("resolution", "Resolution")] if run.validation is not None else []),
+        *([("consensus", "Consensus")] if run.ab_initio is not None else []),
         *([("poses", "Poses")] if run.pose_change is not None else []),
         *([("analysis", "Analysis")] if analysis is not None else []),
         ("record", "Record"),

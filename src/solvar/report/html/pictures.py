@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.report import style
+from solvar.report.consensus import formation
 from solvar.report.html.encoding import png, quantised
 from solvar.report.volumes import strongest_slices, window
 from solvar.results.run import Run
@@ -39,6 +40,19 @@ def component_pictures(run: Run, shown: int) -> dict[str, Any]:
         "slices": [_signed(strongest_slices(volume)) for volume in volumes],
         "motion": _motion(mean, [s * v for s, v in zip(sigma, volumes, strict=True)]),
     }
+
+
+def consensus_pictures(run: Run) -> list[tuple[str, str]]:
+    """How a volume formed from images alone, in projection: what each is, and its data address."""
+    if run.ab_initio is None:
+        return []
+    drawn = []
+    for name, volume in formation(run):
+        plane = volume.sum(axis=0)
+        top = style.robust_limit(np.maximum(plane, 0))
+        shown = np.round(255 * np.clip(_upright(_small(plane)) / top, 0, 1)).astype(np.uint8)
+        drawn.append((name, png(shown)))
+    return drawn
 
 
 def _motion(mean: NDArray, shifts: list[NDArray]) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""`solvar abinitio`: the main job for particles without poses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from pydantic import Field
+
+from solvar.cli.arguments import AsJson, Overwrite, ParticlesFile
+from solvar.cli.options import ReadingOptions, command
+from solvar.cli.run import run_and_tell
+from solvar.fitting.settings import FitSettings
+
+app = typer.Typer(add_completion=False)
+
+
+class _Settings(FitSettings):
+    """Those of the main job, but for what this command has chosen."""
+
+    ab_initio: Literal[True] = Field(True, description="Find poses from the images alone.")  # type: ignore[assignment]
+    refine_pose: Literal[True] = Field(True, description="Refine them.")  # type: ignore[assignment]
+
+
+@app.command()
+@command
+def abinitio(
+    particles: ParticlesFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Run folder to create.", show_default=False)
+    ],
+    settings: _Settings,
+    reading: ReadingOptions,
+    overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run in the folder.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find poses from images alone, and how the molecule varies: the same run folder as solvar run.
+
+    Poses in the file are not used. The hand of the molecule is not determined.
+    """
+    chosen = FitSettings(**settings.model_dump())
+    run_and_tell(particles, output, chosen, reading, (overwrite, resume), as_json)

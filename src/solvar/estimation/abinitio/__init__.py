@@ -1,0 +1,20 @@
+"""Poses from images alone: a consensus of images by stochastic EM, from random rotations."""
+
+from __future__ import annotations
+
+from solvar.estimation.abinitio.consensus import Consensus, Moments, Stage
+from solvar.estimation.abinitio.placing import Placed, placed
+from solvar.estimation.abinitio.start import Start, bands_to, blank_start, run_stages, tested
+
+__all__ = [
+    "Consensus",
+    "Moments",
+    "Placed",
+    "Stage",
+    "Start",
+    "bands_to",
+    "blank_start",
+    "placed",
+    "run_stages",
+    "tested",
+]

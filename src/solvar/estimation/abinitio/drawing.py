@@ -1,0 +1,245 @@
+"""Poses drawn from what images say of them under a volume: over all rotations, then finer and finer.
+
+At the first band every rotation of a grid is compared with every image at a few shifts of its own, by matrix
+products. Finer bands tell more poses apart than can be tried: there, draws of the band before scatter within
+their cells and are drawn again by how much likelier they have become.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.abinitio.draws import Draws
+from solvar.estimation.abinitio.overlaps import log_likelihood
+from solvar.estimation.band import Band
+from solvar.estimation.image_batch import ImageBatch, frames_of
+from solvar.estimation.kernels import on_host
+from solvar.estimation.poses.bank import SliceBank
+from solvar.estimation.poses.grids import all_rotations
+from solvar.imaging.fourier import centring_phase, crop_volume
+from solvar.imaging.masks import mask_diameter
+from solvar.imaging.rotations import from_rotation_vector
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# neighbouring rotations of a grid move the edge of the molecule by this share of the shortest wave
+_ROTATION_STEP = 0.75
+# standard deviations of what draws scatter by: of the distance of neighbouring rotations, and of the wave
+_TURN, _MOVE = 1 / 3, 0.1
+# poses that are kept at the finest band, at least
+_FEWEST = 8
+_IMAGES_AT_A_TIME = 256
+# images times shifts of one matrix product, and slices of one call: enough to be fast, few enough for a cache
+_ROWS, _SLICES = 96, 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """M particles, each at T shifts.
+
+    Attributes
+    ----------
+    index : (M,) int64
+        Which particles they are, in ascending order.
+    moves : (M, T, 2) float64
+        Box lengths.
+    log_prior : (M, T) float32
+        What each of these shifts counts for; 0 where they were drawn from their prior.
+    shift_sd : float
+        Standard deviation of shifts an axis.
+    draws : int
+        Poses that are drawn at each band.
+    """
+
+    index: Int64
+    moves: Float64
+    log_prior: Float32
+    shift_sd: float
+    draws: int
+
+    def log_prior_of(self, shift: Float64) -> Float64:
+        """Log prior density (B, S) of shifts (B, S, 2), up to a constant."""
+        value: Float64 = -0.5 * np.sum(shift**2, axis=2) / self.shift_sd**2
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Poses of B particles of a trial, each as often as images at the finest band say.
+
+    Attributes
+    ----------
+    place : (B,) int64
+        Where they stand in the trial.
+    images : ImageBatch
+        Theirs, at the finest band.
+    rotation : (B, S, 3, 3) float64
+    shift : (B, S, 2) float64
+        Box lengths.
+    best : (B,) int64
+        Which of the S is the likeliest.
+    evidence : (B,) float64
+        Log of the sum over all poses.
+    """
+
+    place: Int64
+    images: ImageBatch
+    rotation: Float64
+    shift: Float64
+    best: Int64
+    evidence: Float64
+
+    @classmethod
+    def of(cls, images: ImageBatch, rotation: Float64, shift: Float64) -> Drawn:
+        """Of all particles of a batch, at poses that say nothing of them."""
+        count = len(images)
+        return cls(
+            images.place, images, rotation, shift, np.zeros(count, np.int64), np.zeros(count)
+        )
+
+
+def rotation_spacing(band: Band) -> float:
+    """Distance of rotations that a band tells apart, radians."""
+    edge = 0.5 * mask_diameter(band.support.mean) / band.box
+    return float(_ROTATION_STEP / (edge * band.k_c))
+
+
+def drawn_poses(
+    bands: Sequence[Band], volume: Float32, trial: Trial, rng: np.random.Generator
+) -> Iterator[Drawn]:
+    """Poses of those particles of a trial that this process owns.
+
+    Parameters
+    ----------
+    bands : sequence of Band
+        From coarse to fine; rotations of the first one's grid are turned at random.
+    volume : (l, l, l)
+        On the grid of the last band.
+    trial : Trial
+    rng : Generator
+    """
+    first, last = bands[0], bands[-1]
+    grid = random_rotation(rng) @ all_rotations(rotation_spacing(first))
+    prepared = [band.projector.prepare(crop_volume(volume, band.box)[None]) for band in bands]
+    seed = int(rng.integers(1 << 62))
+    for batch in last.batches(trial.index, _IMAGES_AT_A_TIME):
+        # the same draws whoever owns the particles
+        own = np.random.default_rng([seed, int(batch.index[0])])
+        found = _on_grid(first, prepared[0], grid, batch, trial, own)
+        for coarse, band, model in zip(bands[:-1], bands[1:], prepared[1:], strict=True):
+            found = _finer(coarse, band, model, found, trial, own)
+        yield found.drawn
+
+
+def random_rotation(rng: np.random.Generator) -> Float64:
+    """Any rotation, (3, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    matrix: Float64 = Rotation.from_quat(rng.standard_normal(4)).as_matrix()
+    return matrix
+
+
+def _on_grid(
+    band: Band,
+    prepared: Any,
+    grid: Float64,
+    batch: ImageBatch,
+    trial: Trial,
+    rng: np.random.Generator,
+) -> _Found:
+    """Draws from the nodes of a grid, by the pixels of a band that is no finer than the batch's."""
+    pixels, shells = len(band.disc), band.k_c + 1
+    found = Draws.empty(len(batch), trial.draws)
+    moves, prior = trial.moves[batch.place], trial.log_prior[batch.place]
+    start: Float64 = rng.random((len(batch),))
+    shifts = moves.shape[1]
+    for some, stretch in batch.by_stretch():
+        bank = SliceBank.of(band, prepared, grid, stretch)
+        slices = bank.slices.view(np.float32).T
+        seen = batch.ctf[some, :pixels] * batch.data[some, :pixels]
+        expected = 0.5 * batch.ctf_power[some, :shells] @ bank.power.T
+
+        def look(first: int, last: int) -> None:
+            who = some[first:last]  # noqa: B023
+            moved = [
+                seen[first:last] * centring_phase(band.disc, moves[who, t])  # noqa: B023
+                for t in range(shifts)
+            ]
+            rows = np.stack(moved, axis=1).reshape(-1, pixels).view(np.float32)
+            value = (rows @ slices).reshape(len(who), shifts, -1)  # noqa: B023
+            value -= expected[first:last, None]  # noqa: B023
+            value += prior[who, :, None]
+            rows_of = value.reshape(len(who), -1)
+            found.put(who, Draws.of(rows_of, start[who], trial.draws))
+
+        band.team.over_ranges(len(some), max(1, _ROWS // shifts), look)
+    move, turn = np.divmod(found.chosen, len(grid))
+    shift = np.take_along_axis(moves, move[:, :, None], axis=1)
+    likelihood = found.height - np.take_along_axis(prior, move, axis=1)
+    best = np.argmax(likelihood + trial.log_prior_of(shift), axis=1)
+    drawn = Drawn(batch.place, batch, grid[turn], shift, best, found.evidence)
+    return _Found(drawn, likelihood)
+
+
+def _finer(
+    coarse: Band, band: Band, prepared: Any, found: _Found, trial: Trial, rng: np.random.Generator
+) -> _Found:
+    """Draws by the pixels of a finer band, from poses that scatter within the cells of the draws before."""
+    before = found.drawn
+    count, draws = before.shift.shape[:2]
+    turn = _TURN * rotation_spacing(coarse) * rng.standard_normal((count * draws, 3))
+    turned = from_rotation_vector(turn).reshape(count, draws, 3, 3)
+    rotation = before.rotation @ turned
+    shift = before.shift + _MOVE / coarse.k_c * rng.standard_normal((count, draws, 2))
+    likelihood = _log_likelihood(band, prepared, before.images, rotation, shift)
+    prior = trial.log_prior_of(shift)
+    # draws stand for cells: what a pose gains over its cell is what it counts for
+    gain = likelihood + prior - found.likelihood - trial.log_prior_of(before.shift)
+    start: Float64 = rng.random((count,))
+    # what is left is less spread out, and each costs more
+    again = Draws.of(gain.astype(np.float32), start, max(_FEWEST, draws // 2))
+    rows = np.arange(count)[:, None]
+    kept = likelihood[rows, again.chosen]
+    drawn = replace(
+        before,
+        rotation=rotation[rows, again.chosen],
+        shift=shift[rows, again.chosen],
+        best=np.argmax(kept + prior[rows, again.chosen], axis=1),
+        evidence=before.evidence + again.evidence - np.log(draws),
+    )
+    return _Found(drawn, kept)
+
+
+def _log_likelihood(
+    band: Band, prepared: Any, batch: ImageBatch, rotation: Float64, shift: Float64
+) -> Float64:
+    """Log-likelihood (B, S) of images at rotations (B, S, 3, 3) and shifts (B, S, 2)."""
+    count, draws = shift.shape[:2]
+    pixels = len(band.disc)
+    value = np.empty((count, draws))
+    each = max(1, _SLICES // draws)
+    for first in range(0, count, each):
+        some = slice(first, min(first + each, count))
+        image = np.repeat(np.arange(count)[some], draws)
+        stretch = None if batch.stretch is None else batch.stretch[image]
+        frame = frames_of(rotation[some].reshape(-1, 3, 3), None, stretch)
+        slices = on_host(band.slices(prepared, frame, batch.ctf[image, :pixels]))[:, 0]
+        moves = shift[some].reshape(-1, 2)
+        fit = log_likelihood(slices, batch.data, image, moves, band.disc, band.team)
+        value[some] = fit.reshape(-1, draws)
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Poses drawn at a band, and their log-likelihoods there (B, S)."""
+
+    drawn: Drawn
+    likelihood: Float64

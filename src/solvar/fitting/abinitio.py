@@ -1,0 +1,177 @@
+"""Poses from images alone: starts until two agree, the best of them to finer shells, everybody's pose in it.
+
+A start can end in a volume that is wrong and yet explains images. Two that began apart and put particles
+that neither has seen at the same poses are right, or wrong in the same way; which start is the best is told
+by the evidence of these particles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.errors import InputError
+from solvar.estimation.abinitio import (
+    Placed,
+    Stage,
+    Start,
+    bands_to,
+    blank_start,
+    placed,
+    run_stages,
+    tested,
+)
+from solvar.estimation.band import Band
+from solvar.estimation.poses import WIDE_SPREAD, PoseState
+from solvar.fitting.context import Context
+from solvar.fitting.result import AbInitio
+from solvar.fitting.state import FitState
+from solvar.imaging.frames import frame_between
+from solvar.parallel import agreed
+from solvar.progress import Progress
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# a hundred images a step: see `estimation/abinitio/consensus.py`
+_START = (Stage(8, 60, 100, 0.4, raised=2.0), Stage(10, 250, 100, 0.4, raised=2.0))
+# once it is right, more images and smaller steps leave less noise
+_FINER = (
+    Stage(12, 50, 200, 0.3),
+    Stage(16, 40, 200, 0.2, draws=128),
+    Stage(20, 40, 200, 0.15, draws=256),
+    Stage(26, 40, 200, 0.1, draws=256),
+)
+# particles that take part, and others that judge
+_POOL, _JUDGES = 5000, 300
+# shifts of picked particles before anything is known of them, box lengths an axis
+_SHIFT_SD = 0.04
+# two starts agree if they put so many of the judges within so many radians of each other
+_NEAR, _SHARE = np.pi / 6, 0.25
+# standard errors by which evidence must speak for a molecule
+_SIGNIFICANT = 3.0
+
+
+def with_consensus(context: Context, state: FitState, progress: Progress) -> FitState:
+    """The state with poses found from the images alone, and the starts that led there."""
+    if context.images.store.tilt is not None:
+        raise InputError(
+            "tilt series come with the poses of their tilts; ab initio takes single images",
+            file=context.particles.source,
+            remedy="use solvar run",
+        )
+    while len(state.starts) < context.settings.starts and not _has_settled(context, state):
+        number = len(state.starts) + 1
+        begin = partial(_with_start, context, progress)
+        state = context.once(f"start {number}", begin, state, _with_blank_start(context, state))
+    return context.once(
+        "consensus",
+        partial(_with_poses, context, progress),
+        state,
+        _with_blank_poses(context, state),
+    )
+
+
+def summary(state: FitState) -> AbInitio:
+    """What the starts of a state, one at least, say of each other."""
+    evidence = np.array([start.evidence for start in state.starts])
+    number = int(np.argmax(evidence))
+    best = state.starts[number]
+    shared = np.array([_shared(best, each) for each in state.starts])
+    volumes = np.stack([start.consensus.volume for start in state.starts])
+    # the molecule is bright in what is kept, as everywhere
+    sign = np.float32(-1 if state.inverted else 1)
+    return AbInitio(
+        first=sign * best.first,
+        volumes=sign * volumes,
+        consensus=sign * (volumes[number] if state.consensus is None else state.consensus),
+        evidence=evidence,
+        shared=shared,
+        best=number,
+        agree=shared > _SHARE,
+        is_molecule=bool(best.evidence > _SIGNIFICANT * best.evidence_error),
+    )
+
+
+def is_settled(state: FitState) -> bool:
+    """Whether poses are known at all: given ones are, others if two starts have agreed."""
+    return not state.starts or summary(state).settled
+
+
+def _has_settled(context: Context, state: FitState) -> bool:
+    settled = bool(state.starts) and summary(state).settled
+    return agreed(settled, context.images.processes)
+
+
+def _shared(first: Start, second: Start) -> float:
+    """The share of the judges whose poses two starts agree on, but for how the volume lies and its hand."""
+    frame = frame_between(second.tested.rotation, first.tested.rotation)
+    return float(np.mean(frame.angle < _NEAR))
+
+
+def _with_start(context: Context, progress: Progress, state: FitState) -> FitState:
+    """With one start more."""
+    number = len(state.starts) + 1
+    rng = np.random.default_rng([context.settings.seed, number])
+    judges, pool = _judges_and_pool(context)
+    total = sum(stage.steps * min(stage.images, len(pool)) for stage in _START)
+    with progress.step(f"Start {number}", total, "images") as step:
+        bands = partial(_band, context, state)
+        first, found = run_stages(bands, _START, pool, _SHIFT_SD, rng, step)
+        start = tested(bands_to(bands, _START[-1].k_c), first, found, judges)
+    return replace(state, starts=[*state.starts, start])
+
+
+def _with_poses(context: Context, progress: Progress, state: FitState) -> FitState:
+    """With the best start taken to finer shells, and everybody's pose in it."""
+    assert context.solver is not None
+    best = state.starts[summary(state).best]
+    rng = np.random.default_rng([context.settings.seed, 0])
+    _, pool = _judges_and_pool(context)
+    everybody = np.arange(len(context.images))
+    total = sum(stage.steps * min(stage.images, len(pool)) for stage in _FINER)
+    with progress.step("Consensus", total + len(everybody), "images") as step:
+        bands = partial(_band, context, state)
+        _, found = run_stages(bands, _FINER, pool, best.consensus, rng, step)
+        poses = placed(
+            bands_to(bands, _FINER[-1].k_c), found.volume, everybody, found.shift_sd, step
+        )
+    return replace(state, consensus=found.volume, poses=_poses(context, poses))
+
+
+def _poses(context: Context, poses: Placed) -> PoseState:
+    """Where refinement begins: poses that were fitted to these images, and roughly."""
+    assert context.solver is not None
+    memory = context.solver.start(len(poses.rotation))
+    found = PoseState.of(poses.rotation, WIDE_SPREAD, memory, poses.shift)
+    return replace(found, depends_on_conformation=True)
+
+
+def _band(context: Context, state: FitState, k_c: int) -> Band:
+    return context.band(state, None, min(k_c, context.k_max))
+
+
+def _judges_and_pool(context: Context) -> tuple[Int64, Int64]:
+    """Particles that judge, and others that take part, the same for every start, in ascending order."""
+    order = np.random.default_rng(context.settings.seed).permutation(len(context.images))
+    judges = min(_JUDGES, len(order) // 4)
+    return np.sort(order[:judges]), np.sort(order[judges : judges + _POOL])
+
+
+def _with_blank_start(context: Context, state: FitState) -> FitState:
+    """What has the form of a state with one start more."""
+    judges, _ = _judges_and_pool(context)
+    first, last = (_band(context, state, stage.k_c) for stage in (_START[0], _START[-1]))
+    blank = blank_start(first, last, len(judges))
+    return replace(state, starts=[*state.starts, blank])
+
+
+def _with_blank_poses(context: Context, state: FitState) -> FitState:
+    """What has the form of a state with a consensus."""
+    count, band = len(context.images), _band(context, state, _FINER[-1].k_c)
+    rotation = np.tile(np.eye(3), (count, 1, 1))
+    poses = _poses(context, Placed(rotation, np.zeros((count, 2)), np.zeros(count)))
+    return replace(state, consensus=np.zeros((band.box,) * 3, np.float32), poses=poses)

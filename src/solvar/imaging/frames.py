@@ -1,0 +1,88 @@
+"""How two frames of one molecule relate: by a rotation, and perhaps a mirror.
+
+Images do not tell the hand of a molecule, nor how it lies in its box. Poses that were found without any to
+begin with are right in a frame of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.imaging.rotations import nearest_rotation, to_rotation_vector
+
+Float64 = NDArray[np.float64]
+
+_MIRROR = np.diag([1.0, 1.0, -1.0])
+# pairs of poses that a frame is guessed from, and pairs that tell how good a guess is
+_GUESSES, _TOLD = 60, 500
+# a pose counts by how near it is, beside this many radians: errors of a few do not matter, lost ones neither
+_SOFT = 0.1
+_STEPS = 10
+
+
+def mirrored(rotation: Float64) -> Float64:
+    """Poses (N, 3, 3) of the mirror image, in z, of a molecule that looks the same at `rotation`."""
+    return _MIRROR @ rotation @ _MIRROR
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """How one frame lies in another.
+
+    Attributes
+    ----------
+    rotation : (3, 3) float64
+        Q: a pose R of the one is Q·R in the other, after `mirrored` where hands differ.
+    mirror : bool
+    angle : (N,) float64
+        By how much poses still differ, radians.
+    """
+
+    rotation: Float64
+    mirror: bool
+    angle: Float64
+
+    def of(self, rotation: Float64) -> Float64:
+        """Poses (M, 3, 3) of the one frame as they are in the other."""
+        return self.rotation @ (mirrored(rotation) if self.mirror else rotation)
+
+
+def frame_between(first: Float64, second: Float64, mirror: bool = True) -> Frame:
+    """The frame of poses (N, 3, 3) in that of others of the same images, whatever share of them is lost.
+
+    Parameters
+    ----------
+    first, second : (N, 3, 3)
+    mirror : bool
+        Whether hands may differ.
+    """
+    found = [_frame(first, second, False)]
+    if mirror:
+        found.append(_frame(mirrored(first), second, True))
+    return min(found, key=lambda each: float(np.median(each.angle)))
+
+
+def _frame(first: Float64, second: Float64, mirror: bool) -> Frame:
+    rng = np.random.default_rng(0)
+    relative = np.einsum("nij,nkj->nik", second, first)
+    told = relative[rng.permutation(len(relative))[:_TOLD]]
+    guesses = [_improved(each, told) for each in told[:_GUESSES]]
+    best = min(guesses, key=lambda each: float(np.median(_angles(each, told))))
+    best = _improved(best, relative)
+    return Frame(best, mirror, _angles(best, relative))
+
+
+def _angles(rotation: Float64, relative: Float64) -> Float64:
+    angle: Float64 = np.linalg.norm(to_rotation_vector(relative @ rotation.T), axis=1)
+    return angle
+
+
+def _improved(rotation: Float64, relative: Float64) -> Float64:
+    """The rotation that most of the relative ones (N, 3, 3) are near, from a guess."""
+    for _ in range(_STEPS):
+        weight = 1 / (_angles(rotation, relative) + _SOFT) ** 2
+        rotation = nearest_rotation(np.einsum("n,nij->ij", weight, relative))
+    return rotation
