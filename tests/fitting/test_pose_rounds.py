@@ -12,6 +12,7 @@ from solvar.estimation.poses import PoseState
 from solvar.fitting import poses as rounds_of_poses
 from solvar.fitting.pose_round import RoundPlan
 from solvar.fitting.poses import _Rounds, _taken
+from solvar.fitting.settings import FitSettings
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.progress import SilentProgress
 
@@ -30,6 +31,7 @@ class _Context:
     """Takes every step at once."""
 
     k_max = FINEST
+    settings = FitSettings()
 
     def once(self, name: str, step: Any, state: _State, like: _State) -> _State:
         """The state after the step."""

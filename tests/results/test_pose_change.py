@@ -87,5 +87,5 @@ def test_what_was_far_off_and_what_stays_unknown_is_counted():
 def test_a_refinement_that_was_given_up_says_so():
     change = change_of(np.zeros((N, 3)), np.zeros((N, 2)), np.zeros((N, 5, 5)))
     assert not change.applied and not change.summary()["applied"]
-    assert "those of the input" in change.sentence()
+    assert "as they were" in change.sentence()
     assert [text for text in change.warnings() if "was not applied" in text]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.evaluation import clustering, covariance, embedding, latents
+from solvar.evaluation.frame import Placement
 from solvar.evaluation.pose_bound import pose_bound
 from solvar.evaluation.poses import calibration, pose_errors, within_groups
 from solvar.evaluation.truth import Truth
@@ -46,6 +47,8 @@ class Estimate:
         The input with its CTFs, if it can still be read; needed for the bound of the pose errors.
     noise_power : (G, S) float64 or None
         Noise power per optics group and shell, in units of the images as they are.
+    own_frame : bool
+        Whether poses were found from the images alone: how the volume lies, and its hand, are then arbitrary.
     """
 
     model: LowRankModel
@@ -56,6 +59,7 @@ class Estimate:
     refinement: PoseRefinement | None = None
     particles: ParticleSet | None = None
     noise_power: Float64 | None = None
+    own_frame: bool = False
 
     @classmethod
     def from_run(cls, run: Run) -> Estimate:
@@ -70,6 +74,7 @@ class Estimate:
             refinement,
             _input_of(run),
             run.noise_power / run.intensity_factor**2,
+            run.ab_initio is not None,
         )
 
     @classmethod
@@ -85,6 +90,22 @@ class Estimate:
             refinement,
             particles,
             fit.noise_power / fit.intensity_factor**2,
+            fit.ab_initio is not None,
+        )
+
+    def in_frame_of(self, truth: Truth) -> Estimate:
+        """The same as it lies in the truth, with its hand, where the particles are those of the truth."""
+        if not self.own_frame or truth.rotation is None or truth.shift_angstrom is None:
+            return self
+        own = Poses(self.rotation, self.shift_angstrom)
+        placement = Placement(own, Poses(truth.rotation, truth.shift_angstrom))
+        found, refinement = placement.poses(own), self.refinement
+        return replace(
+            self,
+            model=placement.model(self.model),
+            rotation=found.rotation,
+            shift_angstrom=found.shift_angstrom,
+            refinement=None if refinement is None else placement.refinement(refinement),
         )
 
 
@@ -127,8 +148,9 @@ def evaluate(
     estimate = _as_estimate(run)
     known = truth if isinstance(truth, Truth) else Truth.load(truth)
     _check_extent(estimate.model, known)
+    known = known.resampled(estimate.model.box_size).select(estimate.row)
+    estimate = estimate.in_frame_of(known)
     model = estimate.model
-    known = known.resampled(model.box_size).select(estimate.row)
     k_c = model.box_size / 4 if k_c is None else k_c
     extent = model.box_size * model.pixel_size_angstrom
     parts = {

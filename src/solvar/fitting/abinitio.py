@@ -20,9 +20,9 @@ from solvar.estimation.abinitio import (
     Start,
     bands_to,
     blank_start,
+    judged,
     placed,
     run_stages,
-    tested,
 )
 from solvar.estimation.band import Band
 from solvar.estimation.poses import WIDE_SPREAD, PoseState
@@ -108,7 +108,7 @@ def _has_settled(context: Context, state: FitState) -> bool:
 
 def _shared(first: Start, second: Start) -> float:
     """The share of the judges whose poses two starts agree on, but for how the volume lies and its hand."""
-    frame = frame_between(second.tested.rotation, first.tested.rotation)
+    frame = frame_between(second.judged.rotation, first.judged.rotation)
     return float(np.mean(frame.angle < _NEAR))
 
 
@@ -121,7 +121,7 @@ def _with_start(context: Context, progress: Progress, state: FitState) -> FitSta
     with progress.step(f"Start {number}", total, "images") as step:
         bands = partial(_band, context, state)
         first, found = run_stages(bands, _START, pool, _SHIFT_SD, rng, step)
-        start = tested(bands_to(bands, _START[-1].k_c), first, found, judges)
+        start = judged(bands_to(bands, _START[-1].k_c), first, found, judges)
     return replace(state, starts=[*state.starts, start])
 
 

@@ -96,7 +96,7 @@ class PoseChange:
     def sentence(self) -> str:
         """What refinement did, in words, without a capital or a full stop."""
         if not self.applied:
-            return "the poses are those of the input: no others made held-out images likelier"
+            return "the poses are as they were: no others made held-out images likelier"
         moved = [
             f"{words} {with_unit(float(np.median(np.abs(self.correction[name]))), unit)}"
             for name, words, unit in PARTS
@@ -137,7 +137,7 @@ class PoseChange:
         if not self.applied:
             return [
                 "Refinement was not applied: no other poses made held-out images any likelier, so "
-                "those of the input were kept."
+                "they are as they were before it."
             ]
         unsure = [
             f"{words} (corrected by {with_unit(_rms(self.correction[name]), unit)}, known to "

@@ -339,7 +339,8 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
     if fit.pose_refinement is not None:
         change = PoseChange.of(particles.poses, fit.pose_refinement)
         result["poses"] = change.summary()
-        warnings += change.warnings()
+        if fit.ab_initio is None or (fit.ab_initio.settled and not change.applied):
+            warnings += change.warnings()
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from solvar.estimation.abinitio.consensus import Consensus, Moments, Stage
 from solvar.estimation.abinitio.placing import Placed, placed
-from solvar.estimation.abinitio.start import Start, bands_to, blank_start, run_stages, tested
+from solvar.estimation.abinitio.start import Start, bands_to, blank_start, judged, run_stages
 
 __all__ = [
     "Consensus",
@@ -14,7 +14,7 @@ __all__ = [
     "Start",
     "bands_to",
     "blank_start",
+    "judged",
     "placed",
     "run_stages",
-    "tested",
 ]

@@ -39,23 +39,23 @@ class Start:
         The volume it began with.
     consensus : Consensus
         What it has ended with.
-    tested : Placed
+    judged : Placed
         Poses of particles that took no part.
     """
 
     first: Float32
     consensus: Consensus
-    tested: Placed
+    judged: Placed
 
     @property
     def evidence(self) -> float:
         """How much likelier an image that took no part is with the molecule than without, nats."""
-        return float(self.tested.evidence.mean())
+        return float(self.judged.evidence.mean())
 
     @property
     def evidence_error(self) -> float:
         """Standard error of that."""
-        return float(self.tested.evidence.std() / np.sqrt(len(self.tested.evidence)))
+        return float(self.judged.evidence.std() / np.sqrt(len(self.judged.evidence)))
 
 
 # the finest band at which every rotation is tried; beyond it draws go on from there
@@ -117,7 +117,7 @@ def run_stages(
     return first, consensus
 
 
-def tested(bands: Sequence[Band], first: Float32, consensus: Consensus, index: Int64) -> Start:
+def judged(bands: Sequence[Band], first: Float32, consensus: Consensus, index: Int64) -> Start:
     """The start that has led to a consensus, with the poses of particles that took no part."""
     found = placed(bands, consensus.volume, index, consensus.shift_sd)
     return Start(first, consensus, found)

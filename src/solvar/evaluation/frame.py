@@ -1,0 +1,89 @@
+"""An estimate in the frame of the truth: images alone do not tell how a volume lies, nor its hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.evaluation.poses import pose_errors
+from solvar.imaging.fourier import crop_volume
+from solvar.imaging.frames import Frame, frame_between
+from solvar.particles import Poses
+
+if TYPE_CHECKING:
+    from solvar.estimation.low_rank import LowRankModel
+    from solvar.estimation.posterior import PoseRefinement
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+# poses that differ by more are lost, and tell nothing of how the volume is placed
+_LOST = np.pi / 9
+_MIRROR = np.diag([1.0, 1.0, -1.0])
+_FINER = 2
+
+
+class Placement:
+    """The rotation, hand and translation that bring an estimate into the frame of the truth.
+
+    Parameters
+    ----------
+    poses, true : Poses
+        Of the same N particles.
+    """
+
+    def __init__(self, poses: Poses, true: Poses) -> None:
+        self.frame: Frame = frame_between(poses.rotation, true.rotation)
+        near = self.frame.angle < _LOST
+        near = near if near.sum() > len(near) // 10 else np.ones_like(near)
+        turned = self.frame.of(poses.rotation)[near], poses.shift_angstrom[near]
+        errors = pose_errors(*turned, true.rotation[near], true.shift_angstrom[near])
+        self.translation_angstrom = errors.drift_translation_angstrom
+        self.matrix: Float64 = self.frame.rotation @ (_MIRROR if self.frame.mirror else np.eye(3))
+
+    def poses(self, poses: Poses) -> Poses:
+        """The same in the frame of the truth."""
+        rotation = self.frame.of(poses.rotation)
+        moved = np.einsum("nij,i->nj", rotation[:, :, :2], self.translation_angstrom)
+        return Poses(rotation, poses.shift_angstrom - moved)
+
+    def refinement(self, refinement: PoseRefinement) -> PoseRefinement:
+        """The same with covariances of rotation vectors turned, too."""
+        turn = np.eye(5)
+        # a mirror turns rotations about an axis the other way round
+        turn[:3, :3] = self.matrix * (-1 if self.frame.mirror else 1)
+        covariance = turn @ refinement.covariance @ turn.T
+        return replace(refinement, start=self.poses(refinement.start), covariance=covariance)
+
+    def model(self, model: LowRankModel) -> LowRankModel:
+        """The same with its volumes turned, mirrored and moved."""
+        pixel = model.pixel_size_angstrom
+        return replace(
+            model,
+            mean=self._volume(model.mean, pixel),
+            eigenvolumes=np.stack([self._volume(each, pixel) for each in model.eigenvolumes]),
+            mask=np.clip(self._volume(model.mask, pixel), 0, 1),
+        )
+
+    def _volume(self, volume: Float32, pixel_angstrom: float) -> Float32:
+        from scipy.ndimage import affine_transform
+
+        box = len(volume)
+        # splines are exact to a few per mille where nothing is finer than four of their points
+        fine = crop_volume(volume, _FINER * box) * np.float32(_FINER**3)
+        centre = np.full(3, float(box // 2))
+        # what is at x in the truth's frame is at Aᵀ(x + T) here; arrays have their axes the other way round
+        back = self.matrix.T[::-1, ::-1]
+        moved = self.translation_angstrom[::-1] / pixel_angstrom
+        offset = centre + back @ (moved - centre)
+        return affine_transform(
+            fine,
+            _FINER * back,
+            _FINER * offset,
+            output_shape=volume.shape,
+            order=3,
+            mode="grid-wrap",
+        ).astype(np.float32)
