@@ -58,7 +58,7 @@ class Set:
         grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
         centres = 0.16 * box * rng.standard_normal((7, 3))
         blobs = [np.exp(-np.sum((grid - c) ** 2, axis=-1) / 4) for c in centres]
-        return np.asarray(0.45 * np.sum(blobs, axis=0), np.float32)
+        return np.asarray(0.03 * np.sum(blobs, axis=0), np.float32)
 
     def band(self, k_c: int) -> Band:
         return Band(self.images, None, min(k_c, K_C), self.mask, None, self.team)

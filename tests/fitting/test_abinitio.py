@@ -94,8 +94,8 @@ def test_placement_finds_how_a_mirrored_and_moved_estimate_lies(tiny_stack: Path
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """As few as good images of a small rigid molecule need."""
     start = Stage(8, 25, 60, 0.4, raised=2.0), Stage(10, 60, 60, 0.4, raised=2.0)
-    monkeypatch.setattr(abinitio, "_START", start)
-    monkeypatch.setattr(abinitio, "_FINER", (Stage(12, 25, 100, 0.3),))
+    monkeypatch.setattr(abinitio, "START", start)
+    monkeypatch.setattr(abinitio, "FINER", (Stage(12, 25, 100, 0.3),))
 
 
 @pytest.mark.slow

@@ -38,9 +38,10 @@ def abinitio(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find poses from images alone, and how the molecule varies: the same run folder as solvar run.
+    """Find poses from images alone, and how the molecule varies.
 
-    Poses in the file are not used. The hand of the molecule is not determined.
+    The same run folder as that of solvar run, and everything after it works. Poses in the file are not used.
+    Images do not tell the hand of the molecule.
     """
     chosen = FitSettings(**settings.model_dump())
     run_and_tell(particles, output, chosen, reading, (overwrite, resume), as_json)

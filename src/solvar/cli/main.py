@@ -19,7 +19,7 @@ COMMANDS = {
     "demo": "Simulate a small stack with a known motion, run everything on it, compare.",
     "check": "Look for trouble in a particle file before anything long.",
     "run": "Find how the molecule varies: mean, eigenvolumes, latents, report.",
-    "abinitio": "The same from images without poses: these are found, too.",
+    "abinitio": "Find poses from images alone, and how the molecule varies.",
     "analyze": "Find clusters, densities, paths and outliers among the particles of a run.",
     "view": "Explore a run in the browser: latents, the molecule at any point, selections.",
     "volume": "Volumes at points, cluster centres or along a component, with half-maps and resolution.",

@@ -37,16 +37,16 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 # a hundred images a step: see `estimation/abinitio/consensus.py`
-_START = (Stage(8, 60, 100, 0.4, raised=2.0), Stage(10, 250, 100, 0.4, raised=2.0))
+START = (Stage(8, 60, 100, 0.4, raised=2.0), Stage(10, 250, 100, 0.4, raised=2.0))
 # once it is right, more images and smaller steps leave less noise
-_FINER = (
+FINER = (
     Stage(12, 50, 200, 0.3),
     Stage(16, 40, 200, 0.2, draws=128),
     Stage(20, 40, 200, 0.15, draws=256),
     Stage(26, 40, 200, 0.1, draws=256),
 )
 # particles that take part, and others that judge
-_POOL, _JUDGES = 5000, 300
+POOL, JUDGES = 5000, 300
 # shifts of picked particles before anything is known of them, box lengths an axis
 _SHIFT_SD = 0.04
 # two starts agree if they put so many of the judges within so many radians of each other
@@ -117,11 +117,11 @@ def _with_start(context: Context, progress: Progress, state: FitState) -> FitSta
     number = len(state.starts) + 1
     rng = np.random.default_rng([context.settings.seed, number])
     judges, pool = _judges_and_pool(context)
-    total = sum(stage.steps * min(stage.images, len(pool)) for stage in _START)
+    total = sum(stage.steps * min(stage.images, len(pool)) for stage in START)
     with progress.step(f"Start {number}", total, "images") as step:
         bands = partial(_band, context, state)
-        first, found = run_stages(bands, _START, pool, _SHIFT_SD, rng, step)
-        start = judged(bands_to(bands, _START[-1].k_c), first, found, judges)
+        first, found = run_stages(bands, START, pool, _SHIFT_SD, rng, step)
+        start = judged(bands_to(bands, START[-1].k_c), first, found, judges)
     return replace(state, starts=[*state.starts, start])
 
 
@@ -132,12 +132,12 @@ def _with_poses(context: Context, progress: Progress, state: FitState) -> FitSta
     rng = np.random.default_rng([context.settings.seed, 0])
     _, pool = _judges_and_pool(context)
     everybody = np.arange(len(context.images))
-    total = sum(stage.steps * min(stage.images, len(pool)) for stage in _FINER)
+    total = sum(stage.steps * min(stage.images, len(pool)) for stage in FINER)
     with progress.step("Consensus", total + len(everybody), "images") as step:
         bands = partial(_band, context, state)
-        _, found = run_stages(bands, _FINER, pool, best.consensus, rng, step)
+        _, found = run_stages(bands, FINER, pool, best.consensus, rng, step)
         poses = placed(
-            bands_to(bands, _FINER[-1].k_c), found.volume, everybody, found.shift_sd, step
+            bands_to(bands, FINER[-1].k_c), found.volume, everybody, found.shift_sd, step
         )
     return replace(state, consensus=found.volume, poses=_poses(context, poses))
 
@@ -157,21 +157,21 @@ def _band(context: Context, state: FitState, k_c: int) -> Band:
 def _judges_and_pool(context: Context) -> tuple[Int64, Int64]:
     """Particles that judge, and others that take part, the same for every start, in ascending order."""
     order = np.random.default_rng(context.settings.seed).permutation(len(context.images))
-    judges = min(_JUDGES, len(order) // 4)
-    return np.sort(order[:judges]), np.sort(order[judges : judges + _POOL])
+    judges = min(JUDGES, len(order) // 4)
+    return np.sort(order[:judges]), np.sort(order[judges : judges + POOL])
 
 
 def _with_blank_start(context: Context, state: FitState) -> FitState:
     """What has the form of a state with one start more."""
     judges, _ = _judges_and_pool(context)
-    first, last = (_band(context, state, stage.k_c) for stage in (_START[0], _START[-1]))
+    first, last = (_band(context, state, stage.k_c) for stage in (START[0], START[-1]))
     blank = blank_start(first, last, len(judges))
     return replace(state, starts=[*state.starts, blank])
 
 
 def _with_blank_poses(context: Context, state: FitState) -> FitState:
     """What has the form of a state with a consensus."""
-    count, band = len(context.images), _band(context, state, _FINER[-1].k_c)
+    count, band = len(context.images), _band(context, state, FINER[-1].k_c)
     rotation = np.tile(np.eye(3), (count, 1, 1))
     poses = _poses(context, Placed(rotation, np.zeros((count, 2)), np.zeros(count)))
     return replace(state, consensus=np.zeros((band.box,) * 3, np.float32), poses=poses)

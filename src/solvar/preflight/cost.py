@@ -8,7 +8,7 @@ afterwards: the counts below are those of usual data.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,14 @@ from solvar.estimation.solvers import make_column_solver
 from solvar.estimation.whitening import in_memory_images
 from solvar.fitting.schedule import BandSchedule, pose_schedule, schedule_bands, split_batches
 from solvar.fitting.settings import FitSettings
-from solvar.fitting.start import finest_frequency, goes_to_disk
+from solvar.fitting.start import finest_frequency, goes_to_disk, load_mask
 from solvar.fitting.warm import compile_kernels
 from solvar.imaging import rotations
 from solvar.imaging.fourier import HalfDisc, images_to_disc
-from solvar.imaging.masks import soft_sphere
+from solvar.imaging.masks import mask_diameter, soft_sphere
 from solvar.parallel import Processes
 from solvar.particles import ImageStack, ParticleSet
+from solvar.preflight.abinitio_cost import ab_initio_seconds
 from solvar.progress import Progress, SilentProgress
 from solvar.threads import ThreadTeam
 
@@ -118,7 +119,12 @@ def expected(
     k_c = finest_frequency(stack, settings.resolution)
     speed = measure_speed(stack, k_c, settings, team)
     count = len(particles.exposures) // processes
-    return cost_of(count, stack.box_size, k_c, settings, speed)
+    cost = cost_of(count, stack.box_size, k_c, settings, speed)
+    if not settings.ab_initio:
+        return cost
+    edge = 0.5 * mask_diameter(load_mask(settings, stack)) / stack.box_size
+    seconds = ab_initio_seconds(count, edge, k_c, team)
+    return replace(cost, seconds=cost.seconds + seconds)
 
 
 def cost_of(

@@ -30,7 +30,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 # shifts that a visit tries, one of them the present one
-_SHIFTS = 5
+SHIFTS = 5
 # steps of shifts around the present one, as a share of the shortest wave
 _NEAR = 0.2
 # precision of the volume's coefficients, as a share of what the images of a shell say on average
@@ -194,11 +194,11 @@ def _candidates(
     posterior of the chain stay what they are.
     """
     count, present, sd = len(index), consensus.shift[index], consensus.shift_sd
-    random = rng.standard_normal((count, _SHIFTS, 2))
+    random = rng.standard_normal((count, SHIFTS, 2))
     if rng.random() < 0.5:
         moves = sd * random
         moves[:, 0] = present
-        log_prior = np.zeros((count, _SHIFTS))
+        log_prior = np.zeros((count, SHIFTS))
     else:
         size = _NEAR / k_c
         moves = (present + size * rng.standard_normal((count, 2)))[:, None] + size * random

@@ -30,7 +30,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 # neighbouring rotations of a grid move the edge of the molecule by this share of the shortest wave
-_ROTATION_STEP = 0.75
+ROTATION_STEP = 0.75
 # standard deviations of what draws scatter by: of the distance of neighbouring rotations, and of the wave
 _TURN, _MOVE = 1 / 3, 0.1
 # poses that are kept at the finest band, at least
@@ -108,7 +108,7 @@ class Drawn:
 def rotation_spacing(band: Band) -> float:
     """Distance of rotations that a band tells apart, radians."""
     edge = 0.5 * mask_diameter(band.support.mean) / band.box
-    return float(_ROTATION_STEP / (edge * band.k_c))
+    return float(ROTATION_STEP / (edge * band.k_c))
 
 
 def drawn_poses(

@@ -64,10 +64,15 @@ GRID_SHELL = 12
 
 def bands_to(band_of: Callable[[int], Band], k_c: int) -> list[Band]:
     """Bands of a draw that ends at k_c: the grid's, and each a third finer than the one before."""
+    return [band_of(each) for each in band_shells(k_c)]
+
+
+def band_shells(k_c: int) -> list[int]:
+    """The finest frequencies of these bands."""
     shells = [k_c]
     while shells[0] > GRID_SHELL:
         shells.insert(0, max(GRID_SHELL, round(shells[0] / _FINER)))
-    return [band_of(each) for each in shells]
+    return shells
 
 
 def run_stages(

@@ -1,0 +1,76 @@
+"""What it takes to find poses from images alone: the work, counted, and how fast this machine multiplies."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from solvar.estimation.abinitio.consensus import SHIFTS
+from solvar.estimation.abinitio.drawing import ROTATION_STEP
+from solvar.estimation.abinitio.start import GRID_SHELL, band_shells
+from solvar.estimation.poses.grids import ALL_ROTATIONS
+from solvar.fitting.abinitio import FINER, POOL, START
+from solvar.imaging.fourier import HalfDisc
+from solvar.threads import ThreadTeam
+
+# two starts agree, as a rule
+_STARTS = 2
+# draws, phases and slices beside the matrix products of the grid
+_BESIDE_PRODUCTS = 1.8
+# a pixel of a drawn slice, seconds of one core
+_DRAWN_PIXEL = 2.5e-8
+# shifts and draws with which everybody is placed in the end
+_PLACING_SHIFTS, _PLACING_DRAWS = 21, 512
+_ROWS, _TURNS = 96, 3
+
+
+def ab_initio_seconds(count: int, edge: float, k_max: int, team: ThreadTeam) -> float:
+    """Wall time until N particles have poses.
+
+    Parameters
+    ----------
+    count : int
+        N.
+    edge : float
+        Radius of the molecule's mask, box lengths.
+    k_max : int
+        Finest frequency.
+    team : ThreadTeam
+    """
+    speed = _multiplications_a_second() * team.size
+    pool = min(count, POOL)
+    total = 0.0
+    for starts, stages in ((_STARTS, START), (1, FINER)):
+        for stage in stages:
+            k_c = min(stage.k_c, k_max)
+            images = starts * stage.steps * min(stage.images, pool)
+            total += images * _image_seconds(k_c, edge, SHIFTS, stage.draws, speed, team)
+    k_c = min(FINER[-1].k_c, k_max)
+    return total + count * _image_seconds(k_c, edge, _PLACING_SHIFTS, _PLACING_DRAWS, speed, team)
+
+
+def _image_seconds(
+    k_c: int, edge: float, shifts: int, draws: int, speed: float, team: ThreadTeam
+) -> float:
+    """One image at a band: all rotations at its first shells, then slices at those drawn."""
+    grid = min(k_c, GRID_SHELL)
+    rotations = ALL_ROTATIONS / (ROTATION_STEP / (edge * grid)) ** 3
+    products = shifts * rotations * 2 * len(HalfDisc.of_radius(grid)) / speed
+    pixels = 0
+    for shell in band_shells(k_c)[1:]:
+        pixels += draws * len(HalfDisc.of_radius(shell))
+        draws //= 2
+    return _BESIDE_PRODUCTS * products + pixels * _DRAWN_PIXEL / team.size
+
+
+def _multiplications_a_second() -> float:
+    """Of one core in a matrix product of the shape that counts."""
+    rows = np.ones((_ROWS, 320), np.float32)
+    columns = np.ones((320, 8192), np.float32)
+    seconds = []
+    for _ in range(_TURNS):
+        begun = time.perf_counter()
+        rows @ columns
+        seconds.append(time.perf_counter() - begun)
+    return float(rows.size * columns.shape[1] / min(seconds))
