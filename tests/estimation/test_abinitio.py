@@ -123,7 +123,7 @@ def test_frame_is_found_though_a_third_of_the_poses_are_lost(mirror: bool) -> No
 def test_true_volume_places_particles_and_speaks_for_itself(rigid: Set) -> None:
     bands = bands_to(rigid.band, K_C)
     index = np.arange(60)
-    found = placed(bands, crop_volume(rigid.volume, bands[-1].box), index, SHIFT_SD)
+    found = placed(bands, crop_volume(rigid.volume, bands[-1].box)[None], index, SHIFT_SD)
     frame = frame_between(found.rotation, rigid.rotation[index], mirror=False)
     assert np.rad2deg(np.median(frame.angle)) < 8
     assert np.abs(found.shift - rigid.shift[index]).std() < 0.012
@@ -137,7 +137,7 @@ def test_finer_bands_sharpen_draws(rigid: Set) -> None:
         bands = bands_to(rigid.band, k_c)
         moves = rigid.shift[index][:, None]
         trial = Trial(index, moves, np.zeros((40, 1), np.float32), SHIFT_SD, 128)
-        volume = crop_volume(rigid.volume, bands[-1].box)
+        volume = crop_volume(rigid.volume, bands[-1].box)[None]
         (drawn,) = drawn_poses(bands, volume, trial, np.random.default_rng(0))
         error = drawn.rotation @ np.swapaxes(rigid.rotation[index, None], -1, -2)
         trace = np.trace(error, axis1=2, axis2=3)

@@ -137,7 +137,7 @@ def _with_poses(context: Context, progress: Progress, state: FitState) -> FitSta
         bands = partial(_band, context, state)
         _, found = run_stages(bands, FINER, pool, best.consensus, rng, step)
         poses = placed(
-            bands_to(bands, FINER[-1].k_c), found.volume, everybody, found.shift_sd, step
+            bands_to(bands, FINER[-1].k_c), found.volume[None], everybody, found.shift_sd, step
         )
     return replace(state, consensus=found.volume, poses=_poses(context, poses))
 

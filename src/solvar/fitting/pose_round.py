@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.abinitio import bands_to, placed
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
@@ -38,6 +39,8 @@ Float64 = NDArray[np.float64]
 # where particles that look misplaced are searched by the mean and by the model, and where climbing begins
 _ROUGH_SHELL, _SEARCH_SHELL, _CLIMB_SHELL = 12, 16, 20
 _CANDIDATES = 8
+# up to which all particles are, where poses were found from images alone
+_EVERYBODY_SHELL = 26
 # how many of the candidates climb on at the finest band
 _FINALISTS = 2
 
@@ -157,6 +160,8 @@ def _with_misplaced(
 
     Those that were searched in vain in the round before are not: most of them show little by chance.
     """
+    if plan.search_all:
+        return _with_everybody(context, state, part, model, finest, step)
     poses, reach = state.poses, context.settings.pose_search
     assert poses is not None
     if reach == 0 or context.images.store.tilt is not None:
@@ -165,7 +170,7 @@ def _with_misplaced(
     doubtful = look_misplaced(products, model.contrast_sd) & ~poses.sought[finest.index]
     # what has gone far is asked again: one model may have erred
     far = poses.prior.nearness(poses.offset(finest.index)) < 0.5
-    misplaced = finest.index if plan.search_all else finest.index[doubtful | far]
+    misplaced = finest.index[doubtful | far]
     best = poses.copied()
     best.sought[finest.index] = False
     if len(misplaced) == 0:
@@ -182,6 +187,27 @@ def _with_misplaced(
         index = found.index[has]
         best.take(trial, index[trial.evidence[index] > best.evidence[index]])
     best.sought[misplaced] = ~best.found_elsewhere(poses, misplaced)
+    return best
+
+
+def _with_everybody(
+    context: Context, state: FitState, part: int, model: ColumnModel, finest: Band, step: Step
+) -> PoseState:
+    """With all particles of a part where they are likeliest of all poses, if that is elsewhere."""
+    assert state.poses is not None
+
+    def band_of(k_c: int) -> Band:
+        return context.band(state, part, min(k_c, finest.k_c))
+
+    bands = bands_to(band_of, _EVERYBODY_SHELL)
+    columns = crop_volume(model.columns, bands[-1].box)
+    found = placed(bands, columns, finest.index, state.poses.prior.far_shift)
+    one = np.ones(len(finest.index), np.int64)
+    likeliest = Candidates(finest.index, found.rotation[:, None], found.shift[:, None], one)
+    best = state.poses.copied()
+    for has, trial in _climbed(context, state, finest, model, likeliest, step):
+        index = likeliest.index[has]
+        best.take(trial, index[trial.evidence[index] > best.evidence[index]])
     return best
 
 

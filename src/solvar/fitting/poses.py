@@ -30,6 +30,8 @@ from solvar.progress import Progress
 Float64 = NDArray[np.float64]
 
 _MOST_ROUNDS = 10
+# rounds that search everybody where poses were found from images alone
+_WHOLE_SEARCHES = 3
 # rounds in a row without a gain that end them. Fitted poses have turned each shape by itself, of which
 # evidence tells little: they go on getting better for a while. Others soon follow what V lacks
 _PATIENCE, _PATIENCE_FITTED = 1, 2
@@ -110,8 +112,8 @@ def _taken(
     """With one round more."""
     before = rounds.now
     finest, number = k_c == context.k_max, rounds.count + 1
-    # the search that found poses from images alone had no columns
-    search_all = context.settings.ab_initio and number == 1
+    # the search that found poses from images alone knew of no columns, and these get better with the poses
+    search_all = context.settings.ab_initio and number <= _WHOLE_SEARCHES
     plan = RoundPlan(number, k_c, finest and rounds.searches, search_all, measures_noise)
     now = context.once(plan.name, partial(after_round, context, plan, progress), before, before)
     if not plan.search:

@@ -172,7 +172,7 @@ def step(
     """
     band = bands[-1]
     trial = _candidates(consensus, index, bands[0].k_c, stage.draws, rng)
-    parts = list(drawn_poses(bands, consensus.volume, trial, rng))
+    parts = list(drawn_poses(bands, consensus.volume[None], trial, rng))
     shift, square = consensus.shift.copy(), 0.0
     for part in parts:
         kept = part.shift[:, rng.integers(part.shift.shape[1])]

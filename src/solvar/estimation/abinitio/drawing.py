@@ -18,9 +18,10 @@ from solvar.estimation.abinitio.draws import Draws
 from solvar.estimation.abinitio.overlaps import log_likelihood
 from solvar.estimation.band import Band
 from solvar.estimation.image_batch import ImageBatch, frames_of
-from solvar.estimation.kernels import on_host
+from solvar.estimation.kernels import gram, on_host
 from solvar.estimation.poses.bank import SliceBank
 from solvar.estimation.poses.grids import all_rotations
+from solvar.estimation.poses.search import marginal_log_likelihood
 from solvar.imaging.fourier import centring_phase, crop_volume
 from solvar.imaging.masks import mask_diameter
 from solvar.imaging.rotations import from_rotation_vector
@@ -112,7 +113,7 @@ def rotation_spacing(band: Band) -> float:
 
 
 def drawn_poses(
-    bands: Sequence[Band], volume: Float32, trial: Trial, rng: np.random.Generator
+    bands: Sequence[Band], columns: Float32, trial: Trial, rng: np.random.Generator
 ) -> Iterator[Drawn]:
     """Poses of those particles of a trial that this process owns.
 
@@ -120,14 +121,16 @@ def drawn_poses(
     ----------
     bands : sequence of Band
         From coarse to fine; rotations of the first one's grid are turned at random.
-    volume : (l, l, l)
-        On the grid of the last band.
+    columns : (1 + r, l, l, l)
+        W = [μ | V] on the grid of the last band; all rotations are tried with the mean alone, at finer bands
+        latents are integrated out.
     trial : Trial
     rng : Generator
     """
     first, last = bands[0], bands[-1]
     grid = random_rotation(rng) @ all_rotations(rotation_spacing(first))
-    prepared = [band.projector.prepare(crop_volume(volume, band.box)[None]) for band in bands]
+    prepared = [first.projector.prepare(crop_volume(columns[:1], first.box))]
+    prepared += [band.projector.prepare(crop_volume(columns, band.box)) for band in bands[1:]]
     seed = int(rng.integers(1 << 62))
     for batch in last.batches(trial.index, _IMAGES_AT_A_TIME):
         # the same draws whoever owns the particles
@@ -222,17 +225,25 @@ def _log_likelihood(
 ) -> Float64:
     """Log-likelihood (B, S) of images at rotations (B, S, 3, 3) and shifts (B, S, 2)."""
     count, draws = shift.shape[:2]
-    pixels = len(band.disc)
+    pixels, channels = len(band.disc), band.projector.channels(prepared)
     value = np.empty((count, draws))
-    each = max(1, _SLICES // draws)
+    each = max(1, _SLICES // (draws * channels))
     for first in range(0, count, each):
         some = slice(first, min(first + each, count))
         image = np.repeat(np.arange(count)[some], draws)
         stretch = None if batch.stretch is None else batch.stretch[image]
         frame = frames_of(rotation[some].reshape(-1, 3, 3), None, stretch)
-        slices = on_host(band.slices(prepared, frame, batch.ctf[image, :pixels]))[:, 0]
+        slices = band.slices(prepared, frame, batch.ctf[image, :pixels])
         moves = shift[some].reshape(-1, 2)
-        fit = log_likelihood(slices, batch.data, image, moves, band.disc, band.team)
+        if channels == 1:
+            fit = log_likelihood(
+                on_host(slices)[:, 0], batch.data, image, moves, band.disc, band.team
+            )
+        else:
+            moved = centring_phase(band.disc, moves)
+            moved *= batch.data[image, :pixels]
+            products = gram(slices, moved, band.team)
+            fit = marginal_log_likelihood(products[:, :-1, :-1], products[:, :-1, -1:])[:, 0]
         value[some] = fit.reshape(-1, draws)
     return value
 

@@ -43,7 +43,7 @@ class Placed:
 
 def placed(
     bands: Sequence[Band],
-    volume: Float32,
+    columns: Float32,
     index: Int64,
     shift_sd: float,
     progress: Step | None = None,
@@ -54,8 +54,8 @@ def placed(
     ----------
     bands : sequence of Band
         From the one of the grid to the one of the volume.
-    volume : (l, l, l)
-        On the grid of the last band.
+    columns : (1 + r, l, l, l)
+        See `drawn_poses`.
     index : (M,)
         Which particles, in ascending order.
     shift_sd : float
@@ -72,7 +72,7 @@ def placed(
     trial = Trial(index, np.broadcast_to(moves, (*shape, 2)), prior, shift_sd, _DRAWS)
     count = len(index)
     rotation, shift, evidence = np.zeros((count, 3, 3)), np.zeros((count, 2)), np.zeros(count)
-    for part in drawn_poses(bands, volume, trial, np.random.default_rng(0)):
+    for part in drawn_poses(bands, columns, trial, np.random.default_rng(0)):
         who = np.arange(len(part.place)), part.best
         rotation[part.place], shift[part.place] = part.rotation[who], part.shift[who]
         evidence[part.place] = part.evidence - np.log(nodes)

@@ -124,7 +124,7 @@ def run_stages(
 
 def judged(bands: Sequence[Band], first: Float32, consensus: Consensus, index: Int64) -> Start:
     """The start that has led to a consensus, with the poses of particles that took no part."""
-    found = placed(bands, consensus.volume, index, consensus.shift_sd)
+    found = placed(bands, consensus.volume[None], index, consensus.shift_sd)
     return Start(first, consensus, found)
 
 

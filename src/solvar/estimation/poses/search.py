@@ -184,7 +184,7 @@ def _log_likelihood_of_nodes(
     rows = on_host(slices).view(np.float32).reshape(count, -1, 2 * moved.shape[2])
     overlap = np.matmul(rows, moved.view(np.float32).transpose(0, 2, 1))
     overlap = overlap.reshape(len(every), -1, moved.shape[1]).astype(np.float64)
-    return _log_likelihood(products, overlap).reshape(count, nodes, -1)
+    return marginal_log_likelihood(products, overlap).reshape(count, nodes, -1)
 
 
 def _distinct(rotation: Float64, value: Float64, count: int, apart: float) -> Int64:
@@ -200,7 +200,7 @@ def _distinct(rotation: Float64, value: Float64, count: int, apart: float) -> In
     return np.array(chosen, dtype=np.int64)
 
 
-def _log_likelihood(products: Float64, overlap: Float64) -> Float64:
+def marginal_log_likelihood(products: Float64, overlap: Float64) -> Float64:
     """Log-likelihood (B, T) at contrast 1 from slices' Gram matrices and their overlaps with T images.
 
     Parameters
