@@ -95,13 +95,13 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """As few as good images of a small rigid molecule need."""
     start = Stage(8, 25, 60, 0.4, raised=2.0), Stage(10, 60, 60, 0.4, raised=2.0)
     monkeypatch.setattr(abinitio, "START", start)
-    monkeypatch.setattr(abinitio, "FINER", (Stage(12, 25, 100, 0.3),))
+    monkeypatch.setattr(abinitio, "FINER", (Stage(12, 30, 150, 0.2, draws=64),))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_steps")
 def test_job_finds_poses_from_images_alone(simulated, tmp_path: Path) -> None:
-    folder = simulated(particles=800, box_size=32, snr=0.3, heterogeneity="rigid", pixel_size=6.0)
+    folder = simulated(particles=800, box_size=32, snr=1.0, heterogeneity="rigid", pixel_size=6.0)
     picked, out = without_poses(folder), tmp_path / "run"
     told = solvar_command("abinitio", picked, "-o", out, "--rank", 2)
     assert "starts agree" in " ".join(told.split())
