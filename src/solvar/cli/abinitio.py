@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 from pydantic import Field
 
-from solvar.cli.arguments import AsJson, Overwrite, ParticlesFile
+from solvar.cli.arguments import AsJson, NewRun, Overwrite, ParticlesFile, Resume
 from solvar.cli.options import ReadingOptions, command
 from solvar.cli.run import run_and_tell
 from solvar.fitting.settings import FitSettings
@@ -27,15 +26,11 @@ class _Settings(FitSettings):
 @command
 def abinitio(
     particles: ParticlesFile,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Run folder to create.", show_default=False)
-    ],
+    output: NewRun,
     settings: _Settings,
     reading: ReadingOptions,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run in the folder.")
-    ] = False,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Find poses from images alone, and how the molecule varies.

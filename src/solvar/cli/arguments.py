@@ -18,5 +18,11 @@ ParticlesFile = Annotated[
 RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="A finished run folder.", show_default=False)
 ]
+NewRun = Annotated[
+    Path, typer.Option("--output", "-o", help="Run folder to create.", show_default=False)
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with an interrupted run in the folder.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]

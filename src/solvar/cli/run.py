@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from solvar.cli.arguments import AsJson, Overwrite, ParticlesFile
+from solvar.cli.arguments import AsJson, NewRun, Overwrite, ParticlesFile, Resume
 from solvar.cli.options import ReadingOptions, command
 from solvar.cli.signals import stopped_by_signals
 from solvar.fitting.settings import FitSettings
@@ -20,15 +19,11 @@ app = typer.Typer(add_completion=False)
 @command
 def run(
     particles: ParticlesFile,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Run folder to create.", show_default=False)
-    ],
+    output: NewRun,
     settings: FitSettings,
     reading: ReadingOptions,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run in the folder.")
-    ] = False,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Find how the molecule varies: mean, eigenvolumes, latents, report."""

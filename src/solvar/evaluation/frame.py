@@ -22,7 +22,6 @@ Float64 = NDArray[np.float64]
 
 # poses that differ by more are lost, and tell nothing of how the volume is placed
 _LOST = np.pi / 9
-_MIRROR = np.diag([1.0, 1.0, -1.0])
 _FINER = 2
 
 
@@ -42,7 +41,6 @@ class Placement:
         turned = self.frame.of(poses.rotation)[near], poses.shift_angstrom[near]
         errors = pose_errors(*turned, true.rotation[near], true.shift_angstrom[near])
         self.translation_angstrom = errors.drift_translation_angstrom
-        self.matrix: Float64 = self.frame.rotation @ (_MIRROR if self.frame.mirror else np.eye(3))
 
     def poses(self, poses: Poses) -> Poses:
         """The same in the frame of the truth."""
@@ -54,7 +52,7 @@ class Placement:
         """The same with covariances of rotation vectors turned, too."""
         turn = np.eye(5)
         # a mirror turns rotations about an axis the other way round
-        turn[:3, :3] = self.matrix * (-1 if self.frame.mirror else 1)
+        turn[:3, :3] = self.frame.matrix * (-1 if self.frame.mirror else 1)
         covariance = turn @ refinement.covariance @ turn.T
         return replace(refinement, start=self.poses(refinement.start), covariance=covariance)
 
@@ -76,7 +74,7 @@ class Placement:
         fine = crop_volume(volume, _FINER * box) * np.float32(_FINER**3)
         centre = np.full(3, float(box // 2))
         # what is at x in the truth's frame is at Aᵀ(x + T) here; arrays have their axes the other way round
-        back = self.matrix.T[::-1, ::-1]
+        back = self.frame.matrix.T[::-1, ::-1]
         moved = self.translation_angstrom[::-1] / pixel_angstrom
         offset = centre + back @ (moved - centre)
         return affine_transform(

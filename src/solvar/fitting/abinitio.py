@@ -63,7 +63,7 @@ def with_consensus(context: Context, state: FitState, progress: Progress) -> Fit
             file=context.particles.source,
             remedy="use solvar run",
         )
-    while len(state.starts) < context.settings.starts and not _has_settled(context, state):
+    while len(state.starts) < context.settings.starts and not knows_poses(context, state):
         number = len(state.starts) + 1
         begin = partial(_with_start, context, progress)
         state = context.once(f"start {number}", begin, state, _with_blank_start(context, state))
@@ -96,14 +96,11 @@ def summary(state: FitState) -> AbInitio:
     )
 
 
-def is_settled(state: FitState) -> bool:
+def knows_poses(context: Context, state: FitState) -> bool:
     """Whether poses are known at all: given ones are, others if two starts have agreed."""
-    return not state.starts or summary(state).settled
-
-
-def _has_settled(context: Context, state: FitState) -> bool:
-    settled = bool(state.starts) and summary(state).settled
-    return agreed(settled, context.images.processes)
+    if not context.settings.ab_initio:
+        return True
+    return agreed(bool(state.starts) and summary(state).settled, context.images.processes)
 
 
 def _shared(first: Start, second: Start) -> float:

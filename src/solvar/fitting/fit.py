@@ -19,7 +19,7 @@ from solvar.estimation import finite
 from solvar.estimation.finite import require_finite, require_invertible
 from solvar.estimation.poses import SOLVERS
 from solvar.estimation.support import Support
-from solvar.fitting.abinitio import is_settled, summary, with_consensus
+from solvar.fitting.abinitio import knows_poses, summary, with_consensus
 from solvar.fitting.clock import StageClock
 from solvar.fitting.context import Context
 from solvar.fitting.final import Final, finish
@@ -101,7 +101,7 @@ def _fit(
             state = with_consensus(context, state, progress)
     with clock.stage("mean"):
         state = _with_means(context, state, progress)
-    if state.poses is not None and is_settled(state):
+    if state.poses is not None and knows_poses(context, state):
         with clock.stage("poses"):
             state = with_refined_poses(context, state, progress)
     with clock.stage("eigenvolumes"):

@@ -13,7 +13,7 @@ from solvar.estimation.held_out import evenly_spread
 from solvar.estimation.latents import PrincipalAxes, combined, principal_axes
 from solvar.estimation.low_rank import to_columns
 from solvar.estimation.nuisances import HeldOutProducts, held_out_products, products_bytes
-from solvar.fitting.abinitio import is_settled
+from solvar.fitting.abinitio import knows_poses
 from solvar.fitting.context import Context
 from solvar.fitting.result import Doubt, HalfsetValidation
 from solvar.fitting.state import FitState, PartModel
@@ -146,7 +146,7 @@ def doubted(
     )
     halves = _tested(context, state, columns, k_c, _MOST_HELD_OUT)
     found, poses = evidence(halves), pose_doubt(halves, with_components=True)
-    if not is_settled(state):
+    if not knows_poses(context, state):
         # halves that share poses agree on anything
         found = found.of_nothing()
     real = all_agreed(found.real, context.images.processes)

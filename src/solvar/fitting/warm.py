@@ -8,7 +8,9 @@ from threading import Timer
 import numpy as np
 
 from solvar.compilation import kept_in
-from solvar.estimation.kernels import gram, pose_products, residual
+from solvar.estimation.abinitio.draws import Draws
+from solvar.estimation.abinitio.overlaps import log_likelihood
+from solvar.estimation.kernels import gram, on_host, pose_products, residual
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector import make_projector, resolve_backend
@@ -67,6 +69,10 @@ def _touch(settings: FitSettings, team: ThreadTeam) -> None:
     gram(slices, image, team)
     moment, wave = np.zeros((1, 2)), np.zeros((2, len(disc)), dtype=np.float32)
     residual(slices, image, np.zeros((1, 2, 2)), moment, team, out=slices.copy())
+    if settings.ab_initio:
+        Draws.of(np.zeros((1, 2), np.float32), np.zeros(1), 1)
+        plain = on_host(slices)[:, 0]
+        log_likelihood(plain, plain, np.zeros(1, np.int64), np.zeros((1, 2)), disc, team)
     if settings.refine_pose:
         tangent, _ = projector.differentiate(prepared, rotation, scale, moment, slices)
         pose_products(slices, tangent, image, moment, wave, team)

@@ -45,6 +45,11 @@ class Frame:
     mirror: bool
     angle: Float64
 
+    @property
+    def matrix(self) -> Float64:
+        """What takes points of the one frame into the other, (3, 3): a rotation, after the mirror."""
+        return self.rotation @ _MIRROR if self.mirror else self.rotation
+
     def of(self, rotation: Float64) -> Float64:
         """Poses (M, 3, 3) of the one frame as they are in the other."""
         return self.rotation @ (mirrored(rotation) if self.mirror else rotation)

@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.abinitio.drawing import Drawn, Trial, drawn_poses
+from solvar.estimation.abinitio.drawing import Drawn, Trial, drawn_poses, log_prior_of
 from solvar.estimation.back_projection import BackProjection
 from solvar.estimation.band import Band
 from solvar.estimation.image_batch import frames_of
 from solvar.estimation.information import SamplingInformation, SamplingSum, shell_mean
+from solvar.imaging import rotations
 from solvar.imaging.fourier import centring_phase, crop_volume
 
 Complex64 = NDArray[np.complex64]
@@ -39,8 +40,6 @@ _PRECISION = 0.2
 _SUMMED = 8
 # shells of less information than this share of the best were not looked at yet
 _SPOKEN = 1e-6
-# by how much amplitudes of shells are raised to those that images have, at most
-_MOST_RAISED = 2.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,12 @@ class Consensus:
 
 
 def at_random(
-    band: Band, index: Int64, power: Float64, shift_sd: float, rng: np.random.Generator
+    band: Band,
+    index: Int64,
+    power: Float64,
+    raised: float,
+    shift_sd: float,
+    rng: np.random.Generator,
 ) -> Consensus:
     """What particles look like together at random rotations.
 
@@ -134,20 +138,20 @@ def at_random(
         In ascending order.
     power : (S,)
         Of the molecule in the images, as of `signal_power`.
+    raised : float
+        See `Stage`.
     shift_sd : float
         Of shifts, box lengths an axis.
     rng : Generator
     """
-    from scipy.spatial.transform import Rotation
-
     shift = shift_sd * rng.standard_normal((len(band.images), 2))
-    rotation = Rotation.from_quat(rng.standard_normal((len(index), 4))).as_matrix()
+    rotation = rotations.random(len(index), rng)
     parts = [
         Drawn.of(batch, rotation[batch.place][:, None], np.zeros((len(batch), 1, 2)))
         for batch in band.batches(index)
     ]
     moments = moments_of(band, parts, len(index))
-    return Consensus(moments, _volume(band, moments, power, _MOST_RAISED), shift, shift_sd)
+    return Consensus(moments, _volume(band, moments, power, raised), shift, shift_sd)
 
 
 def step(
@@ -203,7 +207,7 @@ def _candidates(
         size = _NEAR / k_c
         moves = (present + size * rng.standard_normal((count, 2)))[:, None] + size * random
         moves[:, 0] = present
-        log_prior = -0.5 * np.sum(moves**2, axis=2) / sd**2
+        log_prior = log_prior_of(moves, sd)
     return Trial(index, moves, log_prior.astype(np.float32), sd, draws)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from solvar.estimation.abinitio.overlaps import log_likelihood
 from solvar.estimation.band import Band
 from solvar.estimation.image_batch import ImageBatch, frames_of
 from solvar.estimation.kernels import gram, on_host
-from solvar.estimation.poses.bank import SliceBank
+from solvar.estimation.poses.bank import Pictures, SliceBank
 from solvar.estimation.poses.grids import all_rotations
 from solvar.estimation.poses.search import marginal_log_likelihood
+from solvar.imaging import rotations
 from solvar.imaging.fourier import centring_phase, crop_volume
 from solvar.imaging.masks import mask_diameter
 from solvar.imaging.rotations import from_rotation_vector
@@ -39,6 +41,12 @@ _FEWEST = 8
 _IMAGES_AT_A_TIME = 256
 # images times shifts of one matrix product, and slices of one call: enough to be fast, few enough for a cache
 _ROWS, _SLICES = 96, 4096
+
+
+def log_prior_of(shift: Float64, sd: float) -> Float64:
+    """Log density (…) of shifts (…, 2) of a standard deviation an axis, up to a constant."""
+    value: Float64 = -0.5 * np.sum(shift**2, axis=-1) / sd**2
+    return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +75,7 @@ class Trial:
 
     def log_prior_of(self, shift: Float64) -> Float64:
         """Log prior density (B, S) of shifts (B, S, 2), up to a constant."""
-        value: Float64 = -0.5 * np.sum(shift**2, axis=2) / self.shift_sd**2
-        return value
+        return log_prior_of(shift, self.shift_sd)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,67 +135,82 @@ def drawn_poses(
     rng : Generator
     """
     first, last = bands[0], bands[-1]
-    grid = random_rotation(rng) @ all_rotations(rotation_spacing(first))
-    prepared = [first.projector.prepare(crop_volume(columns[:1], first.box))]
-    prepared += [band.projector.prepare(crop_volume(columns, band.box)) for band in bands[1:]]
+    grid = _Grid(first, columns, rotations.random(1, rng)[0])
+    prepared = [band.projector.prepare(crop_volume(columns, band.box)) for band in bands[1:]]
     seed = int(rng.integers(1 << 62))
     for batch in last.batches(trial.index, _IMAGES_AT_A_TIME):
         # the same draws whoever owns the particles
         own = np.random.default_rng([seed, int(batch.index[0])])
-        found = _on_grid(first, prepared[0], grid, batch, trial, own)
-        for coarse, band, model in zip(bands[:-1], bands[1:], prepared[1:], strict=True):
+        found = grid.drawn(batch, trial, own)
+        for coarse, band, model in zip(bands[:-1], bands[1:], prepared, strict=True):
             found = _finer(coarse, band, model, found, trial, own)
         yield found.drawn
 
 
-def random_rotation(rng: np.random.Generator) -> Float64:
-    """Any rotation, (3, 3)."""
-    from scipy.spatial.transform import Rotation
+class _Grid:
+    """Every rotation that a band tells apart, turned, and slices of the mean there.
 
-    matrix: Float64 = Rotation.from_quat(rng.standard_normal(4)).as_matrix()
-    return matrix
+    Parameters
+    ----------
+    band : Band
+        No finer than the images that are compared.
+    columns : (1 + r, l, l, l)
+    turn : (3, 3)
+    """
 
+    def __init__(self, band: Band, columns: Float32, turn: Float64) -> None:
+        self._band = band
+        self._prepared = band.projector.prepare(crop_volume(columns[:1], band.box))
+        self._rotation = turn @ all_rotations(rotation_spacing(band))
+        self._banks = dict[bytes, SliceBank]()
 
-def _on_grid(
-    band: Band,
-    prepared: Any,
-    grid: Float64,
-    batch: ImageBatch,
-    trial: Trial,
-    rng: np.random.Generator,
-) -> _Found:
-    """Draws from the nodes of a grid, by the pixels of a band that is no finer than the batch's."""
-    pixels, shells = len(band.disc), band.k_c + 1
-    found = Draws.empty(len(batch), trial.draws)
-    moves, prior = trial.moves[batch.place], trial.log_prior[batch.place]
-    start: Float64 = rng.random((len(batch),))
-    shifts = moves.shape[1]
-    for some, stretch in batch.by_stretch():
-        bank = SliceBank.of(band, prepared, grid, stretch)
-        slices = bank.slices.view(np.float32).T
-        seen = batch.ctf[some, :pixels] * batch.data[some, :pixels]
-        expected = 0.5 * batch.ctf_power[some, :shells] @ bank.power.T
+    def _bank(self, stretch: Float64 | None) -> SliceBank:
+        """Slices for images of a stretch, made once for all batches."""
+        key = b"" if stretch is None else stretch.tobytes()
+        if key not in self._banks:
+            bank = SliceBank.of(self._band, self._prepared, self._rotation, stretch)
+            self._banks[key] = bank
+        return self._banks[key]
 
-        def look(first: int, last: int) -> None:
-            who = some[first:last]  # noqa: B023
-            moved = [
-                seen[first:last] * centring_phase(band.disc, moves[who, t])  # noqa: B023
-                for t in range(shifts)
-            ]
-            rows = np.stack(moved, axis=1).reshape(-1, pixels).view(np.float32)
-            value = (rows @ slices).reshape(len(who), shifts, -1)  # noqa: B023
-            value -= expected[first:last, None]  # noqa: B023
-            value += prior[who, :, None]
-            rows_of = value.reshape(len(who), -1)
-            found.put(who, Draws.of(rows_of, start[who], trial.draws))
+    def drawn(self, batch: ImageBatch, trial: Trial, rng: np.random.Generator) -> _Found:
+        """Draws from the nodes, by the band's pixels of a batch."""
+        found = Draws.empty(len(batch), trial.draws)
+        moves, prior = trial.moves[batch.place], trial.log_prior[batch.place]
+        start: Float64 = rng.random((len(batch),))
+        for some, stretch in batch.by_stretch():
+            look = partial(self._look, self._bank(stretch), batch, moves, prior, start, found, some)
+            self._band.team.over_ranges(len(some), max(1, _ROWS // moves.shape[1]), look)
+        move, turn = np.divmod(found.chosen, len(self._rotation))
+        shift = np.take_along_axis(moves, move[:, :, None], axis=1)
+        likelihood = found.height - np.take_along_axis(prior, move, axis=1)
+        best = np.argmax(likelihood + trial.log_prior_of(shift), axis=1)
+        drawn = Drawn(batch.place, batch, self._rotation[turn], shift, best, found.evidence)
+        return _Found(drawn, likelihood)
 
-        band.team.over_ranges(len(some), max(1, _ROWS // shifts), look)
-    move, turn = np.divmod(found.chosen, len(grid))
-    shift = np.take_along_axis(moves, move[:, :, None], axis=1)
-    likelihood = found.height - np.take_along_axis(prior, move, axis=1)
-    best = np.argmax(likelihood + trial.log_prior_of(shift), axis=1)
-    drawn = Drawn(batch.place, batch, grid[turn], shift, best, found.evidence)
-    return _Found(drawn, likelihood)
+    def _look(
+        self,
+        bank: SliceBank,
+        batch: ImageBatch,
+        moves: Float64,
+        prior: Float32,
+        start: Float64,
+        found: Draws,
+        some: Int64,
+        first: int,
+        last: int,
+    ) -> None:
+        """Draw for some images of one stretch, from the one at `first` to before `last`.
+
+        Nine arguments: what a batch is compared with, and a part of it for a thread.
+        """
+        who, pixels = some[first:last], len(self._band.disc)
+        seen = batch.ctf[who, :pixels] * batch.data[who, :pixels]
+        steps = moves[who].swapaxes(0, 1)
+        moved = [seen * centring_phase(self._band.disc, move) for move in steps]
+        pictures = Pictures(np.stack(moved, axis=1), batch.ctf_power[who, : self._band.k_c + 1])
+        value = bank.log_likelihood(pictures)
+        value += prior[who, :, None]
+        found.put(who, Draws.of(value.reshape(len(who), -1), start[who], found.chosen.shape[1]))
 
 
 def _finer(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.abinitio.drawing import Trial, drawn_poses, rotation_spacing
+from solvar.estimation.abinitio.drawing import Trial, drawn_poses, log_prior_of, rotation_spacing
 from solvar.estimation.band import Band
 from solvar.estimation.poses.grids import all_rotations, ball
 from solvar.progress import Step
@@ -64,7 +64,7 @@ def placed(
         Told of every particle.
     """
     moves = ball(_REACH * shift_sd, _SHIFT_STEP / bands[0].k_c, 2)
-    log_prior = -0.5 * np.sum(moves**2, axis=1) / shift_sd**2
+    log_prior = log_prior_of(moves, shift_sd)
     # shifts and rotations together weigh 1
     nodes = np.exp(log_prior).sum() * len(all_rotations(rotation_spacing(bands[0])))
     shape = len(index), len(moves)

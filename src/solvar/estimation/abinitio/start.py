@@ -107,7 +107,7 @@ def run_stages(
         count = min(stage.images, len(pool))
         if isinstance(consensus, float):
             some = np.sort(rng.permutation(pool)[:count])
-            consensus = at_random(bands[-1], some, power, consensus, rng)
+            consensus = at_random(bands[-1], some, power, stage.raised, consensus, rng)
         else:
             consensus = consensus.on(bands[-1], power)
         first = consensus.volume if first is None else first

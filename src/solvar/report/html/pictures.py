@@ -46,13 +46,7 @@ def consensus_pictures(run: Run) -> list[tuple[str, str]]:
     """How a volume formed from images alone, in projection: what each is, and its data address."""
     if run.ab_initio is None:
         return []
-    drawn = []
-    for name, volume in formation(run):
-        plane = volume.sum(axis=0)
-        top = style.robust_limit(np.maximum(plane, 0))
-        shown = np.round(255 * np.clip(_upright(_small(plane)) / top, 0, 1)).astype(np.uint8)
-        drawn.append((name, png(shown)))
-    return drawn
+    return [(name, _grey([volume.sum(axis=0)])[0]) for name, volume in formation(run)]
 
 
 def _motion(mean: NDArray, shifts: list[NDArray]) -> dict[str, Any]:
