@@ -96,6 +96,11 @@ def summary(state: FitState) -> AbInitio:
     )
 
 
+def consensus_shift_sd(state: FitState) -> float:
+    """Standard deviation of shifts an axis as the best start has found it, box lengths."""
+    return state.starts[summary(state).best].consensus.shift_sd
+
+
 def knows_poses(context: Context, state: FitState) -> bool:
     """Whether poses are known at all: given ones are, others if two starts have agreed."""
     if not context.settings.ab_initio:

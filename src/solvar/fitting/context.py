@@ -43,7 +43,8 @@ class Context:
         As they were read.
     parts : list of (n,) int64
         The half-sets.
-    support : Support
+    given_support : Support
+        Where volumes may differ from 0 as long as nothing is known of the molecule.
     settings : FitSettings
     team : ThreadTeam
     solver : PoseSolver or None
@@ -54,7 +55,7 @@ class Context:
     particles: ParticleSet
     images: WhitenedImages
     parts: list[Int64]
-    support: Support
+    given_support: Support
     settings: FitSettings
     team: ThreadTeam
     solver: PoseSolver | None = None
@@ -86,13 +87,17 @@ class Context:
             return images
         return images.posed(state.poses.rotation, state.poses.moved)
 
+    def support(self, state: FitState) -> Support:
+        """Where volumes may differ from 0."""
+        return self.given_support if state.mask is None else Support.of(state.mask)
+
     def band(self, state: FitState, part: int | None, k_c: int) -> Band:
         """Particles of a part, or all of them, up to `k_c`."""
         return Band(
             self.seen(state),
             self.members(part),
             k_c,
-            self.support,
+            self.support(state),
             self.settings.projection,
             self.team,
             partial(self._sampling, state, part),

@@ -97,7 +97,7 @@ def finish(
         mean,
         axes.eigenvolumes,
         axes.eigenvalues,
-        context.support.mean,
+        context.support(state).mean,
         images.store.pixel_size_angstrom,
     )
     return state, Final(model, posterior, validation)

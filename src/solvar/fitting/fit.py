@@ -25,6 +25,7 @@ from solvar.fitting.context import Context
 from solvar.fitting.final import Final, finish
 from solvar.fitting.junk import monstrous_count, without_junk
 from solvar.fitting.marching import fit_band, with_new_models
+from solvar.fitting.own_mask import makes_mask, with_own_mask
 from solvar.fitting.poses import with_refined_poses
 from solvar.fitting.result import Fit
 from solvar.fitting.schedule import BandSchedule, schedule_bands
@@ -142,13 +143,18 @@ def _with_means(context: Context, state: FitState, progress: Progress) -> FitSta
 
     def begin(state: FitState) -> FitState:
         state = with_sign(context, with_means(context, state))
+        if makes_mask(context, state):
+            state = with_own_mask(context, state)
         if not context.settings.ab_initio:
             # particles at wrong poses look like junk, and would never be found again
             state = without_junk(context, state)
         return with_kind_of_pose_errors(context, state)
 
     with progress.step("Mean of each half", 1, "pair") as step:
-        state = context.once("mean", begin, state, mean_form(context, state))
+        like = mean_form(context, state)
+        if makes_mask(context, state):
+            like = replace(like, mask=like.means[0])
+        state = context.once("mean", begin, state, like)
         require_finite("mean", finite.MEAN, means=state.means)
         step.advance()
     return state

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from solvar.estimation.poses import (
     refine_poses,
 )
 from solvar.estimation.prior import Prior
+from solvar.fitting.abinitio import consensus_shift_sd
 from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.marching import fit_models
@@ -35,12 +37,13 @@ from solvar.imaging.fourier import crop_volume
 from solvar.progress import Progress, Step
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 # where particles that look misplaced are searched by the mean and by the model, and where climbing begins
 _ROUGH_SHELL, _SEARCH_SHELL, _CLIMB_SHELL = 12, 16, 20
 _CANDIDATES = 8
-# up to which all particles are, where poses were found from images alone
-_EVERYBODY_SHELL = 26
+# up to which poses are drawn, where they were found from images alone
+_DRAWS_SHELL = 26
 # how many of the candidates climb on at the finest band
 _FINALISTS = 2
 
@@ -58,7 +61,7 @@ class RoundPlan:
     search : bool
         Whether particles that look misplaced are searched.
     search_all : bool
-        Whether all others are, too.
+        Whether all are.
     measures_noise : bool
         Whether the noise is measured, for this round and those that follow.
     """
@@ -156,59 +159,69 @@ def _with_misplaced(
     plan: RoundPlan,
     step: Step,
 ) -> PoseState:
-    """With particles of a part that look misplaced moved to wherever they are likelier.
+    """With particles of a part that look misplaced, or all of them, moved to wherever they are likelier."""
+    poses = state.poses
+    assert poses is not None
+    if context.settings.pose_search == 0 or context.images.store.tilt is not None:
+        return poses
+    index = finest.index if plan.search_all else _misplaced(context, state, finest, model)
+    best = poses.copied()
+    best.sought[finest.index] = False
+    if len(index) == 0:
+        return best
+    search = _drawn_candidates if context.settings.ab_initio else _likely_candidates
+    found = search(context, state, part, model, index, step)
+    for has, trial in _climbed(context, state, finest, model, found, step):
+        climbed = index[has]
+        best.take(trial, climbed[trial.evidence[climbed] > best.evidence[climbed]])
+    if not plan.search_all:
+        best.sought[index] = ~best.found_elsewhere(poses, index)
+    return best
+
+
+def _misplaced(context: Context, state: FitState, band: Band, model: ColumnModel) -> Int64:
+    """Which of a band's particles look misplaced in a model that has not seen them.
 
     Those that were searched in vain in the round before are not: most of them show little by chance.
     """
-    if plan.search_all:
-        return _with_everybody(context, state, part, model, finest, step)
-    poses, reach = state.poses, context.settings.pose_search
+    poses = state.poses
     assert poses is not None
-    if reach == 0 or context.images.store.tilt is not None:
-        return poses
-    products = _products(context, state, finest, model)
-    doubtful = look_misplaced(products, model.contrast_sd) & ~poses.sought[finest.index]
+    products = _products(context, state, band, model)
+    doubtful = look_misplaced(products, model.contrast_sd) & ~poses.sought[band.index]
     # what has gone far is asked again: one model may have erred
-    far = poses.prior.nearness(poses.offset(finest.index)) < 0.5
-    misplaced = finest.index[doubtful | far]
-    best = poses.copied()
-    best.sought[finest.index] = False
-    if len(misplaced) == 0:
-        return best
+    far = poses.prior.nearness(poses.offset(band.index)) < 0.5
+    return band.index[doubtful | far]
+
+
+def _likely_candidates(
+    context: Context, state: FitState, part: int, model: ColumnModel, index: Int64, step: Step
+) -> Candidates:
+    """The best of poses that the mean, then the model, leave over of all within reach."""
+    reach, poses = context.settings.pose_search, state.poses
+    assert poses is not None
     rough, coarse, middle = (
-        context.band(state, part, min(shell, finest.k_c)).restricted(misplaced)
+        _to_shell(context, state, part, shell).restricted(index)
         for shell in (_ROUGH_SHELL, _SEARCH_SHELL, _CLIMB_SHELL)
     )
     radians = np.pi if reach == "global" else np.deg2rad(reach)
     columns = crop_volume(model.columns, coarse.box)
     found = likely_poses(rough, coarse, columns, poses, radians, _CANDIDATES, step)
-    found = _ranked(context, state, middle, model, found, step).first(_FINALISTS)
-    for has, trial in _climbed(context, state, finest, model, found, step):
-        index = found.index[has]
-        best.take(trial, index[trial.evidence[index] > best.evidence[index]])
-    best.sought[misplaced] = ~best.found_elsewhere(poses, misplaced)
-    return best
+    return _ranked(context, state, middle, model, found, step).first(_FINALISTS)
 
 
-def _with_everybody(
-    context: Context, state: FitState, part: int, model: ColumnModel, finest: Band, step: Step
-) -> PoseState:
-    """With all particles of a part where they are likeliest of all poses, if that is elsewhere."""
-    assert state.poses is not None
-
-    def band_of(k_c: int) -> Band:
-        return context.band(state, part, min(k_c, finest.k_c))
-
-    bands = bands_to(band_of, _EVERYBODY_SHELL)
+def _drawn_candidates(
+    context: Context, state: FitState, part: int, model: ColumnModel, index: Int64, step: Step
+) -> Candidates:
+    """The likeliest of poses that are drawn from all by the mean, then at finer bands by the model."""
+    bands = bands_to(partial(_to_shell, context, state, part), _DRAWS_SHELL)
     columns = crop_volume(model.columns, bands[-1].box)
-    found = placed(bands, columns, finest.index, state.poses.prior.far_shift)
-    one = np.ones(len(finest.index), np.int64)
-    likeliest = Candidates(finest.index, found.rotation[:, None], found.shift[:, None], one)
-    best = state.poses.copied()
-    for has, trial in _climbed(context, state, finest, model, likeliest, step):
-        index = likeliest.index[has]
-        best.take(trial, index[trial.evidence[index] > best.evidence[index]])
-    return best
+    found = placed(bands, columns, index, consensus_shift_sd(state), step)
+    one = np.ones(len(index), np.int64)
+    return Candidates(index, found.rotation[:, None], found.shift[:, None], one)
+
+
+def _to_shell(context: Context, state: FitState, part: int, shell: int) -> Band:
+    return context.band(state, part, min(shell, context.k_max))
 
 
 def _ranked(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.fitting.context import Context
+from solvar.fitting.own_mask import with_own_mask
 from solvar.fitting.pose_round import RoundPlan, after_round
 from solvar.fitting.schedule import has_settled, pose_rounds
 from solvar.fitting.start import with_means
@@ -30,8 +31,6 @@ from solvar.progress import Progress
 Float64 = NDArray[np.float64]
 
 _MOST_ROUNDS = 10
-# rounds that search everybody where poses were found from images alone
-_WHOLE_SEARCHES = 3
 # rounds in a row without a gain that end them. Fitted poses have turned each shape by itself, of which
 # evidence tells little: they go on getting better for a while. Others soon follow what V lacks
 _PATIENCE, _PATIENCE_FITTED = 1, 2
@@ -112,8 +111,8 @@ def _taken(
     """With one round more."""
     before = rounds.now
     finest, number = k_c == context.k_max, rounds.count + 1
-    # the search that found poses from images alone knew of no columns, and these get better with the poses
-    search_all = context.settings.ab_initio and number <= _WHOLE_SEARCHES
+    # the search that found poses from images alone knew of no columns
+    search_all = context.settings.ab_initio and number == 1
     plan = RoundPlan(number, k_c, finest and rounds.searches, search_all, measures_noise)
     now = context.once(plan.name, partial(after_round, context, plan, progress), before, before)
     if not plan.search:
@@ -144,4 +143,7 @@ def _with_poses_of(context: Context, start: FitState, chosen: FitState, last: Fi
         last.poses, rotation=chosen.poses.rotation, shift=chosen.poses.shift
     ).without_drift()
     state = replace(last, models=[], prior=start.prior, noise=start.noise, poses=poses)
-    return with_means(context, state)
+    if state.mask is None:
+        return with_means(context, state)
+    # better poses show better where the molecule is
+    return with_own_mask(context, with_means(context, replace(state, mask=None)))

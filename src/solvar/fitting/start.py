@@ -95,7 +95,7 @@ def with_means(context: Context, state: FitState) -> FitState:
 
 def with_sign(context: Context, state: FitState) -> FitState:
     """With the images turned around if the molecule is dark in them."""
-    invert = should_invert(context.settings.density, state.means, context.support.mean)
+    invert = should_invert(context.settings.density, state.means, context.support(state).mean)
     if not agreed(invert, context.images.processes):
         return state
     return replace(state, inverted=True, means=[-mean for mean in state.means])

@@ -78,6 +78,8 @@ class FitState:
         Of each particle in every sum: the probability that its images show one.
     inverted : bool
         Whether the sign of the images is turned around.
+    mask : (L, L, L) float32 or None
+        Around what the means have shown, where none was given.
     means : list of (L, L, L) float32
         Mean of each part of the particles, then of each model.
     prior : Prior or None
@@ -99,6 +101,7 @@ class FitState:
     random: dict[str, Any]
     weight: Float64
     inverted: bool = False
+    mask: Float32 | None = None
     means: list[Float32] = field(default_factory=list)
     prior: Prior | None = None
     models: list[PartModel] = field(default_factory=list)

@@ -62,7 +62,7 @@ class HalfAgreement:
         """Of the two models of a state, which have columns."""
         shells = context.k_max + 1
         first, second = (model.columns[1:] for model in state.models if model.columns is not None)
-        support = context.support.resampled(first.shape[-1])
+        support = context.support(state).resampled(first.shape[-1])
         return cls(
             fourier_shell_correlation(state.means[0], state.means[1], shells),
             covariance_fsc(first, second, shells),
@@ -152,7 +152,7 @@ def doubted(
     real = all_agreed(found.real, context.images.processes)
     store = context.images.store
     extent, pixel = store.extent_angstrom, store.pixel_size_angstrom
-    edge = 0.5 * mask_diameter(context.support.mean)
+    edge = 0.5 * mask_diameter(context.support(state).mean)
     matter = poses.shows(edge, resolution(agreement.mean_fsc, extent) / pixel)
     return Doubt(replace(found, real=real), poses, extent / k_c, matter)
 

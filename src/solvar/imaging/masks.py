@@ -13,7 +13,7 @@ from solvar.volume_file import read_volume
 
 Float32 = NDArray[np.float32]
 
-# Width of the cosine edge of the default mask, as a fraction of the box, and never under 2 voxels
+# Width of the cosine edge of a mask, as a fraction of the box, and never under 2 voxels
 _EDGE = 0.06
 # one and its neighbours, as the smallest sphere that is made here has
 _FEWEST_VOXELS = 7
@@ -35,9 +35,13 @@ def soft_sphere(box: int, diameter: float) -> Float32:
     """
     axis = np.arange(box, dtype=np.float32) - box // 2
     radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    edge = max(2.0, _EDGE * box)
-    distance = np.clip((diameter / 2 - radius) / edge, 0, 1)
+    distance = np.clip((diameter / 2 - radius) / edge_width(box), 0, 1)
     return (0.5 - 0.5 * np.cos(np.pi * distance)).astype(np.float32)
+
+
+def edge_width(box: int) -> float:
+    """Width of the soft edge of masks that are made here, voxels."""
+    return max(2.0, _EDGE * box)
 
 
 def read_mask(path: Path, box: int, pixel_size: float) -> Float32:

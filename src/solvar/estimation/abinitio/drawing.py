@@ -38,6 +38,8 @@ ROTATION_STEP = 0.75
 _TURN, _MOVE = 1 / 3, 0.1
 # poses that are kept at the finest band, at least
 _FEWEST = 8
+# what likelihoods count for while finer bands are to come: the right cell must be among the draws
+_TRUST = 0.7
 _IMAGES_AT_A_TIME = 256
 # images times shifts of one matrix product, and slices of one call: enough to be fast, few enough for a cache
 _ROWS, _SLICES = 96, 4096
@@ -134,16 +136,20 @@ def drawn_poses(
     trial : Trial
     rng : Generator
     """
-    first, last = bands[0], bands[-1]
-    grid = _Grid(first, columns, rotations.random(1, rng)[0])
-    prepared = [band.projector.prepare(crop_volume(columns, band.box)) for band in bands[1:]]
+    first, *others = bands
+    trust = [_TRUST] * len(others) + [1.0]
+    grid = _Grid(first, columns, rotations.random(1, rng)[0], trust[0])
+    finer = [
+        _Finer(coarse, band, columns, share)
+        for coarse, band, share in zip(bands[:-1], others, trust[1:], strict=True)
+    ]
     seed = int(rng.integers(1 << 62))
-    for batch in last.batches(trial.index, _IMAGES_AT_A_TIME):
+    for batch in bands[-1].batches(trial.index, _IMAGES_AT_A_TIME):
         # the same draws whoever owns the particles
         own = np.random.default_rng([seed, int(batch.index[0])])
         found = grid.drawn(batch, trial, own)
-        for coarse, band, model in zip(bands[:-1], bands[1:], prepared, strict=True):
-            found = _finer(coarse, band, model, found, trial, own)
+        for each in finer:
+            found = each.drawn(found, trial, own)
         yield found.drawn
 
 
@@ -156,10 +162,12 @@ class _Grid:
         No finer than the images that are compared.
     columns : (1 + r, l, l, l)
     turn : (3, 3)
+    trust : float
+        What log-likelihoods count for.
     """
 
-    def __init__(self, band: Band, columns: Float32, turn: Float64) -> None:
-        self._band = band
+    def __init__(self, band: Band, columns: Float32, turn: Float64, trust: float) -> None:
+        self._band, self._trust = band, np.float32(trust)
         self._prepared = band.projector.prepare(crop_volume(columns[:1], band.box))
         self._rotation = turn @ all_rotations(rotation_spacing(band))
         self._banks = dict[bytes, SliceBank]()
@@ -182,10 +190,11 @@ class _Grid:
             self._band.team.over_ranges(len(some), max(1, _ROWS // moves.shape[1]), look)
         move, turn = np.divmod(found.chosen, len(self._rotation))
         shift = np.take_along_axis(moves, move[:, :, None], axis=1)
-        likelihood = found.height - np.take_along_axis(prior, move, axis=1)
-        best = np.argmax(likelihood + trial.log_prior_of(shift), axis=1)
+        # where shifts were drawn from their prior, that is what nodes leave out
+        density = found.height - np.take_along_axis(prior, move, axis=1) + trial.log_prior_of(shift)
+        best = np.argmax(density, axis=1)
         drawn = Drawn(batch.place, batch, self._rotation[turn], shift, best, found.evidence)
-        return _Found(drawn, likelihood)
+        return _Found(drawn, density)
 
     def _look(
         self,
@@ -209,37 +218,59 @@ class _Grid:
         moved = [seen * centring_phase(self._band.disc, move) for move in steps]
         pictures = Pictures(np.stack(moved, axis=1), batch.ctf_power[who, : self._band.k_c + 1])
         value = bank.log_likelihood(pictures)
+        value *= self._trust
         value += prior[who, :, None]
         found.put(who, Draws.of(value.reshape(len(who), -1), start[who], found.chosen.shape[1]))
 
 
-def _finer(
-    coarse: Band, band: Band, prepared: Any, found: _Found, trial: Trial, rng: np.random.Generator
-) -> _Found:
-    """Draws by the pixels of a finer band, from poses that scatter within the cells of the draws before."""
-    before = found.drawn
-    count, draws = before.shift.shape[:2]
-    turn = _TURN * rotation_spacing(coarse) * rng.standard_normal((count * draws, 3))
-    turned = from_rotation_vector(turn).reshape(count, draws, 3, 3)
-    rotation = before.rotation @ turned
-    shift = before.shift + _MOVE / coarse.k_c * rng.standard_normal((count, draws, 2))
-    likelihood = _log_likelihood(band, prepared, before.images, rotation, shift)
-    prior = trial.log_prior_of(shift)
-    # draws stand for cells: what a pose gains over its cell is what it counts for
-    gain = likelihood + prior - found.likelihood - trial.log_prior_of(before.shift)
-    start: Float64 = rng.random((count,))
-    # what is left is less spread out, and each costs more
-    again = Draws.of(gain.astype(np.float32), start, max(_FEWEST, draws // 2))
-    rows = np.arange(count)[:, None]
-    kept = likelihood[rows, again.chosen]
-    drawn = replace(
-        before,
-        rotation=rotation[rows, again.chosen],
-        shift=shift[rows, again.chosen],
-        best=np.argmax(kept + prior[rows, again.chosen], axis=1),
-        evidence=before.evidence + again.evidence - np.log(draws),
-    )
-    return _Found(drawn, kept)
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Poses drawn at a band, and the log densities (B, S) that they were drawn by."""
+
+    drawn: Drawn
+    density: Float64
+
+
+class _Finer:
+    """Poses that scatter within the cells of those of a coarser band, drawn by the pixels of this one.
+
+    Parameters
+    ----------
+    coarse, band : Band
+    columns : (1 + r, l, l, l)
+    trust : float
+        What log-likelihoods count for.
+    """
+
+    def __init__(self, coarse: Band, band: Band, columns: Float32, trust: float) -> None:
+        self._band, self._trust = band, trust
+        self._prepared = band.projector.prepare(crop_volume(columns, band.box))
+        self._turn, self._move = _TURN * rotation_spacing(coarse), _MOVE / coarse.k_c
+
+    def drawn(self, found: _Found, trial: Trial, rng: np.random.Generator) -> _Found:
+        """Draws from the neighbourhoods of others, half as many."""
+        before = found.drawn
+        count, draws = before.shift.shape[:2]
+        turn = self._turn * rng.standard_normal((count * draws, 3))
+        rotation = before.rotation @ from_rotation_vector(turn).reshape(count, draws, 3, 3)
+        shift = before.shift + self._move * rng.standard_normal((count, draws, 2))
+        likelihood = _log_likelihood(self._band, self._prepared, before.images, rotation, shift)
+        density = self._trust * likelihood + trial.log_prior_of(shift)
+        # draws stand for cells: what a pose gains over its cell is what it counts for
+        gain = (density - found.density).astype(np.float32)
+        start: Float64 = rng.random((count,))
+        # what is left is less spread out, and each costs more
+        again = Draws.of(gain, start, max(_FEWEST, draws // 2))
+        rows = np.arange(count)[:, None]
+        kept = density[rows, again.chosen]
+        drawn = replace(
+            before,
+            rotation=rotation[rows, again.chosen],
+            shift=shift[rows, again.chosen],
+            best=np.argmax(kept, axis=1),
+            evidence=before.evidence + again.evidence - np.log(draws),
+        )
+        return _Found(drawn, kept)
 
 
 def _log_likelihood(
@@ -268,11 +299,3 @@ def _log_likelihood(
             fit = marginal_log_likelihood(products[:, :-1, :-1], products[:, :-1, -1:])[:, 0]
         value[some] = fit.reshape(-1, draws)
     return value
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """Poses drawn at a band, and their log-likelihoods there (B, S)."""
-
-    drawn: Drawn
-    likelihood: Float64
