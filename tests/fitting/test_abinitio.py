@@ -19,8 +19,10 @@ from solvar.evaluation.truth import Truth
 from solvar.fitting import abinitio
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.frames import mirrored
+from solvar.imaging.masks import default_mask
 from solvar.particles import Poses, read_particles
 from solvar.results.run import Run
+from solvar.volume_file import read_volume
 
 ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst"]
 
@@ -112,6 +114,12 @@ def test_job_finds_poses_from_images_alone(simulated, tmp_path: Path) -> None:
     found = evaluate(out, folder)
     assert found["poses"]["out_of_plane_degree"]["median"] < 6
     assert found["mean"]["correlation"] > 0.9
+    # within a mask of its own, which leaves out most of the sphere and nothing of the molecule
+    mask = read_volume(out / "mask.mrc")[0]
+    assert mask.sum() < 0.7 * default_mask(32, 6.0).sum()
+    mean = read_volume(out / "mean.mrc")[0]
+    assert np.sum(mean[mask > 0.5] ** 2) > 0.95 * np.sum(mean**2)
+    assert "mask that was made of them" in " ".join(told.split())
     star = tmp_path / "flipped.star"
     solvar_command("export", out, "--to", "relion", "-o", star, "--flip-hand")
     flipped = read_particles(star, datadir=folder)

@@ -25,6 +25,8 @@ app = typer.Typer(add_completion=False)
 # motion bends, so that two of them need more than two straight components.
 _SIMULATION = {"particles": 3000, "box_size": 48, "pixel_size": 4.0, "snr": 0.1}
 _RANK = 4
+# Without poses everything takes longer: fewer and coarser images, that say more each.
+_WITHOUT_POSES = {"particles": 2000, "box_size": 32, "pixel_size": 6.0, "snr": 0.2}
 _MOTIONS = ("hinge", "loop")
 _DEMO = Writer("demo", ("recovered.png",))
 
@@ -40,13 +42,16 @@ def demo(
         int | None,
         typer.Option(min=1, max=MOST_THREADS, help="Threads; default: all available cores."),
     ] = None,
+    ab_initio: Annotated[
+        bool, typer.Option("--ab-initio", help="Find the poses, too: three minutes.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a small stack with a known motion, run everything on it, compare.
 
-    The molecule has a hinge and a loop that move independently. Nothing is opened; the last lines
-    say where the figures are.
+    The molecule has a hinge and a loop that move independently. With --ab-initio its poses are found from the
+    images alone. Nothing is opened; the last lines say where the figures are.
     """
     from solvar.cli.console import make_progress, print_json
     from solvar.evaluation import Truth, evaluate
@@ -62,11 +67,16 @@ def demo(
         picture = own.file(_DEMO, "recovered.png")
         _make_room(output, overwrite)
         progress = make_progress()
-        simulation = SimulationSettings(**_SIMULATION, heterogeneity="hinge-loop", seed=seed)
+        made = _WITHOUT_POSES if ab_initio else _SIMULATION
+        simulation = SimulationSettings(**made, heterogeneity="hinge-loop", seed=seed)
         star = simulate(simulation, progress).write(truth, progress, overwrite=True)
-        settings = FitSettings(rank=_RANK, mask=truth / "mask.mrc", seed=seed, threads=threads)
+        # the true mask lies as the true poses do
+        mask = None if ab_initio else truth / "mask.mrc"
+        settings = FitSettings(
+            rank=_RANK, mask=mask, ab_initio=ab_initio, seed=seed, threads=threads
+        )
         run = run_job(
-            read_particles(star),
+            read_particles(star, ignore_poses=ab_initio),
             settings,
             folder,
             progress=progress,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, e_step
-from solvar.estimation.low_rank import SMALLEST_EIGENVALUE, prior_spread
+from solvar.estimation.low_rank import SMALLEST_EIGENVALUE, prior_spread, to_columns
 from solvar.estimation.posterior import Posterior
 from solvar.progress import Step
 
@@ -63,6 +63,12 @@ def principal_axes(columns: Float32) -> PrincipalAxes:
     sign = np.where(np.sum(axes**3, axis=1) < 0, -1.0, 1.0)
     eigenvolumes = (axes * sign[:, None]).reshape(columns.shape)
     return PrincipalAxes(eigenvolumes.astype(np.float32), value, rotation * sign)
+
+
+def leading(columns: Float32, rank: int) -> Float32:
+    """The `rank` leading principal columns, eigenvolume · √eigenvalue, of V Vᵀ."""
+    axes = principal_axes(columns)
+    return to_columns(axes.eigenvolumes, axes.eigenvalues)[:rank]
 
 
 def combined(columns: Float32, factor: Float64) -> Float32:

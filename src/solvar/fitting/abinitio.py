@@ -118,7 +118,7 @@ def _with_start(context: Context, progress: Progress, state: FitState) -> FitSta
     """With one start more."""
     number = len(state.starts) + 1
     rng = np.random.default_rng([context.settings.seed, number])
-    judges, pool = _judges_and_pool(context)
+    judges, pool = judges_and_pool(len(context.images), context.settings.seed)
     total = sum(stage.steps * min(stage.images, len(pool)) for stage in START)
     with progress.step(f"Start {number}", total, "images") as step:
         bands = partial(_band, context, state)
@@ -132,7 +132,7 @@ def _with_poses(context: Context, progress: Progress, state: FitState) -> FitSta
     assert context.solver is not None
     best = state.starts[summary(state).best]
     rng = np.random.default_rng([context.settings.seed, 0])
-    _, pool = _judges_and_pool(context)
+    _, pool = judges_and_pool(len(context.images), context.settings.seed)
     everybody = np.arange(len(context.images))
     total = sum(stage.steps * min(stage.images, len(pool)) for stage in FINER)
     with progress.step("Consensus", total + len(everybody), "images") as step:
@@ -156,16 +156,16 @@ def _band(context: Context, state: FitState, k_c: int) -> Band:
     return context.band(state, None, min(k_c, context.k_max))
 
 
-def _judges_and_pool(context: Context) -> tuple[Int64, Int64]:
-    """Particles that judge, and others that take part, the same for every start, in ascending order."""
-    order = np.random.default_rng(context.settings.seed).permutation(len(context.images))
+def judges_and_pool(count: int, seed: int) -> tuple[Int64, Int64]:
+    """Which of N particles judge, and which others take part, the same for every start, ascending."""
+    order = np.random.default_rng(seed).permutation(count)
     judges = min(JUDGES, len(order) // 4)
     return np.sort(order[:judges]), np.sort(order[judges : judges + POOL])
 
 
 def _with_blank_start(context: Context, state: FitState) -> FitState:
     """What has the form of a state with one start more."""
-    judges, _ = _judges_and_pool(context)
+    judges, _ = judges_and_pool(len(context.images), context.settings.seed)
     first, last = (_band(context, state, stage.k_c) for stage in (START[0], START[-1]))
     blank = blank_start(first, last, len(judges))
     return replace(state, starts=[*state.starts, blank])

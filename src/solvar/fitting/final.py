@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.latents import (
     combined,
+    leading,
     place_particles,
     principal_axes,
 )
@@ -42,12 +43,6 @@ def merge(state: FitState, rank: int) -> Float32:
     mean = crop_volume(np.mean(state.means, axis=0, dtype=np.float32), stacked.shape[-1])
     averaged = (stacked / np.sqrt(len(state.models))).astype(np.float32)
     return np.concatenate([mean[None], leading(averaged, rank)])
-
-
-def leading(columns: Float32, rank: int) -> Float32:
-    """The `rank` leading principal columns, eigenvolume · √eigenvalue, of V Vᵀ."""
-    axes = principal_axes(columns)
-    return to_columns(axes.eigenvolumes, axes.eigenvalues)[:rank]
 
 
 @dataclass(frozen=True, eq=False)

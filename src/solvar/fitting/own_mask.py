@@ -21,8 +21,7 @@ from solvar.parallel import broadcast
 def makes_mask(context: Context, state: FitState) -> bool:
     """Whether means are to tell where the molecule is."""
     settings = context.settings
-    given = settings.mask is not None or settings.mask_diameter is not None
-    return settings.ab_initio and not given and knows_poses(context, state)
+    return settings.ab_initio and not settings.names_mask and knows_poses(context, state)
 
 
 def with_own_mask(context: Context, state: FitState) -> FitState:

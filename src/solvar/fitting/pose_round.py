@@ -16,6 +16,7 @@ from solvar.estimation.abinitio import bands_to, placed
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
+from solvar.estimation.latents import leading
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.noise import NoiseModel
 from solvar.estimation.poses import (
@@ -42,8 +43,9 @@ Int64 = NDArray[np.int64]
 # where particles that look misplaced are searched by the mean and by the model, and where climbing begins
 _ROUGH_SHELL, _SEARCH_SHELL, _CLIMB_SHELL = 12, 16, 20
 _CANDIDATES = 8
-# up to which poses are drawn, where they were found from images alone
-_DRAWS_SHELL = 26
+# up to which poses are drawn, where they were found from images alone, and by how many columns: more put
+# no particle elsewhere, and take their time
+_DRAWS_SHELL, DRAWS_COLUMNS = 26, 4
 # how many of the candidates climb on at the finest band
 _FINALISTS = 2
 
@@ -215,6 +217,7 @@ def _drawn_candidates(
     """The likeliest of poses that are drawn from all by the mean, then at finer bands by the model."""
     bands = bands_to(partial(_to_shell, context, state, part), _DRAWS_SHELL)
     columns = crop_volume(model.columns, bands[-1].box)
+    columns = np.concatenate([columns[:1], leading(columns[1:], DRAWS_COLUMNS)])
     found = placed(bands, columns, index, consensus_shift_sd(state), step)
     one = np.ones(len(index), np.int64)
     return Candidates(index, found.rotation[:, None], found.shift[:, None], one)

@@ -131,6 +131,11 @@ class FitSettings(BaseModel):
     )
 
     @property
+    def names_mask(self) -> bool:
+        """Whether it is said where the molecule is."""
+        return self.mask is not None or self.mask_diameter is not None
+
+    @property
     def columns(self) -> int:
         """Columns that are fitted: with rank auto more than are kept."""
         return _AUTO_COLUMNS if self.rank == "auto" else self.rank

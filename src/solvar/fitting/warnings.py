@@ -44,6 +44,11 @@ def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
         )
     if found.ab_initio is not None:
         warnings.append(consensus_sentence(found.ab_initio))
+        if found.ab_initio.settled and not found.settings.names_mask:
+            warnings.append(
+                "Volumes lie within a mask that was made of them (mask.mrc): what it cuts off is lost. Give "
+                "--mask-diameter for a sphere."
+            )
     warnings += _junk(found)
     if found.validation is not None:
         refined = found.settings.refine_pose

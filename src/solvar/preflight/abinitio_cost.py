@@ -11,6 +11,7 @@ from solvar.estimation.abinitio.drawing import ROTATION_STEP
 from solvar.estimation.abinitio.start import GRID_SHELL, band_shells
 from solvar.estimation.poses.grids import ALL_ROTATIONS
 from solvar.fitting.abinitio import FINER, POOL, START
+from solvar.fitting.pose_round import DRAWS_COLUMNS
 from solvar.imaging.fourier import HalfDisc
 from solvar.threads import ThreadTeam
 
@@ -20,13 +21,15 @@ _STARTS = 2
 _BESIDE_PRODUCTS = 1.8
 # a pixel of a drawn slice, seconds of one core
 _DRAWN_PIXEL = 2.5e-8
-# shifts and draws with which everybody is placed in the end
+# shifts and draws with which everybody is placed in the consensus, then with columns in a round of refinement
+# and, those who look misplaced, in later ones
 _PLACING_SHIFTS, _PLACING_DRAWS = 21, 512
+_SEARCHES = 2.0
 _ROWS, _TURNS = 96, 3
 
 
-def ab_initio_seconds(count: int, edge: float, k_max: int, team: ThreadTeam) -> float:
-    """Wall time until N particles have poses.
+def ab_initio_seconds(count: int, edge: float, k_max: int, rank: int, team: ThreadTeam) -> float:
+    """Wall time of all searches for the poses of N particles.
 
     Parameters
     ----------
@@ -36,6 +39,8 @@ def ab_initio_seconds(count: int, edge: float, k_max: int, team: ThreadTeam) -> 
         Radius of the molecule's mask, box lengths.
     k_max : int
         Finest frequency.
+    rank : int
+        Of the fit.
     team : ThreadTeam
     """
     speed = _multiplications_a_second() * team.size
@@ -46,8 +51,12 @@ def ab_initio_seconds(count: int, edge: float, k_max: int, team: ThreadTeam) -> 
             k_c = min(stage.k_c, k_max)
             images = starts * stage.steps * min(stage.images, pool)
             total += images * _image_seconds(k_c, edge, SHIFTS, stage.draws, speed, team)
-    k_c = min(FINER[-1].k_c, k_max)
-    return total + count * _image_seconds(k_c, edge, _PLACING_SHIFTS, _PLACING_DRAWS, speed, team)
+    k_c, volumes = min(FINER[-1].k_c, k_max), 1 + min(rank, DRAWS_COLUMNS)
+    for searches, slices in ((1.0, 1), (_SEARCHES, volumes)):
+        draws = slices * _PLACING_DRAWS
+        each = _image_seconds(k_c, edge, _PLACING_SHIFTS, draws, speed, team)
+        total += searches * count * each
+    return total
 
 
 def _image_seconds(

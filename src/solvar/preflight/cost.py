@@ -123,7 +123,7 @@ def expected(
     if not settings.ab_initio:
         return cost
     edge = 0.5 * mask_diameter(load_mask(settings, stack)) / stack.box_size
-    seconds = ab_initio_seconds(count, edge, k_c, team)
+    seconds = ab_initio_seconds(count, edge, k_c, settings.columns, team)
     return replace(cost, seconds=cost.seconds + seconds)
 
 

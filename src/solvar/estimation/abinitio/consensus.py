@@ -108,12 +108,15 @@ class Consensus:
         Where each particle's chain of shifts is, box lengths; those of this process's particles.
     shift_sd : float
         Standard deviation of shifts an axis.
+    settled : float
+        Share of the particles, of late, most of whose draws are about the same pose.
     """
 
     moments: Moments
     volume: Float32
     shift: Float64
     shift_sd: float
+    settled: float = 0.0
 
     def on(self, band: Band, power: Float64) -> Consensus:
         """On the grid of a band that is no coarser."""
@@ -177,16 +180,21 @@ def step(
     band = bands[-1]
     trial = _candidates(consensus, index, bands[0].k_c, stage.draws, rng)
     parts = list(drawn_poses(bands, consensus.volume[None], trial, rng))
-    shift, square = consensus.shift.copy(), 0.0
+    shift, told = consensus.shift.copy(), np.zeros(2)
     for part in parts:
         kept = part.shift[:, rng.integers(part.shift.shape[1])]
         shift[index[part.place]] = kept
-        square += float(np.sum(kept**2))
+        told += np.sum(kept**2) / 2, np.sum(part.are_settled)
+    variance, settled = band.sum(told) / len(index)
     moments = consensus.moments.blended(moments_of(band, parts, len(index)), stage.share)
-    square = float(band.sum(np.array([square]))[0]) / (2 * len(index))
     slowly = stage.share / 4
-    sd = float(np.sqrt((1 - slowly) * consensus.shift_sd**2 + slowly * square))
-    return Consensus(moments, _volume(band, moments, power, stage.raised), shift, sd)
+    return Consensus(
+        moments,
+        _volume(band, moments, power, stage.raised),
+        shift,
+        float(np.sqrt((1 - slowly) * consensus.shift_sd**2 + slowly * variance)),
+        float((1 - stage.share) * consensus.settled + stage.share * settled),
+    )
 
 
 def _candidates(

@@ -36,6 +36,8 @@ Int64 = NDArray[np.int64]
 ROTATION_STEP = 0.75
 # standard deviations of what draws scatter by: of the distance of neighbouring rotations, and of the wave
 _TURN, _MOVE = 1 / 3, 0.1
+# poses this near each other are about the same, radians
+_ABOUT = np.pi / 9
 # poses that are kept at the finest band, at least
 _FEWEST = 8
 # what likelihoods count for while finer bands are to come: the right cell must be among the draws
@@ -113,6 +115,13 @@ class Drawn:
         return cls(
             images.place, images, rotation, shift, np.zeros(count, np.int64), np.zeros(count)
         )
+
+    @property
+    def are_settled(self) -> NDArray[np.bool_]:
+        """Whether most of the poses of a particle are about its likeliest one, (B,)."""
+        best = self.rotation[np.arange(len(self.best)), self.best]
+        near = np.einsum("bij,bsij->bs", best, self.rotation) > 1 + 2 * np.cos(_ABOUT)
+        return np.asarray(near.mean(axis=1) > 0.5)
 
 
 def rotation_spacing(band: Band) -> float:

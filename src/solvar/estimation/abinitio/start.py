@@ -111,12 +111,13 @@ def run_stages(
         else:
             consensus = consensus.on(bands[-1], power)
         first = consensus.volume if first is None else first
-        progress.note(f"shell {bands[-1].k_c}")
+        resolution = bands[-1].images.store.extent_angstrom / bands[-1].k_c
         for _ in range(stage.steps):
             if len(order) < count:
                 order = rng.permutation(pool)
             some, order = np.sort(order[:count]), order[count:]
             consensus = step(bands, some, consensus, power, stage, rng)
+            progress.note(f"{resolution:.0f} Å, {consensus.settled:.0%} of the particles settled")
             progress.advance(count)
     assert first is not None and not isinstance(consensus, float)
     return first, consensus
