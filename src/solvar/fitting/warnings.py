@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from solvar.estimation.low_rank import LowRankModel
+from solvar.estimation.poses import pseudo_symmetry
 from solvar.fitting.result import AbInitio, Fit, HalfsetValidation
 from solvar.particles import ParticleSet
 
@@ -49,6 +50,7 @@ def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
                 "Volumes lie within a mask that was made of them (mask.mrc): what it cuts off is lost. Give "
                 "--mask-diameter for a sphere."
             )
+    warnings += _pseudo_symmetry(found)
     warnings += _junk(found)
     if found.validation is not None:
         refined = found.settings.refine_pose
@@ -85,6 +87,21 @@ def consensus_sentence(ab_initio: AbInitio) -> str:
         f"Poses were found from the images alone: {agreed} of {count} starts agree. Images do not tell the "
         "hand: the molecule may be its own mirror image (solvar export --flip-hand)."
     )
+
+
+def _pseudo_symmetry(found: Fit) -> list[str]:
+    """What to know of a molecule that looks alike from two sides."""
+    if found.pose_refinement is None:
+        return []
+    before, after = found.pose_refinement.start.rotation, found.particles.poses.rotation
+    told = pseudo_symmetry(before, after)
+    if told is None:
+        return []
+    return [
+        f"{told.share:.0%} of the particles went from one pose to another by the same turn of the molecule, "
+        f"{told.degree:.0f}°: it looks nearly the same after it (pseudo-symmetry), and some particles may "
+        "still be at the wrong one of the two poses."
+    ]
 
 
 def _junk(found: Fit) -> list[str]:
