@@ -76,7 +76,10 @@ def with_refined_poses(context: Context, state: FitState, progress: Progress) ->
     take = partial(_taken, context, progress, k_c=context.k_max)
     # what models of the input poses tell of particles is what refinement has to surpass
     rounds = take(_Rounds(state, state, searches=fitted), measures_noise=True)
-    if not fitted:
+    if context.settings.ab_initio:
+        # a search of everybody lifts evidence as none after it does: there is nothing to compare it with
+        rounds = take(rounds)
+    elif not fitted:
         rounds = _from_coarse_to_fine(context, take, rounds)
     idle, patience = 0, _PATIENCE_FITTED if fitted else _PATIENCE
     for _ in range(_MOST_ROUNDS):
