@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from solvar.estimation.low_rank import LowRankModel
-from solvar.estimation.poses import pseudo_symmetry
 from solvar.fitting.result import AbInitio, Fit, HalfsetValidation
 from solvar.particles import ParticleSet
 
@@ -90,17 +89,24 @@ def consensus_sentence(ab_initio: AbInitio) -> str:
 
 
 def _pseudo_symmetry(found: Fit) -> list[str]:
-    """What to know of a molecule that looks alike from two sides."""
+    """What to know of a molecule that looks alike from two sides, or like its mirror image."""
     if found.pose_refinement is None:
         return []
+    from solvar.imaging.pseudo_symmetry import pseudo_symmetry
+
     before, after = found.pose_refinement.start.rotation, found.particles.poses.rotation
     told = pseudo_symmetry(before, after)
     if told is None:
         return []
+    went = f"{told.count:,} particles went from one pose to another by the same "
+    if told.mirror:
+        return [
+            f"{went}turn and mirror: the molecule looks nearly like its mirror image, and particles of both "
+            "hands may be mixed. A component may be the difference of the two."
+        ]
     return [
-        f"{told.share:.0%} of the particles went from one pose to another by the same turn of the molecule, "
-        f"{told.degree:.0f}°: it looks nearly the same after it (pseudo-symmetry), and some particles may "
-        "still be at the wrong one of the two poses."
+        f"{went}turn of the molecule, {told.degree:.0f}°: it looks nearly the same after it "
+        "(pseudo-symmetry), and some particles may still be at the wrong one of the two poses."
     ]
 
 

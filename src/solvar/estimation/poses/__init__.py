@@ -18,7 +18,6 @@ from solvar.estimation.poses.degeneracy import pose_errors_depend_on_conformatio
 from solvar.estimation.poses.newton import GaussNewton
 from solvar.estimation.poses.objective import Improved, PoseObjective
 from solvar.estimation.poses.prior import PosePrior
-from solvar.estimation.poses.pseudo_symmetry import pseudo_symmetry
 from solvar.estimation.poses.search import Candidates, likely_poses, look_misplaced
 from solvar.estimation.poses.shape import ShapeTurns
 from solvar.estimation.poses.state import WIDE_SPREAD, PoseState
@@ -36,7 +35,6 @@ __all__ = [
     "likely_poses",
     "look_misplaced",
     "pose_errors_depend_on_conformation",
-    "pseudo_symmetry",
     "refine_poses",
 ]
 
