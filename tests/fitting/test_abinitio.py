@@ -92,6 +92,13 @@ def test_placement_finds_how_a_mirrored_and_moved_estimate_lies(tiny_stack: Path
     np.testing.assert_allclose(back.shift_angstrom, true.shift_angstrom, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("k_max", "shells"), [(31, [12, 16, 20, 26]), (18, [12, 16, 26]), (15, [12, 26]), (10, [26])]
+)
+def test_no_two_stages_end_at_the_finest_shell(k_max: int, shells: list[int]) -> None:
+    assert [stage.k_c for stage in abinitio.finer_stages(k_max)] == shells
+
+
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """As few as good images of a small rigid molecule need."""

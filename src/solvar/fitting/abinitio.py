@@ -96,6 +96,14 @@ def summary(state: FitState) -> AbInitio:
     )
 
 
+def finer_stages(k_max: int) -> list[Stage]:
+    """Those that take the best start to finer shells: of several that would end at k_max the last one."""
+    reached = [min(stage.k_c, k_max) for stage in FINER]
+    return [
+        stage for number, stage in enumerate(FINER) if reached[number] not in reached[number + 1 :]
+    ]
+
+
 def consensus_shift_sd(state: FitState) -> float:
     """Standard deviation of shifts an axis as the best start has found it, box lengths."""
     return state.starts[summary(state).best].consensus.shift_sd
@@ -134,10 +142,11 @@ def _with_poses(context: Context, progress: Progress, state: FitState) -> FitSta
     rng = np.random.default_rng([context.settings.seed, 0])
     _, pool = judges_and_pool(len(context.images), context.settings.seed)
     everybody = np.arange(len(context.images))
-    total = sum(stage.steps * min(stage.images, len(pool)) for stage in FINER)
+    stages = finer_stages(context.k_max)
+    total = sum(stage.steps * min(stage.images, len(pool)) for stage in stages)
     with progress.step("Consensus", total + len(everybody), "images") as step:
         bands = partial(_band, context, state)
-        _, found = run_stages(bands, FINER, pool, best.consensus, rng, step)
+        _, found = run_stages(bands, stages, pool, best.consensus, rng, step)
         poses = placed(
             bands_to(bands, FINER[-1].k_c), found.volume[None], everybody, found.shift_sd, step
         )

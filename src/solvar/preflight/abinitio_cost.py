@@ -10,7 +10,7 @@ from solvar.estimation.abinitio.consensus import SHIFTS
 from solvar.estimation.abinitio.drawing import ROTATION_STEP
 from solvar.estimation.abinitio.start import GRID_SHELL, band_shells
 from solvar.estimation.poses.grids import ALL_ROTATIONS
-from solvar.fitting.abinitio import FINER, POOL, START
+from solvar.fitting.abinitio import FINER, POOL, START, finer_stages
 from solvar.fitting.pose_round import DRAWS_COLUMNS
 from solvar.imaging.fourier import HalfDisc
 from solvar.threads import ThreadTeam
@@ -46,7 +46,7 @@ def ab_initio_seconds(count: int, edge: float, k_max: int, rank: int, team: Thre
     speed = _multiplications_a_second() * team.size
     pool = min(count, POOL)
     total = 0.0
-    for starts, stages in ((_STARTS, START), (1, FINER)):
+    for starts, stages in ((_STARTS, START), (1, finer_stages(k_max))):
         for stage in stages:
             k_c = min(stage.k_c, k_max)
             images = starts * stage.steps * min(stage.images, pool)
