@@ -43,7 +43,7 @@ def demo(
         typer.Option(min=1, max=MOST_THREADS, help="Threads; default: all available cores."),
     ] = None,
     ab_initio: Annotated[
-        bool, typer.Option("--ab-initio", help="Find the poses, too: three minutes.")
+        bool, typer.Option("--ab-initio", help="Find the poses, too: takes some minutes.")
     ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
