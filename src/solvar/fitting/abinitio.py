@@ -24,7 +24,6 @@ from solvar.estimation.abinitio import (
     placed,
     run_stages,
 )
-from solvar.estimation.band import Band
 from solvar.estimation.poses import WIDE_SPREAD, PoseState
 from solvar.fitting.context import Context
 from solvar.fitting.result import AbInitio
@@ -104,9 +103,9 @@ def finer_stages(k_max: int) -> list[Stage]:
     ]
 
 
-def consensus_shift_sd(state: FitState) -> float:
-    """Standard deviation of shifts an axis as the best start has found it, box lengths."""
-    return state.starts[summary(state).best].consensus.shift_sd
+def best_start(state: FitState) -> Start:
+    """The start that explains the judges best."""
+    return max(state.starts, key=lambda start: start.evidence)
 
 
 def knows_poses(context: Context, state: FitState) -> bool:
@@ -129,7 +128,7 @@ def _with_start(context: Context, progress: Progress, state: FitState) -> FitSta
     judges, pool = judges_and_pool(len(context.images), context.settings.seed)
     total = sum(stage.steps * min(stage.images, len(pool)) for stage in START)
     with progress.step(f"Start {number}", total, "images") as step:
-        bands = partial(_band, context, state)
+        bands = partial(context.band, state, None)
         first, found = run_stages(bands, START, pool, _SHIFT_SD, rng, step)
         start = judged(bands_to(bands, START[-1].k_c), first, found, judges)
     return replace(state, starts=[*state.starts, start])
@@ -138,14 +137,14 @@ def _with_start(context: Context, progress: Progress, state: FitState) -> FitSta
 def _with_poses(context: Context, progress: Progress, state: FitState) -> FitState:
     """With the best start taken to finer shells, and everybody's pose in it."""
     assert context.solver is not None
-    best = state.starts[summary(state).best]
+    best = best_start(state)
     rng = np.random.default_rng([context.settings.seed, 0])
     _, pool = judges_and_pool(len(context.images), context.settings.seed)
     everybody = np.arange(len(context.images))
     stages = finer_stages(context.k_max)
     total = sum(stage.steps * min(stage.images, len(pool)) for stage in stages)
     with progress.step("Consensus", total + len(everybody), "images") as step:
-        bands = partial(_band, context, state)
+        bands = partial(context.band, state, None)
         _, found = run_stages(bands, stages, pool, best.consensus, rng, step)
         poses = placed(
             bands_to(bands, FINER[-1].k_c), found.volume[None], everybody, found.shift_sd, step
@@ -161,10 +160,6 @@ def _poses(context: Context, poses: Placed) -> PoseState:
     return replace(found, depends_on_conformation=True)
 
 
-def _band(context: Context, state: FitState, k_c: int) -> Band:
-    return context.band(state, None, min(k_c, context.k_max))
-
-
 def judges_and_pool(count: int, seed: int) -> tuple[Int64, Int64]:
     """Which of N particles judge, and which others take part, the same for every start, ascending."""
     order = np.random.default_rng(seed).permutation(count)
@@ -175,14 +170,14 @@ def judges_and_pool(count: int, seed: int) -> tuple[Int64, Int64]:
 def _with_blank_start(context: Context, state: FitState) -> FitState:
     """What has the form of a state with one start more."""
     judges, _ = judges_and_pool(len(context.images), context.settings.seed)
-    first, last = (_band(context, state, stage.k_c) for stage in (START[0], START[-1]))
+    first, last = (context.band(state, None, stage.k_c) for stage in (START[0], START[-1]))
     blank = blank_start(first, last, len(judges))
     return replace(state, starts=[*state.starts, blank])
 
 
 def _with_blank_poses(context: Context, state: FitState) -> FitState:
     """What has the form of a state with a consensus."""
-    count, band = len(context.images), _band(context, state, FINER[-1].k_c)
+    count, band = len(context.images), context.band(state, None, FINER[-1].k_c)
     rotation = np.tile(np.eye(3), (count, 1, 1))
     poses = _poses(context, Placed(rotation, np.zeros((count, 2)), np.zeros(count)))
     return replace(state, consensus=np.zeros((band.box,) * 3, np.float32), poses=poses)

@@ -92,11 +92,11 @@ class Context:
         return self.given_support if state.mask is None else Support.of(state.mask)
 
     def band(self, state: FitState, part: int | None, k_c: int) -> Band:
-        """Particles of a part, or all of them, up to `k_c`."""
+        """Particles of a part, or all of them, up to `k_c` or as far as images go."""
         return Band(
             self.seen(state),
             self.members(part),
-            k_c,
+            min(k_c, self.k_max),
             self.support(state),
             self.settings.projection,
             self.team,

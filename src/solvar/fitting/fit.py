@@ -141,9 +141,11 @@ def _read(
 def _with_means(context: Context, state: FitState, progress: Progress) -> FitState:
     """The means of the half-sets, and what they tell of prior, sign and poses."""
 
+    masked = makes_mask(context, state)
+
     def begin(state: FitState) -> FitState:
         state = with_sign(context, with_means(context, state))
-        if makes_mask(context, state):
+        if masked:
             state = with_own_mask(context, state)
         if not context.settings.ab_initio:
             # particles at wrong poses look like junk, and would never be found again
@@ -152,7 +154,7 @@ def _with_means(context: Context, state: FitState, progress: Progress) -> FitSta
 
     with progress.step("Mean of each half", 1, "pair") as step:
         like = mean_form(context, state)
-        if makes_mask(context, state):
+        if masked:
             like = replace(like, mask=like.means[0])
         state = context.once("mean", begin, state, like)
         require_finite("mean", finite.MEAN, means=state.means)

@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.imaging.fourier import volume_shells
-from solvar.imaging.fsc import fourier_shell_correlation
-from solvar.imaging.masks import edge_width, is_too_small
+from solvar.imaging.fsc import HALVES_THRESHOLD, fourier_shell_correlation
+from solvar.imaging.masks import edge_width, is_too_small, soft_step
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 # maps are seen at this resolution, Å, or as coarsely as they agree
 _RESOLUTION_ANGSTROM = 15.0
-_AGREED, _FEWEST_SHELLS = 0.143, 4
+_FEWEST_SHELLS = 4
 # what counts as density: twice the power that noise reaches anywhere, this share of the highest amplitude
 _ABOVE_NOISE, _FAINTEST = 2.0, 0.1
 # pieces of fewer voxels than this share of the largest one are dust
@@ -54,9 +54,9 @@ def density_mask(first: Float32, second: Float32, pixel_size: float, within: Flo
     density = _without_dust((mean > least) & (within > 0.5))
     if not density.any():
         return within
-    beyond = distance_transform_edt(~density) - _BEYOND * wave
-    edge = np.clip(beyond / edge_width(len(first)), 0, 1)
-    mask = (0.5 + 0.5 * np.cos(np.pi * edge)).astype(np.float32) * within
+    edge = edge_width(len(first))
+    inside = _BEYOND * wave + edge - distance_transform_edt(~density)
+    mask = soft_step(inside, edge).astype(np.float32) * within
     return within if is_too_small(mask) else mask
 
 
@@ -64,15 +64,14 @@ def _agreed_shell(first: Float32, second: Float32, pixel_size: float) -> int:
     """The finest shell that is looked at."""
     box = len(first)
     agreement = fourier_shell_correlation(first, second, (box + 1) // 2)[1:]
-    lost = np.flatnonzero(agreement < _AGREED)
+    lost = np.flatnonzero(agreement < HALVES_THRESHOLD)
     agreed = int(lost[0]) if len(lost) else len(agreement)
     return max(_FEWEST_SHELLS, min(agreed, round(box * pixel_size / _RESOLUTION_ANGSTROM)))
 
 
 def _smooth(volume: Float32, k_c: int) -> Float64:
     """Without shells beyond k_c, with a soft edge."""
-    shell = volume_shells(len(volume))
-    kept = 0.5 + 0.5 * np.cos(np.pi * np.clip((shell - k_c + 1) / 3, 0, 1))
+    kept = soft_step(k_c + 2 - volume_shells(len(volume)), 3)
     smooth: Float64 = np.fft.irfftn(np.fft.rfftn(volume) * kept, volume.shape, (0, 1, 2))
     return smooth
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +36,13 @@ def soft_sphere(box: int, diameter: float) -> Float32:
     """
     axis = np.arange(box, dtype=np.float32) - box // 2
     radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    distance = np.clip((diameter / 2 - radius) / edge_width(box), 0, 1)
-    return (0.5 - 0.5 * np.cos(np.pi * distance)).astype(np.float32)
+    return soft_step(diameter / 2 - radius, edge_width(box)).astype(np.float32)
+
+
+def soft_step(depth: NDArray[Any], width: float) -> NDArray[Any]:
+    """0 where a depth is negative, 1 from `width` on, a raised cosine between."""
+    step: NDArray[Any] = 0.5 - 0.5 * np.cos(np.pi * np.clip(depth / width, 0, 1))
+    return step
 
 
 def edge_width(box: int) -> float:

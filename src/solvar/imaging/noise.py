@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.masks import soft_step
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -17,8 +19,7 @@ _LEAST_TRANSFER = 1e-6
 def corner_window(box: int, radius: float) -> Float32:
     """A soft window that is 0 within `radius` pixels of the centre and 1 beyond it by 3 pixels."""
     axis = np.arange(box, dtype=np.float32) - box // 2
-    distance = np.clip((np.hypot(axis[:, None], axis) - radius) / 3.0, 0, 1)
-    return (0.5 - 0.5 * np.cos(np.pi * distance)).astype(np.float32)
+    return soft_step(np.hypot(axis[:, None], axis) - radius, 3.0).astype(np.float32)
 
 
 def background_power(images: Float32, window: Float32) -> Float64:

@@ -8,6 +8,7 @@ import numpy as np
 
 from solvar.estimation.abinitio.consensus import SHIFTS
 from solvar.estimation.abinitio.drawing import ROTATION_STEP
+from solvar.estimation.abinitio.placing import DRAWS
 from solvar.estimation.abinitio.start import GRID_SHELL, band_shells
 from solvar.estimation.poses.grids import ALL_ROTATIONS
 from solvar.fitting.abinitio import FINER, POOL, START, finer_stages
@@ -21,10 +22,9 @@ _STARTS = 2
 _BESIDE_PRODUCTS = 1.8
 # a pixel of a drawn slice, seconds of one core
 _DRAWN_PIXEL = 2.5e-8
-# shifts and draws with which everybody is placed in the consensus, then with columns in a round of refinement
-# and, those who look misplaced, in later ones
-_PLACING_SHIFTS, _PLACING_DRAWS = 21, 512
-_SEARCHES = 2.0
+# shifts with which everybody is placed in the consensus, then with columns in a round of refinement, and how
+# many such rounds those who look misplaced in later ones make
+_PLACING_SHIFTS, _SEARCHES = 21, 2.0
 _ROWS, _TURNS = 96, 3
 
 
@@ -53,7 +53,7 @@ def ab_initio_seconds(count: int, edge: float, k_max: int, rank: int, team: Thre
             total += images * _image_seconds(k_c, edge, SHIFTS, stage.draws, speed, team)
     k_c, volumes = min(FINER[-1].k_c, k_max), 1 + min(rank, DRAWS_COLUMNS)
     for searches, slices in ((1.0, 1), (_SEARCHES, volumes)):
-        draws = slices * _PLACING_DRAWS
+        draws = slices * DRAWS
         each = _image_seconds(k_c, edge, _PLACING_SHIFTS, draws, speed, team)
         total += searches * count * each
     return total

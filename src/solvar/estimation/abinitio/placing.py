@@ -20,7 +20,7 @@ Int64 = NDArray[np.int64]
 # neighbouring shifts move images by this share of the shortest wave; standard deviations that are tried
 _SHIFT_STEP, _REACH = 0.375, 2.5
 # poses that are drawn on the way to the likeliest
-_DRAWS = 512
+DRAWS = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def placed(
     nodes = np.exp(log_prior).sum() * len(all_rotations(rotation_spacing(bands[0])))
     shape = len(index), len(moves)
     prior = np.broadcast_to(log_prior.astype(np.float32), shape)
-    trial = Trial(index, np.broadcast_to(moves, (*shape, 2)), prior, shift_sd, _DRAWS)
+    trial = Trial(index, np.broadcast_to(moves, (*shape, 2)), prior, shift_sd, DRAWS)
     count = len(index)
     rotation, shift, evidence = np.zeros((count, 3, 3)), np.zeros((count, 2)), np.zeros(count)
     for part in drawn_poses(bands, columns, trial, np.random.default_rng(0)):
