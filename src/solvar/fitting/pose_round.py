@@ -261,6 +261,7 @@ def _climbed(
     for number in range(candidates.found.max()):
         has = candidates.found > number
         index, trial = candidates.index[has], state.poses.copied()
-        trial.move(index, candidates.rotation[has, number], candidates.shift[has, number])
+        move = trial.begin_at if context.settings.ab_initio else trial.move
+        move(index, candidates.rotation[has, number], candidates.shift[has, number])
         there = band.restricted(index).seeing(context.seen(replace(state, poses=trial)))
         yield has, refine_poses(there, model, trial, context.solver, step)

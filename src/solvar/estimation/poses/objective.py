@@ -225,4 +225,4 @@ class PoseObjective:
 
     def _offset(self, rotation: Float64, shift: Float64) -> Float64:
         state, index = self.state, self.index
-        return offset_of(rotation, state.start[index], state.shift[index] + shift)
+        return offset_of(rotation, state.centre[index], state.shift[index] + shift)

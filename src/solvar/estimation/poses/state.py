@@ -45,6 +45,8 @@ class PoseState:
         Input rotations, or those that were found without any.
     start_shift : (N, 2) float64
         By how much images were moved at first, beyond the input, box lengths; 0 unless found.
+    centre : (N, 3, 3) float64
+        Where the prior has its particles: `start`, or where else they have been found.
     rotation : (N, 3, 3) float64
     shift : (N, 2) float64
         Shift beyond that, box lengths.
@@ -69,6 +71,7 @@ class PoseState:
 
     start: Float64
     start_shift: Float64
+    centre: Float64
     rotation: Float64
     shift: Float64
     covariance: Float64
@@ -104,6 +107,7 @@ class PoseState:
             rotation.copy(),
             np.zeros((count, 2)) if shift is None else shift,
             rotation.copy(),
+            rotation.copy(),
             np.zeros((count, 2)),
             np.zeros((count, 5, 5)),
             np.zeros(count),
@@ -122,6 +126,7 @@ class PoseState:
         """The same, whose arrays may be changed."""
         return replace(
             self,
+            centre=self.centre.copy(),
             rotation=self.rotation.copy(),
             shift=self.shift.copy(),
             covariance=self.covariance.copy(),
@@ -135,9 +140,14 @@ class PoseState:
         self.rotation[index] = rotation
         self.shift[index] += shift
 
+    def begin_at(self, index: Int64, rotation: Float64, shift: Float64) -> None:
+        """Give particles a new rotation, as likely beforehand as any other, and a further shift, in place."""
+        self.move(index, rotation, shift)
+        self.centre[index] = rotation
+
     def take(self, other: PoseState, index: Int64) -> None:
         """Give particles the poses that another state has for them, in place."""
-        for name in ("rotation", "shift", "covariance", "evidence"):
+        for name in ("centre", "rotation", "shift", "covariance", "evidence"):
             getattr(self, name)[index] = getattr(other, name)[index]
 
     def turn_since(self, earlier: PoseState, index: Int64) -> Float64:
@@ -184,7 +194,7 @@ class PoseState:
         near = self.prior.nearness(offset) > 0.5
         kept, found = index[near], self.copied()
         turn = offset[near, :3] - of_shape(offset[near, :3], z[near])
-        found.rotation[kept] = from_rotation_vector(turn) @ self.start[kept]
+        found.rotation[kept] = from_rotation_vector(turn) @ self.centre[kept]
         return found
 
     def following_shape(self, index: Int64, z: Float64, earlier: PoseState) -> PoseState:
@@ -236,7 +246,7 @@ class PoseState:
 
     def offset(self, index: Int64) -> Float64:
         """(ω, t) of the corrections so far, (B, 5)."""
-        return offset_of(self.rotation[index], self.start[index], self.shift[index])
+        return offset_of(self.rotation[index], self.centre[index], self.shift[index])
 
     def log_prior(self, index: Int64, rotation: Float64, moves: Float64) -> Float64:
         """Log prior density (B, K, T) of K rotations of B particles and T further shifts (box lengths).
@@ -248,7 +258,7 @@ class PoseState:
         moves : (T, 2)
         """
         turn = to_rotation_vector(
-            (rotation @ self.start[index, None].swapaxes(-1, -2)).reshape(-1, 3, 3)
+            (rotation @ self.centre[index, None].swapaxes(-1, -2)).reshape(-1, 3, 3)
         ).reshape(*rotation.shape[:2], 1, 3)
         return self.prior.log_density(turn, (self.shift[index, None] + moves)[:, None])
 
@@ -272,7 +282,7 @@ class PoseState:
 
     def errors(self) -> PoseErrors:
         """What the poses may be off by from where they are now: they tend back to a start that was near."""
-        turn = offset_of(self.rotation, self.start, self.shift)
+        turn = offset_of(self.rotation, self.centre, self.shift)
         spread = self.prior.spread[[0, 0, 0, 1, 1, 1]]
         # a volume moved by T moves images by (Rᵀ T)_xy, which shifts t compensate
         back: Float64 = np.einsum("nij,nj->ni", self.rotation[:, :, :2], turn[:, 3:])
