@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from solvar.machine import available_cores
@@ -62,3 +63,19 @@ class ThreadTeam:
             return
         for task in [self._pool.submit(function, *r) for r in ranges]:
             task.result()
+
+    def mapped(self, function: Callable[[Item], Loaded], items: Iterable[Item]) -> Iterator[Loaded]:
+        """function(item) for every item in order, as many at once as there are threads.
+
+        Items are taken by the calling thread, when there is a thread for them or about to be one.
+        """
+        if self._pool is None:
+            yield from map(function, items)
+            return
+        coming = deque[Future[Loaded]]()
+        for item in items:
+            if len(coming) > self.size:
+                yield coming.popleft().result()
+            coming.append(self._pool.submit(function, item))
+        while coming:
+            yield coming.popleft().result()

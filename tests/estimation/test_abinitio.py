@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import pytest
 
 from solvar.estimation.abinitio.consensus import Stage, signal_power
 from solvar.estimation.abinitio.drawing import Trial, drawn_poses
 from solvar.estimation.abinitio.draws import Draws
-from solvar.estimation.abinitio.overlaps import log_likelihood
+from solvar.estimation.abinitio.overlaps import products
 from solvar.estimation.abinitio.placing import placed
 from solvar.estimation.abinitio.start import bands_to, judged, run_stages
 from solvar.estimation.band import Band
@@ -60,6 +62,15 @@ class Set:
         blobs = [np.exp(-np.sum((grid - c) ** 2, axis=-1) / 4) for c in centres]
         return np.asarray(0.03 * np.sum(blobs, axis=0), np.float32)
 
+    @property
+    def on_grid(self) -> np.ndarray:
+        return crop_volume(self.volume, self.band(K_C).box)
+
+    def on(self, threads: int) -> Set:
+        other = copy(self)
+        other.team = ThreadTeam(threads)
+        return other
+
     def band(self, k_c: int) -> Band:
         return Band(self.images, None, min(k_c, K_C), self.mask, None, self.team)
 
@@ -90,19 +101,30 @@ def test_draws_of_a_posterior_far_below_zero_and_of_one_node() -> None:
     assert found.chosen.tolist() == [[3] * 4] and np.isfinite(found.height).all()
 
 
-def test_fit_of_moved_images_is_that_of_the_formula() -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+def test_products_with_moved_images_are_those_of_the_formula(channels: int) -> None:
     rng = np.random.default_rng(1)
     disc, fine = HalfDisc.of_radius(5), HalfDisc.of_radius(7)
     draw = rng.standard_normal
-    slices = (draw((6, len(disc))) + 1j * draw((6, len(disc)))).astype(np.complex64)
+    slices = draw((6, channels, len(disc))) + 1j * draw((6, channels, len(disc)))
+    slices = slices.astype(np.complex64)
     data = (draw((3, len(fine))) + 1j * draw((3, len(fine)))).astype(np.complex64)
     image, shift = np.array([0, 0, 1, 1, 2, 2]), 0.1 * draw((6, 2))
-    found = log_likelihood(slices, data, image, shift, disc, ThreadTeam(2))
+    found = products(slices, data, image, shift, disc, ThreadTeam(2))
     moved = data[image, : len(disc)] * centring_phase(disc, shift)
-    expected = np.sum((slices.conj() * moved).real, axis=1) - 0.5 * np.sum(
-        np.abs(slices) ** 2, axis=1
-    )
+    rows = np.concatenate([slices, moved[:, None]], axis=1)
+    expected = np.einsum("rip,rjp->rij", slices, rows.conj()).real
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_poses_are_the_same_on_one_thread_and_on_two(rigid: Set) -> None:
+    index = np.arange(130)
+    one, two = (
+        placed(bands_to(rigid.on(count).band, K_C), rigid.on_grid[None], index, SHIFT_SD)
+        for count in (1, 2)
+    )
+    np.testing.assert_array_equal(one.rotation, two.rotation)
+    np.testing.assert_array_equal(one.evidence, two.evidence)
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -123,7 +145,7 @@ def test_frame_is_found_though_a_third_of_the_poses_are_lost(mirror: bool) -> No
 def test_true_volume_places_particles_and_speaks_for_itself(rigid: Set) -> None:
     bands = bands_to(rigid.band, K_C)
     index = np.arange(60)
-    found = placed(bands, crop_volume(rigid.volume, bands[-1].box)[None], index, SHIFT_SD)
+    found = placed(bands, rigid.on_grid[None], index, SHIFT_SD)
     frame = frame_between(found.rotation, rigid.rotation[index], mirror=False)
     assert np.rad2deg(np.median(frame.angle)) < 8
     assert np.abs(found.shift - rigid.shift[index]).std() < 0.012
@@ -137,7 +159,7 @@ def test_finer_bands_sharpen_draws(rigid: Set) -> None:
         bands = bands_to(rigid.band, k_c)
         moves = rigid.shift[index][:, None]
         trial = Trial(index, moves, np.zeros((40, 1), np.float32), SHIFT_SD, 128)
-        volume = crop_volume(rigid.volume, bands[-1].box)[None]
+        volume = rigid.on_grid[None]
         (drawn,) = drawn_poses(bands, volume, trial, np.random.default_rng(0))
         error = drawn.rotation @ np.swapaxes(rigid.rotation[index, None], -1, -2)
         trace = np.trace(error, axis1=2, axis2=3)

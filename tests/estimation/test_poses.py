@@ -212,6 +212,26 @@ def test_what_has_turned_by_more_than_any_step_was_found_elsewhere() -> None:
     assert later.found_elsewhere(earlier, every[2:4]).tolist() == [False, True]
 
 
+def test_a_pose_to_begin_at_is_as_likely_beforehand_as_the_one_before_it() -> None:
+    state = PoseState.of(from_rotation_vector(RNG.normal(size=(4, 3))))
+    elsewhere = from_rotation_vector(RNG.normal(size=(4, 3)))
+    begun, moved, every, still = state.copied(), state.copied(), np.arange(4), np.zeros((4, 2))
+    begun.begin_at(every, elsewhere, still)
+    moved.move(every, elsewhere, still)
+    before, after, held = (
+        each.log_prior(every, each.rotation[:, None], still[:1])[:, 0, 0]
+        for each in (state, begun, moved)
+    )
+    np.testing.assert_allclose(after, before)
+    assert (held < before - 5).all()
+    # what is taken over is taken with it, and where it all began stays known
+    taken = state.copied()
+    taken.take(begun, every[:2])
+    np.testing.assert_array_equal(taken.centre[:2], elsewhere[:2])
+    np.testing.assert_array_equal(taken.centre[2:], state.start[2:])
+    np.testing.assert_array_equal(begun.start, state.start)
+
+
 def test_common_drift_is_removed_and_nothing_else() -> None:
     fresh = make_band()
     start = fresh.images.rotation

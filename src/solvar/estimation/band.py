@@ -16,7 +16,7 @@ from solvar.estimation.information import SamplingInformation, sampling_informat
 from solvar.estimation.support import Support
 from solvar.imaging.fourier import volume_shells
 from solvar.imaging.masks import default_mask
-from solvar.imaging.projector import Projection
+from solvar.imaging.projector import Projection, Projector
 from solvar.parallel import Array
 from solvar.threads import ThreadTeam
 
@@ -78,8 +78,8 @@ class Band:
         self.box = band_box(k_c, images.box)
         self.disc = images.disc.prefix(k_c)
         self.support = support.resampled(self.box)
-        projection, longest = projection or Projection(), images.store.longest
-        self.projector = projection.projector(self.box, self.disc, team, longest)
+        self._projection = projection or Projection()
+        self.projector = self._projector(team)
         self._sampling = sampling
         self._buffers: dict[str, Any] = {}
         self._shell = np.minimum(volume_shells(self.box), k_c + 1)
@@ -111,6 +111,26 @@ class Band:
         other = self.seeing(self.images)
         other.index = index
         return other
+
+    def for_threads(self) -> list[Band]:
+        """The same band for each thread of its team, with memory of its own: they work side by side.
+
+        Itself alone where slices are not computed on the CPU.
+        """
+        if self.team.size == 1 or not isinstance(self.projector.empty(0), np.ndarray):
+            return [self]
+        return [self._alone() for _ in range(self.team.size)]
+
+    def _alone(self) -> Band:
+        """The same band on one thread."""
+        other = self.seeing(self.images)
+        other.team, other._buffers = ThreadTeam(1), {}
+        other.projector = other._projector(other.team)
+        return other
+
+    def _projector(self, team: ThreadTeam) -> Projector:
+        longest = self.images.store.longest
+        return self._projection.projector(self.box, self.disc, team, longest)
 
     def batches(self, index: Int64 | None = None, size: int = CHUNK) -> Iterator[ImageBatch]:
         """The images of some of the band's particles, of all by default, as `WhitenedImages.batches`."""

@@ -8,18 +8,20 @@ their cells and are drawn again by how much likelier they have become.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.abinitio.draws import Draws
-from solvar.estimation.abinitio.overlaps import log_likelihood
+from solvar.estimation.abinitio.overlaps import products
 from solvar.estimation.band import Band
 from solvar.estimation.image_batch import ImageBatch, frames_of
-from solvar.estimation.kernels import gram, on_host
+from solvar.estimation.kernels import on_host
 from solvar.estimation.poses.bank import Pictures, SliceBank
 from solvar.estimation.poses.grids import all_rotations
 from solvar.estimation.poses.search import marginal_log_likelihood
@@ -32,6 +34,8 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+Part = TypeVar("Part", "_Grid", "_Finer")
+
 # neighbouring rotations of a grid move the edge of the molecule by this share of the shortest wave
 ROTATION_STEP = 0.75
 # standard deviations of what draws scatter by: of the distance of neighbouring rotations, and of the wave
@@ -42,9 +46,9 @@ _ABOUT = np.pi / 9
 _FEWEST = 8
 # what likelihoods count for while finer bands are to come: the right cell must be among the draws
 _TRUST = 0.7
-_IMAGES_AT_A_TIME = 256
+_IMAGES_AT_A_TIME = 50
 # images times shifts of one matrix product, and slices of one call: enough to be fast, few enough for a cache
-_ROWS, _SLICES = 96, 4096
+_ROWS, _SLICES = 96, 1024
 
 
 def log_prior_of(shift: Float64, sd: float) -> Float64:
@@ -145,21 +149,55 @@ def drawn_poses(
     trial : Trial
     rng : Generator
     """
-    first, *others = bands
-    trust = [_TRUST] * len(others) + [1.0]
-    grid = _Grid(first, columns, rotations.random(1, rng)[0], trust[0])
-    finer = [
-        _Finer(coarse, band, columns, share)
-        for coarse, band, share in zip(bands[:-1], others, trust[1:], strict=True)
-    ]
-    seed = int(rng.integers(1 << 62))
-    for batch in bands[-1].batches(trial.index, _IMAGES_AT_A_TIME):
+    drawer = _Drawer.of(bands, columns, rotations.random(1, rng)[0])
+    seed, free = int(rng.integers(1 << 62)), SimpleQueue[_Drawer]()
+    for each in drawer.for_threads():
+        free.put(each)
+
+    def drawn(batch: ImageBatch) -> Drawn:
+        own = free.get()
         # the same draws whoever owns the particles
-        own = np.random.default_rng([seed, int(batch.index[0])])
-        found = grid.drawn(batch, trial, own)
-        for each in finer:
-            found = each.drawn(found, trial, own)
-        yield found.drawn
+        found = own.drawn(batch, trial, np.random.default_rng([seed, int(batch.index[0])]))
+        free.put(own)
+        return found
+
+    batches = bands[-1].batches(trial.index, _IMAGES_AT_A_TIME)
+    yield from bands[-1].team.mapped(drawn, map(drawer.ready_for, batches))
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawer:
+    """What draws poses of a batch: a grid, then finer and finer bands."""
+
+    grid: _Grid
+    finer: list[_Finer]
+
+    @classmethod
+    def of(cls, bands: Sequence[Band], columns: Float32, turn: Float64) -> _Drawer:
+        """For bands from coarse to fine, see `drawn_poses`; rotations of the grid are turned."""
+        first, *others = bands
+        trust = [_TRUST] * len(others) + [1.0]
+        grid = _Grid(first, columns, turn, trust[0])
+        pairs = zip(bands[:-1], others, trust[1:], strict=True)
+        return cls(grid, [_Finer(coarse, band, columns, share) for coarse, band, share in pairs])
+
+    def for_threads(self) -> list[_Drawer]:
+        """Drawers that work side by side."""
+        parts = [self.grid.for_threads(), *(each.for_threads() for each in self.finer)]
+        return [_Drawer(grid, list(finer)) for grid, *finer in zip(*parts, strict=True)]
+
+    def ready_for(self, batch: ImageBatch) -> ImageBatch:
+        """The batch, once all drawers can look at it."""
+        for _, stretch in batch.by_stretch():
+            self.grid.bank(stretch)
+        return batch
+
+    def drawn(self, batch: ImageBatch, trial: Trial, rng: np.random.Generator) -> Drawn:
+        """Poses of a batch."""
+        found = self.grid.drawn(batch, trial, rng)
+        for each in self.finer:
+            found = each.drawn(found, trial, rng)
+        return found.drawn
 
 
 class _Grid:
@@ -181,7 +219,11 @@ class _Grid:
         self._rotation = turn @ all_rotations(rotation_spacing(band))
         self._banks = dict[bytes, SliceBank]()
 
-    def _bank(self, stretch: Float64 | None) -> SliceBank:
+    def for_threads(self) -> list[_Grid]:
+        """The same grid for each thread; banks are shared."""
+        return [_on(self, band) for band in self._band.for_threads()]
+
+    def bank(self, stretch: Float64 | None) -> SliceBank:
         """Slices for images of a stretch, made once for all batches."""
         key = b"" if stretch is None else stretch.tobytes()
         if key not in self._banks:
@@ -195,7 +237,7 @@ class _Grid:
         moves, prior = trial.moves[batch.place], trial.log_prior[batch.place]
         start: Float64 = rng.random((len(batch),))
         for some, stretch in batch.by_stretch():
-            look = partial(self._look, self._bank(stretch), batch, moves, prior, start, found, some)
+            look = partial(self._look, self.bank(stretch), batch, moves, prior, start, found, some)
             self._band.team.over_ranges(len(some), max(1, _ROWS // moves.shape[1]), look)
         move, turn = np.divmod(found.chosen, len(self._rotation))
         shift = np.take_along_axis(moves, move[:, :, None], axis=1)
@@ -256,6 +298,10 @@ class _Finer:
         self._prepared = band.projector.prepare(crop_volume(columns, band.box))
         self._turn, self._move = _TURN * rotation_spacing(coarse), _MOVE / coarse.k_c
 
+    def for_threads(self) -> list[_Finer]:
+        """The same for each thread."""
+        return [_on(self, band) for band in self._band.for_threads()]
+
     def drawn(self, found: _Found, trial: Trial, rng: np.random.Generator) -> _Found:
         """Draws from the neighbourhoods of others, half as many."""
         before = found.drawn
@@ -288,23 +334,23 @@ def _log_likelihood(
     """Log-likelihood (B, S) of images at rotations (B, S, 3, 3) and shifts (B, S, 2)."""
     count, draws = shift.shape[:2]
     pixels, channels = len(band.disc), band.projector.channels(prepared)
-    value = np.empty((count, draws))
-    each = max(1, _SLICES // (draws * channels))
-    for first in range(0, count, each):
-        some = slice(first, min(first + each, count))
-        image = np.repeat(np.arange(count)[some], draws)
+    every, moves = np.repeat(np.arange(count), draws), shift.reshape(-1, 2)
+    frames = rotation.reshape(-1, 3, 3)
+    found = np.empty((len(every), channels, channels + 1))
+    each = max(1, _SLICES // channels)
+    for first in range(0, len(every), each):
+        some = slice(first, first + each)
+        image = every[some]
         stretch = None if batch.stretch is None else batch.stretch[image]
-        frame = frames_of(rotation[some].reshape(-1, 3, 3), None, stretch)
-        slices = band.slices(prepared, frame, batch.ctf[image, :pixels])
-        moves = shift[some].reshape(-1, 2)
-        if channels == 1:
-            fit = log_likelihood(
-                on_host(slices)[:, 0], batch.data, image, moves, band.disc, band.team
-            )
-        else:
-            moved = centring_phase(band.disc, moves)
-            moved *= batch.data[image, :pixels]
-            products = gram(slices, moved, band.team)
-            fit = marginal_log_likelihood(products[:, :-1, :-1], products[:, :-1, -1:])[:, 0]
-        value[some] = fit.reshape(-1, draws)
-    return value
+        frame = frames_of(frames[some], None, stretch)
+        slices = on_host(band.slices(prepared, frame, batch.ctf[image, :pixels]))
+        found[some] = products(slices, batch.data, image, moves[some], band.disc, band.team)
+    value = marginal_log_likelihood(found[:, :, :-1], found[:, :, -1:])
+    return value.reshape(count, draws)
+
+
+def _on(part: Part, band: Band) -> Part:
+    """The same part of a drawer on another band."""
+    other = copy(part)
+    other._band = band
+    return other
