@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from solvar.estimation.abinitio.consensus import Stage, signal_power
-from solvar.estimation.abinitio.drawing import Trial, drawn_poses
+from solvar.estimation.abinitio.drawing import drawn_poses
 from solvar.estimation.abinitio.draws import Draws
 from solvar.estimation.abinitio.overlaps import products
 from solvar.estimation.abinitio.placing import placed
 from solvar.estimation.abinitio.start import bands_to, judged, run_stages
+from solvar.estimation.abinitio.trial import Trial
 from solvar.estimation.band import Band
 from solvar.estimation.image_batch import frames_of
 from solvar.estimation.pixels import MemoryPixels

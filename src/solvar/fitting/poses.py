@@ -37,6 +37,8 @@ _PATIENCE, _PATIENCE_FITTED = 1, 2
 # another search is worth it while one of the last two (either leaves out whom the other sought in vain) found
 # more particles elsewhere than this share of all, and of the most that one has found
 _WORTH_A_SEARCH, _WORTH_MORE = 1e-3, 0.1
+# … and another one of everybody, where poses were found from images alone, if the last found more than this
+_WORTH_ALL, _MOST_SEARCHES = 0.1, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,8 @@ class _Rounds:
     count : int
     searches : bool
         Whether the next round is to search misplaced particles.
+    searches_all : bool
+        Whether it is to search all.
     found, most_found : float
         The share of the particles that the last search has found elsewhere, and the largest of any search.
     """
@@ -57,6 +61,7 @@ class _Rounds:
     now: FitState
     count: int = 0
     searches: bool = True
+    searches_all: bool = False
     found: float = 0.0
     most_found: float = 0.0
 
@@ -75,9 +80,13 @@ def with_refined_poses(context: Context, state: FitState, progress: Progress) ->
     fitted, processes = state.poses.depends_on_conformation, context.images.processes
     take = partial(_taken, context, progress, k_c=context.k_max)
     # what models of the input poses tell of particles is what refinement has to surpass
-    rounds = take(_Rounds(state, state, searches=fitted), measures_noise=True)
-    if context.settings.ab_initio:
+    everybody = context.settings.ab_initio
+    begun = _Rounds(state, state, searches=fitted, searches_all=everybody)
+    rounds = take(begun, measures_noise=True)
+    if everybody:
         # a search of everybody lifts evidence as none after it does: there is nothing to compare it with
+        while rounds.searches_all:
+            rounds = take(rounds)
         rounds = take(rounds)
     elif not fitted:
         rounds = _from_coarse_to_fine(context, take, rounds)
@@ -114,9 +123,8 @@ def _taken(
     """With one round more."""
     before = rounds.now
     finest, number = k_c == context.k_max, rounds.count + 1
-    # the search that found poses from images alone knew of no columns
-    search_all = context.settings.ab_initio and number == 1
-    plan = RoundPlan(number, k_c, finest and rounds.searches, search_all, measures_noise)
+    searches = finest and rounds.searches
+    plan = RoundPlan(number, k_c, searches, rounds.searches_all, measures_noise)
     now = context.once(plan.name, partial(after_round, context, plan, progress), before, before)
     if not plan.search:
         return _Rounds(before, now, plan.number, not finest)
@@ -124,7 +132,9 @@ def _taken(
     found = float(np.mean(now.poses.found_elsewhere(before.poses, np.arange(len(now.weight)))))
     most = max(found, rounds.most_found)
     searches = max(found, rounds.found) > max(_WORTH_A_SEARCH, _WORTH_MORE * most)
-    return _Rounds(before, now, plan.number, searches, found, most)
+    # the search that found poses from images alone knew of no columns
+    searches_all = rounds.searches_all and found > _WORTH_ALL and plan.number < _MOST_SEARCHES
+    return _Rounds(before, now, plan.number, searches, searches_all, found, most)
 
 
 def _trusting(rounds: _Rounds) -> FitState:

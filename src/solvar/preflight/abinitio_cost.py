@@ -24,7 +24,7 @@ _BESIDE_PRODUCTS = 1.8
 _DRAWN_PIXEL = 2.5e-8
 # shifts with which everybody is placed in the consensus, then with columns in a round of refinement, and how
 # many such rounds those who look misplaced in later ones make
-_PLACING_SHIFTS, _SEARCHES = 21, 2.0
+_PLACING_SHIFTS, _SEARCHES = 21, 2.5
 _ROWS, _TURNS = 96, 3
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.abinitio.drawing import Drawn, Trial, drawn_poses, log_prior_of
+from solvar.estimation.abinitio.drawing import drawn_poses
+from solvar.estimation.abinitio.trial import Drawn, Trial, log_prior_of
 from solvar.estimation.back_projection import BackProjection
 from solvar.estimation.band import Band
 from solvar.estimation.image_batch import frames_of

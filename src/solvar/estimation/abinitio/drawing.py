@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.abinitio.draws import Draws
 from solvar.estimation.abinitio.overlaps import products
+from solvar.estimation.abinitio.trial import Drawn, Trial
 from solvar.estimation.band import Band
 from solvar.estimation.image_batch import ImageBatch, frames_of
 from solvar.estimation.kernels import on_host
@@ -40,8 +41,6 @@ Part = TypeVar("Part", "_Grid", "_Finer")
 ROTATION_STEP = 0.75
 # standard deviations of what draws scatter by: of the distance of neighbouring rotations, and of the wave
 _TURN, _MOVE = 1 / 3, 0.1
-# poses this near each other are about the same, radians
-_ABOUT = np.pi / 9
 # poses that are kept at the finest band, at least
 _FEWEST = 8
 # what likelihoods count for while finer bands are to come: the right cell must be among the draws
@@ -49,83 +48,6 @@ _TRUST = 0.7
 _IMAGES_AT_A_TIME = 50
 # images times shifts of one matrix product, and slices of one call: enough to be fast, few enough for a cache
 _ROWS, _SLICES = 96, 1024
-
-
-def log_prior_of(shift: Float64, sd: float) -> Float64:
-    """Log density (…) of shifts (…, 2) of a standard deviation an axis, up to a constant."""
-    value: Float64 = -0.5 * np.sum(shift**2, axis=-1) / sd**2
-    return value
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """M particles, each at T shifts.
-
-    Attributes
-    ----------
-    index : (M,) int64
-        Which particles they are, in ascending order.
-    moves : (M, T, 2) float64
-        Box lengths.
-    log_prior : (M, T) float32
-        What each of these shifts counts for; 0 where they were drawn from their prior.
-    shift_sd : float
-        Standard deviation of shifts an axis.
-    draws : int
-        Poses that are drawn at each band.
-    """
-
-    index: Int64
-    moves: Float64
-    log_prior: Float32
-    shift_sd: float
-    draws: int
-
-    def log_prior_of(self, shift: Float64) -> Float64:
-        """Log prior density (B, S) of shifts (B, S, 2), up to a constant."""
-        return log_prior_of(shift, self.shift_sd)
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """Poses of B particles of a trial, each as often as images at the finest band say.
-
-    Attributes
-    ----------
-    place : (B,) int64
-        Where they stand in the trial.
-    images : ImageBatch
-        Theirs, at the finest band.
-    rotation : (B, S, 3, 3) float64
-    shift : (B, S, 2) float64
-        Box lengths.
-    best : (B,) int64
-        Which of the S is the likeliest.
-    evidence : (B,) float64
-        Log of the sum over all poses.
-    """
-
-    place: Int64
-    images: ImageBatch
-    rotation: Float64
-    shift: Float64
-    best: Int64
-    evidence: Float64
-
-    @classmethod
-    def of(cls, images: ImageBatch, rotation: Float64, shift: Float64) -> Drawn:
-        """Of all particles of a batch, at poses that say nothing of them."""
-        count = len(images)
-        return cls(
-            images.place, images, rotation, shift, np.zeros(count, np.int64), np.zeros(count)
-        )
-
-    @property
-    def are_settled(self) -> NDArray[np.bool_]:
-        """Whether most of the poses of a particle are about its likeliest one, (B,)."""
-        best = self.rotation[np.arange(len(self.best)), self.best]
-        near = np.einsum("bij,bsij->bs", best, self.rotation) > 1 + 2 * np.cos(_ABOUT)
-        return np.asarray(near.mean(axis=1) > 0.5)
 
 
 def rotation_spacing(band: Band) -> float:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.abinitio.drawing import Trial, drawn_poses, log_prior_of, rotation_spacing
+from solvar.estimation.abinitio.drawing import drawn_poses, rotation_spacing
+from solvar.estimation.abinitio.trial import Trial, log_prior_of
 from solvar.estimation.band import Band
 from solvar.estimation.poses.grids import all_rotations, ball
 from solvar.progress import Step
