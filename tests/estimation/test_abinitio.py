@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -126,6 +127,19 @@ def test_poses_are_the_same_on_one_thread_and_on_two(rigid: Set) -> None:
     )
     np.testing.assert_array_equal(one.rotation, two.rotation)
     np.testing.assert_array_equal(one.evidence, two.evidence)
+
+
+@pytest.mark.timeout(60)
+def test_a_failure_in_every_batch_is_raised_and_hangs_nobody(rigid: Set, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr("solvar.estimation.abinitio.drawing.products", fail)
+    with pytest.raises(ValueError, match="no"):
+        placed(bands_to(rigid.band, K_C), rigid.on_grid[None], np.arange(COUNT), SHIFT_SD)
+    # every thread is free again: they meet
+    meeting = Barrier(2)
+    assert sorted(rigid.team.mapped(lambda _: meeting.wait(timeout=10), range(2))) == [0, 1]
 
 
 @pytest.mark.parametrize("mirror", [False, True])

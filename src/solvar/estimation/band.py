@@ -101,8 +101,8 @@ class Band:
     def seeing(self, images: WhitenedImages) -> Band:
         """The same band of the same images at other poses, with the same memory to work in."""
         other = copy(self)
-        other.__dict__.pop("information", None)
-        other.__dict__.pop("shell_information", None)
+        for derived in ("information", "shell_information", "for_threads"):
+            other.__dict__.pop(derived, None)
         other.images, other._sampling = images, None
         return other
 
@@ -112,6 +112,7 @@ class Band:
         other.index = index
         return other
 
+    @cached_property
     def for_threads(self) -> list[Band]:
         """The same band for each thread of its team, with memory of its own: they work side by side.
 

@@ -22,8 +22,8 @@ _STARTS = 2
 _BESIDE_PRODUCTS = 1.8
 # a pixel of a drawn slice, seconds of one core
 _DRAWN_PIXEL = 2.5e-8
-# shifts with which everybody is placed in the consensus, then with columns in a round of refinement, and how
-# many such rounds those who look misplaced in later ones make
+# shifts with which everybody is placed in the consensus, then with columns in rounds of refinement, and how
+# many such rounds there are: two as a rule, and those who look misplaced in later ones
 _PLACING_SHIFTS, _SEARCHES = 21, 2.5
 _ROWS, _TURNS = 96, 3
 

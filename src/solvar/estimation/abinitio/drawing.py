@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,6 @@ from solvar.imaging.rotations import from_rotation_vector
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-
-Part = TypeVar("Part", "_Grid", "_Finer")
 
 # neighbouring rotations of a grid move the edge of the molecule by this share of the shortest wave
 ROTATION_STEP = 0.75
@@ -78,10 +76,11 @@ def drawn_poses(
 
     def drawn(batch: ImageBatch) -> Drawn:
         own = free.get()
-        # the same draws whoever owns the particles
-        found = own.drawn(batch, trial, np.random.default_rng([seed, int(batch.index[0])]))
-        free.put(own)
-        return found
+        try:
+            # the same draws whoever owns the particles
+            return own.drawn(batch, trial, np.random.default_rng([seed, int(batch.index[0])]))
+        finally:
+            free.put(own)
 
     batches = bands[-1].batches(trial.index, _IMAGES_AT_A_TIME)
     yield from bands[-1].team.mapped(drawn, map(drawer.ready_for, batches))
@@ -122,7 +121,22 @@ class _Drawer:
         return found.drawn
 
 
-class _Grid:
+class _Part:
+    """A part of a drawer, on a band."""
+
+    _band: Band
+
+    def for_threads(self) -> list[Self]:
+        """The same for each thread; what it has prepared is shared."""
+        return [self._on(band) for band in self._band.for_threads]
+
+    def _on(self, band: Band) -> Self:
+        other = copy(self)
+        other._band = band
+        return other
+
+
+class _Grid(_Part):
     """Every rotation that a band tells apart, turned, and slices of the mean there.
 
     Parameters
@@ -140,10 +154,6 @@ class _Grid:
         self._prepared = band.projector.prepare(crop_volume(columns[:1], band.box))
         self._rotation = turn @ all_rotations(rotation_spacing(band))
         self._banks = dict[bytes, SliceBank]()
-
-    def for_threads(self) -> list[_Grid]:
-        """The same grid for each thread; banks are shared."""
-        return [_on(self, band) for band in self._band.for_threads()]
 
     def bank(self, stretch: Float64 | None) -> SliceBank:
         """Slices for images of a stretch, made once for all batches."""
@@ -204,7 +214,7 @@ class _Found:
     density: Float64
 
 
-class _Finer:
+class _Finer(_Part):
     """Poses that scatter within the cells of those of a coarser band, drawn by the pixels of this one.
 
     Parameters
@@ -219,10 +229,6 @@ class _Finer:
         self._band, self._trust = band, trust
         self._prepared = band.projector.prepare(crop_volume(columns, band.box))
         self._turn, self._move = _TURN * rotation_spacing(coarse), _MOVE / coarse.k_c
-
-    def for_threads(self) -> list[_Finer]:
-        """The same for each thread."""
-        return [_on(self, band) for band in self._band.for_threads()]
 
     def drawn(self, found: _Found, trial: Trial, rng: np.random.Generator) -> _Found:
         """Draws from the neighbourhoods of others, half as many."""
@@ -269,10 +275,3 @@ def _log_likelihood(
         found[some] = products(slices, batch.data, image, moves[some], band.disc, band.team)
     value = marginal_log_likelihood(found[:, :, :-1], found[:, :, -1:])
     return value.reshape(count, draws)
-
-
-def _on(part: Part, band: Band) -> Part:
-    """The same part of a drawer on another band."""
-    other = copy(part)
-    other._band = band
-    return other
