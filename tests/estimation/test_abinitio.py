@@ -11,12 +11,13 @@ import pytest
 from solvar.estimation.abinitio.consensus import Stage, signal_power
 from solvar.estimation.abinitio.drawing import drawn_poses
 from solvar.estimation.abinitio.draws import Draws
-from solvar.estimation.abinitio.overlaps import products
+from solvar.estimation.abinitio.moving import moved_images
 from solvar.estimation.abinitio.placing import placed
 from solvar.estimation.abinitio.start import bands_to, judged, run_stages
 from solvar.estimation.abinitio.trial import Trial
 from solvar.estimation.band import Band
 from solvar.estimation.image_batch import frames_of
+from solvar.estimation.kernels import gram
 from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.whitening import in_memory_images
 from solvar.imaging import rotations
@@ -112,7 +113,8 @@ def test_products_with_moved_images_are_those_of_the_formula(channels: int) -> N
     slices = slices.astype(np.complex64)
     data = (draw((3, len(fine))) + 1j * draw((3, len(fine)))).astype(np.complex64)
     image, shift = np.array([0, 0, 1, 1, 2, 2]), 0.1 * draw((6, 2))
-    found = products(slices, data, image, shift, disc, ThreadTeam(2))
+    team = ThreadTeam(2)
+    found = gram(slices, moved_images(data, image, shift, disc, team), team)[:, :-1]
     moved = data[image, : len(disc)] * centring_phase(disc, shift)
     rows = np.concatenate([slices, moved[:, None]], axis=1)
     expected = np.einsum("rip,rjp->rij", slices, rows.conj()).real
@@ -134,7 +136,7 @@ def test_a_failure_in_every_batch_is_raised_and_hangs_nobody(rigid: Set, monkeyp
     def fail(*_: object) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr("solvar.estimation.abinitio.drawing.products", fail)
+    monkeypatch.setattr("solvar.estimation.abinitio.drawing.moved_images", fail)
     with pytest.raises(ValueError, match="no"):
         placed(bands_to(rigid.band, K_C), rigid.on_grid[None], np.arange(COUNT), SHIFT_SD)
     # every thread is free again: they meet

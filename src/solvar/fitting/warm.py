@@ -9,7 +9,7 @@ import numpy as np
 
 from solvar.compilation import kept_in
 from solvar.estimation.abinitio.draws import Draws
-from solvar.estimation.abinitio.overlaps import products
+from solvar.estimation.abinitio.moving import moved_images
 from solvar.estimation.kernels import gram, on_host, pose_products, residual
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
@@ -72,7 +72,7 @@ def _touch(settings: FitSettings, team: ThreadTeam) -> None:
     if settings.ab_initio:
         Draws.of(np.zeros((1, 2), np.float32), np.zeros(1), 1)
         first = np.zeros(1, np.int64)
-        products(on_host(slices), on_host(image), first, np.zeros((1, 2)), disc, team)
+        moved_images(on_host(image), first, np.zeros((1, 2)), disc, team)
     if settings.refine_pose:
         tangent, _ = projector.differentiate(prepared, rotation, scale, moment, slices)
         pose_products(slices, tangent, image, moment, wave, team)

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.abinitio.draws import Draws
-from solvar.estimation.abinitio.overlaps import products
+from solvar.estimation.abinitio.moving import moved_images
 from solvar.estimation.abinitio.trial import Drawn, Trial
 from solvar.estimation.band import Band
 from solvar.estimation.image_batch import ImageBatch, frames_of
-from solvar.estimation.kernels import on_host
+from solvar.estimation.kernels import gram
 from solvar.estimation.poses.bank import Pictures, SliceBank
 from solvar.estimation.poses.grids import all_rotations
 from solvar.estimation.poses.search import marginal_log_likelihood
@@ -264,14 +264,15 @@ def _log_likelihood(
     pixels, channels = len(band.disc), band.projector.channels(prepared)
     every, moves = np.repeat(np.arange(count), draws), shift.reshape(-1, 2)
     frames = rotation.reshape(-1, 3, 3)
-    found = np.empty((len(every), channels, channels + 1))
+    found = np.empty((len(every), channels + 1, channels + 1))
     each = max(1, _SLICES // channels)
     for first in range(0, len(every), each):
         some = slice(first, first + each)
         image = every[some]
         stretch = None if batch.stretch is None else batch.stretch[image]
         frame = frames_of(frames[some], None, stretch)
-        slices = on_host(band.slices(prepared, frame, batch.ctf[image, :pixels]))
-        found[some] = products(slices, batch.data, image, moves[some], band.disc, band.team)
-    value = marginal_log_likelihood(found[:, :, :-1], found[:, :, -1:])
+        slices = band.slices(prepared, frame, batch.ctf[image, :pixels])
+        moved = moved_images(batch.data, image, moves[some], band.disc, band.team)
+        found[some] = gram(slices, moved, band.team)
+    value = marginal_log_likelihood(found[:, :-1, :-1], found[:, :-1, -1:])
     return value.reshape(count, draws)
