@@ -10,7 +10,7 @@ import pytest
 
 from solvar.estimation.poses import PoseState
 from solvar.fitting import poses as rounds_of_poses
-from solvar.fitting.pose_round import RoundPlan
+from solvar.fitting.pose_round import RoundPlan, Search
 from solvar.fitting.poses import _Rounds, _taken
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.rotations import from_rotation_vector
@@ -38,14 +38,16 @@ class _Context:
         return step(state)
 
 
-def _searches(monkeypatch: pytest.MonkeyPatch, found: list[int]) -> list[bool]:
-    """Whether each of some rounds searches, if so many particles are found elsewhere by those that do."""
+def _searches(
+    monkeypatch: pytest.MonkeyPatch, found: list[int], first: Search = Search.MISPLACED
+) -> list[RoundPlan]:
+    """What some rounds do, if so many particles are found elsewhere by those that search."""
     plans, left = list[RoundPlan](), iter(found)
 
     def after(context: Any, plan: RoundPlan, progress: Any, state: _State) -> _State:
         plans.append(plan)
         moved = state.poses.copied()
-        if plan.search:
+        if plan.search is not Search.NOBODY:
             index = np.arange(next(left))
             turn = from_rotation_vector(np.tile([0.0, 0.0, 1.0], (len(index), 1)))
             moved.move(index, turn @ moved.rotation[index], np.zeros((len(index), 2)))
@@ -53,20 +55,55 @@ def _searches(monkeypatch: pytest.MonkeyPatch, found: list[int]) -> list[bool]:
 
     monkeypatch.setattr(rounds_of_poses, "after_round", after)
     state = _State(PoseState.of(np.tile(np.eye(3), (COUNT, 1, 1))), np.ones(COUNT))
-    rounds = _Rounds(state, state)
-    for k_c in (FINEST // 2, *[FINEST] * (len(found) + 2)):
+    rounds = _Rounds(state, state, search=first)
+    coarse = [] if first.is_of_all else [FINEST // 2]
+    for k_c in (*coarse, *[FINEST] * (len(found) + 2)):
         rounds = _taken(_Context(), SilentProgress(), rounds, k_c)
-    return [plan.search for plan in plans]
+    return plans
+
+
+def _whether(plans: list[RoundPlan]) -> list[bool]:
+    """Whether rounds search those who look misplaced."""
+    return [plan.search is Search.MISPLACED for plan in plans]
 
 
 def test_searches_begin_at_the_finest_band_and_end_where_two_find_next_to_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert _searches(monkeypatch, [80, 50, 5, 7]) == [False, True, True, True, True, False, False]
+    searches = _whether(_searches(monkeypatch, [80, 50, 5, 7]))
+    assert searches == [False, True, True, True, True, False, False]
     # one that left out whom the other sought in vain does not end them
-    again = _searches(monkeypatch, [80, 5, 50, 5, 5])
+    again = _whether(_searches(monkeypatch, [80, 5, 50, 5, 5]))
     assert again == [False, True, True, True, True, True, False, False]
 
 
 def test_one_search_that_finds_next_to_nobody_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _searches(monkeypatch, [1]) == [False, True, False, False]
+    assert _whether(_searches(monkeypatch, [1])) == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        # by the mean until it moves few, then by columns, then those who look misplaced
+        ([500, 100, 60, 1, 1], "by mean, by mean, all, misplaced, misplaced, nobody"),
+        # … until columns move few
+        ([100, 300, 300, 100, 1, 1], "by mean, all, all, all, misplaced, misplaced, nobody"),
+        # however many move, there is an end
+        ([500] * 7 + [1, 1], "by mean, " * 4 + "all, " * 3 + "misplaced, misplaced, nobody"),
+    ],
+)
+def test_where_poses_come_from_images_alone_everybody_is_searched_while_many_move(
+    monkeypatch: pytest.MonkeyPatch, found: list[int], wanted: str
+) -> None:
+    plans = _searches(monkeypatch, found, Search.ALL_BY_MEAN)
+    words = {
+        Search.ALL_BY_MEAN: "by mean",
+        Search.ALL: "all",
+        Search.MISPLACED: "misplaced",
+        Search.NOBODY: "nobody",
+    }
+    assert ", ".join(words[plan.search] for plan in plans).startswith(wanted)
+    # models with columns leave less of the images than the mean does
+    measured = [plan.measures_noise for plan in plans]
+    means = [plan.search is Search.ALL_BY_MEAN for plan in plans]
+    assert measured[1:] == means[:-1]

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from solvar.imaging.rotations import from_euler
 from solvar.particles import read_particles
 from solvar.simulation import SimulationSettings, blob_volume, simulate
+from solvar.simulation.ensemble import build_ensemble
 from solvar.simulation.truth import conformation_volumes
 
 SMALL = {"particles": 200, "box_size": 32, "pixel_size": 5.0, "seed": 4}
@@ -83,6 +84,14 @@ def test_truth_of_continuous_motion_agrees_with_a_monte_carlo_average():
     eigenvalues = (truth.eigenvolumes**2).sum(axis=(1, 2, 3))
     sampled = np.linalg.svd(drawn - mean, compute_uv=False)[:4] ** 2 / 600
     np.testing.assert_allclose(eigenvalues[:4], sampled, rtol=0.15)
+
+
+def test_a_smaller_motion_is_a_part_of_the_whole_one():
+    whole, part = (
+        build_ensemble(SimulationSettings(particles=3, motion=motion)) for motion in (1.0, 0.4)
+    )
+    ends, within = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.3, 0.7], [0.7, 0.3]])
+    np.testing.assert_allclose(part.place(ends)[0], whole.place(within)[0], atol=1e-9)
 
 
 def test_truth_does_not_depend_on_how_it_is_divided_into_blocks(monkeypatch):
@@ -206,6 +215,7 @@ def test_models_of_an_atom_file_are_simulated_as_states(tmp_path):
         {"defocus_min": 2e4, "defocus_max": 1e4},
         {"atoms": "x.pdb", "heterogeneity": "hinge-loop"},
         {"diameter": 1e4},
+        {"motion": 0.5, "heterogeneity": "rigid"},
         {"colour": "red"},
     ],
 )

@@ -21,6 +21,10 @@ _MEANING = {
         "Captured variance",
         "of what the best subspace of this rank captures; 1 is perfect",
     ),
+    ("covariance", "captured_variance_within_state"): (
+        "… as particles are posed",
+        "the same, of true volumes turned as the poses of their particles are",
+    ),
     ("covariance", "captured_variance_by_rank"): ("… by rank", "the same with 1, 2, … components"),
     ("covariance", "principal_angles_degree"): (
         "Angles to true subspace (°)",

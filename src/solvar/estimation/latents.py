@@ -66,7 +66,9 @@ def principal_axes(columns: Float32) -> PrincipalAxes:
 
 
 def leading(columns: Float32, rank: int) -> Float32:
-    """The `rank` leading principal columns, eigenvolume · √eigenvalue, of V Vᵀ."""
+    """The `rank` leading principal columns, eigenvolume · √eigenvalue, of V Vᵀ; V may have no column."""
+    if not len(columns):
+        return columns
     axes = principal_axes(columns)
     return to_columns(axes.eigenvolumes, axes.eigenvalues)[:rank]
 

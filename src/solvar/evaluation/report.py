@@ -15,6 +15,7 @@ from solvar.evaluation import clustering, covariance, embedding, latents
 from solvar.evaluation.frame import Placement
 from solvar.evaluation.pose_bound import pose_bound
 from solvar.evaluation.poses import calibration, pose_errors, within_groups
+from solvar.evaluation.state_frames import as_posed
 from solvar.evaluation.truth import Truth
 from solvar.evaluation.volumes import fsc_auc, volume_metrics
 from solvar.imaging.fsc import TRUTH_THRESHOLD, resolution
@@ -154,7 +155,7 @@ def evaluate(
     k_c = model.box_size / 4 if k_c is None else k_c
     extent = model.box_size * model.pixel_size_angstrom
     parts = {
-        "covariance": _covariance_metrics(model, known, k_c),
+        "covariance": _covariance_metrics(estimate, known, k_c),
         "mean": _mean_metrics(model, known, k_c),
         "volumes": volume_metrics(model, estimate.posterior.z, known),
         "latents": _latent_metrics(estimate, known),
@@ -194,8 +195,8 @@ def _check_extent(model: LowRankModel, truth: Truth) -> None:
         )
 
 
-def _covariance_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[str, Any]:
-    true = truth.eigenvolumes
+def _covariance_metrics(estimate: Estimate, truth: Truth, k_c: float) -> dict[str, Any]:
+    true, model = truth.eigenvolumes, estimate.model
     if true is None or not len(true):
         return {}
     curve = covariance.captured_variance_by_rank(model.eigenvolumes, true, truth.mask, k_c)
@@ -204,8 +205,14 @@ def _covariance_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[s
     scaled = model.eigenvolumes * np.sqrt(model.eigenvalues)[:, None, None, None]
     fsc = covariance.covariance_fsc_curve(scaled.astype(np.float32), true, truth.mask)
     reached = resolution(fsc, model.box_size * model.pixel_size_angstrom, TRUTH_THRESHOLD)
+    posed = as_posed(truth, Poses(estimate.rotation, estimate.shift_angstrom), model)
+    within = {}
+    if posed is not None and posed.eigenvolumes is not None:
+        whole = model.eigenvolumes, posed.eigenvolumes, None, posed.mask, k_c
+        within["captured_variance_within_state"] = covariance.captured_variance(*whole)
     return {
         "captured_variance": float(curve[-1]) if len(curve) else 0.0,
+        **within,
         "captured_variance_by_rank": curve.tolist(),
         "principal_angles_degree": angles.tolist(),
         "eigenvalues": model.eigenvalues.tolist(),

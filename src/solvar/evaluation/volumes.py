@@ -92,7 +92,7 @@ class StateProducts:
         ours = np.concatenate([model.mean[None], model.eigenvolumes])
         ours = ours if mask is None else ours * mask
         cross, power = [], []
-        for block in _blocks(list(volumes.values()), model, mask):
+        for block in volume_blocks(list(volumes.values()), model, mask):
             product = shell_products(np.concatenate([ours, block]), block, shells)
             cross.append(product[:, : len(ours)])
             power.append(np.einsum("skk->sk", product[:, len(ours) :]))
@@ -111,7 +111,9 @@ class StateProducts:
         return product / np.sqrt(np.maximum(norm, 1e-60))
 
 
-def _blocks(paths: list[Path], model: LowRankModel, mask: Float32 | None) -> Iterator[Float32]:
+def volume_blocks(
+    paths: list[Path], model: LowRankModel, mask: Float32 | None
+) -> Iterator[Float32]:
     """True volumes, masked, on the grid of the model."""
     extent = model.box_size * model.pixel_size_angstrom
     for start in range(0, len(paths), _BLOCK):

@@ -36,13 +36,16 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 # a hundred images a step: see `estimation/abinitio/consensus.py`
-START = (Stage(8, 60, 100, 0.4, raised=2.0), Stage(10, 250, 100, 0.4, raised=2.0))
+START = (
+    Stage(8, 60, 100, 0.4, raised=2.0, enough=0.95),
+    Stage(10, 250, 100, 0.4, raised=2.0, enough=0.95),
+)
 # once it is right, more images and smaller steps leave less noise
 FINER = (
     Stage(12, 50, 200, 0.3),
     Stage(16, 40, 200, 0.2, draws=128),
-    Stage(20, 40, 200, 0.15, draws=256),
-    Stage(26, 40, 200, 0.1, draws=256),
+    Stage(20, 40, 200, 0.15, draws=128),
+    Stage(26, 40, 200, 0.1, draws=128),
 )
 # particles that take part, and others that judge
 POOL, JUDGES = 5000, 300

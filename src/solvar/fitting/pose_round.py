@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import partial
 
 import numpy as np
@@ -32,7 +33,7 @@ from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.marching import fit_models
 from solvar.fitting.schedule import pose_schedule
-from solvar.fitting.start import START_CONTRAST_SD, half_means
+from solvar.fitting.start import START_CONTRAST_SD, half_means, mean_models
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.fourier import crop_volume
 from solvar.progress import Progress, Step
@@ -50,6 +51,24 @@ _DRAWS_SHELL, DRAWS_COLUMNS = 26, 4
 _FINALISTS = 2
 
 
+class Search(Enum):
+    """Who is searched far and wide in a round, and by what.
+
+    Columns may tell a molecule from its mirror image, or from what it looks like after a turn: then particles
+    at either pose are as likely, and stay where they are. The mean alone is likelier where more of them are.
+    """
+
+    NOBODY = "nobody"
+    MISPLACED = "those who look misplaced"
+    ALL_BY_MEAN = "all, by the mean alone"
+    ALL = "all"
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether everybody is searched."""
+        return self in (Search.ALL_BY_MEAN, Search.ALL)
+
+
 @dataclass(frozen=True)
 class RoundPlan:
     """What a round does.
@@ -60,18 +79,15 @@ class RoundPlan:
         Counted from 1, unlike any other in the fit.
     k_c : int
         Finest frequency.
-    search : bool
-        Whether particles that look misplaced are searched.
-    search_all : bool
-        Whether all are.
+    search : Search
+        Of a round by the mean alone, models have no columns.
     measures_noise : bool
         Whether the noise is measured, for this round and those that follow.
     """
 
     number: int
     k_c: int
-    search: bool = False
-    search_all: bool = False
+    search: Search = Search.NOBODY
     measures_noise: bool = False
 
     @property
@@ -107,9 +123,11 @@ def _models(
 ) -> tuple[list[ColumnModel], NoiseModel]:
     """A model of each part at the present poses, up to the finest band, and the noise."""
     bands = [context.band(state, part, plan.k_c) for part in (0, 1)]
+    sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
+    if plan.search is Search.ALL_BY_MEAN:
+        return _means_alone(context, state, bands, sd)
     # EM goes on with them
     means, precision = half_means(bands, steps=(1, 1))
-    sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
     fresh = [PartModel(part, None, sd) for part in (0, 1)]
     state = replace(state, means=means, models=fresh, prior=Prior(precision, precision))
     schedules = pose_schedule(plan.k_c, context.settings)
@@ -120,6 +138,16 @@ def _models(
         state = with_measured_noise(context, state, bands, state.fitted_models)
         state, _ = fit_models(context, state, schedules[-1], f"{plan.name} once more", step)
     return state.fitted_models, state.noise
+
+
+def _means_alone(
+    context: Context, state: FitState, bands: list[Band], contrast_sd: float
+) -> tuple[list[ColumnModel], NoiseModel]:
+    """Models of both parts that have no columns, and the noise."""
+    means, precision = half_means(bands)
+    state = replace(state, means=means, prior=Prior(precision, precision))
+    models = mean_models(bands, means, contrast_sd)
+    return models, with_measured_noise(context, state, bands, models).noise
 
 
 def _found_by(
@@ -134,7 +162,7 @@ def _found_by(
     assert context.solver is not None and state.poses is not None
     begun, finest = state.poses, context.band(state, part, plan.k_c)
     poses = refine_poses(finest, model, begun, context.solver, step)
-    if plan.search:
+    if plan.search is not Search.NOBODY:
         poses = _with_misplaced(
             context, replace(state, poses=poses), part, model, finest, plan, step
         )
@@ -166,7 +194,7 @@ def _with_misplaced(
     assert poses is not None
     if context.settings.pose_search == 0 or context.images.store.tilt is not None:
         return poses
-    index = finest.index if plan.search_all else _misplaced(context, state, finest, model)
+    index = finest.index if plan.search.is_of_all else _misplaced(context, state, finest, model)
     best = poses.copied()
     best.sought[finest.index] = False
     if len(index) == 0:
@@ -176,7 +204,7 @@ def _with_misplaced(
     for has, trial in _climbed(context, state, finest, model, found, step):
         climbed = index[has]
         best.take(trial, climbed[trial.evidence[climbed] > best.evidence[climbed]])
-    if not plan.search_all:
+    if not plan.search.is_of_all:
         best.sought[index] = ~best.found_elsewhere(poses, index)
     return best
 

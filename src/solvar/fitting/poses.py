@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from solvar.fitting.context import Context
 from solvar.fitting.own_mask import with_own_mask
-from solvar.fitting.pose_round import RoundPlan, after_round
+from solvar.fitting.pose_round import RoundPlan, Search, after_round
 from solvar.fitting.schedule import has_settled, pose_rounds
 from solvar.fitting.start import with_means
 from solvar.fitting.state import FitState
@@ -37,8 +37,9 @@ _PATIENCE, _PATIENCE_FITTED = 1, 2
 # another search is worth it while one of the last two (either leaves out whom the other sought in vain) found
 # more particles elsewhere than this share of all, and of the most that one has found
 _WORTH_A_SEARCH, _WORTH_MORE = 1e-3, 0.1
-# … and another one of everybody, where poses were found from images alone, if the last found more than this
-_WORTH_ALL, _MOST_SEARCHES = 0.1, 4
+# … and another one of everybody, where poses were found from images alone, if the last found more than this,
+# up to a round: first by the mean alone, then by columns too
+_WORTH_ALL, _LAST_OF_ALL = 0.1, {Search.ALL_BY_MEAN: 4, Search.ALL: 7}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +50,10 @@ class _Rounds:
     ----------
     before, now : FitState
     count : int
-    searches : bool
-        Whether the next round is to search misplaced particles.
-    searches_all : bool
-        Whether it is to search all.
+    search : Search
+        Whom the next round is to search, where it goes to the finest band.
+    measures_noise : bool
+        Whether the next round is to measure the noise.
     found, most_found : float
         The share of the particles that the last search has found elsewhere, and the largest of any search.
     """
@@ -60,8 +61,8 @@ class _Rounds:
     before: FitState
     now: FitState
     count: int = 0
-    searches: bool = True
-    searches_all: bool = False
+    search: Search = Search.MISPLACED
+    measures_noise: bool = False
     found: float = 0.0
     most_found: float = 0.0
 
@@ -81,11 +82,12 @@ def with_refined_poses(context: Context, state: FitState, progress: Progress) ->
     take = partial(_taken, context, progress, k_c=context.k_max)
     # what models of the input poses tell of particles is what refinement has to surpass
     everybody = context.settings.ab_initio
-    begun = _Rounds(state, state, searches=fitted, searches_all=everybody)
-    rounds = take(begun, measures_noise=True)
+    search = Search.MISPLACED if fitted else Search.NOBODY
+    search = Search.ALL_BY_MEAN if everybody else search
+    rounds = take(_Rounds(state, state, search=search, measures_noise=True))
     if everybody:
         # a search of everybody lifts evidence as none after it does: there is nothing to compare it with
-        while rounds.searches_all:
+        while rounds.search.is_of_all:
             rounds = take(rounds)
         rounds = take(rounds)
     elif not fitted:
@@ -113,28 +115,33 @@ def _from_coarse_to_fine(context: Context, take: _Take, direct: _Rounds) -> _Rou
     return take(replace(rounds, now=_trusting(rounds)))
 
 
-def _taken(
-    context: Context,
-    progress: Progress,
-    rounds: _Rounds,
-    k_c: int,
-    measures_noise: bool = False,
-) -> _Rounds:
+def _taken(context: Context, progress: Progress, rounds: _Rounds, k_c: int) -> _Rounds:
     """With one round more."""
-    before = rounds.now
-    finest, number = k_c == context.k_max, rounds.count + 1
-    searches = finest and rounds.searches
-    plan = RoundPlan(number, k_c, searches, rounds.searches_all, measures_noise)
+    before, finest = rounds.now, k_c == context.k_max
+    search = rounds.search if finest else Search.NOBODY
+    plan = RoundPlan(rounds.count + 1, k_c, search, rounds.measures_noise)
     now = context.once(plan.name, partial(after_round, context, plan, progress), before, before)
-    if not plan.search:
-        return _Rounds(before, now, plan.number, not finest)
+    if search is Search.NOBODY:
+        following = Search.NOBODY if finest else Search.MISPLACED
+        return _Rounds(before, now, plan.number, following)
     assert before.poses is not None and now.poses is not None
     found = float(np.mean(now.poses.found_elsewhere(before.poses, np.arange(len(now.weight)))))
     most = max(found, rounds.most_found)
-    searches = max(found, rounds.found) > max(_WORTH_A_SEARCH, _WORTH_MORE * most)
-    # the search that found poses from images alone knew of no columns
-    searches_all = rounds.searches_all and found > _WORTH_ALL and plan.number < _MOST_SEARCHES
-    return _Rounds(before, now, plan.number, searches, searches_all, found, most)
+    following = _search_after(plan, found, rounds.found, most)
+    # the noise is what models leave: those with columns leave less
+    again = search is Search.ALL_BY_MEAN
+    return _Rounds(before, now, plan.number, following, again, found, most)
+
+
+def _search_after(plan: RoundPlan, found: float, found_before: float, most: float) -> Search:
+    """Whom to search after a round, by the shares of particles that searches have found elsewhere."""
+    last = plan.search
+    if last.is_of_all and found > _WORTH_ALL and plan.number < _LAST_OF_ALL[last]:
+        return last
+    if last is Search.ALL_BY_MEAN:
+        return Search.ALL
+    enough = max(_WORTH_A_SEARCH, _WORTH_MORE * most)
+    return Search.MISPLACED if max(found, found_before) > enough else Search.NOBODY
 
 
 def _trusting(rounds: _Rounds) -> FitState:

@@ -86,11 +86,15 @@ def with_means(context: Context, state: FitState) -> FitState:
     means, precision = half_means(bands)
     state = replace(state, means=means, prior=Prior(precision, precision))
     sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
-    models = [
-        ColumnModel(crop_volume(mean, band.box)[None] * band.support.mean, sd)
+    return with_measured_noise(context, state, bands, mean_models(bands, means, sd))
+
+
+def mean_models(bands: list[Band], means: list[Float32], contrast_sd: float) -> list[ColumnModel]:
+    """Models of bands that know their mean (L, L, L) alone."""
+    return [
+        ColumnModel(crop_volume(mean, band.box)[None] * band.support.mean, contrast_sd)
         for mean, band in zip(means, bands, strict=True)
     ]
-    return with_measured_noise(context, state, bands, models)
 
 
 def with_sign(context: Context, state: FitState) -> FitState:

@@ -85,7 +85,7 @@ def build_ensemble(settings: SimulationSettings) -> Ensemble:
 
     def place(coordinate: Float64) -> tuple[Float64, Float64]:
         ends = coordinate if coordinate.shape[1] else np.full((len(coordinate), 2), 0.5)
-        positions = molecule.conformation(ends[:, 0], ends[:, 1])
+        positions = molecule.conformation(*(0.5 + settings.motion * (ends.T - 0.5)))
         return positions, np.broadcast_to(molecule.weights, positions.shape[:2])
 
     if settings.heterogeneity == "hinge-loop":

@@ -29,6 +29,12 @@ class SimulationSettings(BaseModel):
         "--atoms; rigid: none; gaussian: drawn from a low-rank Gaussian model with known latents.",
     )
     states: int = Field(4, ge=1, le=1000, description="Number of states of 'discrete'.")
+    motion: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the range of the built-in motions, 50° of the hinge and 90° of the loop.",
+    )
     rank: int = Field(4, ge=1, le=50, description="Number of latents of 'gaussian'.")
     heterogeneity_fraction: float = Field(
         0.2, gt=0, le=2, description="Total variance over the squared norm of the mean, 'gaussian'."
@@ -79,6 +85,11 @@ class SimulationSettings(BaseModel):
             raise ValueError(
                 "an atom file has no hinge; choose heterogeneity discrete (its models), rigid or "
                 "gaussian"
+            )
+        moves = self.atoms is None and self.heterogeneity in ("hinge-loop", "discrete")
+        if self.motion != 1 and not moves:
+            raise ValueError(
+                "motion is that of the built-in hinge and loop; choose heterogeneity hinge-loop or discrete"
             )
         if self.diameter is not None and self.diameter > self.box_size * self.pixel_size:
             raise ValueError("the molecule's diameter is larger than the box")

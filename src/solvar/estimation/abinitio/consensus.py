@@ -60,6 +60,8 @@ class Stage:
         still wrong wash them out.
     draws : int
         Poses that are drawn for an image.
+    enough : float
+        The stage ends early where more than this share of the particles has settled.
     """
 
     k_c: int
@@ -68,6 +70,7 @@ class Stage:
     share: float
     raised: float = 1.0
     draws: int = 8
+    enough: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,8 @@ Int64 = NDArray[np.int64]
 # particles that tell how strong the molecule is in the images
 _TELLING = 2000
 _FINER = 4 / 3
+# no stage ends before so much of it
+_LEAST = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,10 @@ def run_stages(
             consensus = consensus.on(bands[-1], power)
         first = consensus.volume if first is None else first
         resolution = bands[-1].images.store.extent_angstrom / bands[-1].k_c
-        for _ in range(stage.steps):
+        for number in range(stage.steps):
+            if number >= _LEAST * stage.steps and consensus.settled > stage.enough:
+                progress.advance(count * (stage.steps - number))
+                break
             if len(order) < count:
                 order = rng.permutation(pool)
             some, order = np.sort(order[:count]), order[count:]

@@ -22,8 +22,11 @@ def of_shape(turn: Float64, z: Float64) -> Float64:
     turn : (N, 3)
         Rotation vectors.
     z : (N, r)
-        Latents. Their squares and products take part, shrunk as leave-one-out errors ask for.
+        Latents, r may be 0. Their squares and products take part, shrunk as leave-one-out errors ask for.
     """
+    if z.shape[1] == 0:
+        return np.zeros_like(turn)
+
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
