@@ -65,6 +65,7 @@ class Reached:
     median: float
     near: float
     captured: float
+    posed: float
     seconds: float
     memory_mib: float
     said: str
@@ -89,6 +90,7 @@ class Reached:
             float(np.median(angle)),
             float(np.mean(angle < 20)),
             told.get("captured_variance", float("nan")),
+            told.get("captured_variance_within_state", float("nan")),
             seconds,
             max(cost.peak_memory_mib for cost in found.costs),
             said,
@@ -96,8 +98,9 @@ class Reached:
 
     def __str__(self) -> str:
         return (
-            f"median {self.median:6.2f} deg, within 20 {self.near:6.1%}, captured {self.captured:.3f}, "
-            f"{self.seconds / 60:4.1f} min, {self.memory_mib:5.0f} MiB, {self.said}"
+            f"median {self.median:6.2f} deg, within 20 {self.near:6.1%}, captured {self.captured:.3f} "
+            f"(as posed {self.posed:.3f}), {self.seconds / 60:4.1f} min, "
+            f"{self.memory_mib:5.0f} MiB, {self.said}"
         )
 
     def reaches(self, wanted: Reached) -> bool:

@@ -22,9 +22,9 @@ _STARTS = 2
 _BESIDE_PRODUCTS = 1.8
 # a pixel of a drawn slice, seconds of one core
 _DRAWN_PIXEL = 2.5e-8
-# shifts with which everybody is placed in the consensus, then with columns in rounds of refinement, and how
-# many such rounds there are: two as a rule, and those who look misplaced in later ones
-_PLACING_SHIFTS, _SEARCHES = 21, 2.5
+# shifts with which everybody is searched, and how often: in the consensus and in two rounds by the mean, as a
+# rule, then in one with columns, and those who look misplaced in later ones
+_PLACING_SHIFTS, _BY_MEAN, _BY_COLUMNS = 21, 3.0, 1.5
 _ROWS, _TURNS = 96, 3
 
 
@@ -52,7 +52,7 @@ def ab_initio_seconds(count: int, edge: float, k_max: int, rank: int, team: Thre
             images = starts * stage.steps * min(stage.images, pool)
             total += images * _image_seconds(k_c, edge, SHIFTS, stage.draws, speed, team)
     k_c, volumes = min(FINER[-1].k_c, k_max), 1 + min(rank, DRAWS_COLUMNS)
-    for searches, slices in ((1.0, 1), (_SEARCHES, volumes)):
+    for searches, slices in ((_BY_MEAN, 1), (_BY_COLUMNS, volumes)):
         draws = slices * DRAWS
         each = _image_seconds(k_c, edge, _PLACING_SHIFTS, draws, speed, team)
         total += searches * count * each
