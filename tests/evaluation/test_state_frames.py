@@ -11,7 +11,7 @@ import pytest
 from solvar.estimation.low_rank import LowRankModel
 from solvar.evaluation import Truth
 from solvar.evaluation.covariance import captured_variance
-from solvar.evaluation.frame import sampled_at
+from solvar.evaluation.frame import Sampler
 from solvar.evaluation.state_frames import as_posed
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.particles import Poses
@@ -69,7 +69,7 @@ def test_a_state_whose_particles_are_turned_is_turned(truth: Truth) -> None:
     # slices of what is posed, at these poses, are those of the truth at the true ones
     volumes = [read_volume(path)[0] for path in truth.volumes.values()]
     matrix = from_rotation_vector(TURN[None])[0].T
-    moved = sampled_at(volumes[1], matrix, np.zeros(3))
+    moved = Sampler(volumes[1]).at(matrix, np.zeros(3))
     difference = (moved - volumes[0])[None]
     assert captured_variance(posed.eigenvolumes, difference) > 0.995
     # … and turning the other way leads elsewhere

@@ -8,16 +8,17 @@ well be one whose body turns a little the other way; which of them needs fewer c
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.low_rank import LowRankModel
-from solvar.evaluation.frame import sampled_at
+from solvar.evaluation.frame import Sampler
 from solvar.evaluation.poses import pose_errors
 from solvar.evaluation.truth import Truth
-from solvar.evaluation.volumes import state_volumes, volume_blocks
+from solvar.evaluation.volumes import coordinate_of, distances, state_volumes, volume_blocks
 from solvar.imaging.frames import frame_between
 from solvar.particles import Poses
 
@@ -55,12 +56,13 @@ def as_posed(truth: Truth, poses: Poses, model: LowRankModel) -> Truth | None:
     if len(paths) < 2:
         return None
     given = [volume for block in volume_blocks(paths, model, None) for volume in block]
-    placed, mask = [], truth.mask
-    for volume, members in zip(given, told, strict=True):
-        matrix, move = _placement(poses, true, members, model.pixel_size_angstrom)
-        placed.append(sampled_at(volume, matrix, move))
-        if mask is not None and truth.mask is not None:
-            mask = np.maximum(mask, np.clip(sampled_at(truth.mask, matrix, move), 0, 1))
+    places = [_placement(poses, true, members, model.pixel_size_angstrom) for members in told]
+    placed = [Sampler(volume).at(*place) for volume, place in zip(given, places, strict=True)]
+    mask = truth.mask
+    if mask is not None:
+        whole = Sampler(mask)
+        masks = (np.clip(whole.at(*place), 0, 1) for place in places)
+        mask = reduce(np.maximum, masks, mask)
     weight = np.bincount(group[group >= 0], minlength=len(paths)) / np.sum(group >= 0)
     mean, eigenvolumes = _moments(np.stack(placed), weight)
     return replace(truth, mean=mean, eigenvolumes=eigenvolumes, mask=mask)
@@ -68,16 +70,16 @@ def as_posed(truth: Truth, poses: Poses, model: LowRankModel) -> Truth | None:
 
 def _nearest_volume(truth: Truth) -> tuple[list[Path], Int64]:
     """Some volumes, and which of them each particle counts for, (N,), -1 for none."""
-    known = list(state_volumes(truth).items())
-    if truth.discrete_state() is None and len(known) > _MOST:
+    known, discrete = list(state_volumes(truth).items()), truth.discrete_state()
+    if discrete is None and len(known) > _MOST:
         known = [known[each] for each in np.rint(np.linspace(0, len(known) - 1, _MOST)).astype(int)]
     states, paths = [state for state, _ in known], [path for _, path in known]
     group = np.full(truth.count or 0, -1)
-    if truth.discrete_state() is not None:
+    if discrete is not None:
         for number, state in enumerate(states):
-            group[truth.state == state] = number
+            group[discrete == state] = number
         return paths, group
-    coordinate = truth.latent if truth.state_coordinate is None else truth.state_coordinate
+    coordinate = coordinate_of(truth)
     if not states or coordinate is None or not coordinate.shape[1]:
         return [], group
     if truth.state is None:
@@ -85,9 +87,7 @@ def _nearest_volume(truth: Truth) -> tuple[list[Path], Int64]:
         place = truth.volume_coordinate[states]
     else:
         place = np.stack([coordinate[np.argmax(truth.state == state)] for state in states])
-    spread = np.maximum(coordinate.std(axis=0), np.finfo(np.float64).tiny)
-    away = np.linalg.norm((coordinate[:, None] - place) / spread, axis=2)
-    return paths, np.argmin(away, axis=1)
+    return paths, np.argmin([distances(coordinate, each) for each in place], axis=0)
 
 
 def _placement(

@@ -218,7 +218,7 @@ def state_volumes(truth: Truth) -> dict[int, Path]:
     Without states, of a continuous motion, all volumes whose coordinates are known, numbered by their order.
     """
     if truth.state is None:
-        known = truth.volume_coordinate is not None and _coordinate(truth) is not None
+        known = truth.volume_coordinate is not None and coordinate_of(truth) is not None
         return dict(enumerate(truth.volumes.values())) if known else {}
     named = {int(name): path for name, path in truth.volumes.items() if name.isdecimal()}
     present = set(np.unique(truth.state).tolist())
@@ -245,21 +245,26 @@ def _members(truth: Truth, state: int) -> Int64:
     """The particles whose own volume is that of a state; of a continuous motion the ten nearest to it."""
     if truth.state is not None:
         return np.flatnonzero(truth.state == state)
-    coordinate, place = _coordinate(truth), truth.volume_coordinate
+    coordinate, place = coordinate_of(truth), truth.volume_coordinate
     assert coordinate is not None and place is not None  # or there would be no such state
     return _nearest(coordinate, place[state])
 
 
-def _coordinate(truth: Truth) -> Float64 | None:
+def coordinate_of(truth: Truth) -> Float64 | None:
     """Where each particle is, in the units of `Truth.volume_coordinate`."""
     return truth.latent if truth.state_coordinate is None else truth.state_coordinate
 
 
 def _nearest(coordinate: Float64, place: Float64) -> Int64:
-    """The ten particles nearest to a place, every coordinate in units of its spread."""
+    """The ten particles nearest to a place."""
+    return np.argsort(distances(coordinate, place), kind="stable")[:_FEWEST]
+
+
+def distances(coordinate: Float64, place: Float64) -> Float64:
+    """How far particles at (N, d) are from a place (d,), every coordinate in units of its spread, (N,)."""
     spread = np.maximum(coordinate.std(axis=0), np.finfo(np.float64).tiny)
-    distance = np.linalg.norm((coordinate - place) / spread, axis=1)
-    return np.argsort(distance, kind="stable")[:_FEWEST]
+    distance: Float64 = np.linalg.norm((coordinate - place) / spread, axis=1)
+    return distance
 
 
 def volume_metrics(model: LowRankModel, z: Float64, truth: Truth) -> dict[str, Any]:

@@ -35,10 +35,12 @@ from solvar.progress import Progress
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+# share of the particles that settle before a stage of a start ends; later stages tell hands apart, and go on
+_ENOUGH = 0.95
 # a hundred images a step: see `estimation/abinitio/consensus.py`
 START = (
-    Stage(8, 60, 100, 0.4, raised=2.0, enough=0.95),
-    Stage(10, 250, 100, 0.4, raised=2.0, enough=0.95),
+    Stage(8, 60, 100, 0.4, raised=2.0, enough=_ENOUGH),
+    Stage(10, 250, 100, 0.4, raised=2.0, enough=_ENOUGH),
 )
 # once it is right, more images and smaller steps leave less noise
 FINER = (

@@ -25,7 +25,7 @@ from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.junk import weighed_again
 from solvar.fitting.schedule import BandSchedule, has_settled, has_settled_on_its_own, split_batches
-from solvar.fitting.start import START_CONTRAST_SD
+from solvar.fitting.start import start_contrast_sd
 from solvar.fitting.state import FitState, PartModel, Sweeping
 from solvar.fitting.sweeps import StoppingRule, sweep
 from solvar.imaging.fourier import crop_volume
@@ -47,7 +47,7 @@ _MOST_FOR_SCALE = 50_000
 
 def with_new_models(context: Context, state: FitState) -> FitState:
     """Models that know their mean alone: one a half-set, or one of all particles without half-sets."""
-    sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
+    sd = start_contrast_sd(context.settings)
     if context.settings.halfsets:
         return replace(state, models=[PartModel(part, None, sd) for part in (0, 1)])
     mean = np.asarray(np.mean(state.means, axis=0), dtype=np.float32)

@@ -33,7 +33,7 @@ from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.marching import fit_models
 from solvar.fitting.schedule import pose_schedule
-from solvar.fitting.start import START_CONTRAST_SD, half_means, mean_models
+from solvar.fitting.start import half_means, mean_models, start_contrast_sd, with_means
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.fourier import crop_volume
 from solvar.progress import Progress, Step
@@ -104,7 +104,9 @@ def after_round(context: Context, plan: RoundPlan, progress: Progress, state: Fi
     state = state.after(rng)
     begun = state.poses
     assert begun is not None and context.solver is not None
-    sweeps = sum(each.most_sweeps for each in pose_schedule(plan.k_c, context.settings))
+    by_mean = plan.search is Search.ALL_BY_MEAN
+    schedules = [] if by_mean else pose_schedule(plan.k_c, context.settings)
+    sweeps = sum(each.most_sweeps for each in schedules)
     total = len(context.images) * (sweeps + context.solver.steps)
     with progress.step(f"Refining poses, round {plan.number}", total) as step:
         models, noise = _models(context, state, plan, step)
@@ -123,9 +125,10 @@ def _models(
 ) -> tuple[list[ColumnModel], NoiseModel]:
     """A model of each part at the present poses, up to the finest band, and the noise."""
     bands = [context.band(state, part, plan.k_c) for part in (0, 1)]
-    sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
+    sd = start_contrast_sd(context.settings)
     if plan.search is Search.ALL_BY_MEAN:
-        return _means_alone(context, state, bands, sd)
+        state = with_means(context, state)
+        return mean_models(bands, state.means, sd), state.noise
     # EM goes on with them
     means, precision = half_means(bands, steps=(1, 1))
     fresh = [PartModel(part, None, sd) for part in (0, 1)]
@@ -138,16 +141,6 @@ def _models(
         state = with_measured_noise(context, state, bands, state.fitted_models)
         state, _ = fit_models(context, state, schedules[-1], f"{plan.name} once more", step)
     return state.fitted_models, state.noise
-
-
-def _means_alone(
-    context: Context, state: FitState, bands: list[Band], contrast_sd: float
-) -> tuple[list[ColumnModel], NoiseModel]:
-    """Models of both parts that have no columns, and the noise."""
-    means, precision = half_means(bands)
-    state = replace(state, means=means, prior=Prior(precision, precision))
-    models = mean_models(bands, means, contrast_sd)
-    return models, with_measured_noise(context, state, bands, models).noise
 
 
 def _found_by(

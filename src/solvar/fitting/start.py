@@ -85,8 +85,13 @@ def with_means(context: Context, state: FitState) -> FitState:
     bands = [context.band(state, part, context.k_max) for part in range(len(context.parts))]
     means, precision = half_means(bands)
     state = replace(state, means=means, prior=Prior(precision, precision))
-    sd = START_CONTRAST_SD if context.settings.refine_contrast else 0.0
-    return with_measured_noise(context, state, bands, mean_models(bands, means, sd))
+    models = mean_models(bands, means, start_contrast_sd(context.settings))
+    return with_measured_noise(context, state, bands, models)
+
+
+def start_contrast_sd(settings: FitSettings) -> float:
+    """Standard deviation of contrasts before anything is known of them; 0 where they are not refined."""
+    return START_CONTRAST_SD if settings.refine_contrast else 0.0
 
 
 def mean_models(bands: list[Band], means: list[Float32], contrast_sd: float) -> list[ColumnModel]:

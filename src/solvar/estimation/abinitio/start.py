@@ -116,7 +116,6 @@ def run_stages(
         resolution = bands[-1].images.store.extent_angstrom / bands[-1].k_c
         for number in range(stage.steps):
             if number >= _LEAST * stage.steps and consensus.settled > stage.enough:
-                progress.advance(count * (stage.steps - number))
                 break
             if len(order) < count:
                 order = rng.permutation(pool)
