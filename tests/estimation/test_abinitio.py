@@ -24,6 +24,7 @@ from solvar.imaging import rotations
 from solvar.imaging.fourier import HalfDisc, centring_phase, crop_volume
 from solvar.imaging.frames import frame_between, mirrored
 from solvar.imaging.masks import soft_sphere
+from solvar.imaging.projector import Projection
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.progress import SilentProgress
 from solvar.threads import ThreadTeam
@@ -129,6 +130,16 @@ def test_poses_are_the_same_on_one_thread_and_on_two(rigid: Set) -> None:
     )
     np.testing.assert_array_equal(one.rotation, two.rotation)
     np.testing.assert_array_equal(one.evidence, two.evidence)
+
+
+def test_poses_are_drawn_on_the_cpu_wherever_slices_are_computed(rigid: Set) -> None:
+    band = rigid.band(K_C)
+    torch = Band(rigid.images, None, K_C, rigid.mask, Projection(backend="torch"), rigid.team)
+    assert len(torch.for_threads) == 1 and len(torch.on_cpu().for_threads) == rigid.team.size
+    assert band.on_cpu() is band
+    columns, index = rigid.on_grid[None], np.arange(20)
+    one, other = (placed([each], columns, index, SHIFT_SD) for each in (band, torch))
+    np.testing.assert_array_equal(one.rotation, other.rotation)
 
 
 @pytest.mark.timeout(60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from solvar.fitting.pose_round import RoundPlan, Search
 from solvar.fitting.poses import _Rounds, _taken
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.rotations import from_rotation_vector
+from solvar.parallel import OneProcess
 from solvar.progress import SilentProgress
 
 COUNT, FINEST = 2000, 31
@@ -32,6 +34,7 @@ class _Context:
 
     k_max = FINEST
     settings = FitSettings()
+    images = SimpleNamespace(processes=OneProcess())
 
     def once(self, name: str, step: Any, state: _State, like: _State) -> _State:
         """The state after the step."""
@@ -39,14 +42,21 @@ class _Context:
 
 
 def _searches(
-    monkeypatch: pytest.MonkeyPatch, found: list[int], first: Search = Search.MISPLACED
+    monkeypatch: pytest.MonkeyPatch,
+    found: list[int],
+    first: Search = Search.MISPLACED,
+    best: int = COUNT,
 ) -> list[RoundPlan]:
-    """What some rounds do, if so many particles are found elsewhere by those that search."""
+    """What some rounds do, if so many particles are found elsewhere by those that search.
+
+    Evidence rises up to a round.
+    """
     plans, left = list[RoundPlan](), iter(found)
 
     def after(context: Any, plan: RoundPlan, progress: Any, state: _State) -> _State:
         plans.append(plan)
         moved = state.poses.copied()
+        moved.evidence[:] = -abs(plan.number - best)
         if plan.search is not Search.NOBODY:
             index = np.arange(next(left))
             turn = from_rotation_vector(np.tile([0.0, 0.0, 1.0], (len(index), 1)))
@@ -55,7 +65,7 @@ def _searches(
 
     monkeypatch.setattr(rounds_of_poses, "after_round", after)
     state = _State(PoseState.of(np.tile(np.eye(3), (COUNT, 1, 1))), np.ones(COUNT))
-    rounds = _Rounds(state, state, search=first)
+    rounds = _Rounds(state, state, search=first, measures_noise=first.is_of_all)
     coarse = [] if first.is_of_all else [FINEST // 2]
     for k_c in (*coarse, *[FINEST] * (len(found) + 2)):
         rounds = _taken(_Context(), SilentProgress(), rounds, k_c)
@@ -82,20 +92,30 @@ def test_one_search_that_finds_next_to_nobody_is_the_last(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("found", "wanted"),
+    ("found", "best", "wanted"),
     [
         # by the mean until it moves few, then by columns, then those who look misplaced
-        ([500, 100, 60, 1, 1], "by mean, by mean, all, misplaced, misplaced, nobody"),
+        (
+            [500, 100, 30, 60, 1, 1],
+            COUNT,
+            "by mean, by mean, by mean, all, misplaced, misplaced, nobody",
+        ),
         # … until columns move few
-        ([100, 300, 300, 100, 1, 1], "by mean, all, all, all, misplaced, misplaced, nobody"),
+        ([30, 300, 300, 100, 1, 1], COUNT, "by mean, all, all, all, misplaced, misplaced, nobody"),
         # however many move, there is an end
-        ([500] * 7 + [1, 1], "by mean, " * 4 + "all, " * 3 + "misplaced, misplaced, nobody"),
+        ([500] * 8 + [1, 1], COUNT, "by mean, " * 6 + "all, " * 2 + "misplaced, misplaced, nobody"),
+        # … as soon as it is to no end
+        (
+            [500, 100, 100, 60, 1, 1],
+            2,
+            "by mean, by mean, by mean, all, misplaced, misplaced, nobody",
+        ),
     ],
 )
 def test_where_poses_come_from_images_alone_everybody_is_searched_while_many_move(
-    monkeypatch: pytest.MonkeyPatch, found: list[int], wanted: str
+    monkeypatch: pytest.MonkeyPatch, found: list[int], best: int, wanted: str
 ) -> None:
-    plans = _searches(monkeypatch, found, Search.ALL_BY_MEAN)
+    plans = _searches(monkeypatch, found, Search.ALL_BY_MEAN, best)
     words = {
         Search.ALL_BY_MEAN: "by mean",
         Search.ALL: "all",
@@ -104,6 +124,5 @@ def test_where_poses_come_from_images_alone_everybody_is_searched_while_many_mov
     }
     assert ", ".join(words[plan.search] for plan in plans).startswith(wanted)
     # models with columns leave less of the images than the mean does
-    measured = [plan.measures_noise for plan in plans]
-    means = [plan.search is Search.ALL_BY_MEAN for plan in plans]
-    assert measured[1:] == means[:-1]
+    measured = [plan.number for plan in plans if plan.measures_noise]
+    assert measured == [1, 1 + wanted.count("by mean")]

@@ -112,6 +112,15 @@ class Band:
         other.index = index
         return other
 
+    def on_cpu(self) -> Band:
+        """The same band with slices that are computed on the CPU, with memory of its own if they were not."""
+        if isinstance(self.projector.empty(0), np.ndarray):
+            return self
+        other = self.seeing(self.images)
+        other._projection, other._buffers = self._projection.on_cpu(), {}
+        other.projector = other._projector(self.team)
+        return other
+
     @cached_property
     def for_threads(self) -> list[Band]:
         """The same band for each thread of its team, with memory of its own: they work side by side.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.frames import common_move, shifts_by
 from solvar.imaging.rotations import nearest_rotation, to_rotation_vector
 
 Float64 = NDArray[np.float64]
@@ -82,15 +83,14 @@ def pose_errors(
     relative = np.swapaxes(true_rotation, -1, -2) @ aligned
     twist = np.arctan2(relative[:, 1, 0] - relative[:, 0, 1], relative[:, 0, 0] + relative[:, 1, 1])
     moved = shift_angstrom - true_shift_angstrom
-    in_image = np.swapaxes(aligned[:, :, :2], -1, -2)
-    translation = np.linalg.lstsq(in_image.reshape(-1, 3), moved.ravel(), rcond=1e-9)[0]
+    translation = common_move(aligned, moved)
     return PoseErrors(
         # atan2 is exact where arccos loses half the digits, at small angles
         out_of_plane_degree=np.rad2deg(np.arctan2(cross, dot)),
         in_plane_degree=np.rad2deg(twist),
-        shift_angstrom=np.linalg.norm(moved - in_image @ translation, axis=1),
+        shift_angstrom=np.linalg.norm(moved - shifts_by(aligned, translation), axis=1),
         drift_rotation=drift,
-        drift_translation_angstrom=translation.astype(np.float64),
+        drift_translation_angstrom=translation,
     )
 
 
@@ -148,7 +148,7 @@ def calibration(
     drift = pose_errors(*arrays)
     aligned = drift.drift_rotation.T @ rotation
     turn = to_rotation_vector(aligned @ np.swapaxes(true_rotation, -1, -2)) @ drift.drift_rotation.T
-    common = np.einsum("nij,i->nj", aligned[:, :, :2], drift.drift_translation_angstrom)
+    common = shifts_by(aligned, drift.drift_translation_angstrom)
     error = np.concatenate([turn, shift_angstrom - true_shift_angstrom - common], axis=1)
     size = np.abs(error) / np.sqrt(np.einsum("nii->ni", covariance))
     parts = {"rotation": size[:, :3], "shift": size[:, 3:]}

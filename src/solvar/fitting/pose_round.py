@@ -104,6 +104,10 @@ def after_round(context: Context, plan: RoundPlan, progress: Progress, state: Fi
     state = state.after(rng)
     begun = state.poses
     assert begun is not None and context.solver is not None
+    if context.settings.ab_initio:
+        # off the centre a particle would have to move far to take another pose, and stay in its hand
+        begun = begun.centred()
+        state = replace(state, poses=begun)
     by_mean = plan.search is Search.ALL_BY_MEAN
     schedules = [] if by_mean else pose_schedule(plan.k_c, context.settings)
     sweeps = sum(each.most_sweeps for each in schedules)

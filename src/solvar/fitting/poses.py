@@ -38,8 +38,9 @@ _PATIENCE, _PATIENCE_FITTED = 1, 2
 # more particles elsewhere than this share of all, and of the most that one has found
 _WORTH_A_SEARCH, _WORTH_MORE = 1e-3, 0.1
 # … and another one of everybody, where poses were found from images alone, if the last found more than this,
-# up to a round: first by the mean alone, then by columns too
-_WORTH_ALL, _LAST_OF_ALL = 0.1, {Search.ALL_BY_MEAN: 4, Search.ALL: 7}
+# up to a round: first by the mean alone, a fraction of the time, then by columns too
+_WORTH_ALL = {Search.ALL_BY_MEAN: 0.02, Search.ALL: 0.1}
+_LAST_OF_ALL = {Search.ALL_BY_MEAN: 6, Search.ALL: 8}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,20 +128,25 @@ def _taken(context: Context, progress: Progress, rounds: _Rounds, k_c: int) -> _
     assert before.poses is not None and now.poses is not None
     found = float(np.mean(now.poses.found_elsewhere(before.poses, np.arange(len(now.weight)))))
     most = max(found, rounds.most_found)
-    following = _search_after(plan, found, rounds.found, most)
+    taken = _Rounds(before, now, plan.number, found=found, most_found=most)
+    # noise is measured in the first round of a kind, which has nothing to be compared with
+    rose = search.is_of_all and (
+        plan.measures_noise or not taken.tell(has_settled, context.images.processes)
+    )
+    following = _search_after(plan, rose, taken, rounds.found)
     # the noise is what models leave: those with columns leave less
-    again = search is Search.ALL_BY_MEAN
-    return _Rounds(before, now, plan.number, following, again, found, most)
+    first_by_columns = search is Search.ALL_BY_MEAN and following is not search
+    return replace(taken, search=following, measures_noise=first_by_columns)
 
 
-def _search_after(plan: RoundPlan, found: float, found_before: float, most: float) -> Search:
-    """Whom to search after a round, by the shares of particles that searches have found elsewhere."""
-    last = plan.search
-    if last.is_of_all and found > _WORTH_ALL and plan.number < _LAST_OF_ALL[last]:
+def _search_after(plan: RoundPlan, rose: bool, rounds: _Rounds, found_before: float) -> Search:
+    """Whom to search after a round that lifted evidence, or did not, by how many searches found elsewhere."""
+    last, found = plan.search, rounds.found
+    if last.is_of_all and rose and found > _WORTH_ALL[last] and plan.number < _LAST_OF_ALL[last]:
         return last
     if last is Search.ALL_BY_MEAN:
         return Search.ALL
-    enough = max(_WORTH_A_SEARCH, _WORTH_MORE * most)
+    enough = max(_WORTH_A_SEARCH, _WORTH_MORE * rounds.most_found)
     return Search.MISPLACED if max(found, found_before) > enough else Search.NOBODY
 
 
@@ -159,9 +165,8 @@ def _is_loss(earlier: Float64, later: Float64) -> bool:
 def _with_poses_of(context: Context, start: FitState, chosen: FitState, last: FitState) -> FitState:
     """The state from before the rounds at the poses of one of them, its means made anew."""
     assert chosen.poses is not None and last.poses is not None
-    poses = replace(
-        last.poses, rotation=chosen.poses.rotation, shift=chosen.poses.shift
-    ).without_drift()
+    poses = replace(last.poses, rotation=chosen.poses.rotation, shift=chosen.poses.shift)
+    poses = poses.centred() if context.settings.ab_initio else poses.without_drift()
     state = replace(last, models=[], prior=start.prior, noise=start.noise, poses=poses)
     if state.mask is None:
         return with_means(context, state)

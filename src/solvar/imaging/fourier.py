@@ -151,6 +151,17 @@ def hermitian_weight(box: int) -> Float32:
     return weight
 
 
+def moved_volume(volume: Float32, move: Float64) -> Float32:
+    """A volume (L, L, L) whose content has moved by (x, y, z), box lengths, and round the edges."""
+    import scipy.fft
+    import scipy.ndimage
+
+    box = volume.shape[-1]
+    spectrum = scipy.ndimage.fourier_shift(scipy.fft.rfftn(volume), box * move[::-1], n=box)
+    moved: Float32 = scipy.fft.irfftn(spectrum, volume.shape).astype(volume.dtype)
+    return moved
+
+
 def crop_volume(volume: Float32, box: int) -> Float32:
     """Fourier-crop or -pad volumes (..., L, L, L) to (..., box, box, box).
 

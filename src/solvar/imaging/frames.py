@@ -28,6 +28,38 @@ def mirrored(rotation: Float64) -> Float64:
     return _MIRROR @ rotation @ _MIRROR
 
 
+def common_move(rotation: Float64, shift: Float64) -> Float64:
+    """The move T (3,) of a molecule that explains shifts of its images best, by least squares.
+
+    A molecule that has moved by T moves images by (Rᵀ T)_xy.
+
+    Parameters
+    ----------
+    rotation : (N, 3, 3)
+    shift : (N, 2)
+        In any unit; T is in the same one.
+    """
+    return move_of(sums_of_move(rotation, shift))
+
+
+def sums_of_move(rotation: Float64, shift: Float64) -> Float64:
+    """What parts of the particles add up to before `move_of`, (3, 4)."""
+    axes = rotation[:, :, :2]
+    normal = np.einsum("nij,nkj->ik", axes, axes)
+    return np.column_stack([normal, np.einsum("nij,nj->i", axes, shift)])
+
+
+def move_of(sums: Float64) -> Float64:
+    """The move of `common_move`; nothing along a line of sight that all particles share."""
+    found, *_ = np.linalg.lstsq(sums[:, :3], sums[:, 3], rcond=1e-9)
+    return found.astype(np.float64)
+
+
+def shifts_by(rotation: Float64, move: Float64) -> Float64:
+    """Shifts (N, 2) of images by a move (3,) of the molecule."""
+    return np.einsum("nij,i->nj", rotation[:, :, :2], move)
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """How one frame lies in another.

@@ -24,7 +24,8 @@ from solvar.estimation.band import Band
 from solvar.estimation.image_batch import frames_of
 from solvar.estimation.information import SamplingInformation, SamplingSum, shell_mean
 from solvar.imaging import rotations
-from solvar.imaging.fourier import centring_phase, crop_volume
+from solvar.imaging.fourier import centring_phase, crop_volume, moved_volume
+from solvar.imaging.frames import move_of, sums_of_move
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -93,6 +94,10 @@ class Moments:
             (1 - share) * self.data + np.float32(share) * later.data,
             (1 - share) * self.sampling + share * later.sampling,
         )
+
+    def moved(self, move: Float64) -> Moments:
+        """Of a volume that has moved by (x, y, z), box lengths."""
+        return replace(self, data=moved_volume(self.data, move))
 
     def on(self, band: Band) -> Moments:
         """On the grid of a band that is no coarser."""
@@ -184,14 +189,18 @@ def step(
     band = bands[-1]
     trial = _candidates(consensus, index, bands[0].k_c, stage.draws, rng)
     parts = list(drawn_poses(bands, consensus.volume[None], trial, rng))
-    shift, told = consensus.shift.copy(), np.zeros(2)
+    shift, told, sums = consensus.shift.copy(), np.zeros(2), np.zeros((3, 4))
     for part in parts:
-        kept = part.shift[:, rng.integers(part.shift.shape[1])]
+        number = rng.integers(part.shift.shape[1])
+        kept = part.shift[:, number]
         shift[index[part.place]] = kept
         told += np.sum(kept**2) / 2, np.sum(part.are_settled)
+        sums += sums_of_move(part.rotation[:, number], kept)
     variance, settled = band.sum(told) / len(index)
-    moments = consensus.moments.blended(moments_of(band, parts, len(index)), stage.share)
     slowly = stage.share / 4
+    moments = consensus.moments.blended(moments_of(band, parts, len(index)), stage.share)
+    # about the point that particles were picked by: elsewhere, shifts hold poses in a hand, or at a turn
+    moments = moments.moved(-slowly * move_of(band.sum(sums)))
     return Consensus(
         moments,
         _volume(band, moments, power, stage.raised),

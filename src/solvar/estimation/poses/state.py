@@ -12,6 +12,7 @@ from solvar.estimation.pose_errors import PoseErrors
 from solvar.estimation.poses.prior import PosePrior
 from solvar.estimation.poses.shape import ShapeTurns, of_shape
 from solvar.estimation.posterior import PoseRefinement
+from solvar.imaging.frames import common_move, shifts_by
 from solvar.imaging.rotations import from_rotation_vector, to_rotation_vector
 from solvar.particles import ParticleSet, Poses
 
@@ -177,12 +178,13 @@ class PoseState:
         left, _, right = np.linalg.svd(np.einsum("nij,nkj->ik", self.rotation, self.start))
         turn = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
         rotation = turn.T @ self.rotation
-        # a volume moved by T moves images by (Rᵀ T)_xy, which shifts t compensate
-        axes = rotation[:, :, :2]
-        normal = np.einsum("nij,nkj->ik", axes, axes)
-        move = np.linalg.solve(normal, np.einsum("nij,nj->i", axes, self.shift))
-        shift = self.shift - np.einsum("nij,i->nj", axes, move)
-        return replace(self, rotation=rotation, shift=shift)
+        move = common_move(rotation, self.shift)
+        return replace(self, rotation=rotation, shift=self.shift - shifts_by(rotation, move))
+
+    def centred(self) -> PoseState:
+        """With the volume about the point that particles were picked by: where they are moved least."""
+        move = common_move(self.rotation, self.moved)
+        return replace(self, shift=self.shift - shifts_by(self.rotation, move))
 
     def without_shape(self, index: Int64, z: Float64) -> PoseState:
         """Without what the latents (B, r) of some particles predict of their corrections.

@@ -8,7 +8,7 @@ Nothing is imported before it is used: settings read the names of the backends f
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from solvar import plugins
@@ -183,6 +183,10 @@ class Projection:
             team=team,
             stretch=stretch,
         )
+
+    def on_cpu(self) -> Projection:
+        """The same slices, computed on the CPU by what is fastest there."""
+        return replace(self, backend="auto", device="cpu")
 
 
 def runs_here(backend: str, device: str | None) -> bool:
