@@ -118,6 +118,8 @@ _DRAWN = {
 
 # What tells in two lines whether a run found what was there.
 HEADLINES = {("covariance", "captured_variance"), ("latents", "knn_spearman")}
+# … and beside them where poses were found together with the motions
+POSED = {("covariance", "captured_variance_within_state")}
 
 _MOST_SHOWN = 20
 

@@ -14,11 +14,13 @@ from solvar.results.run import Run
 from solvar.text import with_capital
 
 # characters that the figure is wide
-_LINE = 135
+_LINE = 148
 
 
 def draw_poses(run: Run, path: Path) -> bool:
     """Histograms of the corrections, and each correction against its posterior spread.
+
+    Particles that were found elsewhere are counted: drawn, they would leave all others one bar.
 
     Returns
     -------
@@ -28,7 +30,10 @@ def draw_poses(run: Run, path: Path) -> bool:
     change = run.pose_change
     if change is None or not change.applied:
         return False
-    sentence = change.sentence()
+    near = ~change.found_elsewhere
+    told = f"{with_capital(change.sentence())}."
+    if not near.all():
+        told += " Those found elsewhere are not drawn."
     with style.figure(path, 9.6, 6.2) as figure:
         figure.text(
             0.06, 0.955, "How far refinement moved the particles", fontsize=12, weight="bold"
@@ -38,12 +43,11 @@ def draw_poses(run: Run, path: Path) -> bool:
             "under it, the pose was right already or its image says little.",
             fontsize=8.5, color=style.GREY,
         )  # fmt: skip
-        told = fill(f"{with_capital(sentence)}.", _LINE)
-        figure.text(0.06, 0.917, told, fontsize=8.5, color=style.GREY, va="top")
+        figure.text(0.06, 0.917, fill(told, _LINE), fontsize=8.5, color=style.GREY, va="top")
         for column, (name, words, unit) in enumerate(PARTS):
-            correction, spread = change.correction[name], change.spread[name]
+            correction, spread = change.correction[name][near], change.spread[name][near]
             left = 0.06 + 0.32 * column
-            top = figure.add_axes((left, 0.55, 0.27, 0.28))
+            top = figure.add_axes((left, 0.54, 0.27, 0.28))
             reach = _reach(correction)
             signed = name == "in_plane"
             marginal(top, correction, (-reach if signed else 0.0, reach))
@@ -51,8 +55,7 @@ def draw_poses(run: Run, path: Path) -> bool:
             for line in (-typical, typical) if signed else (typical,):
                 top.axvline(line, color=style.VERMILION, lw=1, ls=(0, (4, 3)))
             rms = np.sqrt((correction**2).mean())
-            told = with_unit(float(rms), unit)
-            top.set_title(f"{words.capitalize()}: {told} rms", fontsize=9.5)
+            top.set_title(f"{words.capitalize()}: {with_unit(float(rms), unit)} rms", fontsize=9.5)
             top.set_xlabel(f"Correction ({unit})")
             low = figure.add_axes((left, 0.09, 0.27, 0.34))
             wide, high = _reach(spread), reach

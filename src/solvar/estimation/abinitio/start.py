@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +66,9 @@ GRID_SHELL = 12
 
 
 def bands_to(band_of: Callable[[int], Band], k_c: int) -> list[Band]:
-    """Bands of a draw that ends at k_c: the grid's, and each a third finer than the one before."""
-    return [band_of(each) for each in band_shells(k_c)]
+    """Bands of a draw that ends at k_c, or where images do: the grid's, and each a third finer at most."""
+    bands = [band_of(each) for each in band_shells(k_c)]
+    return bands[:1] + [band for coarse, band in pairwise(bands) if band.k_c > coarse.k_c]
 
 
 def band_shells(k_c: int) -> list[int]:
