@@ -126,6 +126,7 @@ def test_when_one_dies_all_end_and_the_work_is_kept(tiny_stack: Path, tmp_path: 
     assert run_job(particles, settings, folder, resume=True).particle_count == 400
 
 
+@pytest.mark.slow
 def test_processes_that_read_other_poses_do_not_start(tiny_stack: Path, tmp_path: Path) -> None:
     script = tmp_path / "one_of_two.py"
     script.write_text(

@@ -224,6 +224,7 @@ def test_killed_run_never_looks_finished(tiny_stack, tmp_path, moment):
     assert result.exit_code == 2 and "no finished run" in result.stderr
 
 
+@pytest.mark.slow
 def test_refined_poses_reach_every_file_and_the_tables(tiny_stack, tmp_path):
     folder = tmp_path / "run"
     result = solvar_command(

@@ -230,6 +230,7 @@ def _limited(gib: float, *arguments: object) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere address space cannot be limited")
 def test_little_address_space_is_enough_or_refused_before_libraries_are_loaded(
     tiny_stack, tmp_path

@@ -52,7 +52,7 @@ def _same(first: Run, second: Run) -> None:
 
 
 # their steps are those of the others, one after the other
-_LONG = ("poses", "poses, adam", "junk", "junk, poses", "no half-sets")
+_LONG = ("adam", "poses", "poses, adam", "junk", "junk, poses", "no half-sets")
 _CASES = [pytest.param(case, marks=pytest.mark.slow if case in _LONG else ()) for case in SETTINGS]
 
 
@@ -118,6 +118,7 @@ def _wait_for_checkpoint(folder: Path, program: subprocess.Popen[str]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_a_checkpoint_and_kill_nothing_broken(tiny_stack, tmp_path) -> None:
     folder = tmp_path / "run"
     program = _start(tiny_stack, folder)

@@ -32,6 +32,7 @@ def test_every_public_name_has_an_example_that_uses_it():
     assert "solvar.__version__" in page
 
 
+@pytest.mark.slow
 def test_examples_of_the_page_on_python_give_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

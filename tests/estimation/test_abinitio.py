@@ -216,6 +216,7 @@ def _started(images: Set, seed: int):
     return judged(bands_to(images.band, 10), first, found, judges)
 
 
+@pytest.mark.slow
 def test_random_start_finds_the_molecule_and_two_of_them_agree(rigid: Set) -> None:
     one, two = (_started(rigid, seed) for seed in (0, 1))
     for start in (one, two):
@@ -226,6 +227,7 @@ def test_random_start_finds_the_molecule_and_two_of_them_agree(rigid: Set) -> No
     assert np.mean(agreement.angle < np.pi / 6) > 0.6
 
 
+@pytest.mark.slow
 def test_noise_speaks_for_no_molecule() -> None:
     start = _started(Set(strength=0.0), 0)
     assert start.evidence < 3 * start.evidence_error

@@ -65,6 +65,7 @@ def test_columns_are_the_same_to_the_last_bit_for_any_number_of_threads() -> Non
     np.testing.assert_array_equal(one, three)
 
 
+@pytest.mark.slow
 def test_where_small_batches_settle_the_whole_set_stays(band: Band) -> None:
     thirds = np.array_split(np.random.default_rng(1).permutation(COUNT), 3)
     settled = _run(band, thirds, 60)

@@ -38,6 +38,7 @@ def test_a_component_that_is_there_is_real_and_nothing_else_explains_it() -> Non
     assert (found.left > 0.8).all() and (found.explained < 0.1).all()
 
 
+@pytest.mark.slow
 def test_noise_alone_makes_no_component_in_many_draws() -> None:
     assert sum(evidence(halves(seed)).real.sum() for seed in range(15)) <= 1
 

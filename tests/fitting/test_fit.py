@@ -42,7 +42,7 @@ def test_eigenvolumes_are_orthonormal_and_ordered(simulated, fitted) -> None:
     assert np.all(np.diff(model.eigenvalues) <= 0)
 
 
-@pytest.mark.parametrize("size", [1e-18, 1e30])
+@pytest.mark.parametrize("size", [1e-18, pytest.param(1e30, marks=pytest.mark.slow)])
 def test_the_unit_of_the_images_does_not_matter(simulated, fitted, tmp_path, size) -> None:
     """Single precision holds neither squares of 1e-30 nor their inverses."""
     folder, scaled = simulated(**GAUSSIAN), tmp_path / "scaled"
@@ -57,6 +57,7 @@ def test_the_unit_of_the_images_does_not_matter(simulated, fitted, tmp_path, siz
     assert any("images were multiplied by" in warning for warning in fit.warnings)
 
 
+@pytest.mark.slow
 def test_raw_images_give_the_result_of_normalised_ones(simulated, fitted, tmp_path) -> None:
     """Counts, each image on a background and of a strength of its own."""
     folder, raw = simulated(**GAUSSIAN), tmp_path / "raw"
@@ -135,6 +136,7 @@ def test_halfsets_do_not_depend_on_row_order(simulated, fitted) -> None:
 Variant = dict[str, object]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variant",
     [
@@ -147,7 +149,7 @@ Variant = dict[str, object]
         {"downsample": 24},
         {"downsample": 27},
         {"batch_size": 5000},
-        pytest.param({"backend": "torch"}, marks=pytest.mark.slow),
+        {"backend": "torch"},
     ],
     ids=str,
 )

@@ -64,7 +64,7 @@ def _ellipse() -> np.ndarray:
 @pytest.mark.parametrize(
     ("aberration", "lost"),
     [
-        ({"magnification": _ellipse()}, 0.1),
+        pytest.param({"magnification": _ellipse()}, 0.1, marks=pytest.mark.slow),
         ({"beam_tilt_mrad": np.array([[0.8, -0.6]])}, 0.05),
     ],
     ids=["magnification", "beam tilt"],

@@ -104,6 +104,7 @@ def test_a_job_that_is_stopped_while_it_writes_leaves_nothing(run, queue):
     assert Ledger.read(run.folder).problem_of("selections/meanwhile.npy") is None
 
 
+@pytest.mark.slow
 def test_a_viewer_that_is_killed_takes_its_job_with_it(run):
     code = (
         "import sys, time, numpy as np; from pathlib import Path\n"

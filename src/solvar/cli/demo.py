@@ -92,7 +92,7 @@ def demo(
     if as_json:
         print_json({**run.summary(), "truth": metrics, "seconds": seconds})
         return
-    _print_result(run, truth, metrics, picture, seconds, ab_initio)
+    _print_result(run, truth, metrics, picture, seconds)
 
 
 def _make_room(output: Path, overwrite: bool) -> None:
@@ -116,7 +116,7 @@ def _make_room(output: Path, overwrite: bool) -> None:
 
 
 def _print_result(
-    run: Run, truth: Path, metrics: dict[str, Any], picture: Path, seconds: float, ab_initio: bool
+    run: Run, truth: Path, metrics: dict[str, Any], picture: Path, seconds: float
 ) -> None:
     from solvar.cli.console import duration, output, print_commands, shown
     from solvar.cli.metrics import HEADLINES, POSED, metrics_table
@@ -127,11 +127,12 @@ def _print_result(
     compare = command_line("solvar", "evaluate", run.folder, "--truth", truth)
     print_commands(console, [(compare, "every metric against the truth")])
     console.print()
-    headlines = HEADLINES | POSED if ab_initio else HEADLINES
+    posed = run.ab_initio is not None
+    headlines = HEADLINES | POSED if posed else HEADLINES
     console.print(metrics_table("What was recovered, against the truth", metrics, headlines))
     motions = " and ".join(f"of the {name}" for name in _MOTIONS)
     told = f"Rank correlations are, in this order, those {motions}. "
-    if ab_initio:
+    if posed:
         told += "Poses that were found together with the motions follow these, and are as right."
     else:
         told += "Two motions need more than two components because neither is a straight line."
