@@ -144,6 +144,7 @@ def test_one_component_has_no_plane(tmp_path):
     assert not (run / "analysis" / "density.png").exists()
 
 
+@pytest.mark.slow
 def test_run_without_halfsets_and_run_of_noise(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -52,7 +52,7 @@ def _same(first: Run, second: Run) -> None:
 
 
 # their steps are those of the others, one after the other
-_LONG = ("adam", "poses", "poses, adam", "junk", "junk, poses", "no half-sets")
+_LONG = ("plain", "adam", "poses", "poses, adam", "junk", "junk, poses", "no half-sets")
 _CASES = [pytest.param(case, marks=pytest.mark.slow if case in _LONG else ()) for case in SETTINGS]
 
 

@@ -269,6 +269,7 @@ def test_a_resumed_finished_run_knows_all_its_files(tiny_stack: Path, tmp_path: 
     assert {ledger.problem_of(name) for name in ledger.files} == {None}
 
 
+@pytest.mark.slow
 def test_of_two_runs_in_one_folder_one_is_refused(tiny_stack: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     line = [sys.executable, "-m", "solvar", "run", str(tiny_stack / "particles.star")]

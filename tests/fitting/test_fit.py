@@ -167,6 +167,7 @@ def test_nufft_projector_recovers_the_subspace(simulated, fitted) -> None:
     assert _captured(fitted(folder, rank=2, interpolation="nufft"), folder) > 0.9
 
 
+@pytest.mark.slow
 def test_several_optics_groups_are_whitened_apart(simulated, fitted) -> None:
     folder = simulated(**GAUSSIAN, optics_groups=3)
     fit = fitted(folder, rank=2)

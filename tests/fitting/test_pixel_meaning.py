@@ -192,7 +192,10 @@ def test_a_premultiplied_image_is_divided_and_its_noise_follows_the_ctf(plain, t
 
 @pytest.mark.parametrize(
     ("change", "column"),
-    [(np.sign, "rlnCtfDataArePhaseFlipped"), (lambda c: c, "rlnCtfDataAreCtfPremultiplied")],
+    [
+        pytest.param(np.sign, "rlnCtfDataArePhaseFlipped", marks=pytest.mark.slow),
+        (lambda c: c, "rlnCtfDataAreCtfPremultiplied"),
+    ],
 )
 def test_a_fit_of_changed_images_is_that_of_the_ordinary_ones(plain, tmp_path, change, column):
     path = _told(plain, tmp_path, change, column)

@@ -127,6 +127,7 @@ def test_gradient_in_rotations_is_the_difference_quotient(operator, columns, fun
     assert float((gradient - chord).norm() / chord.norm()) < bound(operator)
 
 
+@pytest.mark.slow
 def test_a_volume_is_found_again_by_gradient_descent(case):
     volumes, _, _ = case
     rotations = torch.as_tensor(extreme_rotations(np.random.default_rng(3), 100))
