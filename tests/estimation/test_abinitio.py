@@ -141,8 +141,8 @@ def test_poses_are_the_same_on_one_thread_and_on_two(rigid: Set) -> None:
 def test_poses_are_drawn_on_the_cpu_wherever_slices_are_computed(rigid: Set) -> None:
     band = rigid.band(K_C)
     torch = Band(rigid.images, None, K_C, rigid.mask, Projection(backend="torch"), rigid.team)
-    assert len(torch.for_threads) == 1 and len(torch.on_cpu().for_threads) == rigid.team.size
-    assert band.on_cpu() is band
+    assert len(torch.for_threads) == 1 and len(torch.on_cpu.for_threads) == rigid.team.size
+    assert band.on_cpu is band
     columns, index = rigid.on_grid[None], np.arange(20)
     one, other = (placed([each], columns, index, SHIFT_SD) for each in (band, torch))
     np.testing.assert_array_equal(one.rotation, other.rotation)

@@ -127,7 +127,7 @@ def _print_result(
     compare = command_line("solvar", "evaluate", run.folder, "--truth", truth)
     print_commands(console, [(compare, "every metric against the truth")])
     console.print()
-    posed = run.ab_initio is not None
+    posed = run.ab_initio is not None and run.ab_initio.settled
     headlines = HEADLINES | POSED if posed else HEADLINES
     console.print(metrics_table("What was recovered, against the truth", metrics, headlines))
     motions = " and ".join(f"of the {name}" for name in _MOTIONS)

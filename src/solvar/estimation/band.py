@@ -101,7 +101,7 @@ class Band:
     def seeing(self, images: WhitenedImages) -> Band:
         """The same band of the same images at other poses, with the same memory to work in."""
         other = copy(self)
-        for derived in ("information", "shell_information", "for_threads"):
+        for derived in ("information", "shell_information", "for_threads", "on_cpu"):
             other.__dict__.pop(derived, None)
         other.images, other._sampling = images, None
         return other
@@ -112,6 +112,7 @@ class Band:
         other.index = index
         return other
 
+    @cached_property
     def on_cpu(self) -> Band:
         """The same band with slices that are computed on the CPU, with memory of its own if they were not."""
         if isinstance(self.projector.empty(0), np.ndarray):

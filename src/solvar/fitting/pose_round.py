@@ -130,9 +130,12 @@ def _models(
     """A model of each part at the present poses, up to the finest band, and the noise."""
     bands = [context.band(state, part, plan.k_c) for part in (0, 1)]
     sd = start_contrast_sd(context.settings)
-    if plan.search is Search.ALL_BY_MEAN:
+    if plan.search is Search.ALL_BY_MEAN and plan.measures_noise:
         state = with_means(context, state)
         return mean_models(bands, state.means, sd), state.noise
+    if plan.search is Search.ALL_BY_MEAN:
+        # evidence is compared with that of the round before: the noise stays
+        return mean_models(bands, half_means(bands)[0], sd), state.noise
     # EM goes on with them
     means, precision = half_means(bands, steps=(1, 1))
     fresh = [PartModel(part, None, sd) for part in (0, 1)]

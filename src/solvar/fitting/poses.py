@@ -166,7 +166,9 @@ def _with_poses_of(context: Context, start: FitState, chosen: FitState, last: Fi
     """The state from before the rounds at the poses of one of them, its means made anew."""
     assert chosen.poses is not None and last.poses is not None
     poses = replace(last.poses, rotation=chosen.poses.rotation, shift=chosen.poses.shift)
-    poses = poses.centred() if context.settings.ab_initio else poses.without_drift()
+    poses = poses.without_drift()
+    if context.settings.ab_initio:
+        poses = poses.centred()
     state = replace(last, models=[], prior=start.prior, noise=start.noise, poses=poses)
     if state.mask is None:
         return with_means(context, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from threading import Timer
 
@@ -13,7 +14,7 @@ from solvar.estimation.abinitio.moving import moved_images
 from solvar.estimation.kernels import gram, on_host, pose_products, residual
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
-from solvar.imaging.projector import make_projector, resolve_backend
+from solvar.imaging.projector import resolve_backend
 from solvar.progress import Progress
 from solvar.threads import ThreadTeam
 
@@ -53,15 +54,8 @@ def _touch(settings: FitSettings, team: ThreadTeam) -> None:
     rotation = np.eye(3, dtype=np.float32)[None]
     scale = np.ones((1, len(disc)), dtype=np.float32)
     for interpolation in {settings.interpolation, "trilinear"}:
-        projector = make_projector(
-            box,
-            disc,
-            interpolation=interpolation,
-            upsampling=settings.upsampling,
-            backend=settings.backend,
-            device=settings.device,
-            team=team,
-        )
+        projection = replace(settings.projection, interpolation=interpolation)
+        projector = projection.projector(box, disc, team)
         prepared = projector.prepare(np.zeros((2, box, box, box), dtype=np.float32))
         slices = projector.project(prepared, rotation, scale)
         projector.scatter(slices, rotation, scale, projector.zeros(2))
@@ -70,6 +64,11 @@ def _touch(settings: FitSettings, team: ThreadTeam) -> None:
     moment, wave = np.zeros((1, 2)), np.zeros((2, len(disc)), dtype=np.float32)
     residual(slices, image, np.zeros((1, 2, 2)), moment, team, out=slices.copy())
     if settings.ab_initio:
+        on_cpu = settings.projection.on_cpu().projector(box, disc, team)
+        drawn = on_cpu.project(
+            on_cpu.prepare(np.zeros((2, box, box, box), np.float32)), rotation, scale
+        )
+        gram(drawn, drawn[:, 0].copy(), team)
         Draws.of(np.zeros((1, 2), np.float32), np.zeros(1), 1)
         first = np.zeros(1, np.int64)
         moved_images(on_host(image), first, np.zeros((1, 2)), disc, team)

@@ -22,8 +22,8 @@ _STARTS = 2
 _BESIDE_PRODUCTS = 1.8
 # a pixel of a drawn slice, seconds of one core
 _DRAWN_PIXEL = 2.5e-8
-# shifts with which everybody is searched, and how often: in the consensus and in three or four rounds by the mean,
-# as a rule, then in one with columns, and those who look misplaced in later ones
+# shifts with which everybody is searched, and how often: in the consensus and in three or four rounds by the
+# mean, as a rule, then in one with columns, and those who look misplaced in later ones
 _PLACING_SHIFTS, _BY_MEAN, _BY_COLUMNS = 21, 4.5, 1.5
 _ROWS, _TURNS = 96, 3
 

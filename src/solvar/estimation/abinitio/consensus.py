@@ -190,8 +190,10 @@ def step(
     trial = _candidates(consensus, index, bands[0].k_c, stage.draws, rng)
     parts = list(drawn_poses(bands, consensus.volume[None], trial, rng))
     shift, told, sums = consensus.shift.copy(), np.zeros(2), np.zeros((3, 4))
+    # as many random numbers in every process, whatever its share
+    drawn = rng.random(len(index))
     for part in parts:
-        number = rng.integers(part.shift.shape[1])
+        number = int(drawn[part.place[0]] * part.shift.shape[1])
         kept = part.shift[:, number]
         shift[index[part.place]] = kept
         told += np.sum(kept**2) / 2, np.sum(part.are_settled)

@@ -97,7 +97,7 @@ class _Drawer:
     def of(cls, bands: Sequence[Band], columns: Float32, turn: Float64) -> _Drawer:
         """For bands from coarse to fine, see `drawn_poses`; rotations of the grid are turned."""
         # a few images at a time, by all threads side by side: a device would wait for them
-        first, *others = bands = [band.on_cpu() for band in bands]
+        first, *others = bands = [band.on_cpu for band in bands]
         trust = [_TRUST] * len(others) + [1.0]
         grid = _Grid(first, columns, turn, trust[0])
         pairs = zip(bands[:-1], others, trust[1:], strict=True)
