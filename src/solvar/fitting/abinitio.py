@@ -28,7 +28,7 @@ from solvar.estimation.poses import WIDE_SPREAD, PoseState
 from solvar.fitting.context import Context
 from solvar.fitting.result import AbInitio
 from solvar.fitting.state import FitState
-from solvar.imaging.frames import common_move, frame_between, shifts_by
+from solvar.imaging.frames import frame_between, without_common_move
 from solvar.parallel import agreed
 from solvar.progress import Progress
 
@@ -161,8 +161,8 @@ def _poses(context: Context, poses: Placed) -> PoseState:
     """Where refinement begins: poses that were fitted to these images, and roughly."""
     assert context.solver is not None
     memory = context.solver.start(len(poses.rotation))
-    centre = shifts_by(poses.rotation, common_move(poses.rotation, poses.shift))
-    found = PoseState.of(poses.rotation, WIDE_SPREAD, memory, poses.shift - centre)
+    shift = without_common_move(poses.rotation, poses.shift)
+    found = PoseState.of(poses.rotation, WIDE_SPREAD, memory, shift)
     return replace(found, depends_on_conformation=True)
 
 

@@ -33,7 +33,7 @@ from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.marching import fit_models
 from solvar.fitting.schedule import pose_schedule
-from solvar.fitting.start import half_means, mean_models, start_contrast_sd, with_means
+from solvar.fitting.start import half_means, mean_models, start_contrast_sd
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.fourier import crop_volume
 from solvar.progress import Progress, Step
@@ -130,12 +130,11 @@ def _models(
     """A model of each part at the present poses, up to the finest band, and the noise."""
     bands = [context.band(state, part, plan.k_c) for part in (0, 1)]
     sd = start_contrast_sd(context.settings)
-    if plan.search is Search.ALL_BY_MEAN and plan.measures_noise:
-        state = with_means(context, state)
-        return mean_models(bands, state.means, sd), state.noise
     if plan.search is Search.ALL_BY_MEAN:
-        # evidence is compared with that of the round before: the noise stays
-        return mean_models(bands, half_means(bands)[0], sd), state.noise
+        models = mean_models(bands, half_means(bands)[0], sd)
+        if plan.measures_noise:
+            state = with_measured_noise(context, state, bands, models)
+        return models, state.noise
     # EM goes on with them
     means, precision = half_means(bands, steps=(1, 1))
     fresh = [PartModel(part, None, sd) for part in (0, 1)]

@@ -60,6 +60,11 @@ def shifts_by(rotation: Float64, move: Float64) -> Float64:
     return np.einsum("nij,i->nj", rotation[:, :, :2], move)
 
 
+def without_common_move(rotation: Float64, shift: Float64) -> Float64:
+    """Shifts (N, 2) of images at rotations (N, 3, 3) once the molecule is where they are smallest."""
+    return shift - shifts_by(rotation, common_move(rotation, shift))
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """How one frame lies in another.

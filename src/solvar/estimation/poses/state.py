@@ -12,7 +12,7 @@ from solvar.estimation.pose_errors import PoseErrors
 from solvar.estimation.poses.prior import PosePrior
 from solvar.estimation.poses.shape import ShapeTurns, of_shape
 from solvar.estimation.posterior import PoseRefinement
-from solvar.imaging.frames import common_move, shifts_by
+from solvar.imaging.frames import without_common_move
 from solvar.imaging.rotations import from_rotation_vector, to_rotation_vector
 from solvar.particles import ParticleSet, Poses
 
@@ -178,13 +178,12 @@ class PoseState:
         left, _, right = np.linalg.svd(np.einsum("nij,nkj->ik", self.rotation, self.start))
         turn = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
         rotation = turn.T @ self.rotation
-        move = common_move(rotation, self.shift)
-        return replace(self, rotation=rotation, shift=self.shift - shifts_by(rotation, move))
+        return replace(self, rotation=rotation, shift=without_common_move(rotation, self.shift))
 
     def centred(self) -> PoseState:
         """With the volume about the point that particles were picked by: where they are moved least."""
-        move = common_move(self.rotation, self.moved)
-        return replace(self, shift=self.shift - shifts_by(self.rotation, move))
+        moved = without_common_move(self.rotation, self.moved)
+        return replace(self, shift=moved - self.start_shift)
 
     def without_shape(self, index: Int64, z: Float64) -> PoseState:
         """Without what the latents (B, r) of some particles predict of their corrections.
