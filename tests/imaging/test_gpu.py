@@ -5,15 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import contextmanager
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
 
+import solvar.fitting.poses as refinement
 from imaging.projectors import LATTICE_KERNELS, everything, places_of, problem
 from solvar.estimation import device_kernels
+from solvar.estimation.poses.state import offset_of
+from solvar.evaluation import Truth, evaluate
+from solvar.fitting.pose_round import after_round
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector import differentiable, make_projector
 from solvar.imaging.projector.pieces import Pieces
@@ -219,61 +221,62 @@ def test_gradients_on_a_device_are_those_of_the_cpu(backend):
         assert np.abs(gpu - host).max() < 1e-4 * np.abs(host).max()
 
 
-@pytest.fixture(scope="module")
-def on_cpu(tiny_stack, fitted):
-    """A fit on the CPU, with the poses of the input or with refined ones."""
-    return cache(lambda refine: fitted(tiny_stack, **fit_settings(refine)))
-
-
 def fit_settings(refine_pose):
     star = "particles_noisy.star" if refine_pose else "particles.star"
     return {"rank": 2, "refine_pose": refine_pose, "star": star}
 
 
+@pytest.fixture(scope="module")
+def on_cpu(tiny_stack, fitted):
+    """A fit on the CPU, at the poses of the input."""
+    return fitted(tiny_stack, **fit_settings(False))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_fit_is_that_of_the_cpu(tiny_stack, fitted, on_cpu, backend):
-    cpu = on_cpu(False)
     gpu = fitted(tiny_stack, backend=backend, device="cuda", **fit_settings(False))
-    np.testing.assert_allclose(gpu.model.eigenvalues, cpu.model.eigenvalues, rtol=1e-4)
-    off = latents_off(gpu, cpu) / np.sqrt(cpu.model.eigenvalues)
+    np.testing.assert_allclose(gpu.model.eigenvalues, on_cpu.model.eigenvalues, rtol=1e-4)
+    off = latents_off(gpu, on_cpu) / np.sqrt(on_cpu.model.eigenvalues)
     assert np.median(off) < 1e-4 and np.mean(off < 1e-3) > 0.99, np.quantile(off, [0.5, 0.99, 1])
 
 
-# Whether a step of a pose is taken hangs on the last digits, so that refined poses differ by more than
-# rounding, but they must by next to nothing of what images leave open. A twentieth of a standard deviation
-# adds a 400th to the variance; of eigenvalues, √(2/400) is left open by 400 images. Torch and numba on the
-# CPU differ by 0.0001 in the median and 0.005 at most
-LITTLE = 1 / 20
+# Refinement amplifies rounding: whether a step is taken, or a sweep was the last, hangs on the last
+# digits. Turning the input by 1e-6 radians moves the eigenvalues of this fit by a tenth on the CPU
+# (docs/gpu.md). So the first round is compared to digits, and the end by how near the truth it is
+FIRST_ROUND, AS_GOOD = 0.01, 0.05
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_fit_with_refined_poses_is_that_of_the_cpu_within_its_error_bars(
-    tiny_stack, fitted, on_cpu, backend
+def test_a_fit_with_refined_poses_begins_as_on_the_cpu_and_ends_as_near_the_truth(
+    tiny_stack, fitted, backend, monkeypatch
 ):
-    cpu = on_cpu(True)
-    gpu = fitted(tiny_stack, backend=backend, device="cuda", **fit_settings(True))
-    some = np.sqrt(2 / len(cpu.particles))
-    np.testing.assert_allclose(gpu.model.eigenvalues, cpu.model.eigenvalues, rtol=LITTLE * some)
-    sd = np.sqrt(np.diagonal(np.linalg.inv(cpu.posterior.precision), axis1=1, axis2=2))
-    off = np.concatenate([latents_off(gpu, cpu) / sd, poses_off(gpu, cpu)], axis=1)
-    typical, most = np.quantile(off, [0.5, 0.99], axis=0)
-    print(f"\nmedians {typical.round(4)}, 99 % {most.round(4)}, {off.max():.3f} at most")
-    assert (typical < LITTLE).all() and (most < 5 * LITTLE).all(), (typical, most, off.max(axis=0))
+    rounds = []
+
+    def noted(context, plan, progress, state):
+        rounds.append(after_round(context, plan, progress, state))
+        return rounds[-1]
+
+    monkeypatch.setattr(refinement, "after_round", noted)
+    begun, captured = [], []
+    for place in ({}, {"backend": backend, "device": "cuda"}):
+        rounds.clear()
+        found = fitted(tiny_stack, **place, **fit_settings(True))
+        begun.append(rounds[0].poses)
+        told = evaluate(found, Truth.load(tiny_stack))
+        captured.append(told["covariance"]["captured_variance"])
+    cpu, gpu = begun
+    variance = np.diagonal(cpu.covariance, axis1=1, axis2=2)
+    off = np.abs(offset_of(gpu.rotation, cpu.rotation, gpu.shift - cpu.shift)) / np.sqrt(variance)
+    typical, most = np.quantile(off, [0.5, 0.99])
+    print(f"\nmedian {typical:.1e}, 99 % {most:.1e}, {off.max():.1e} at most; captured {captured}")
+    assert typical < FIRST_ROUND / 10 and most < FIRST_ROUND, (typical, most, captured)
+    assert captured[1] > captured[0] - AS_GOOD, (typical, most, captured)
 
 
 def latents_off(one, other):
     """Differences of latents, components of either sign."""
     sign = np.sign(np.sum(one.posterior.z * other.posterior.z, axis=0))
     return np.abs(sign * one.posterior.z - other.posterior.z)
-
-
-def poses_off(one, other):
-    """Differences of rotations about three axes and of shifts in standard deviations, (N, 5)."""
-    poses = one.particles.poses, other.particles.poses
-    turned = Rotation.from_matrix(poses[0].rotation @ poses[1].rotation.transpose(0, 2, 1))
-    shifted = poses[0].shift_angstrom - poses[1].shift_angstrom
-    variance = np.diagonal(other.pose_refinement.covariance, axis1=1, axis2=2)
-    return np.abs(np.concatenate([turned.as_rotvec(), shifted], axis=1)) / np.sqrt(variance)
 
 
 QUIET = """

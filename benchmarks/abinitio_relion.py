@@ -1,0 +1,169 @@
+"""Ab initio beside RELION's way: its initial model, its refinement, then `solvar run` at those poses.
+
+The set of `solvar demo --ab-initio`, smaller; same images, side by side on the same cores. RELION 3.1 is
+Debian's package: `apt-get install relion`. Its full schedule takes days on two cores, so `--share` shortens
+its stochastic gradient descent, in RELION's favour, and its search of shifts covers three of their standard
+deviations where its default is six pixels.
+
+    python benchmarks/abinitio_relion.py [--particles 500] [--share 0.25] [--threads 1] [--work FOLDER]
+
+RELION goes on from files that are in the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import starfile
+
+from solvar.evaluation import Truth, evaluate
+from solvar.fitting.fit import fit
+from solvar.fitting.settings import FitSettings
+from solvar.imaging.frames import frame_between
+from solvar.particles import read_particles
+from solvar.simulation import SimulationSettings, simulate
+
+SET: dict[str, Any] = {
+    "box_size": 32,
+    "pixel_size": 6.0,
+    "snr": 0.3,
+    "shift_sd": 1.0,
+    "motion": 0.5,
+    "heterogeneity": "hinge-loop",
+}
+RANK, DIAMETER = 4, 180
+# of RELION's job of an initial model: iterations and images an iteration at its beginning and end
+ITERATIONS, SUBSETS = {"ini": 50, "inbetween": 200, "fin": 50}, {"ini": 100, "fin": 500}
+SAMPLING = "--oversampling 1 --offset_range 3 --offset_step 2"
+COMMON = (
+    f"--ctf --flatten_solvent --zero_mask --sym C1 --pad 1 --particle_diameter {DIAMETER} "
+    "--dont_combine_weights_via_disc --preread_images --pool 3 --norm --scale"
+)
+
+
+def iterations(share: float) -> dict[str, int]:
+    """Of its initial model, shortened."""
+    return {name: max(1, round(share * count)) for name, count in ITERATIONS.items()}
+
+
+def initial_model(star: Path, folder: Path, share: float, threads: int) -> str:
+    """RELION's command for a model from images alone."""
+    steps = iterations(share).items()
+    counts = " ".join(f"--sgd_{name}_iter {count}" for name, count in steps)
+    subsets = " ".join(f"--sgd_{name}_subset {count}" for name, count in SUBSETS.items())
+    return (
+        f"relion_refine --i {star} --o {folder}/initial --sgd --denovo_3dref --K 1 {COMMON} {SAMPLING} "
+        f"--healpix_order 1 --sgd_ini_resol 35 --sgd_fin_resol 15 --sgd_write_iter 1000 {counts} "
+        f"{subsets} --j {threads}"
+    )
+
+
+def refinement(star: Path, folder: Path, model: Path, threads: int) -> str:
+    """RELION's command for poses and half-maps from there."""
+    return (
+        f"mpirun --allow-run-as-root --oversubscribe -n 3 relion_refine_mpi --i {star} --o {folder}/refined "
+        f"--auto_refine --split_random_halves --ref {model} --ini_high 35 --firstiter_cc {COMMON} "
+        f"{SAMPLING} --healpix_order 2 --auto_local_healpix_order 4 --low_resol_join_halves 40 --j {threads}"
+    )
+
+
+def timed(command: str, folder: Path, done: Path) -> float:
+    """Seconds that a command takes in a folder; 0 where what it makes is there."""
+    if done.exists():
+        print(f"there already: {done}")
+        return 0.0
+    print(f"$ {command}", flush=True)
+    begun = time.perf_counter()
+    with done.with_suffix(".log").open("w") as log:
+        subprocess.run(shlex.split(command), cwd=folder, stdout=log, stderr=log, check=True)
+    return time.perf_counter() - begun
+
+
+def without_poses(folder: Path) -> Path:
+    """A star file of the set that knows no poses."""
+    blocks = starfile.read(folder / "particles.star")
+    table = blocks["particles"]
+    blocks["particles"] = table[
+        [name for name in table if not name.startswith(("rlnAngle", "rlnOrigin"))]
+    ]
+    starfile.write(blocks, folder / "images.star", overwrite=True)
+    return folder / "images.star"
+
+
+def in_order(star: Path, folder: Path) -> Path:
+    """What RELION wrote, in the order of the set and beside its images."""
+    blocks, first = starfile.read(star), starfile.read(folder / "particles.star")
+    table = blocks["particles"].set_index("rlnImageName")
+    blocks["particles"] = table.loc[first["particles"]["rlnImageName"]].reset_index()
+    ordered = folder / star.name
+    starfile.write(blocks, ordered, overwrite=True)
+    return ordered
+
+
+def told(
+    name: str, particles: Any, true: Any, seconds: float, captured: float | None = None
+) -> str:
+    """A row: how far poses are off after alignment, of either hand, time, and captured variance."""
+    angle = np.rad2deg(frame_between(particles.poses.rotation, true.poses.rotation).angle)
+    row = f"{name:22} median {np.median(angle):6.2f} deg, within 20 {np.mean(angle < 20):6.1%}"
+    row += f", {seconds:6.0f} s"
+    return row if captured is None else f"{row}, captured {captured:.3f}"
+
+
+def fitted(star: Path, folder: Path, threads: int, **settings: Any) -> tuple[Any, float, float]:
+    """A fit of solvar, what it captures, and how long it takes."""
+    begun = time.perf_counter()
+    particles = read_particles(star, ignore_poses=settings.get("ab_initio", False))
+    found = fit(particles, FitSettings(rank=RANK, threads=threads, **settings))
+    seconds = time.perf_counter() - begun
+    covariance = evaluate(found, Truth.load(folder)).get("covariance", {})
+    return found, covariance.get("captured_variance", float("nan")), seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--particles", type=int, default=500)
+    parser.add_argument("--share", type=float, default=0.25, help="of RELION's iterations")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, help="folder; a temporary one by default")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = given.work or Path(scratch)
+        compare(work.resolve(), given.particles, given.share, given.threads)
+
+
+def compare(work: Path, count: int, share: float, threads: int) -> None:
+    """Both on the same images."""
+    folder = work / "set"
+    if not folder.exists():
+        simulate(SimulationSettings(particles=count, seed=1, **SET)).write(folder)
+    true = read_particles(folder / "particles.star")
+    images = without_poses(folder)
+    ours, captured, seconds = fitted(images, folder, threads, ab_initio=True)
+    print(told("solvar abinitio", ours.particles, true, seconds, captured), flush=True)
+
+    stem = f"initial_it{sum(iterations(share).values()):03d}"
+    model, first = work / f"{stem}_class001.mrc", work / f"{stem}_data.star"
+    begun = timed(initial_model(images, work, share, threads), folder, first)
+    posed = read_particles(in_order(first, folder))
+    print(told("RELION initial model", posed, true, begun), flush=True)
+    last = work / "refined_data.star"
+    then = begun + timed(refinement(images, work, model, threads), folder, last)
+    ordered = in_order(last, folder)
+    print(told("RELION refinement", read_particles(ordered), true, then), flush=True)
+    for refine in (False, True):
+        run, captured, after = fitted(ordered, folder, threads, refine_pose=refine)
+        name = f"{'… --refine-pose' if refine else '… then solvar run'}"
+        row = told(name, run.particles, true, then + after, captured)
+        print(f"{row}, {(then + after) / seconds:.1f} times as long", flush=True)
+
+
+if __name__ == "__main__":
+    main()
