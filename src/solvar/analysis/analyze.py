@@ -9,18 +9,21 @@ from numpy.typing import NDArray
 
 from solvar.analysis import diagnostics
 from solvar.analysis.clusters import Clusters, find_clusters
-from solvar.analysis.density import DensityMap, deconvolve, log_density
+from solvar.analysis.density import DensityMap, density_map, log_density
 from solvar.analysis.diagnostics import Association, HalfsetAgreement
 from solvar.analysis.embedding import embed, require_umap
+from solvar.analysis.mixture import Likelihoods, Mixture
 from solvar.analysis.outliers import Outliers, find_outliers
 from solvar.analysis.settings import AnalysisSettings
 from solvar.analysis.space import LatentSpace, latent_space
-from solvar.analysis.trajectories import Trajectory, build_graph, find_path, propose_ends
+from solvar.analysis.states import States, deconvolved, find_states
+from solvar.analysis.trajectories import Field, Trajectory, find_path, propose_ends
 from solvar.errors import InputError
 from solvar.progress import Progress, harmless
 from solvar.results.run import Run, check_component
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _FEWEST_PARTICLES = 10
 
@@ -32,7 +35,9 @@ class Analysis:
     Attributes
     ----------
     density : DensityMap or None
-        None if a single component was analysed.
+        None if there is no plane, or if none of its components is real.
+    states : States or None
+        None if no component is real.
     log_density : (N,) float64
         Relative log-density of each particle among the others, median 0.
     umap : (N, 2) float64 or None
@@ -51,6 +56,7 @@ class Analysis:
     space: LatentSpace
     clusters: Clusters
     density: DensityMap | None
+    states: States | None
     log_density: Float64
     trajectories: list[Trajectory]
     outliers: Outliers
@@ -87,9 +93,14 @@ def analyze(
         clusters = find_clusters(points, settings.clusters, settings.method, seed)
     with progress.step("Density", 0):
         local = log_density(points, settings.neighbours, seed)
-        density = _density(space, plane, settings, run.particle_probability >= 0.5)
+        seen = likelihoods(space, space.active, run.particle_probability)
+        mixture = deconvolved(seen, seed)
+        real = run.validation is None or bool(run.validation.reliable[space.active].any())
+        density = _density(run, space, mixture, seen, plane, settings) if real else None
+    with progress.step("States", 0):
+        states = find_states(mixture, seen, seed) if real else None
     with progress.step("Trajectories", 0):
-        paths = _trajectories(space, local, clusters, settings)
+        paths = _trajectories(space, Field.of(mixture, seen), local, clusters, settings)
     with progress.step("Outliers", 0):
         scale = space.spread[space.active]
         covariance = space.covariance(space.active) / np.outer(scale, scale)
@@ -106,10 +117,12 @@ def analyze(
         halves = diagnostics.compare_halves(
             space.z, space.active, run.particles["halfset"], settings.seed
         )
-    if density is None:
-        messages.append("One component has no plane: its density was not deconvolved.")
+    if not real:
+        messages.append("No component is real: no density is drawn, and no state is named.")
+    elif density is None:
+        messages.append("One component has no plane: its density is not drawn.")
     return Analysis(
-        settings, space, clusters, density, local, paths, outliers, umap, found, coverage, halves,
+        settings, space, clusters, density, states, local, paths, outliers, umap, found, coverage, halves,
         messages, _warnings(run, space, found, coverage, halves, outliers),
     )  # fmt: skip
 
@@ -138,13 +151,22 @@ def _checked(run: Run, settings: AnalysisSettings) -> tuple[int, int] | None:
     return settings.plane[0] - 1, settings.plane[1] - 1
 
 
+def likelihoods(space: LatentSpace, components: Int64, weight: Float64) -> Likelihoods:
+    """What images say of some components, in prior standard deviations."""
+    scale = space.spread[components]
+    covariance = space.covariance(components) / np.outer(scale, scale)
+    return Likelihoods.of(space.z[:, components] / scale, covariance, weight)
+
+
 def _density(
+    run: Run,
     space: LatentSpace,
+    mixture: Mixture,
+    seen: Likelihoods,
     plane: tuple[int, int] | None,
     settings: AnalysisSettings,
-    shown: NDArray[np.bool_],
 ) -> DensityMap | None:
-    """Of the particles that are `shown` (N,): images without one stand where the prior is highest."""
+    """In the plane that was chosen, or that of the first two components."""
     if plane is None:
         # one reliable component still makes a plane with the next one
         rest = [j for j in range(space.rank) if j not in space.active]
@@ -153,14 +175,22 @@ def _density(
             return None
         plane = candidates[0], candidates[1]
     columns = np.asarray(plane)
-    return deconvolve(
-        space.z[shown][:, columns], space.covariance(columns)[shown], space.eigenvalues[columns],
-        components=plane, grid=settings.grid, seed=settings.seed,
+    place = [int(k) for j in plane for k in np.flatnonzero(space.active == j)]
+    if len(place) < 2:
+        seen = likelihoods(space, columns, run.particle_probability)
+        mixture, place = deconvolved(seen, settings.seed), [0, 1]
+    return density_map(
+        mixture, seen, space.spread[columns],
+        components=plane, place=(place[0], place[1]), grid=settings.grid,
     )  # fmt: skip
 
 
 def _trajectories(
-    space: LatentSpace, local: Float64, clusters: Clusters, settings: AnalysisSettings
+    space: LatentSpace,
+    field: Field,
+    local: Float64,
+    clusters: Clusters,
+    settings: AnalysisSettings,
 ) -> list[Trajectory]:
     """The proposed paths and the user's own."""
     points = space.whitened
@@ -175,16 +205,15 @@ def _trajectories(
         axis = int(places[0])
     ends: dict[str, tuple[Float64, Float64]] = {}
     for kind in dict.fromkeys(settings.path):
-        first, last = propose_ends(kind, points, local, clusters, axis=axis, seed=settings.seed)
+        first, last = propose_ends(kind, field, local, clusters, axis=axis)
         if first != last:
             ends[kind] = points[first], points[last]
     if settings.start is not None and settings.end is not None:
         ends["own"] = parse_end(space, settings.start), parse_end(space, settings.end)
     if not ends:
         return []
-    graph = build_graph(points, local, settings.neighbours, settings.seed)
     return [
-        find_path(graph, *pair, settings.points, name=name, log_density=local)
+        find_path(field, *pair, settings.points, name=name, log_density=local)
         for name, pair in ends.items()
     ]
 

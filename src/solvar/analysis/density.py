@@ -1,4 +1,4 @@
-"""Where the particles really lie: the density of two latents with their errors taken out."""
+"""Where particles lie: the density of two latents with their errors taken out, drawn where particles are."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.analysis.mixture import Likelihoods, Mixture
 from solvar.analysis.neighbours import nearest, sample
+from solvar.analysis.states import visible
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_GROUPS = 32
 _SAMPLE = 20_000
-_ITERATIONS = 300
-_PATIENCE = 10
-_HELD_OUT = 0.2
-# The prior is divided by; beyond 4.9 standard deviations it is taken as flat, which keeps the rounding
-# errors of the FFT below the density there.
-_LOG_PRIOR_FLOOR = -12.0
-_TINY = 1e-12
+_MARGIN = 2.0  # errors beyond the outermost particles
+# expected particles within one error of a place; with fewer, nothing is drawn there
+_FEWEST = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +33,10 @@ class DensityMap:
     raw : (G, G) float64
         Density of the posterior means; sums to 1.
     deconvolved : (G, G) float64
-        Density of the latents themselves, errors and shrinkage taken out; sums to 1.
-    iterations : int
-        Iterations of expectation maximisation: the regularisation, chosen by held-out likelihood.
-    held_out : (T,) float64
-        Mean log-likelihood of the held-out particles, by iteration, up to a constant.
+        Density of the latents themselves, errors and shrinkage taken out, 0 where next to no particle lies;
+        sums to 1.
+    gaussians : int
+        How many it is made of.
     """
 
     components: tuple[int, int]
@@ -48,153 +44,68 @@ class DensityMap:
     y: Float64
     raw: Float64
     deconvolved: Float64
-    iterations: int
-    held_out: Float64
+    gaussians: int
 
 
-def deconvolve(
-    z: Float64,
-    covariance: Float64,
-    prior_variance: Float64,
+def density_map(
+    mixture: Mixture,
+    seen: Likelihoods,
+    scale: Float64,
     *,
-    components: tuple[int, int] = (0, 1),
+    components: tuple[int, int],
+    place: tuple[int, int] = (0, 1),
     grid: int = 64,
-    seed: int = 0,
 ) -> DensityMap:
-    """Maximum-likelihood density p of two latents, stopped early (Richardson-Lucy).
-
-    A posterior N(z_i, C_i) is likelihood times the prior π = N(0, prior_variance); the likelihood of
-    a particle at x is therefore N(x; z_i, C_i)/π(x), and expectation maximisation reads
-
-        p ← (p/π) · mean_i [ N(·; z_i, C_i) / Σ_y N(y; z_i, C_i) p(y)/π(y) ].
-
-    This undoes the shrinkage of z towards 0 along with its errors; it starts at p = π. Covariances
-    are replaced by the mean of at most 32 groups, so that an iteration costs two convolutions a group
-    whatever the number of particles. A fifth of the particles is held out to find the number of
-    iterations; the density is then made from all.
+    """The density of two of the m components of a mixture.
 
     Parameters
     ----------
-    z : (N, 2) float64
-        Posterior means.
-    covariance : (N, 2, 2) float64
-        Their posterior covariances.
-    prior_variance : (2,) float64
-        The model's eigenvalues.
+    mixture : Mixture
+    seen : Likelihoods
+        Of the particles that it was made of.
+    scale : (2,) float64
+        Prior standard deviations of the two, eigenvolume units.
     components : tuple of int
-        Kept in the result.
+        What the run calls them, from 0.
+    place : tuple of int
+        Where they are among the m.
     grid : int
         Nodes G per axis.
-    seed : int
     """
-    scale = np.sqrt(np.maximum(prior_variance, np.finfo(np.float32).tiny))
-    points, covariance = z / scale, covariance / np.outer(scale, scale)
-    axes = [_nodes(points[:, j], covariance[:, j, j], grid) for j in range(2)]
-    group, kernels = _covariance_groups(covariance, seed)
-    step = np.array([axis[1] - axis[0] for axis in axes])
-    transfer = _transfer(kernels, step, grid)
-    held = np.random.default_rng(seed).random(len(points)) < _HELD_OUT
-    train = _deposit(points[~held], group[~held], len(kernels), axes)
-    test = _deposit(points[held], group[held], len(kernels), axes)
-    log_prior = -0.5 * (axes[1][:, None] ** 2 + axes[0][None, :] ** 2)
-    prior = np.exp(np.maximum(log_prior - log_prior.max(), _LOG_PRIOR_FLOOR))
-    prior /= prior.sum()
-    _, held_out = _maximise(train, test, prior, transfer, _ITERATIONS)
-    iterations = int(np.argmax(held_out))
-    density, _ = _maximise(train + test, None, prior, transfer, iterations)
-    raw = (train + test).sum(axis=0)
+    axes = np.asarray(place)
+    points, error = seen.expected[:, axes], seen.error[np.ix_(axes, axes)]
+    shown = _marginal(visible(mixture, seen), axes)
+    sides = [_nodes(points[:, j], shown, j, float(error[j, j]), grid) for j in range(2)]
+    nodes = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
+    density = np.exp(shown.log_density(nodes))
+    within = seen.weight.sum() * density * 2 * np.pi * np.sqrt(np.linalg.det(error))
+    kept = np.where(within < _FEWEST, 0, density).reshape(grid, grid)
+    kept = kept if kept.any() else density.reshape(grid, grid)
+    edges = [_edges(side) for side in sides]
+    raw, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=edges[::-1], weights=seen.weight)
+    raw /= max(raw.sum(), 1e-300)
     return DensityMap(
-        components, axes[0] * scale[0], axes[1] * scale[1], raw / max(raw.sum(), 1.0),
-        density / density.sum(), iterations, held_out,
-    )  # fmt: skip
-
-
-def _nodes(values: Float64, variance: Float64, grid: int) -> Float64:
-    """Nodes that cover the latents (N,) once their shrinkage towards 0 is undone."""
-    low, high = np.quantile(values, [0.001, 0.999])
-    # z is drawn towards 0 by about 1 - C/Λ; a component of mere noise would need an endless grid
-    stretch = 1 / np.clip(1 - float(np.median(variance)), 0.5, 1.0)
-    margin = 2 * float(np.sqrt(np.median(variance))) + 0.05 * max(float(high - low), 1e-3)
-    return np.linspace(low * stretch - margin, high * stretch + margin, grid)
-
-
-def _covariance_groups(covariance: Float64, seed: int) -> tuple[Int64, Float64]:
-    """Group (N,) of each 2 × 2 covariance and the mean covariance of each group."""
-    from sklearn.cluster import KMeans
-
-    values, vectors = np.linalg.eigh(covariance)
-    logarithm = np.einsum(
-        "nij,nj,nkj->nik", vectors, np.log(np.maximum(values, _TINY)), vectors, optimize=True
+        components, sides[0] * scale[0], sides[1] * scale[1], raw, kept / kept.sum(), len(mixture)
     )
-    # log-Euclidean distance of covariances: width, elongation and direction count alike
-    features = logarithm[:, [0, 0, 1], [0, 1, 1]] * [1, np.sqrt(2), 1]
-    some = features[sample(len(features), _SAMPLE, seed)]
-    count = min(_GROUPS, len(np.unique(some.round(6), axis=0)))
-    group = KMeans(count, n_init=1, random_state=seed).fit(some).predict(features)
-    _, group, size = np.unique(group, return_inverse=True, return_counts=True)
-    entries = [np.bincount(group, covariance[:, i, j]) / size for i, j in ((0, 0), (0, 1), (1, 1))]
-    means = np.stack([[entries[0], entries[1]], [entries[1], entries[2]]])
-    return group, np.moveaxis(means, -1, 0)
 
 
-def _transfer(kernels: Float64, step: Float64, grid: int) -> NDArray[np.complex128]:
-    """Transforms (K, 2G, G + 1) of Gaussians (K, 2, 2) sampled on the zero-padded grid."""
-    offset = np.fft.fftfreq(2 * grid, 1 / (2 * grid))
-    y, x = np.meshgrid(offset * step[1], offset * step[0], indexing="ij")
-    # a kernel narrower than the grid would miss its own neighbours: half a node is the finest
-    floor = np.diag((0.5 * step) ** 2)
-    inverse = np.linalg.inv(kernels + floor)
-    place = np.stack([x, y])
-    exponent = np.einsum("iab,kij,jab->kab", place, inverse, place, optimize=True)
-    kernel = np.exp(-0.5 * exponent)
-    kernel /= kernel.sum(axis=(1, 2), keepdims=True)
-    return np.fft.rfft2(kernel)
+def _marginal(mixture: Mixture, axes: Int64) -> Mixture:
+    return Mixture(mixture.share, mixture.mean[:, axes], mixture.covariance[:, axes[:, None], axes])
 
 
-def _deposit(points: Float64, group: Int64, groups: int, axes: list[Float64]) -> Float64:
-    """Histograms (K, G, G) of the groups, each particle shared between its four nearest nodes."""
-    grid = len(axes[0])
-    place = [(points[:, j] - axes[j][0]) / (axes[j][1] - axes[j][0]) for j in range(2)]
-    inside = (place[0] >= 0) & (place[1] >= 0) & (place[0] < grid - 1) & (place[1] < grid - 1)
-    x, y, group = place[0][inside], place[1][inside], group[inside]
-    column, row = x.astype(np.int64), y.astype(np.int64)
-    right, up = x - column, y - row
-    total = np.zeros(groups * grid * grid)
-    for down, above in ((0, 1 - up), (1, up)):
-        for left, beside in ((0, 1 - right), (1, right)):
-            node = (group * grid + row + down) * grid + column + left
-            total += np.bincount(node, above * beside, len(total))
-    return total.reshape(groups, grid, grid)
+def _nodes(values: Float64, mixture: Mixture, axis: int, variance: float, grid: int) -> Float64:
+    """Nodes that hold the particles and the Gaussians where they really lie."""
+    reach = _MARGIN * np.sqrt(mixture.covariance[:, axis, axis])
+    ends = [mixture.mean[:, axis] - reach, mixture.mean[:, axis] + reach]
+    margin = _MARGIN * min(np.sqrt(variance), 1.0) / 2
+    low = min(float(np.quantile(values, 0.001)) - margin, float(ends[0].min()))
+    high = max(float(np.quantile(values, 0.999)) + margin, float(ends[1].max()))
+    return np.linspace(low, high, grid)
 
 
-def _maximise(
-    train: Float64,
-    test: Float64 | None,
-    prior: Float64,
-    transfer: NDArray[np.complex128],
-    iterations: int,
-) -> tuple[Float64, Float64]:
-    """Density (G, G) after `iterations`, and the held-out likelihood before each.
-
-    With `test`, stops when its likelihood has not risen for ten iterations.
-    """
-    grid, padded = len(prior), (2 * len(prior), 2 * len(prior))
-    density, held_out, best = prior, [], 0
-    for iteration in range(iterations):
-        ratio = density / prior
-        spectrum = np.fft.rfft2(ratio, padded) * transfer
-        expected = np.maximum(np.fft.irfft2(spectrum, padded)[:, :grid, :grid], _TINY)
-        if test is not None:
-            held_out.append(float((test * np.log(expected)).sum() / max(test.sum(), 1.0)))
-            best = iteration if held_out[-1] > held_out[best] else best
-            if iteration - best >= _PATIENCE:
-                break
-        # the kernels are even, so correlating is convolving; one inverse transform serves all groups
-        back = (np.fft.rfft2(train / expected, padded) * transfer).sum(axis=0)
-        gathered = np.maximum(np.fft.irfft2(back, padded)[:grid, :grid], 0)
-        density = ratio * gathered / max(train.sum(), 1.0)
-        density = density / density.sum()
-    return density, np.asarray(held_out)
+def _edges(nodes: Float64) -> Float64:
+    half = (nodes[1] - nodes[0]) / 2
+    return np.append(nodes - half, nodes[-1] + half)
 
 
 def log_density(points: Float64, neighbours: int, seed: int = 0) -> Float64:

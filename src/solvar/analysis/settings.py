@@ -27,13 +27,13 @@ class AnalysisSettings(BaseModel):
     )
     plane: tuple[int, int] | None = Field(
         None,
-        description="The two components whose density is deconvolved; default: the first two.",
+        description="The two components whose density is drawn; default: the first two.",
     )
     grid: int = Field(64, ge=16, le=256, description="Nodes of the density per axis.")
     path: list[str] = Field(
         ["extremes", "distant"],
         description="Trajectories to propose, by their ends: extremes (5th to 95th percentile of "
-        "--path-component), distant (farthest dense particles), densest (two densest clusters); "
+        "--path-component), distant (ends of the longest way), densest (two densest clusters); "
         "may be repeated.",
     )
     path_component: int | None = Field(
@@ -46,7 +46,7 @@ class AnalysisSettings(BaseModel):
     )
     end: str | None = Field(None, description="End of that path, written like --start.")
     points: int = Field(10, ge=2, le=1000, description="Points along each path.")
-    neighbours: int = Field(15, ge=2, le=200, description="Neighbours in density and graph.")
+    neighbours: int = Field(15, ge=2, le=200, description="Neighbours in local density and UMAP.")
     umap: bool = Field(False, description="Embed the latents in two dimensions with UMAP, too.")
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
 

@@ -1,43 +1,66 @@
-"""Paths through the latents that stay where particles are: shortest paths on a neighbour graph."""
+"""Paths through the latents that stay where particles are: along ridges of their density."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from solvar.analysis.clusters import Clusters
-from solvar.analysis.neighbours import nearest, sample
+from solvar.analysis.mixture import Likelihoods, Mixture
+from solvar.analysis.neighbours import nearest
+from solvar.analysis.ridges import equidistant, ridges
 from solvar.errors import InputError
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-LANDMARKS = 100_000
 _LOW, _HIGH = 5.0, 95.0  # percentiles of the extremes
 _WINDOW = 2.0  # percentiles around them in which the densest particle is taken
-_PAIRS = 2_000  # dense particles among which the most distant pair is sought
+_FINE = 6  # nodes of the relaxed path, a point of the result
+_FLOOR = -30.0  # log of the lowest density that a way is told from others by
+_SMOOTHING = 0.5  # of the corners where ridges meet, points of the result
+# a particle stands behind a point that lies within its posterior ellipsoid of this probability
+_BEHIND = 0.68
+FEWEST_BEHIND = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
-    """Neighbours among at most 100,000 landmarks.
+class Field:
+    """Where posterior means lie, and what is known of each: what paths are laid through.
 
     Attributes
     ----------
-    row : (M,) int64
-        The particles that are landmarks.
-    points : (M, m) float64
-        Their whitened latents.
-    weights : (M, M) sparse
-        2 |z_i - z_j| / (p_i + p_j) between neighbours, p the density relative to its median.
+    points : (N, m) float64
+        Posterior means in prior standard deviations.
+    precision : (N, m, m) float64
+        Their posterior precisions.
+    density : Mixture
+        Of the posterior means.
     """
 
-    row: Int64
     points: Float64
-    weights: csr_array
+    precision: Float64
+    density: Mixture
+
+    @classmethod
+    def of(cls, mixture: Mixture, seen: Likelihoods) -> Field:
+        """From the density of the latents themselves: shrunk and blurred as those of a typical particle."""
+        unit, error = np.eye(mixture.mean.shape[1]), seen.error
+        shrink = np.linalg.inv(unit + error)
+        spread = shrink @ (mixture.covariance + error) @ shrink.T
+        density = Mixture(mixture.share, mixture.mean @ shrink.T, spread)
+        return cls(seen.expected, seen.information + unit, density)
+
+    def behind(self, point: Float64) -> int:
+        """Number of particles that stand behind a point (m,)."""
+        from scipy.stats import chi2
+
+        away = self.points - point
+        distance = np.einsum("ni,nij,nj->n", away, self.precision, away, optimize=True)
+        return int((distance <= chi2.ppf(_BEHIND, self.points.shape[1])).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +73,10 @@ class Trajectory:
         How the ends were chosen.
     points : (n, m) float64
         Whitened latents, equidistant along the path.
-    nodes : (p,) int64
-        The particles that the path runs through.
+    nodes : (n,) int64
+        The particle nearest to each point.
+    behind : (n,) int64
+        How many particles stand behind each point.
     length : float
         Arc length in prior standard deviations.
     log_density : (n,) float64
@@ -61,71 +86,18 @@ class Trajectory:
     name: str
     points: Float64
     nodes: Int64
+    behind: Int64
     length: float
     log_density: Float64
 
-
-def build_graph(
-    points: Float64,
-    log_density: Float64,
-    neighbours: int = 15,
-    seed: int = 0,
-    limit: int = LANDMARKS,
-) -> Graph:
-    """Connect each landmark to its nearest ones; separate parts are joined at their closest pair.
-
-    Parameters
-    ----------
-    points : (N, m) float64
-        Whitened latents.
-    log_density : (N,) float64
-    neighbours : int
-    seed : int
-        Draws the landmarks when there are more particles than `limit`.
-    """
-    row = sample(len(points), limit, seed)
-    points = points[row]
-    neighbours = min(neighbours, len(points) - 1)
-    _, index = nearest(points, points, neighbours + 1)
-    source = np.repeat(np.arange(len(points)), neighbours + 1)
-    pairs = np.stack([source, index.reshape(-1)], axis=1)
-    pairs = np.concatenate([pairs, _bridges(points, pairs)])
-    # in ten dimensions neighbour distances scatter: the extremes would make edges of no or endless length
-    density = np.exp(np.clip(log_density[row], *np.quantile(log_density, [0.001, 0.999])))
-    return Graph(row, points, _weights(points, density, pairs))
-
-
-def _weights(points: Float64, density: Float64, pairs: Int64) -> csr_array:
-    """Symmetric sparse edge lengths (M, M) of `pairs` (E, 2)."""
-    pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
-    first, second = pairs.T
-    distance = np.linalg.norm(points[first] - points[second], axis=1)
-    # a length of 0 would be no edge at all in a sparse graph
-    weight = np.maximum(2 * distance / (density[first] + density[second]), 1e-12)
-    half = csr_array((weight, (first, second)), shape=(len(points), len(points)))
-    return csr_array(half + half.T)
-
-
-def _bridges(points: Float64, pairs: Int64) -> Int64:
-    """One pair (B, 2) from each separate part to its nearest point of the largest part."""
-    from scipy.sparse.csgraph import connected_components
-
-    ones = np.ones(len(pairs))
-    graph = csr_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(len(points), len(points)))
-    parts, part = connected_components(graph, directed=False)
-    if parts == 1:
-        return np.empty((0, 2), np.int64)
-    main = part == np.bincount(part).argmax()
-    inside, outside = np.flatnonzero(main), np.flatnonzero(~main)
-    distance, index = nearest(points[inside], points[outside], 1)
-    order = np.lexsort((distance[:, 0], part[outside]))
-    _, first = np.unique(part[outside][order], return_index=True)
-    chosen = order[first]
-    return np.stack([outside[chosen], inside[index[chosen, 0]]], axis=1)
+    @property
+    def crosses_gap(self) -> bool:
+        """Whether it leads through places where hardly a particle is."""
+        return bool((self.behind < FEWEST_BEHIND).any())
 
 
 def find_path(
-    graph: Graph,
+    field: Field,
     start: Float64,
     end: Float64,
     count: int,
@@ -133,11 +105,13 @@ def find_path(
     name: str = "path",
     log_density: Float64 | None = None,
 ) -> Trajectory:
-    """Shortest path between the landmarks nearest to two whitened points, resampled.
+    """The way between two whitened points on which particles are most frequent.
+
+    Ridges connect the ends and the centres of all Gaussians; the way is that of least ∫ ds / density.
 
     Parameters
     ----------
-    graph : Graph
+    field : Field
     start, end : (m,) float64
     count : int
         Points of the result, equidistant along its arc; the first and last are `start` and `end`.
@@ -150,76 +124,108 @@ def find_path(
     InputError
         If both ends are nearest to the same particle.
     """
-    from scipy.sparse.csgraph import dijkstra
-
-    _, ends = nearest(graph.points, np.stack([start, end]), 1)
-    first, last = int(ends[0, 0]), int(ends[1, 0])
-    if first == last:
+    _, ends = nearest(field.points, np.stack([start, end]), 1)
+    if ends[0, 0] == ends[1, 0]:
         raise InputError(f"the two ends of path {name} fall on the same particle")
-    _, before = dijkstra(graph.weights, directed=False, indices=first, return_predecessors=True)
-    nodes = [last]
-    while nodes[-1] != first:
-        nodes.append(int(before[nodes[-1]]))
-    nodes.reverse()
-    corners = np.concatenate([start[None], graph.points[nodes[1:-1]], end[None]])
-    points = smoothed(corners, count)
-    _, close = nearest(graph.points, points, 1)
-    rows = graph.row[close[:, 0]]
+    places = np.concatenate([start[None], end[None], field.density.mean])
+    corners = _Network.between(field.density, places).way(0, 1)
+    points = smoothed(equidistant(corners, _FINE * (count - 1) + 1), count)
+    _, close = nearest(field.points, points, 1)
+    rows = close[:, 0]
     density = np.full(count, np.nan) if log_density is None else log_density[rows]
+    behind = np.array([field.behind(point) for point in points])
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
-    return Trajectory(name, points, graph.row[nodes], length, density)
+    return Trajectory(name, points, rows, behind, length, density)
 
 
-def smoothed(corners: Float64, count: int) -> Float64:
-    """Path (n, m) of `count` equidistant points through `corners` (p, m), the ends kept.
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """Ridges between all pairs of some places.
 
-    A path over particles zigzags with their errors; a Gaussian along the arc, half a step between the
-    points wide, removes what the points could not show anyway.
+    Attributes
+    ----------
+    ridge : dict of (int, int) to (n, m) float64
+        By the numbers of two places, the smaller first.
+    cost : (p, p) float64
+        ∫ ds / density along each.
+    before : (p, p) int
+        The place before the second one on the way of least cost from the first.
     """
+
+    ridge: dict[tuple[int, int], Float64]
+    cost: Float64
+    before: Int64
+
+    @classmethod
+    def between(cls, density: Mixture, places: Float64) -> _Network:
+        """Of places (p, m)."""
+        from scipy.sparse.csgraph import dijkstra
+
+        first, second = np.triu_indices(len(places), 1)
+        paths = ridges(density, places[first], places[second])
+        height = density.log_density(paths.reshape(-1, places.shape[1])).reshape(len(paths), -1)
+        rarity = np.exp(-np.maximum(height - height.max(), _FLOOR))
+        step = np.linalg.norm(np.diff(paths, axis=1), axis=2)
+        cost = np.zeros((len(places), len(places)))
+        # 0 would be no ridge at all
+        cost[first, second] = ((rarity[:, 1:] + rarity[:, :-1]) / 2 * step).sum(axis=1) + 1e-12
+        _, before = dijkstra(cost, directed=False, return_predecessors=True)
+        pairs = zip(first.tolist(), second.tolist(), strict=True)
+        return cls(dict(zip(pairs, paths, strict=True)), cost, before)
+
+    def way(self, start: int, end: int) -> Float64:
+        """Corners (p, m) of the way of least cost from one place to another."""
+        route = [end]
+        while route[-1] != start:
+            route.append(int(self.before[start, route[-1]]))
+        route.reverse()
+        legs = [self._leg(*pair) for pair in pairwise(route)]
+        return np.concatenate([*(leg[:-1] for leg in legs), legs[-1][-1:]])
+
+    def _leg(self, start: int, end: int) -> Float64:
+        return self.ridge[start, end] if start < end else self.ridge[end, start][::-1]
+
+
+def most_distant(field: Field) -> tuple[int, int]:
+    """The two particles between whose places the way is longest; one twice where there is one place."""
+    centres = field.density.mean
+    if len(centres) == 1:
+        return 0, 0
+    network = _Network.between(field.density, centres)
+    pairs = list(network.ridge)
+    length = [np.linalg.norm(np.diff(network.way(*pair), axis=0), axis=1).sum() for pair in pairs]
+    _, ends = nearest(field.points, centres[list(pairs[int(np.argmax(length))])], 1)
+    return int(ends[0, 0]), int(ends[1, 0])
+
+
+def smoothed(fine: Float64, count: int) -> Float64:
+    """Path (n, m) of `count` equidistant points along a finer one, corners rounded, the ends kept."""
     from scipy.ndimage import gaussian_filter1d
 
-    fine = 10
-    dense = resampled(corners, fine * (count - 1) + 1)
     # odd reflection keeps the ends in place and the path from shrinking towards its middle
-    width = min(2 * fine, len(dense) - 1)
-    before = 2 * dense[0] - dense[width:0:-1]
-    after = 2 * dense[-1] - dense[-2 : -width - 2 : -1]
-    smooth = gaussian_filter1d(np.concatenate([before, dense, after]), fine / 2, axis=0)
-    smooth = smooth[len(before) : len(before) + len(dense)]
-    smooth[0], smooth[-1] = dense[0], dense[-1]
-    return resampled(smooth, count)
-
-
-def resampled(corners: Float64, count: int) -> Float64:
-    """`count` points (n, m) equidistant along the polygon through `corners` (p, m)."""
-    step = np.linalg.norm(np.diff(corners, axis=0), axis=1)
-    arc = np.concatenate([[0.0], np.cumsum(step)])
-    wanted = np.linspace(0, arc[-1], count)
-    return np.stack([np.interp(wanted, arc, column) for column in corners.T], axis=1)
+    width = min(2 * _FINE, len(fine) - 1)
+    before = 2 * fine[0] - fine[width:0:-1]
+    after = 2 * fine[-1] - fine[-2 : -width - 2 : -1]
+    smooth = gaussian_filter1d(np.concatenate([before, fine, after]), _SMOOTHING * _FINE, axis=0)
+    smooth = smooth[len(before) : len(before) + len(fine)]
+    smooth[0], smooth[-1] = fine[0], fine[-1]
+    return equidistant(smooth, count)
 
 
 def propose_ends(
-    kind: str,
-    points: Float64,
-    log_density: Float64,
-    clusters: Clusters,
-    *,
-    axis: int = 0,
-    seed: int = 0,
+    kind: str, field: Field, log_density: Float64, clusters: Clusters, *, axis: int = 0
 ) -> tuple[int, int]:
     """Two particles between which a path is worth a look.
 
     Parameters
     ----------
     kind : {"extremes", "distant", "densest"}
-        The densest particles near the 5th and 95th percentile along `axis`; the two particles
-        farthest apart among the denser half; those at the centres of the two densest clusters.
-    points : (N, m) float64
-        Whitened latents.
+        The densest particles near the 5th and 95th percentile along `axis`; the two ends of the longest
+        way; the centres of the two densest clusters.
+    field : Field
     log_density : (N,) float64
     clusters : Clusters
     axis : int
-    seed : int
 
     Returns
     -------
@@ -227,19 +233,14 @@ def propose_ends(
         Rows of the particles.
     """
     if kind == "extremes":
-        low, high = (_dense_near(points[:, axis], log_density, p) for p in (_LOW, _HIGH))
+        values = field.points[:, axis]
+        low, high = (_dense_near(values, log_density, p) for p in (_LOW, _HIGH))
         return low, high
     if kind == "densest":
         order = np.argsort(-log_density[clusters.nearest], kind="stable")
         first, second = clusters.nearest[order[:2]]
         return int(first), int(second)
-    from scipy.spatial.distance import cdist
-
-    dense = np.flatnonzero(log_density >= np.median(log_density))
-    dense = dense[sample(len(dense), _PAIRS, seed)]
-    far = cdist(points[dense], points[dense])
-    first, second = np.unravel_index(int(far.argmax()), far.shape)
-    return int(dense[first]), int(dense[second])
+    return most_distant(field)
 
 
 def _dense_near(values: Float64, log_density: Float64, percentile: float) -> int:

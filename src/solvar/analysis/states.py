@@ -1,0 +1,192 @@
+"""How many separate states there are: hills of the density that half of the particles show again.
+
+Two hills are separate where every way from one to the other is less than two fifths as populated as the
+lower of them. What is looked at is coarser than the deconvolved density: a quarter of a typical particle's
+error variance is put back, and every Gaussian is widened to twice its variance, since a mixture cuts a
+plateau into Gaussians 0.29 of a piece wide, with valleys between them that no particle asked for.
+
+A density has hills by chance. The question is therefore put to random halves of the particles, each with a
+density made anew; hills that fewer than nine in ten of them separate are one state. Motions of flat
+population, seen through a few components, have passes of a half to two thirds (benchmarks/states.py).
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.analysis.mixture import Likelihoods, Mixture, best_count, fit_mixture, held_out
+from solvar.analysis.neighbours import sample
+from solvar.analysis.ridges import log_passes, tops
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+SAMPLE = 10_000
+_SPLITS = 10  # of which each asks two halves
+_STARTS = 3
+_SEEN_THROUGH, _WIDER = 0.25, 2.0
+_VALLEY = np.log(0.4)
+_CERTAIN = 0.9
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """S separate states of N particles, the most populated first; S = 1 where none is separate.
+
+    Attributes
+    ----------
+    centre : (S, m) float64
+        Hilltops in prior standard deviations, errors and shrinkage taken out.
+    probability : (S,) float64
+        Share of the resamples in which the state is separate from its neighbours.
+    population, population_error : (S,) float64
+        Share of the particles, and its standard error.
+    membership : (N, S) float64
+        Probability that a particle belongs to a state.
+    counts : dict of int to float
+        Share of the resamples that find so many states.
+    """
+
+    centre: Float64
+    probability: Float64
+    population: Float64
+    population_error: Float64
+    membership: Float64
+    counts: dict[int, float]
+
+    def __len__(self) -> int:
+        return len(self.centre)
+
+    @property
+    def label(self) -> Int64:
+        """State (N,) of each particle from 1; 0 where none is likelier than not, or none is separate."""
+        best = self.membership.argmax(axis=1) + 1
+        return np.where(self.membership.max(axis=1) > 0.5, best, 0) if len(self) > 1 else 0 * best
+
+
+def deconvolved(seen: Likelihoods, seed: int = 0) -> Mixture:
+    """The density of the latents of at most 10,000 particles, errors and shrinkage taken out."""
+    rng = np.random.default_rng(seed)
+    some = seen.of_some(sample(len(seen), SAMPLE, seed))
+    count = best_count(some, rng)
+    fitted = [fit_mixture(some, count, rng) for _ in range(_STARTS)]
+    return max(fitted, key=partial(held_out, some))
+
+
+def visible(mixture: Mixture, seen: Likelihoods) -> Mixture:
+    """The density, no finer than errors and the Gaussians that it is made of allow."""
+    wide = replace(mixture, covariance=_WIDER * mixture.covariance)
+    return wide.widened(_SEEN_THROUGH * seen.error)
+
+
+def find_states(mixture: Mixture, seen: Likelihoods, seed: int = 0) -> States:
+    """The separate states of a density.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Of `deconvolved`.
+    seen : Likelihoods
+        Of all particles.
+    seed : int
+    """
+    hills, hill_of = tops(visible(mixture, seen), mixture.mean)
+    resamples = _resamples(mixture, seen, hills, seed)
+    separate = np.mean([each.separate for each in resamples], axis=0)
+    state_of_hill = _merged(hills, log_passes(visible(mixture, seen), hills), separate)
+    counts = [len(set(_merged(hills, each.passes, each.separate))) for each in resamples]
+    shares = np.stack([_shares(each.share, state_of_hill) for each in resamples])
+    membership = _membership(mixture, seen, state_of_hill[hill_of])
+    population = seen.weight @ membership / seen.weight.sum()
+    order = np.argsort(-population, kind="stable")
+    top = np.array([np.flatnonzero(state_of_hill == s)[0] for s in order])
+    apart = separate[np.ix_(top, top)] + 2 * np.eye(len(top))
+    found, share = np.unique(counts, return_counts=True)
+    return States(
+        centre=hills[top],
+        probability=np.minimum(apart.min(axis=1), 1.0),
+        population=population[order],
+        # what half of the particles tell varies as much as what all of them do
+        population_error=shares.std(axis=0)[order],
+        membership=membership[:, order],
+        counts={int(n): float(s) / len(counts) for n, s in zip(found, share, strict=True)},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Resample:
+    """What half of the particles say of H hills: passes between them, who is separate, shares."""
+
+    passes: Float64
+    separate: NDArray[np.bool_]
+    share: Float64
+
+
+def _resamples(mixture: Mixture, seen: Likelihoods, hills: Float64, seed: int) -> list[_Resample]:
+    """What random halves of the particles say."""
+    rng = np.random.default_rng(seed + 1)
+    some = sample(len(seen), SAMPLE, seed)
+    halves = [
+        np.sort(half)
+        for _ in range(_SPLITS)
+        for half in np.array_split(some[rng.permutation(len(some))], 2)
+    ]
+    seeds = rng.integers(2**31, size=len(halves))
+    ask = partial(_asked, mixture, seen, hills)
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(ask, halves, seeds))
+
+
+def _asked(
+    mixture: Mixture, seen: Likelihoods, hills: Float64, half: Int64, seed: int
+) -> _Resample:
+    """What some particles say, by a density made of them alone."""
+    part = seen.of_some(half)
+    own = fit_mixture(part, len(mixture), np.random.default_rng(seed))
+    there = visible(own, part)
+    reached, which = tops(there, hills)
+    height = there.log_density(reached)[which]
+    passes = log_passes(there, reached)[np.ix_(which, which)]
+    lower = np.minimum(height[:, None], height)
+    _, place = tops(visible(mixture, seen), np.concatenate([hills, own.mean]))
+    hill_at = {int(at): h for h, at in reversed(list(enumerate(place[: len(hills)])))}
+    share = np.zeros(len(hills))
+    for at, part_share in zip(place[len(hills) :], own.share, strict=True):
+        share[hill_at.get(int(at), 0)] += part_share
+    return _Resample(passes, passes - lower < _VALLEY, share)
+
+
+def _merged(hills: Float64, passes: Float64, separate: Float64 | NDArray[np.bool_]) -> Int64:
+    """State (H,) of each hill: from the lowest on, it joins the hill over the highest pass unless certain."""
+    height = np.diag(passes)
+    state = np.arange(len(hills))
+    for hill in np.argsort(height, kind="stable"):
+        others = np.setdiff1d(np.unique(state), [hill])
+        others = others[(height[others] > height[hill]) | (others < hill)]
+        doubtful = others[separate[hill, others] < _CERTAIN]
+        if len(doubtful):
+            state[state == hill] = doubtful[np.argmax(passes[hill, doubtful])]
+    _, numbered = np.unique(state, return_inverse=True)
+    return numbered
+
+
+def _shares(of_hills: Float64, state_of_hill: Int64) -> Float64:
+    return np.bincount(state_of_hill, of_hills)
+
+
+def _membership(mixture: Mixture, seen: Likelihoods, state: Int64) -> Float64:
+    """Probability (N, S) that a particle belongs to each state, by the state (K,) of each Gaussian."""
+    found = np.empty((len(seen), state.max() + 1))
+    for first in range(0, len(seen), _BLOCK):
+        part = np.arange(first, min(first + _BLOCK, len(seen)))
+        joint = mixture.joint(seen.of_some(part))
+        share = np.exp(joint - joint.max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
+        found[part] = share @ np.eye(found.shape[1])[state]
+    return found
