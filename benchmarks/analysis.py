@@ -18,10 +18,11 @@ import numpy as np
 
 from solvar.analysis import diagnostics
 from solvar.analysis.clusters import find_clusters
-from solvar.analysis.density import deconvolve, log_density
+from solvar.analysis.density import log_density
 from solvar.analysis.outliers import find_outliers
 from solvar.analysis.space import LatentSpace
-from solvar.analysis.trajectories import build_graph, find_path, propose_ends
+from solvar.analysis.states import deconvolved, find_states
+from solvar.analysis.trajectories import Field, extreme_ends, find_path
 from solvar.imaging import rotations
 
 BUDGET_SECONDS, BUDGET_GIB = 300.0, 8.0
@@ -74,16 +75,15 @@ def main() -> None:
     arguments = parser.parse_args()
     space = timed("synthetic latents", lambda: latents(arguments.particles, arguments.rank))
     started = time.perf_counter()
-    points, plane = space.whitened, np.arange(2)
+    points, everybody = space.whitened, np.ones(len(space))
     clusters = timed("clusters, number by BIC", lambda: find_clusters(points))
     local = timed("density of each particle", lambda: log_density(points, NEIGHBOURS))
-    timed(
-        "deconvolved density of a plane",
-        lambda: deconvolve(space.z[:, :2], space.covariance(plane), space.eigenvalues[:2]),
-    )
-    graph = timed("graph of landmarks", lambda: build_graph(points, local, NEIGHBOURS))
-    first, last = propose_ends("extremes", points, local, clusters)
-    timed("path", lambda: find_path(graph, points[first], points[last], POINTS))
+    seen = timed("likelihoods", lambda: space.likelihoods(everybody))
+    mixture = timed("density, errors taken out", lambda: deconvolved(seen))
+    timed("states", lambda: find_states(mixture, seen))
+    field = Field.of(mixture, seen)
+    first, last = extreme_ends(field, local, 0)
+    timed("path", lambda: find_path(field, points[first], points[last], POINTS))
     scale = space.spread
 
     def outliers() -> Any:

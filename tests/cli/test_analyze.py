@@ -63,13 +63,19 @@ def assert_sentence(result, *words):
 def test_analysis_is_written_and_told(run):
     result = analyze_command(run)
     assert result.exit_code == 0, result.output
-    for words in ("3 clusters", "do not fit the model", "density.png", "trajectory_extremes.csv"):
+    for words in (
+        "3 separate states",
+        "3 clusters",
+        "do not fit the model",
+        "density.png",
+        "trajectory_extremes.csv",
+    ):
         assert words in result.stdout
     report = run / "report.html"
     assert str(report) in result.stdout and 'id="analysis"' in report.read_text(encoding="utf-8")
     folder = run / "analysis"
     assert {path.name for path in folder.iterdir()} == {
-        "analysis.json", "particles.h5", "clusters.csv", "trajectory_extremes.csv",
+        "analysis.json", "particles.h5", "clusters.csv", "states.csv", "trajectory_extremes.csv",
         "trajectory_distant.csv", "clusters.png", "density.png", "diagnostics.png",
     }  # fmt: skip
     assert all(path.stat().st_size > 10_000 for path in folder.glob("*.png"))
@@ -86,6 +92,9 @@ def test_particles_file_is_in_row_order(run):
     # particles i and i + 3 are in the same state
     np.testing.assert_array_equal(columns["cluster"][3:], columns["cluster"][:-3])
     assert set(columns["cluster"]) == {1, 2, 3}
+    assert set(columns["state"]) <= {0, 1, 2, 3} and np.mean(columns["state"] > 0) > 0.9
+    agree = [len(set(columns["cluster"][columns["state"] == k])) for k in (1, 2, 3)]
+    assert agree == [1, 1, 1]
 
 
 def test_points_are_latents_whose_noise_components_are_zero(run):

@@ -8,7 +8,7 @@ import pytest
 from export.runs import run_on, write_clusters
 from solvar.errors import InputError
 from solvar.export import Selection
-from solvar.export.selection import points_in_polygon, select
+from solvar.analysis.selection import points_in_polygon, select
 
 
 @pytest.fixture

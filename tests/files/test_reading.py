@@ -25,7 +25,7 @@ from hostile.samples import _PDB
 from particles import particle_files as files
 from solvar.errors import InputError
 from solvar.evaluation import Truth
-from solvar.export.selection import Selection, select
+from solvar.analysis.selection import Selection, select
 from solvar.files import believable, open_inside, read_json
 from solvar.imaging.masks import read_mask
 from solvar.particles import ImageStack, read_particles

@@ -26,7 +26,7 @@ def fit(tmp_path):
 def every_figure(fit, dark=False):
     change = PoseChange.of(fit.particles.poses, fit.pose_refinement)
     hill = np.exp(-(NODES[:, None] ** 2) - NODES[None] ** 2)
-    density = DensityMap((0, 1), 10 * NODES, 5 * NODES, hill, hill / hill.sum(), 3, np.empty(0))
+    density = DensityMap((0, 1), 10 * NODES, 5 * NODES, hill, hill / hill.sum(), 3)
     found = [{"factor": "shift", "component": 1, "r_squared": 0.2}]
     path = {"own": np.array([[-10.0, 0, 0], [10, 5, 0]])}
     return {
@@ -86,7 +86,7 @@ def test_landscape_is_in_standard_deviations(fit):
 def test_names_from_files_are_no_markup(fit):
     name = "<a href='http://x'>&lt;"
     found = [{"factor": name, "component": 1, "r_squared": 0.2}]
-    density = DensityMap((0, 1), NODES, NODES, np.eye(16), np.eye(16), 3, np.empty(0))
+    density = DensityMap((0, 1), NODES, NODES, np.eye(16), np.eye(16), 3)
     points, labels = np.random.default_rng(0).normal(size=(40, 2)), np.array([name] * 40)
     figures = [
         associations(found),

@@ -14,7 +14,7 @@ import pytest
 
 from export.runs import assert_same_particles
 from headless import Page, artefacts, chromium, served
-from solvar.export.selection import points_in_polygon
+from solvar.analysis.selection import points_in_polygon
 from solvar.particles import read_particles
 from written import written_analysis
 

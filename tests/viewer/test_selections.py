@@ -8,7 +8,7 @@ from matplotlib.path import Path as Outline
 
 from export.runs import assert_same_particles, run_on
 from solvar.errors import InputError
-from solvar.export.selection import points_in_polygon
+from solvar.analysis.selection import points_in_polygon
 from solvar.particles import read_particles
 
 pytest.importorskip("dash", reason="solvar[view] is not installed")

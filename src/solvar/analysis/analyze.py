@@ -23,7 +23,6 @@ from solvar.progress import Progress, harmless
 from solvar.results.run import Run, check_component
 
 Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 
 _FEWEST_PARTICLES = 10
 
@@ -93,7 +92,7 @@ def analyze(
         clusters = find_clusters(points, settings.clusters, settings.method, seed)
     with progress.step("Density", 0):
         local = log_density(points, settings.neighbours, seed)
-        seen = likelihoods(space, space.active, run.particle_probability)
+        seen = space.likelihoods(run.particle_probability)
         mixture = deconvolved(seen, seed)
         real = run.validation is None or bool(run.validation.reliable[space.active].any())
         density = _density(run, space, mixture, seen, plane, settings) if real else None
@@ -151,13 +150,6 @@ def _checked(run: Run, settings: AnalysisSettings) -> tuple[int, int] | None:
     return settings.plane[0] - 1, settings.plane[1] - 1
 
 
-def likelihoods(space: LatentSpace, components: Int64, weight: Float64) -> Likelihoods:
-    """What images say of some components, in prior standard deviations."""
-    scale = space.spread[components]
-    covariance = space.covariance(components) / np.outer(scale, scale)
-    return Likelihoods.of(space.z[:, components] / scale, covariance, weight)
-
-
 def _density(
     run: Run,
     space: LatentSpace,
@@ -177,7 +169,7 @@ def _density(
     columns = np.asarray(plane)
     place = [int(k) for j in plane for k in np.flatnonzero(space.active == j)]
     if len(place) < 2:
-        seen = likelihoods(space, columns, run.particle_probability)
+        seen = space.likelihoods(run.particle_probability, columns)
         mixture, place = deconvolved(seen, settings.seed), [0, 1]
     return density_map(
         mixture, seen, space.spread[columns],

@@ -29,6 +29,7 @@ _SETTLED = 1e-4  # nats a particle and step
 _NARROWEST, _PSEUDO_COUNT = 0.25, 5.0
 _FLAT = 1e-6  # information about what an image does not see at all
 _EPSILON = 1e-300
+_BLOCK = 1 << 16  # particles whose small matrices are worked on at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +53,15 @@ class Likelihoods:
     @classmethod
     def of(cls, points: Float64, covariance: Float64, weight: Float64) -> Likelihoods:
         """From posterior means (N, m) and covariances (N, m, m) under a prior of variance 1."""
-        precision = np.linalg.inv(covariance)
-        towards = np.einsum("nij,nj->ni", precision, points)
-        values, vectors = np.linalg.eigh(precision - np.eye(points.shape[1]))
-        kept = np.maximum(values, _FLAT)
-        information = np.einsum("nij,nj,nkj->nik", vectors, kept, vectors, optimize=True)
-        return cls(np.ascontiguousarray(information), towards, np.asarray(weight, np.float64))
+        information, towards = np.empty_like(covariance), np.empty_like(points)
+        for first in range(0, len(points), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            precision = np.linalg.inv(covariance[part])
+            towards[part] = np.einsum("nij,nj->ni", precision, points[part])
+            values, vectors = np.linalg.eigh(precision - np.eye(points.shape[1]))
+            kept = np.maximum(values, _FLAT)
+            information[part] = np.einsum("nij,nj,nkj->nik", vectors, kept, vectors, optimize=True)
+        return cls(information, towards, np.asarray(weight, np.float64))
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -69,14 +73,18 @@ class Likelihoods:
     @property
     def error(self) -> Float64:
         """Covariance (m, m) of a latent that the images of a typical particle leave open."""
-        mean = np.average(self.information, axis=0, weights=self.weight)
+        mean = np.tensordot(self.weight / self.weight.sum(), self.information, axes=1)
         return np.asarray(np.linalg.inv(mean), dtype=np.float64)
 
     @property
     def expected(self) -> Float64:
         """Posterior means (N, m)."""
-        unit = np.eye(self.towards.shape[1])
-        return np.linalg.solve(self.information + unit, self.towards[..., None])[..., 0]
+        found, unit = np.empty_like(self.towards), np.eye(self.towards.shape[1])
+        for first in range(0, len(self), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            right = self.towards[part, :, None]
+            found[part] = np.linalg.solve(self.information[part] + unit, right)[..., 0]
+        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from solvar.compilation import compiled
 
 
 @compiled()
-def gather(
+def gather(  # type: ignore[no-untyped-def]
     information,
     towards,
     weight,

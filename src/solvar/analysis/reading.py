@@ -45,10 +45,20 @@ class _Clusters(_Part):
     nearest_particle: list[_Count]
 
 
+class _States(_Part):
+    count: Annotated[int, Field(ge=1, le=1000)]
+    resamples: dict[str, _Number]
+    population: list[_Number]
+    population_error: list[_Number]
+    probability: list[_Number]
+
+
 class _Trajectory(_Part):
     name: str
     points: _Count
     length: _Number
+    behind: list[_Count]
+    crosses_gap: bool
 
 
 class _Outliers(_Part):
@@ -68,6 +78,7 @@ class _Summary(_Part):
 
     run_id: str
     clusters: _Clusters
+    states: _States | None
     trajectories: list[_Trajectory]
     outliers: _Outliers
     associations: list[_Association]
@@ -85,16 +96,21 @@ class StoredAnalysis:
         The content of ``analysis.json``.
     cluster : (N,) int64
         From 1.
+    state : (N,) int64 or None
+        From 1, 0 for particles between states; None where none is separate.
+    states : (S, r) float64
+        Latents at their tops; none where none is separate.
     outlier : (N,) bool
     umap : (N, 2) float64 or None
     density : DensityMap or None
-        Without its held-out likelihood.
     paths : dict of str to (n, r) float64
         Latents along each path in eigenvolume units, by name.
     """
 
     summary: dict[str, Any]
     cluster: NDArray[np.int64]
+    state: NDArray[np.int64] | None
+    states: Float64
     outlier: NDArray[np.bool_]
     umap: Float64 | None
     density: DensityMap | None
@@ -111,9 +127,14 @@ def read_analysis(run: Run) -> StoredAnalysis | None:
             density = _density(file, run.rank) if has_density else None
         umap = analysed_columns(run, "umap")["umap"] if has_umap else None
         paths = _paths(run)
+        several = summary["states"] is not None and summary["states"]["count"] > 1
+        state = analysed_columns(run, "state")["state"] if several else None
+        tops = _latents(run, run.folder / FOLDER / "states.csv") if several else None
     except (InputError, OSError, ValueError):
         return None  # an analysis that was cut short is none
-    return StoredAnalysis(summary, columns["cluster"], columns["outlier"], umap, density, paths)
+    tops = np.empty((0, run.rank)) if tops is None else tops
+    labels = columns["cluster"], state, tops, columns["outlier"]
+    return StoredAnalysis(summary, *labels, umap, density, paths)
 
 
 def analysed_columns(run: Run, *names: str, remedy: str | None = None) -> dict[str, NDArray[Any]]:
@@ -123,7 +144,8 @@ def analysed_columns(run: Run, *names: str, remedy: str | None = None) -> dict[s
     ----------
     run : Run
     *names : str
-        Such as ``cluster`` (from 1), ``outlier``, ``umap`` (N, 2), ``log_density`` or ``mahalanobis``.
+        Such as ``cluster`` (from 1), ``state`` (from 1, or 0), ``outlier``, ``umap`` (N, 2),
+        ``log_density`` or ``mahalanobis``.
     remedy : str, optional
 
     Raises
@@ -137,9 +159,9 @@ def analysed_columns(run: Run, *names: str, remedy: str | None = None) -> dict[s
     with run.hdf5(FILE, remedy) as file:
         found = file.arrays(shapes, truths=("outlier",))
     for name, values in found.items():
-        if name == "cluster":
+        if name in ("cluster", "state"):
             wrong = (values.dtype.kind not in "iu") | (values < 0) | (values > count)
-            judge.refuse(wrong, name, "is no label of a cluster")
+            judge.refuse(wrong, name, f"is no label of a {name}")
             found[name] = values.astype(np.int64)
         elif name == "umap":
             judge.finite(name, values)
@@ -155,6 +177,10 @@ def _summary(run: Run) -> dict[str, Any]:
     judge = Judge(path)
     judge.refuse(told.run_id != run.run_id, "run_id", "is that of another run")
     judge.refuse(len(lengths) != 1, "clusters", "has columns of several lengths")
+    if (states := told.states) is not None:
+        columns = states.population, states.population_error, states.probability
+        wrong = any(len(column) != states.count for column in columns)
+        judge.refuse(wrong, "states", "has columns of another length than their count")
     return content
 
 
@@ -178,19 +204,27 @@ def _density(file: Hdf5File, rank: int) -> DensityMap:
     raw, deconvolved = maps.values()
     if not deconvolved.any():
         raise file.refused("density", "is zero everywhere")
-    return DensityMap((first, second), x, y, raw, deconvolved, 0, np.empty(0))
+    return DensityMap((first, second), x, y, raw, deconvolved, 0)
 
 
 def _paths(run: Run) -> dict[str, Float64]:
     """Points of every path that has one latent a component."""
     found = {}
     for path in sorted((run.folder / FOLDER).glob("trajectory_*.csv")):
-        points = _points(path, run.folder)
-        if points.shape[1:] == (run.rank,):
-            far = np.abs(points) > _FARTHEST_SIGMA * prior_spread(run.eigenvalues)
-            Judge(path).refuse(far.any(axis=1), "z", "is farther away than any latent")
+        points = _latents(run, path)
+        if points is not None:
             found[path.stem.removeprefix("trajectory_")] = points
     return found
+
+
+def _latents(run: Run, path: Path) -> Float64 | None:
+    """Points (n, r) of a table; None where it has not one latent a component."""
+    points = _points(path, run.folder)
+    if points.shape[1:] != (run.rank,):
+        return None
+    far = np.abs(points) > _FARTHEST_SIGMA * prior_spread(run.eigenvalues)
+    Judge(path).refuse(far.any(axis=1), "z", "is farther away than any latent")
+    return points
 
 
 def _points(path: Path, inside: Path) -> Float64:

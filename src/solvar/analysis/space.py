@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.analysis.mixture import Likelihoods
 from solvar.errors import InputError
 from solvar.estimation.low_rank import prior_spread
 from solvar.results.run import Run, check_component
@@ -81,6 +82,20 @@ class LatentSpace:
             inverse = np.linalg.inv(self.precision[part].astype(np.float64))
             found[part] = inverse[:, row, column]
         return found
+
+    def likelihoods(self, weight: Float64, components: Int64 | None = None) -> Likelihoods:
+        """What images say of the active or other components, in prior standard deviations.
+
+        Parameters
+        ----------
+        weight : (N,)
+            Probability that an image shows a particle.
+        components : (k,) int64, optional
+        """
+        columns = self.active if components is None else components
+        scale = self.spread[columns]
+        covariance = self.covariance(columns) / np.outer(scale, scale)
+        return Likelihoods.of(self.z[:, columns] / scale, covariance, weight)
 
 
 def latent_space(run: Run, components: Sequence[int] = ()) -> LatentSpace:

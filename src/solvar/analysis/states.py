@@ -177,7 +177,8 @@ def _merged(hills: Float64, passes: Float64, separate: Float64 | NDArray[np.bool
 
 
 def _shares(of_hills: Float64, state_of_hill: Int64) -> Float64:
-    return np.bincount(state_of_hill, of_hills)
+    """Shares (S,) of the states, from those (H,) of their hills."""
+    return np.bincount(state_of_hill, of_hills).astype(np.float64)
 
 
 def _membership(mixture: Mixture, seen: Likelihoods, state: Int64) -> Float64:

@@ -22,45 +22,51 @@ _WINDOW = 2.0  # percentiles around them in which the densest particle is taken
 _FINE = 6  # nodes of the relaxed path, a point of the result
 _FLOOR = -30.0  # log of the lowest density that a way is told from others by
 _SMOOTHING = 0.5  # of the corners where ridges meet, points of the result
-# a particle stands behind a point that lies within its posterior ellipsoid of this probability
-_BEHIND = 0.68
-FEWEST_BEHIND = 10
+# a point is in a gap that has so few particles behind it, of the most behind one of its path
+_GAP = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """Where posterior means lie, and what is known of each: what paths are laid through.
+    """Where posterior means lie and the latents themselves: what paths are laid through.
 
     Attributes
     ----------
     points : (N, m) float64
         Posterior means in prior standard deviations.
-    precision : (N, m, m) float64
-        Their posterior precisions.
     density : Mixture
-        Of the posterior means.
+        Of posterior means.
+    near : Mixture
+        Density of what lies within an error of a place, errors taken out.
+    shrink, error : (m, m) float64
+        What a typical posterior mean is of a latent, and the covariance of the error beside it.
+    particles : float
+        Number of images that show one.
     """
 
     points: Float64
-    precision: Float64
     density: Mixture
+    near: Mixture
+    shrink: Float64
+    error: Float64
+    particles: float
 
     @classmethod
     def of(cls, mixture: Mixture, seen: Likelihoods) -> Field:
-        """From the density of the latents themselves: shrunk and blurred as those of a typical particle."""
-        unit, error = np.eye(mixture.mean.shape[1]), seen.error
-        shrink = np.linalg.inv(unit + error)
+        """From the density of the latents: shrunk and blurred as those of a typical particle."""
+        error = seen.error
+        shrink = np.asarray(np.linalg.inv(np.eye(len(error)) + error), dtype=np.float64)
         spread = shrink @ (mixture.covariance + error) @ shrink.T
         density = Mixture(mixture.share, mixture.mean @ shrink.T, spread)
-        return cls(seen.expected, seen.information + unit, density)
+        count = float(seen.weight.sum())
+        return cls(seen.expected, density, mixture.widened(error), shrink, error, count)
 
-    def behind(self, point: Float64) -> int:
-        """Number of particles that stand behind a point (m,)."""
-        from scipy.stats import chi2
-
-        away = self.points - point
-        distance = np.einsum("ni,nij,nj->n", away, self.precision, away, optimize=True)
-        return int((distance <= chi2.ppf(_BEHIND, self.points.shape[1])).sum())
+    def behind(self, points: Float64) -> Int64:
+        """How many particles (n,) are within an error of points (n, m): Σ exp(-d²/2) over their latents."""
+        there = np.asarray(np.linalg.solve(self.shrink, points.T).T, dtype=np.float64)
+        volume = np.sqrt(np.linalg.det(2 * np.pi * self.error))
+        density = np.exp(self.near.log_density(there))
+        return np.round(self.particles * volume * density).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +82,7 @@ class Trajectory:
     nodes : (n,) int64
         The particle nearest to each point.
     behind : (n,) int64
-        How many particles stand behind each point.
+        How many particles stand behind each point: are within an error of it.
     length : float
         Arc length in prior standard deviations.
     log_density : (n,) float64
@@ -92,8 +98,8 @@ class Trajectory:
 
     @property
     def crosses_gap(self) -> bool:
-        """Whether it leads through places where hardly a particle is."""
-        return bool((self.behind < FEWEST_BEHIND).any())
+        """Whether it leads through a place where hardly a particle is; its ends are particles."""
+        return bool((self.behind[1:-1] < _GAP * self.behind.max()).any())
 
 
 def find_path(
@@ -133,9 +139,8 @@ def find_path(
     _, close = nearest(field.points, points, 1)
     rows = close[:, 0]
     density = np.full(count, np.nan) if log_density is None else log_density[rows]
-    behind = np.array([field.behind(point) for point in points])
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
-    return Trajectory(name, points, rows, behind, length, density)
+    return Trajectory(name, points, rows, field.behind(points), length, density)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,14 +238,18 @@ def propose_ends(
         Rows of the particles.
     """
     if kind == "extremes":
-        values = field.points[:, axis]
-        low, high = (_dense_near(values, log_density, p) for p in (_LOW, _HIGH))
-        return low, high
+        return extreme_ends(field, log_density, axis)
     if kind == "densest":
         order = np.argsort(-log_density[clusters.nearest], kind="stable")
         first, second = clusters.nearest[order[:2]]
         return int(first), int(second)
     return most_distant(field)
+
+
+def extreme_ends(field: Field, log_density: Float64, axis: int) -> tuple[int, int]:
+    """The densest particles near the 5th and 95th percentile along an axis."""
+    values = field.points[:, axis]
+    return _dense_near(values, log_density, _LOW), _dense_near(values, log_density, _HIGH)
 
 
 def _dense_near(values: Float64, log_density: Float64, percentile: float) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.analyze import Analysis
+from solvar.analysis.states import States
 from solvar.files import OwnedFolder, replacing, write_json
 from solvar.results.run import Run
 from solvar.results.writer import ANALYSIS
@@ -32,13 +33,16 @@ def write_analysis(run: Run, own: OwnedFolder, analysis: Analysis) -> Path:
     Returns
     -------
     folder : path
-        ``analysis.json``, ``particles.h5``, ``clusters.csv`` and ``trajectory_*.csv``; the last two
-        hold latents in eigenvolume units, columns z1 … zr, one row a point.
+        ``analysis.json``, ``particles.h5``, ``clusters.csv``, ``states.csv`` where there are separate
+        ones, and ``trajectory_*.csv``; tables hold latents in eigenvolume units, columns z1 … zr, one
+        row a point.
     """
     own.refuse_foreign(ANALYSIS)
     own.remove(ANALYSIS, first=_TABLE)
     to_latents = analysis.space.to_latents
     points = {"clusters": analysis.clusters.centre}
+    if analysis.states is not None and len(analysis.states) > 1:
+        points["states"] = analysis.states.centre
     points |= {f"trajectory_{path.name}": path.points for path in analysis.trajectories}
     tables = own.claim(ANALYSIS, [f"{FOLDER}/{name}.csv" for name in points])
     _write_particles(own.file(ANALYSIS, f"{FOLDER}/particles.h5"), run, analysis)
@@ -69,6 +73,9 @@ def _write_particles(path: Path, run: Run, analysis: Analysis) -> None:
         "likelihood_score": outliers.score,
         "outlier": outliers.far | outliers.unlikely,
     }
+    if analysis.states is not None:
+        columns["state"] = analysis.states.label.astype(np.int32)
+        columns["state_probability"] = analysis.states.membership.max(axis=1)
     if analysis.umap is not None:
         columns["umap"] = analysis.umap
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
@@ -105,14 +112,17 @@ def summary(run: Run, analysis: Analysis) -> dict[str, Any]:
         if density is None
         else {
             "components": [j + 1 for j in density.components],
-            "iterations": density.iterations,
+            "gaussians": density.gaussians,
         },
+        "states": None if analysis.states is None else _states(analysis, analysis.states),
         "trajectories": [
             {
                 "name": path.name,
                 "length": path.length,
                 "points": len(path.points),
                 "particles": path.nodes,
+                "behind": path.behind,
+                "crosses_gap": path.crosses_gap,
                 "log_density": path.log_density,
             }
             for path in analysis.trajectories
@@ -126,4 +136,16 @@ def summary(run: Run, analysis: Analysis) -> dict[str, Any]:
         "halfsets": [asdict(one) | {"worrying": one.worrying} for one in analysis.halves],
         "messages": analysis.messages,
         "warnings": analysis.warnings,
+    }
+
+
+def _states(analysis: Analysis, states: States) -> dict[str, Any]:
+    """How many there are, how sure that is, and how many particles each holds."""
+    return {
+        "count": len(states),
+        "resamples": states.counts,
+        "population": states.population,
+        "population_error": states.population_error,
+        "probability": states.probability,
+        "centre": analysis.space.to_latents(states.centre),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -45,20 +45,28 @@ def analyze(run: RunFolder, settings: AnalysisSettings, as_json: AsJson = False)
         with progress.step("Figures", 0):
             figures = draw_analysis(analysis, own)
         report = write_report(found, own, progress)
+    told = summary(found, analysis)
     if as_json:
-        print_json(summary(found, analysis))
+        print_json(told)
     else:
-        _print(analysis, written, figures if report is None else [report, *figures])
+        _print(analysis, told, written, figures if report is None else [report, *figures])
 
 
-def _print(analysis: Analysis, folder: Path, drawn: list[Path]) -> None:
+def _print(analysis: Analysis, told: dict[str, Any], folder: Path, drawn: list[Path]) -> None:
+    from solvar.analysis.words import gap_sentence, states_sentence
     from solvar.cli.console import output, print_commands, shown
 
     console = output()
     console.print()
+    if sentence := states_sentence(told["states"]):
+        console.print(sentence)
+        console.print()
     console.print(clusters_table(analysis))
     if analysis.trajectories:
         console.print(paths_table(analysis))
+    for path in told["trajectories"]:
+        if sentence := gap_sentence(path):
+            console.print(f"[yellow]![/yellow] {shown(sentence)}")
     outliers = analysis.outliers
     either = int((outliers.far | outliers.unlikely).sum())
     console.print(
@@ -76,7 +84,9 @@ def _print(analysis: Analysis, folder: Path, drawn: list[Path]) -> None:
     for path in drawn:
         console.print(f"  {shown(path)}  [dim]{_WORDS[path.name]}[/dim]", soft_wrap=True)
     console.print("\n[bold]Next[/bold]")
-    names = {"clusters": "volumes of each cluster"}
+    names = {"clusters": "volumes at the centre of each cluster"}
+    if analysis.states is not None and len(analysis.states) > 1:
+        names["states"] = "volumes at the top of each state"
     for found in analysis.trajectories:
         names[f"trajectory_{found.name}"] = f"volumes along the path {found.name}"
     volumes = [
@@ -89,7 +99,7 @@ def _print(analysis: Analysis, folder: Path, drawn: list[Path]) -> None:
 _WORDS = {
     "report.html": "open it in a browser: everything about the run on one page",
     "clusters.png": "which particles belong together",
-    "density.png": "which states are populated, and paths between them",
+    "density.png": "where particles are, states and paths",
     "umap.png": "neighbourhoods of the particles",
     "diagnostics.png": "whether latents follow anything but structure",
 }
@@ -118,16 +128,17 @@ def clusters_table(analysis: Analysis) -> Table:
 
 
 def paths_table(analysis: Analysis) -> Table:
-    """One row a path: its ends, length and lowest density."""
+    """One row a path: its ends, length and how many particles stand behind its points."""
     from solvar.cli.tables import plain_table
 
-    table = plain_table("Paths through populated states")
+    table = plain_table("Paths where particles are")
     table.add_column("path")
-    for name in ("points", "length (σ)", "from particle", "to particle"):
+    for name in ("points", "length (σ)", "particles behind a point", "from", "to particle"):
         table.add_column(name, justify="right")
     for path in analysis.trajectories:
         table.add_row(
-            path.name, str(len(path.points)), f"{path.length:.2f}",
+            path.name, str(len(path.points)), f"{path.length:.1f}",
+            f"{path.behind.min():,} to {path.behind.max():,}",
             str(path.nodes[0]), str(path.nodes[-1]),
         )  # fmt: skip
     return table

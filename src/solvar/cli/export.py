@@ -44,6 +44,14 @@ def export(
             rich_help_panel=_WHICH,
         ),
     ] = [],  # noqa: B006 - Typer copies it
+    state: Annotated[
+        list[int],
+        typer.Option(
+            "--state",
+            help="Number of a state of `solvar analyze`; may be repeated.",
+            rich_help_panel=_WHICH,
+        ),
+    ] = [],  # noqa: B006 - Typer makes the list
     polygon: Annotated[
         Path | None,
         typer.Option(
@@ -130,16 +138,18 @@ def export(
 ) -> None:
     """Write a run, or a part of its particles, for another program.
 
-    Rows of a RELION or cryoSPARC file keep every column and their order. Of --cluster, --polygon
-    and --ind (rows of the input of the run) one can be given, and --keep beside it. The input is read as
-    the run read it. Every file is read back before it gets its name.
+    Rows of a RELION or cryoSPARC file keep every column and their order. Of --cluster, --state,
+    --polygon and --ind (rows of the input of the run) one can be given, and --keep beside it. The input is
+    read as the run read it. Every file is read back before it gets its name.
     """
     from solvar.cli.console import output as console
     from solvar.cli.console import print_json
     from solvar.export import ExportOptions, Selection
     from solvar.export import export as write
 
-    selection = Selection(tuple(cluster), polygon, _pair(components), reading.ind, invert, keep)
+    selection = Selection(
+        tuple(cluster), polygon, _pair(components), reading.ind, invert, keep, tuple(state)
+    )
     options = ExportOptions(
         selection,
         particles,

@@ -28,8 +28,32 @@ def volume(
     clusters: Annotated[
         int | None, typer.Option("--clusters", "-k", min=1, help="Centres of this many clusters.")
     ] = None,
+    cluster: Annotated[
+        list[int],
+        typer.Option("--cluster", help="Exactly the particles of a cluster; may be repeated."),
+    ] = [],  # noqa: B006 - Typer makes the list
+    state: Annotated[
+        list[int],
+        typer.Option("--state", help="Exactly the particles of a state; may be repeated."),
+    ] = [],  # noqa: B006 - Typer makes the list
+    all_clusters: Annotated[
+        bool, typer.Option("--all-clusters", help="Every cluster of `solvar analyze`.")
+    ] = False,
+    all_states: Annotated[
+        bool, typer.Option("--all-states", help="Every state of `solvar analyze`.")
+    ] = False,
+    selection: Annotated[
+        str | None,
+        typer.Option(
+            "--selection",
+            help="Exactly the particles of a selection of `solvar view`, or of a file of rows.",
+        ),
+    ] = None,
     component: Annotated[
-        int, typer.Option("--component", "-c", min=1, help="Walk along this component.")
+        int,
+        typer.Option(
+            "--component", "-c", min=1, help="Walk along this component, where particles are."
+        ),
     ] = 1,
     points: Annotated[
         int, typer.Option("--points", min=1, help="Volumes along the component.")
@@ -47,7 +71,7 @@ def volume(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Volumes at points, cluster centres or along a component, with half-maps and resolution.
+    """Volumes at points, of sets of particles or along a component, with half-maps and resolution.
 
     Images are read as the run read them, unless --particles names another file. Each call has a folder of
     its own; the same call once more is refused without --overwrite, which makes its volumes again.
@@ -59,12 +83,33 @@ def volume(
     from solvar.results.run import Run
     from solvar.volumes.folder import volume_folder
     from solvar.volumes.reconstruct import make_volumes
+    from solvar.volumes.sets import labelled, selected
     from solvar.volumes.targets import choose_targets
 
     if particles is None and reading.ind is not None:
         raise InputError("--ind has no meaning without --particles", remedy="leave it out")
     opened = Run(run, reading.given)
-    targets = choose_targets(opened, at or [], clusters, component, points)
+    sets = {
+        "--cluster": bool(cluster),
+        "--state": bool(state),
+        "--all-clusters": all_clusters,
+        "--all-states": all_states,
+        "--selection": selection is not None,
+    }
+    given = [name for name, is_given in sets.items() if is_given]
+    others = [name for name, value in (("--at", at), ("--clusters", clusters)) if value]
+    if len(given + others) > 1 and given:
+        raise InputError(
+            f"{' and '.join(given + others)} exclude each other", remedy="pass one of them"
+        )
+    if selection is not None:
+        targets = selected(opened, selection)
+    elif given:
+        kind = "cluster" if cluster or all_clusters else "state"
+        targets = labelled(opened, kind, cluster or state)
+    else:
+        targets = choose_targets(opened, at or [], clusters, component, points)
+    settings = targets.suited(settings)
     original = None
     if particles is not None:
         original = read_as(

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from solvar.analysis.selection import Selection
 from solvar.errors import InputError
 from solvar.export import chimerax, cryodrgn, cryosparc, relion
 from solvar.export.job import export_to
-from solvar.export.selection import Selection
 from solvar.export.target import Exported, ExportOptions, Target
 from solvar.files import OwnedFolder
 from solvar.results.run import Run

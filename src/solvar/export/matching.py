@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from solvar.analysis.selection import select
 from solvar.errors import InputError
-from solvar.export.selection import select
 from solvar.export.target import Chosen, ExportOptions
 from solvar.imaging.frames import mirrored
 from solvar.particles import ParticleSet, Poses, read_as

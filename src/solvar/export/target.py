@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.export.selection import Selection
+from solvar.analysis.selection import Selection
 from solvar.particles import ParticleSet, Poses
 from solvar.particles.picks import TOLERANCE_PIXEL
 from solvar.results.run import Run

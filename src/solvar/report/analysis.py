@@ -17,14 +17,15 @@ from solvar.report import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 _SHOWN = 4  # components in the corner plot
 _POINTS = 20_000  # more points cover each other
 _PATH_COLOURS = (style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE)
 _PATH_WORDS = {
     "extremes": "5th to 95th percentile",
-    "distant": "most distant states",
-    "densest": "densest states",
+    "distant": "the longest way",
+    "densest": "densest clusters",
     "own": "your own ends",
 }
 
@@ -144,7 +145,7 @@ def _numbers(axes: Axes, centres: np.ndarray, colours: Sequence[Any]) -> None:
 
 
 def draw_density(analysis: Analysis, path: Path) -> None:
-    """The density as measured, and with the errors taken out; the paths on the latter."""
+    """The density as measured, and with the errors taken out; states and paths on the latter."""
     density = analysis.density
     assert density is not None  # asked for only if there is one
     first, second = density.components
@@ -161,12 +162,29 @@ def draw_density(analysis: Analysis, path: Path) -> None:
         ):
             _map(axes, x, y, values)
             axes.set_title(title)
-            axes.set_xlabel(f"Component {first + 1} (σ)")
+            _name_axis(axes.xaxis, analysis, first)
             axes.set_xlim(limits[0])
             axes.set_ylim(limits[1])
-        pair[0].set_ylabel(f"Component {second + 1} (σ)")
+        _name_axis(pair[0].yaxis, analysis, second)
         _paths(pair[1], analysis, (first, second))
+        _states(pair[1], analysis, (first, second))
         figure.tight_layout()
+
+
+def _name_axis(axis: Axis, analysis: Analysis, component: int) -> None:
+    """The name of a component; that of noise is grey."""
+    if component in analysis.space.active:
+        axis.set_label_text(f"Component {component + 1} (σ)")
+    else:
+        axis.set_label_text(f"Component {component + 1}, noise (σ)", color=style.GREY)
+
+
+def _states(axes: Axes, analysis: Analysis, plane: tuple[int, int]) -> None:
+    """Numbered discs at the tops of separate states."""
+    if analysis.states is None or len(analysis.states) < 2:
+        return
+    tops = analysis.space.to_latents(analysis.states.centre) / analysis.space.spread
+    _numbers(axes, tops[:, plane], [style.INK] * len(tops))
 
 
 def _span(values: np.ndarray, nodes: np.ndarray, axis: int) -> tuple[float, float]:
@@ -207,7 +225,8 @@ def _paths(axes: Axes, analysis: Analysis, plane: tuple[int, int]) -> None:
         x, y = latents[:, plane[0]], latents[:, plane[1]]
         colour = _PATH_COLOURS[k % len(_PATH_COLOURS)]
         axes.plot(
-            x, y, "-o", color=colour, ms=3.5, lw=1.8, label=_PATH_WORDS.get(path.name, path.name),
+            x, y, "--o" if path.crosses_gap else "-o", color=colour, ms=3.5, lw=1.8,
+            label=_PATH_WORDS.get(path.name, path.name),
             path_effects=[Stroke(linewidth=3.6, foreground="white"), Normal()],
         )  # fmt: skip
         axes.plot(x[0], y[0], "o", ms=8, mfc="white", mec=colour, mew=2, zorder=5)

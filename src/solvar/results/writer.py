@@ -58,6 +58,7 @@ ANALYSIS = Writer(
         "analysis/analysis.json",
         "analysis/particles.h5",
         "analysis/clusters.csv",
+        "analysis/states.csv",
         "analysis/trajectory_*.csv",
         *(f"analysis/{name}.png" for name in ("clusters", "density", "umap", "diagnostics")),
     ),

@@ -157,6 +157,9 @@ class ViewerData:
         titles = {}
         if self._analysed("cluster") is not None:
             titles["cluster"] = "Cluster"
+        state = self._analysed("state")
+        if state is not None and state.any():
+            titles["state"] = "State"
         titles |= {"contrast": "Contrast", "log_likelihood": "Log-likelihood"}
         titles |= {"particle_probability": "Probability of a particle"}
         if self._star is not None and "rlnDefocusU" in self._star.columns:
@@ -198,7 +201,7 @@ class ViewerData:
             return Column.of_labels(title, self._stored(key))
         values = self._analysed(key)
         assert values is not None
-        if key == "cluster":
+        if key in ("cluster", "state"):
             return Column.of_labels(title, values)
         if key == "outlier":
             return Column(title, values.astype(np.float32), ("fits", "outlier"))

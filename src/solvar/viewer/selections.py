@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.analysis.selection import points_in_polygon
 from solvar.errors import InputError
 from solvar.export import Exported, ExportOptions, Selection, export
-from solvar.export.selection import points_in_polygon
 from solvar.files import Writer, open_inside, replacing
 from solvar.particles.npy import npy_length
 from solvar.particles.selection import read_selection

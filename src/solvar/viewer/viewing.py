@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.analysis.trajectories import resampled
+from solvar.analysis.ridges import equidistant
 from solvar.errors import InputError
 from solvar.viewer import figures, jobs
 from solvar.viewer.data import ViewerData
@@ -79,7 +79,7 @@ def along(path: list[list[float]], count: int) -> Float64:
         raise InputError(
             "a path needs two different places", remedy="choose “Path” and click in the plane"
         )
-    return resampled(corners, count)
+    return equidistant(corners, count)
 
 
 def frames(

@@ -81,6 +81,7 @@ class KernelRegression:
             volume=model + crop_volume(correction, len(model)) * self.source.mask,
             halves=self._half_maps.make(members),
             particles=sum(map(len, members)),
+            effective=self.source.images.total_weight(np.concatenate(members)),
         )
 
     def _residual_images(self) -> Complex64 | None:

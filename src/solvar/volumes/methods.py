@@ -16,9 +16,11 @@ from solvar.results.run import Run
 from solvar.threads import ThreadTeam
 from solvar.volumes.kernel import KernelRegression
 from solvar.volumes.reproject import Reprojection
+from solvar.volumes.set_mean import SetMean
 from solvar.volumes.settings import VolumeSettings
 from solvar.volumes.source import Source, open_source
 from solvar.volumes.subset import Subset
+from solvar.volumes.targets import Targets
 from solvar.volumes.volume import Reconstruction
 
 Float64 = NDArray[np.float64]
@@ -29,6 +31,9 @@ class Method(Protocol):
 
     def volume(self, target: Float64) -> Reconstruction:
         """The volume at a point z* (r,) of latent space."""
+
+
+Maker = Callable[[int], Reconstruction]
 
 
 def _kernel(source: Source, run: Run, settings: VolumeSettings) -> Method:
@@ -47,20 +52,28 @@ METHODS: Choices[Callable[[Source, Run, VolumeSettings], Method]] = Choices(
 )
 
 
-def make_method(
+def make_maker(
     run: Run,
+    targets: Targets,
     settings: VolumeSettings,
     original: ParticleSet | None,
     scratch: Path,
     progress: Progress,
     team: ThreadTeam,
-) -> tuple[Method, float]:
-    """The method that `settings` names, and the pixel size (Å) of its volumes.
+) -> tuple[Maker, float]:
+    """What makes the volume of the k-th target, and the pixel size (Å) of these volumes.
+
+    At points that is the method that `settings` names; of sets the mean of exactly their particles.
 
     Images that do not fit into memory are kept in `scratch`, unless the settings name another folder.
     """
     if settings.method == "reproject":
-        return Reprojection(run.model), run.pixel_size_angstrom
-    make = METHODS[settings.method]
+        method = Reprojection(run.model)
+        return lambda k: method.volume(targets.z[k]), run.pixel_size_angstrom
     source = open_source(run, original, settings, settings.scratch or scratch, progress, team)
-    return make(source, run, settings), source.images.store.pixel_size_angstrom
+    pixel_size = source.images.store.pixel_size_angstrom
+    if (members := targets.members) is not None:
+        mean = SetMean(source, run.posterior.contrast)
+        return lambda k: mean.of_members(members[k]), pixel_size
+    made = METHODS[settings.method](source, run, settings)
+    return lambda k: made.volume(targets.z[k]), pixel_size

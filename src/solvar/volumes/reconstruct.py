@@ -19,7 +19,7 @@ from solvar.progress import Progress, harmless
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
 from solvar.volumes.folder import volume_folder
-from solvar.volumes.methods import make_method
+from solvar.volumes.methods import make_maker
 from solvar.volumes.settings import VolumeSettings
 from solvar.volumes.table import FILE, FORMAT, FORMAT_VERSION, recorded_settings
 from solvar.volumes.targets import Targets
@@ -64,7 +64,7 @@ def reconstruct(
         another process writes there.
     """
     run = run if isinstance(run, Run) else Run(run)
-    settings = settings or VolumeSettings()
+    settings = targets.suited(settings or VolumeSettings())
     with volume_folder(
         run, targets, settings, Path(output), particles=particles, overwrite=overwrite
     ) as folder:
@@ -93,11 +93,11 @@ def make_volumes(
     """
     progress = harmless(progress)
     with ThreadTeam(settings.threads) as team:
-        method, pixel_size = make_method(run, settings, particles, scratch, progress, team)
+        make, pixel_size = make_maker(run, targets, settings, particles, scratch, progress, team)
         folder, records = begin(), []
         with progress.step("Volumes", len(targets), "volumes") as step:
-            for name, z in zip(targets.name, targets.z, strict=True):
-                made = method.volume(z)
+            for k, (name, z) in enumerate(zip(targets.name, targets.z, strict=True)):
+                made = make(k)
                 place = Placement.over(run, len(made.volume), pixel_size, settings.voxel_size)
                 record = write_reconstruction(folder, name, made, place, settings, run.run_id)
                 records.append({"name": name, "z": z.tolist(), **record})

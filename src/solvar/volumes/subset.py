@@ -5,18 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.mean import MeanProblem
-from solvar.fitting.start import half_means
-from solvar.imaging.fourier import crop_volume
-from solvar.volumes.half_maps import HalfMaps
 from solvar.volumes.neighbours import distances, nested_balls
+from solvar.volumes.set_mean import SetMean
 from solvar.volumes.source import Source
 from solvar.volumes.volume import Reconstruction
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_CG_STEPS = 3
 _FEWEST = 10
 
 
@@ -47,19 +43,12 @@ class Subset:
     ) -> None:
         self.source, self._z, self._precision = source, z, precision
         self._fraction, self._probability = fraction, probability
-        self._half_maps = HalfMaps(source, contrast)
+        self._mean = SetMean(source, contrast)
 
     def volume(self, target: Float64) -> Reconstruction:
         """The volume at a point z* (r,)."""
         distance = distances(self._z, self._precision, target)
-        chosen = [self._near(distance, half) for half in self.source.halves]
-        bands = [self.source.band(index) for index in chosen]
-        _, precision = half_means(bands)
-        everybody = self.source.band(np.sort(np.concatenate(chosen)))
-        volume = crop_volume(
-            MeanProblem(everybody).solve(precision, _CG_STEPS), everybody.images.box
-        )
-        return Reconstruction(volume, self._half_maps.make(chosen), len(everybody.index))
+        return self._mean.of([self._near(distance, half) for half in self.source.halves])
 
     def _near(self, distance: Float64, half: Int64) -> Int64:
         """The particles of a half that take part."""

@@ -12,15 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.clusters import find_clusters
+from solvar.analysis.curves import component_curve
 from solvar.analysis.space import latent_space
 from solvar.errors import InputError
 from solvar.files import explained, read_text
 from solvar.results.run import Run, check_component
+from solvar.volumes.settings import VolumeSettings
 from solvar.volumes.volume import PARTS
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
-_END_PERCENTILES = (5.0, 95.0)
+# the method that volumes of sets of particles are made by
+SETS = "set"
+
 _LONGEST_NAME = 80
 # bytes; the longest of the parts and what a temporary file adds must fit beside it
 _LONGEST_FILE_NAME = 200
@@ -39,6 +44,8 @@ class Targets:
         Of their files, without the suffix.
     kind : str
         What the points are, in a word for the name of their folder.
+    members : tuple of K index arrays, or None
+        Particles whose volume is wanted, exactly these; `z` is then their mean.
 
     Raises
     ------
@@ -49,6 +56,7 @@ class Targets:
     z: Float64
     name: tuple[str, ...]
     kind: str = "points"
+    members: tuple[Int64, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in (*self.name, self.kind):
@@ -61,11 +69,15 @@ class Targets:
     def __len__(self) -> int:
         return len(self.z)
 
+    def suited(self, settings: VolumeSettings) -> VolumeSettings:
+        """The settings, with the only method that there is for sets of particles."""
+        return settings if self.members is None else settings.model_copy(update={"method": SETS})
+
 
 def along_component(run: Run, component: int, count: int) -> Targets:
-    """Points along one component, evenly spaced from the 5th to the 95th percentile of its latents.
+    """Points on the way that particles take from the 5th to the 95th percentile of a component.
 
-    The other latents are the mean of the particles nearby: a straight line leaves a bent cloud.
+    Of a component that is not told from noise: along it, the other latents 0.
 
     Parameters
     ----------
@@ -74,16 +86,7 @@ def along_component(run: Run, component: int, count: int) -> Targets:
     count : int
     """
     check_component(run, component)
-    z = run.posterior.z
-    along = z[:, component - 1]
-    low, high = (float(end) for end in np.percentile(along, _END_PERCENTILES))
-    place = np.linspace(low, high, count) if count > 1 else np.array([np.median(along)])
-    width = (high - low) / max(2 * (count - 1), 2)
-    points = np.empty((count, run.rank))
-    for k, value in enumerate(place):
-        weight = np.exp(-0.5 * ((along - value) / width) ** 2)
-        points[k] = weight @ z / weight.sum()
-        points[k, component - 1] = value
+    points = component_curve(run, component, count)
     kind = f"component{component}"
     return Targets(points, tuple(f"{kind}_{k + 1:03d}" for k in range(count)), kind)
 

@@ -50,8 +50,11 @@ class Reconstruction:
         None where the method has no half-maps.
     particles : int
         Particles that took part.
+    effective : float or None
+        As how many they count, by the probability that their images show one; None where nobody took part.
     """
 
     volume: Float32
     halves: Halves | None
     particles: int
+    effective: float | None = None

@@ -68,11 +68,13 @@ def write_reconstruction(
     Returns
     -------
     dict
-        particles, resolution_angstrom, fsc, bfactor, bfactor_note, files; of JSON's types.
+        particles, effective_particles, resolution_angstrom, fsc, bfactor, bfactor_note, files; of JSON's
+        types.
     """
     pixel_size = place.pixel_size_angstrom
     resolution = np.inf
-    record: dict[str, Any] = {"particles": made.particles, "resolution_angstrom": None, "fsc": None}
+    record: dict[str, Any] = {"particles": made.particles, "effective_particles": made.effective}
+    record |= {"resolution_angstrom": None, "fsc": None}
     maps = {name: made.volume}
     halves = made.halves
     if halves is not None:

@@ -93,6 +93,8 @@ def _colours(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, NDArr
     found: list[tuple[str, NDArray[Any]]] = []
     if analysis is not None:
         found.append(("Cluster", analysis.cluster))
+        if analysis.state is not None:
+            found.append(("State", analysis.state))
         found.append(("Outlier", analysis.outlier.astype(np.int64)))
     found.append(("Contrast", run.posterior.contrast))
     found.append(("Log-likelihood", run.posterior.log_likelihood))

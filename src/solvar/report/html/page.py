@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from solvar._version import __version__
 from solvar.analysis.reading import StoredAnalysis, read_analysis
+from solvar.analysis.words import gap_sentence, states_sentence
 from solvar.estimation.low_rank import prior_spread
 from solvar.files import OwnedFolder, replacing, strict_json
 from solvar.fitting.warnings import consensus_sentence
@@ -100,6 +101,8 @@ def page(run: Run) -> str:
         tables=tables,
         words=words,
         no_other_cause=NO_OTHER_CAUSE,
+        states_sentence=states_sentence,
+        gap_sentence=gap_sentence,
         components=_components(run, pictures["slices"]),
         more_components=run.rank - shown,
         mean_slices=list(zip(VIEWS, pictures["mean"], strict=True)),
@@ -170,9 +173,12 @@ def _figures(run: Run, analysis: StoredAnalysis | None) -> dict[str, go.Figure]:
         summary = analysis.summary
         if analysis.density is not None:
             spread = prior_spread(model.eigenvalues)
+            gaps = [p["name"] for p in summary["trajectories"] if p["crosses_gap"]]
             figures["landscape"] = analysis_figures.landscape(
-                analysis.density, analysis.paths, spread
-            )
+                analysis.density, analysis.paths, spread, states=analysis.states, gaps=gaps,
+                real=[run.validation is None or bool(run.validation.reliable[j])
+                      for j in analysis.density.components],
+            )  # fmt: skip
         figures["associations"] = analysis_figures.associations(summary["associations"])
         figures["coverage"] = analysis_figures.coverage(summary["clusters"]["angular_coverage"])
     return figures

@@ -102,10 +102,14 @@ def paths(analysis: StoredAnalysis) -> Table | None:
     """One row a path; None if there is none."""
     found = analysis.summary["trajectories"]
     rows = [
-        [PATH_WORDS.get(one["name"], one["name"]), str(one["points"]), f"{one['length']:.2f}"]
+        [
+            PATH_WORDS.get(one["name"], one["name"]),
+            f"{one['length']:.1f}",
+            f"{min(one['behind']):,} to {max(one['behind']):,}",
+        ]
         for one in found
     ]
-    return Table(["Path", "Points", "Length (σ)"], rows) if rows else None
+    return Table(["Path", "Length (σ)", "Particles behind a point"], rows) if rows else None
 
 
 def costs(run: Run) -> Table:

@@ -20,8 +20,8 @@ Float64 = NDArray[np.float64]
 
 PATH_WORDS = {
     "extremes": "5th to 95th percentile",
-    "distant": "most distant states",
-    "densest": "densest states",
+    "distant": "the longest way",
+    "densest": "densest clusters",
     "own": "your own ends",
 }
 _SHOWN = 6  # components; more bars a factor cannot be told apart
@@ -80,9 +80,16 @@ def coverage(evenness: Sequence[float], *, dark: bool = False) -> go.Figure:
 
 
 def landscape(
-    density: DensityMap, paths: Mapping[str, Float64], spread: Float64, *, dark: bool = False
+    density: DensityMap,
+    paths: Mapping[str, Float64],
+    spread: Float64,
+    *,
+    states: Float64 | None = None,
+    gaps: Sequence[str] = (),
+    real: Sequence[bool] = (True, True),
+    dark: bool = False,
 ) -> go.Figure:
-    """The density of the latents with their errors taken out, and the paths through it.
+    """The density of the latents with their errors taken out, its states and the paths through it.
 
     Parameters
     ----------
@@ -91,6 +98,12 @@ def landscape(
         Latents in eigenvolume units, by name.
     spread : (r,) float64
         Prior standard deviations: the axes are told in them.
+    states : (S, r) float64, optional
+        Latents at the tops of separate states, which get numbers.
+    gaps : sequence of str
+        Paths that lead where hardly a particle is: they are dashed.
+    real : pair of bool
+        Whether each component is told from noise; the axis of one that is not is grey.
     dark : bool
     """
     import plotly.graph_objects as go
@@ -109,18 +122,34 @@ def landscape(
         ends = [9.0] + [5.0] * (len(place) - 2) + [9.0]
         figure.add_scatter(
             x=place[:, first], y=place[:, second], mode="lines+markers",
-            name=theme.plain(PATH_WORDS.get(name, name)), line={"width": 2.4, "color": colour},
+            name=theme.plain(PATH_WORDS.get(name, name)),
+            line={"width": 2.4, "color": colour, "dash": "dash" if name in gaps else "solid"},
             marker={"size": ends, "color": ["#FFFFFF"] + [colour] * (len(place) - 1),
                     "line": {"color": colour, "width": 1.6}},
             hovertemplate="point %{pointNumber}: %{x:.2f} σ, %{y:.2f} σ<extra></extra>",
         )  # fmt: skip
+    if states is not None and len(states):
+        place = states / spread
+        figure.add_scatter(
+            x=place[:, first], y=place[:, second], mode="markers+text", showlegend=False,
+            text=[f"<b>{k}</b>" for k in range(1, len(place) + 1)],
+            textfont={"color": "#1A1A1A", "size": 12},
+            marker={"size": 20, "color": "#FFFFFF", "line": {"color": "#1A1A1A", "width": 1.4}},
+            hovertemplate="state %{text}: %{x:.2f} σ, %{y:.2f} σ<extra></extra>",
+        )  # fmt: skip
     (left, right), (bottom, top) = (_held(density.deconvolved, n, a) for n, a in ((x, 0), (y, 1)))
     figure.update_layout(
-        xaxis={"title": {"text": f"Component {first + 1} (σ)"}, "range": [left, right]},
-        yaxis={"title": {"text": f"Component {second + 1} (σ)"}, "range": [bottom, top]},
+        xaxis={"title": _axis_title(first, real[0]), "range": [left, right]},
+        yaxis={"title": _axis_title(second, real[1]), "range": [bottom, top]},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}, showlegend=True,
     )  # fmt: skip
     return figure
+
+
+def _axis_title(component: int, real: bool) -> dict[str, Any]:
+    if real:
+        return {"text": f"Component {component + 1} (σ)"}
+    return {"text": f"Component {component + 1}, noise (σ)", "font": {"color": theme.MIDDLE}}
 
 
 def _held(values: Float64, nodes: Float64, axis: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Which particles of a run: clusters, a polygon in a latent plane, a list of rows, or those that show one."""
+"""Which particles of a run: clusters, states, those in a polygon or a list, those that show a particle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _VERTICES = "write one vertex a line, as x,y in the units of the latents"
 
 @dataclass(frozen=True)
 class Selection:
-    """At most one of clusters, polygon and rows, none of which selects everything; and what of it to keep.
+    """At most one of clusters, states, polygon and rows, none of which selects everything; and what to keep.
 
     Attributes
     ----------
@@ -41,6 +41,8 @@ class Selection:
     keep : float or None
         Least probability that the images show a particle, of those that are selected otherwise; inverted
         where it is the only selection.
+    states : tuple of int
+        Numbers as `solvar analyze` tells them; particles between states are in none.
     """
 
     clusters: tuple[int, ...] = ()
@@ -49,12 +51,14 @@ class Selection:
     ind: str | Path | ArrayLike | None = None
     invert: bool = False
     keep: float | None = None
+    states: tuple[int, ...] = ()
 
     @property
     def is_everything(self) -> bool:
         """Whether nothing is asked to be left out."""
         others = self.polygon, self.ind, self.keep
-        return not (self.clusters or self.invert) and all(each is None for each in others)
+        labelled = self.clusters or self.states or self.invert
+        return not labelled and all(each is None for each in others)
 
 
 def select(run: Run, selection: Selection) -> NDArray[np.int64]:
@@ -78,6 +82,7 @@ def select(run: Run, selection: Selection) -> NDArray[np.int64]:
     """
     asked = {
         "--cluster": bool(selection.clusters),
+        "--state": bool(selection.states),
         "--polygon": selection.polygon is not None,
         "--ind": selection.ind is not None,
     }
@@ -87,11 +92,14 @@ def select(run: Run, selection: Selection) -> NDArray[np.int64]:
         raise InputError(f"{' and '.join(given)} exclude each other", remedy="pass one of them")
     if selection.invert and not given and selection.keep is None:
         raise InputError(
-            "--not needs a selection to invert", remedy="pass --cluster, --polygon, --ind or --keep"
+            "--not needs a selection to invert",
+            remedy="pass --cluster, --state, --polygon, --ind or --keep",
         )
     inside = shown = _shown(run, selection.keep)
     if selection.clusters:
-        inside = _in_clusters(run, selection.clusters)
+        inside = _labelled(run, "cluster", selection.clusters)
+    elif selection.states:
+        inside = _labelled(run, "state", selection.states)
     elif selection.polygon is not None:
         inside = _in_polygon(run, selection.polygon, selection.components)
     elif selection.ind is not None:
@@ -149,27 +157,36 @@ def points_in_polygon(points: ArrayLike, vertices: ArrayLike) -> NDArray[np.bool
     return inside
 
 
-def _in_clusters(run: Run, clusters: tuple[int, ...]) -> NDArray[np.bool_]:
-    labels = _cluster_labels(run)
-    known = np.unique(labels)
-    absent = [c for c in clusters if c not in known]
+def _labelled(run: Run, kind: str, wanted: tuple[int, ...]) -> NDArray[np.bool_]:
+    found = labels(run, kind)
+    known = np.unique(found[found > 0])
+    absent = [label for label in wanted if label not in known]
     if absent:
+        there = f"the labels go from {known[0]} to {known[-1]}" if len(known) else "there is none"
         raise InputError(
-            f"there is no cluster {absent[0]}",
-            file=run.folder / ANALYSED,
-            column="cluster",
-            remedy=f"the labels go from {known[0]} to {known[-1]}",
+            f"there is no {kind} {absent[0]}", file=run.folder / ANALYSED, column=kind, remedy=there
         )
-    return np.isin(labels, clusters)
+    return np.isin(found, wanted)
 
 
-def _cluster_labels(run: Run) -> NDArray[np.int64]:
-    """(N,) labels in the order of the run."""
+def labels(run: Run, kind: str) -> NDArray[np.int64]:
+    """Clusters or states (N,) of a run's particles from 1, as the analysis numbers them; 0 for none.
+
+    Parameters
+    ----------
+    run : Run
+    kind : {"cluster", "state"}
+
+    Raises
+    ------
+    InputError
+        If the run was not analysed.
+    """
     path = run.folder / ANALYSED
     remedy = f"run `{command_line('solvar', 'analyze', run.folder)}`"
     if not os.path.lexists(path):
-        raise InputError("is missing, so there are no clusters", file=path, remedy=remedy)
-    return analysed_columns(run, "cluster", remedy=remedy)["cluster"]
+        raise InputError(f"is missing, so there are no {kind}s", file=path, remedy=remedy)
+    return analysed_columns(run, kind, remedy=remedy)[kind]
 
 
 def _in_polygon(run: Run, path: Path, components: tuple[int, int]) -> NDArray[np.bool_]:

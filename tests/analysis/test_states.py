@@ -1,0 +1,106 @@
+"""States are hills that come back; a plateau, a horseshoe and few particles have none."""
+
+import numpy as np
+import pytest
+
+from analysis.test_density import measured
+from solvar.analysis.mixture import Mixture
+from solvar.analysis.ridges import log_passes, ridges, tops
+from solvar.analysis.states import deconvolved, find_states
+from solvar.analysis.words import gap_sentence, states_sentence
+
+
+def found_in(truth, seed=0):
+    seen = measured(truth, seed)
+    return find_states(deconvolved(seen, seed), seen, seed)
+
+
+def corners(count, share, seed=0):
+    """Particles in narrow states at the corners of a square, and which one (N,)."""
+    rng = np.random.default_rng(seed)
+    state = rng.choice(len(share), count, p=share)
+    place = np.array([[-1.2, -1.2], [1.2, 1.2], [1.2, -1.2], [-1.2, 1.2]])[state]
+    return place + rng.normal(0, 0.1, (count, 2)), state
+
+
+def plateau(count, seed):
+    return np.random.default_rng(seed).uniform(-1.7, 1.7, (count, 2))
+
+
+def horseshoe(count, seed):
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(-0.2, np.pi + 0.2, count)
+    return 1.5 * np.stack([np.cos(angle), np.sin(angle)], 1) + rng.normal(0, 0.05, (count, 2))
+
+
+def test_separate_states_are_found_with_their_shares():
+    share = np.array([0.45, 0.3, 0.15, 0.1])
+    truth, state = corners(3000, share)
+    states = found_in(truth)
+    assert len(states) == 4
+    assert states.counts == {4: 1.0}
+    assert (states.probability == 1).all()
+    np.testing.assert_allclose(states.population, share, atol=0.03)
+    assert (states.population_error < 0.02).all()
+    assert np.mean(states.label == state + 1) > 0.97
+    assert states.membership.sum(axis=1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("shape", [plateau, horseshoe])
+def test_a_continuum_has_no_states(shape, seed):
+    states = found_in(shape(2000, seed), seed)
+    assert len(states) == 1
+    assert (states.label == 0).all()
+    assert states.population == pytest.approx(1)
+
+
+def test_few_particles_have_no_states():
+    assert len(found_in(horseshoe(300, 3))) == 1
+
+
+def test_states_do_not_depend_on_the_order_of_the_particles():
+    truth, _ = corners(1500, [0.6, 0.4])
+    one, other = found_in(truth), found_in(truth[::-1])
+    assert len(one) == len(other) == 2
+    np.testing.assert_allclose(one.population, other.population, atol=0.02)
+
+
+def test_ridges_bend_and_passes_are_where_the_way_is_lowest():
+    angle = np.linspace(0, np.pi, 9)
+    centre = 2 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    arch = Mixture(np.full(9, 1 / 9), centre, np.tile(0.15 * np.eye(2), (9, 1, 1)))
+    path = ridges(arch, centre[:1], centre[-1:])[0]
+    assert np.abs(np.linalg.norm(path, axis=1) - 2).max() < 0.2
+    steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    assert steps.std() < 0.05 * steps.mean()
+    hills, which = tops(arch, centre)
+    assert len(which) == 9
+    passes = log_passes(arch, hills)
+    height = arch.log_density(hills)
+    np.testing.assert_allclose(np.diag(passes), height)
+    assert (passes <= np.minimum(height[:, None], height) + 1e-9).all()
+    # an even arch is hardly lower anywhere; straight across there is nothing
+    assert passes.min() > height.min() - 0.3
+    assert arch.log_density(np.zeros((1, 2)))[0] < passes.min() - 5
+
+
+def told(count, resamples, population):
+    return {
+        "count": count,
+        "resamples": resamples,
+        "population": population,
+        "population_error": [0.012] * count,
+    }
+
+
+def test_sentences_say_what_is_certain():
+    assert states_sentence(None) is None
+    assert states_sentence(told(1, {"1": 0.8, "2": 0.2}, [1.0])).startswith("No separate states")
+    doubtful = states_sentence(told(1, {"2": 0.7, "4": 0.3}, [1.0]))
+    assert doubtful.startswith("No state is certain") and "2 to 4" in doubtful
+    two = states_sentence(told(2, {"2": 0.95, "1": 0.05}, [0.7, 0.3]))
+    assert "2 separate states, of 70 ± 1 %, 30 ± 1 %" in two and "1 in 5 %, 2 in 95 %" in two
+    path = {"name": "own", "behind": [40, 3], "crosses_gap": True}
+    assert "3 particles" in gap_sentence(path)
+    assert gap_sentence(path | {"crosses_gap": False}) is None
