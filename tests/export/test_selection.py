@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from export.runs import run_on, write_clusters
+from solvar.analysis.selection import points_in_polygon, select
 from solvar.errors import InputError
 from solvar.export import Selection
-from solvar.analysis.selection import points_in_polygon, select
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ import solvar
 from export.runs import run_on
 from hostile.samples import _PDB
 from particles import particle_files as files
+from solvar.analysis.selection import Selection, select
 from solvar.errors import InputError
 from solvar.evaluation import Truth
-from solvar.analysis.selection import Selection, select
 from solvar.files import believable, open_inside, read_json
 from solvar.imaging.masks import read_mask
 from solvar.particles import ImageStack, read_particles
@@ -317,7 +317,7 @@ _ALLOWED = {
     ("analysis/writing.py", "h5py.File"): "writes a new file",
     ("export/chimerax.py", "read_text"): "of the script that was just written",
     ("export/cryosparc.py", "open"): "writes a new file",
-    ("export/selection.py", "csv.reader"): "of text that was read",
+    ("analysis/selection.py", "csv.reader"): "of text that was read",
     ("cli/environment.py", "open"): "of the working folder",
     ("cli/streams.py", "open"): "of the null device",
     ("compilation.py", "read_bytes"): "of the program's own source",

@@ -12,9 +12,9 @@ import numpy as np
 
 from export.runs import make_run, write_clusters
 from particles import particle_files as files
+from solvar.analysis.selection import Selection, select
 from solvar.errors import InputError
 from solvar.evaluation import Truth
-from solvar.analysis.selection import Selection, select
 from solvar.imaging.masks import read_mask
 from solvar.particles import ImageStack, ParticleSet, read_particles, write_star
 from solvar.particles.reading import Reading

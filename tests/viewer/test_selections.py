@@ -7,8 +7,8 @@ import pytest
 from matplotlib.path import Path as Outline
 
 from export.runs import assert_same_particles, run_on
-from solvar.errors import InputError
 from solvar.analysis.selection import points_in_polygon
+from solvar.errors import InputError
 from solvar.particles import read_particles
 
 pytest.importorskip("dash", reason="solvar[view] is not installed")

@@ -22,7 +22,7 @@ COMMANDS = {
     "abinitio": "Find poses from images alone, and how the molecule varies.",
     "analyze": "Find clusters, densities, paths and outliers among the particles of a run.",
     "view": "Explore a run in the browser: latents, the molecule at any point, selections.",
-    "volume": "Volumes at points, cluster centres or along a component, with half-maps and resolution.",
+    "volume": "Volumes at points, of sets of particles or along a component, with half-maps and resolution.",
     "export": "Write a run, or a part of its particles, for another program.",
     "evaluate": "Compare a run with the known truth of a simulated data set.",
     "verify": "Make sure that a run folder is whole, of one run, and that its inputs are unchanged.",
