@@ -22,6 +22,7 @@ from solvar.preflight.gate import gate
 from solvar.progress import Progress, SilentProgress, harmless
 from solvar.report import draw_figures
 from solvar.report.html import write_report
+from solvar.report.movie import draw_movies
 from solvar.results.checkpoint import Checkpoint, is_finished, job_of
 from solvar.results.inputs import change_of
 from solvar.results.log import logged
@@ -160,6 +161,7 @@ def _run_in_folder(
             checkpoint.remove()
             run = Run(folder)
             draw_figures(run, own, told)
+            draw_movies(run, own, told)
             write_report(run, own, told)
         processes.leave()
     return Run(folder)

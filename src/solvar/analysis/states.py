@@ -1,13 +1,13 @@
 """How many separate states there are: hills of the density that half of the particles show again.
 
-Two hills are separate where every way from one to the other is less than two fifths as populated as the
-lower of them. What is looked at is coarser than the deconvolved density: a quarter of a typical particle's
-error variance is put back, and every Gaussian is widened to twice its variance, since a mixture cuts a
+Two hills are separate where every way from one to the other is less than a third as populated as the lower
+of them. What is looked at is coarser than the deconvolved density: a tenth of a typical particle's error
+variance is put back, and every Gaussian is widened to twice its variance, since a mixture cuts a
 plateau into Gaussians 0.29 of a piece wide, with valleys between them that no particle asked for.
 
 A density has hills by chance. The question is therefore put to random halves of the particles, each with a
 density made anew; hills that fewer than nine in ten of them separate are one state. Motions of flat
-population, seen through a few components, have passes of a half to two thirds (benchmarks/states.py).
+population, seen through a few components, have passes of a third to two thirds (benchmarks/states.py).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Int64 = NDArray[np.int64]
 SAMPLE = 10_000
 _SPLITS = 10  # of which each asks two halves
 _STARTS = 3
-_SEEN_THROUGH, _WIDER = 0.25, 2.0
-_VALLEY = np.log(0.4)
+_SEEN_THROUGH, _WIDER = 0.1, 2.0
+_VALLEY = np.log(1 / 3)
 _CERTAIN = 0.9
 _BLOCK = 1 << 16
 
@@ -98,8 +98,10 @@ def find_states(mixture: Mixture, seen: Likelihoods, seed: int = 0) -> States:
     """
     hills, hill_of = tops(visible(mixture, seen), mixture.mean)
     resamples = _resamples(mixture, seen, hills, seed)
-    separate = np.mean([each.separate for each in resamples], axis=0)
-    state_of_hill = _merged(hills, log_passes(visible(mixture, seen), hills), separate)
+    passes = log_passes(visible(mixture, seen), hills)
+    # what halves separate and the whole does not is no valley either
+    separate = _below(passes) * np.mean([each.separate for each in resamples], axis=0)
+    state_of_hill = _merged(hills, passes, separate)
     counts = [len(set(_merged(hills, each.passes, each.separate))) for each in resamples]
     shares = np.stack([_shares(each.share, state_of_hill) for each in resamples])
     membership = _membership(mixture, seen, state_of_hill[hill_of])
@@ -151,15 +153,19 @@ def _asked(
     own = fit_mixture(part, len(mixture), np.random.default_rng(seed))
     there = visible(own, part)
     reached, which = tops(there, hills)
-    height = there.log_density(reached)[which]
     passes = log_passes(there, reached)[np.ix_(which, which)]
-    lower = np.minimum(height[:, None], height)
     _, place = tops(visible(mixture, seen), np.concatenate([hills, own.mean]))
     hill_at = {int(at): h for h, at in reversed(list(enumerate(place[: len(hills)])))}
     share = np.zeros(len(hills))
     for at, part_share in zip(place[len(hills) :], own.share, strict=True):
         share[hill_at.get(int(at), 0)] += part_share
-    return _Resample(passes, passes - lower < _VALLEY, share)
+    return _Resample(passes, _below(passes), share)
+
+
+def _below(passes: Float64) -> NDArray[np.bool_]:
+    """Whether the best way between two hills (H, H) is a valley."""
+    height = np.diag(passes)
+    return passes - np.minimum(height[:, None], height) < _VALLEY
 
 
 def _merged(hills: Float64, passes: Float64, separate: Float64 | NDArray[np.bool_]) -> Int64:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.export.target import Job, Target, Writer
 from solvar.files import inside, replacing
+from solvar.imaging.contour import contour_level
 from solvar.mrc_header import read_mrc_header
 from solvar.results.run import Run, check_component
 from solvar.volume_file import read_volume, write_volume
@@ -129,24 +130,6 @@ def _listed(folder: Path) -> list[Path]:
 
 def _relative(maps: list[Path], script: Path) -> list[str]:
     return [os.path.relpath(path.absolute(), script.absolute().parent) for path in maps]
-
-
-def contour_level(volume: NDArray[np.float32]) -> float:
-    """Contour between the molecule and what surrounds it: Otsu's threshold above 2 σ of the box.
-
-    Solvent is left out first, as it is most of the box and would decide alone.
-    """
-    bright = volume[volume > volume.mean() + 2 * volume.std()]
-    if len(bright) < 2:
-        return float(volume.max() / 2)
-    counts, edges = np.histogram(bright, 256)
-    centres = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)[:-1] / len(bright)
-    first_moment = np.cumsum(counts * centres)[:-1] / len(bright)
-    mean = np.sum(counts * centres) / len(bright)
-    # the first and the last bin hold an extreme each, so no class is empty
-    between = (mean * below - first_moment) ** 2 / (below * (1 - below))
-    return float(centres[np.argmax(between)])
 
 
 def _colour(share: float) -> str:

@@ -49,8 +49,9 @@ RUN = Writer(
 )
 # they stand for the run and go with it
 FIGURES = Writer("figures", ("figures/[1-9]_*.png",))
+MOVIES = Writer("movies", ("movie_component_[0-9][0-9].webp",))
 REPORT = Writer("report", ("report.html",))
-_REPLACED = (RUN, FIGURES, REPORT)
+_REPLACED = (RUN, FIGURES, MOVIES, REPORT)
 # they were made of the run, and would be taken for those of the one that takes its place
 ANALYSIS = Writer(
     "analysis",

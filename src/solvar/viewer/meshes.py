@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
-from solvar.export.chimerax import contour_level
+from solvar.imaging.contour import contour_level
 from solvar.imaging.fourier import crop_volume
 from solvar.results.run import Run
 from solvar.volume_file import read_volume

@@ -34,6 +34,11 @@ def base64_of(values: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
 
 
+def webp(content: bytes) -> str:
+    """A WebP file as a data address."""
+    return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
+
+
 def png(rgba: NDArray[np.uint8]) -> str:
     """An image (H, W, 4) or (H, W), row 0 on top, as a data address."""
     from PIL import Image

@@ -18,7 +18,7 @@ from solvar.report import style
 from solvar.report.html import tables, words
 from solvar.report.html.encoding import packed
 from solvar.report.html.explorer import explorer
-from solvar.report.html.pictures import VIEWS, component_pictures, consensus_pictures
+from solvar.report.html.pictures import VIEWS, component_pictures, consensus_pictures, movies
 from solvar.report.interactive import analysis as analysis_figures
 from solvar.report.interactive import curves, theme
 from solvar.report.interactive.junk import particle_probability
@@ -101,6 +101,7 @@ def page(run: Run) -> str:
         tables=tables,
         words=words,
         no_other_cause=NO_OTHER_CAUSE,
+        movies=movies(run),
         states_sentence=states_sentence,
         gap_sentence=gap_sentence,
         components=_components(run, pictures["slices"]),

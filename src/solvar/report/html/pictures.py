@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.files import open_inside
+from solvar.files.reading import read_bytes
 from solvar.report import style
 from solvar.report.consensus import formation
-from solvar.report.html.encoding import png, quantised
+from solvar.report.html.encoding import png, quantised, webp
+from solvar.report.movie import movie_name
 from solvar.report.volumes import strongest_slices, window
 from solvar.results.run import Run
 
@@ -17,6 +20,7 @@ Float64 = NDArray[np.float64]
 
 # Pictures are a few centimetres wide: finer pixels would only make the page heavy.
 _FINEST = 96
+_LONGEST_MOVIE = 4 << 20  # bytes
 _REACH = 2.0  # standard deviations to either side
 VIEWS = ("along z", "along y", "along x")
 
@@ -40,6 +44,18 @@ def component_pictures(run: Run, shown: int) -> dict[str, Any]:
         "slices": [_signed(strongest_slices(volume)) for volume in volumes],
         "motion": _motion(mean, [s * v for s, v in zip(sigma, volumes, strict=True)]),
     }
+
+
+def movies(run: Run) -> dict[int, str]:
+    """Data addresses of the movies in the run folder, by component from 1."""
+    found = {}
+    for component in range(1, run.rank + 1):
+        try:
+            with open_inside(run.folder, movie_name(component)) as file:
+                found[component] = webp(read_bytes(file, _LONGEST_MOVIE))
+        except OSError:
+            continue  # of a component that is not resolved there is none
+    return found
 
 
 def consensus_pictures(run: Run) -> list[tuple[str, str]]:
