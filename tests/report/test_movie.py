@@ -13,8 +13,8 @@ from solvar.report.movie import (
     write_movie,
 )
 from solvar.report.surface import Camera, picture, silhouette
-from solvar.results.run import Run
-from synthetic import make_run
+from synthetic import make_fit
+from written import written
 
 BOX, RADIUS = 48, 12.0
 
@@ -67,7 +67,8 @@ def test_the_camera_looks_across_a_motion():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return Run(make_run(tmp_path_factory.mktemp("movie"), rank=3, count=200, box=32))
+    folder = tmp_path_factory.mktemp("movie")
+    return written(folder / "run", make_fit(folder, rank=3, count=200, box=32))
 
 
 def test_what_noise_shows_is_not_in_a_movie(run):

@@ -192,16 +192,15 @@ def what_next(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, str]
         along = command_line("solvar", "volume", folder)
         return [
             *told,
-            (analyze, "clusters, populated states, paths, diagnostics"),
+            (analyze, "states, clusters, paths, diagnostics"),
             (along, "volumes along the first component, with half-maps"),
             *viewing(folder),
         ]
-    points = folder / "analysis" / "clusters.csv"
-    volumes = command_line("solvar", "volume", folder, "--at", points)
+    volumes = command_line("solvar", "volume", folder, "--all-clusters")
     back = ("--to", "relion", "--cluster", "1", "-o", "cluster1")
     return [
         *told,
         *viewing(folder),
-        (volumes, "a volume of each cluster, with half-maps"),
+        (volumes, "a volume of each cluster's particles, with half-maps"),
         (command_line("solvar", "export", folder, *back), "its particles, to refine"),
     ]
