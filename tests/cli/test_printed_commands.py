@@ -99,7 +99,7 @@ def test_commands_after_an_analysis_in_its_report_and_after_a_demonstration(run_
     pasted = [html.unescape(re.sub(r"<[^>]*>", "", each)) for each in shown]
     assert [run_in_bash(line) for line in pasted] == [
         ["view", folder],
-        ["volume", folder, "--at", f"{analysis}/clusters.csv"],
+        ["volume", folder, "--all-clusters"],
         ["export", folder, "--to", "relion", "--cluster", "1", "-o", "cluster1"],
     ]
     _print_result(Run(HOSTILE), Path(HOSTILE) / "truth", {}, Path(HOSTILE) / "x.png", 1.0)

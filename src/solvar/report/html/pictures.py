@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.files import open_inside
-from solvar.files.reading import read_bytes
+from solvar.files import open_inside, read_bytes
 from solvar.report import style
 from solvar.report.consensus import formation
 from solvar.report.html.encoding import png, quantised, webp
