@@ -22,10 +22,8 @@ from typing import Any
 
 import numpy as np
 import starfile
+from abinitio import reached
 
-from solvar.evaluation import Truth, evaluate
-from solvar.fitting.fit import fit
-from solvar.fitting.settings import FitSettings
 from solvar.imaging.frames import frame_between
 from solvar.particles import read_particles
 from solvar.simulation import SimulationSettings, simulate
@@ -107,24 +105,11 @@ def in_order(star: Path, folder: Path) -> Path:
     return ordered
 
 
-def told(
-    name: str, particles: Any, true: Any, seconds: float, captured: float | None = None
-) -> str:
-    """A row: how far poses are off after alignment, of either hand, time, and captured variance."""
-    angle = np.rad2deg(frame_between(particles.poses.rotation, true.poses.rotation).angle)
-    row = f"{name:22} median {np.median(angle):6.2f} deg, within 20 {np.mean(angle < 20):6.1%}"
-    row += f", {seconds:6.0f} s"
-    return row if captured is None else f"{row}, captured {captured:.3f}"
-
-
-def fitted(star: Path, folder: Path, threads: int, **settings: Any) -> tuple[Any, float, float]:
-    """A fit of solvar, what it captures, and how long it takes."""
-    begun = time.perf_counter()
-    particles = read_particles(star, ignore_poses=settings.get("ab_initio", False))
-    found = fit(particles, FitSettings(rank=RANK, threads=threads, **settings))
-    seconds = time.perf_counter() - begun
-    covariance = evaluate(found, Truth.load(folder)).get("covariance", {})
-    return found, covariance.get("captured_variance", float("nan")), seconds
+def poses_told(star: Path, true: Any) -> str:
+    """How far RELION's poses are off after alignment, of either hand."""
+    found = read_particles(star).poses.rotation
+    angle = np.rad2deg(frame_between(found, true.poses.rotation).angle)
+    return f"median {np.median(angle):6.2f} deg, within 20 {np.mean(angle < 20):6.1%}"
 
 
 def main() -> None:
@@ -146,23 +131,22 @@ def compare(work: Path, count: int, share: float, threads: int) -> None:
         simulate(SimulationSettings(particles=count, seed=1, **SET)).write(folder)
     true = read_particles(folder / "particles.star")
     images = without_poses(folder)
-    ours, captured, seconds = fitted(images, folder, threads, ab_initio=True)
-    print(told("solvar abinitio", ours.particles, true, seconds, captured), flush=True)
+    ours = reached(folder, images.name, 0, threads, rank=RANK, ab_initio=True)
+    print(f"solvar abinitio         {ours}", flush=True)
 
     stem = f"initial_it{sum(iterations(share).values()):03d}"
     model, first = work / f"{stem}_class001.mrc", work / f"{stem}_data.star"
     begun = timed(initial_model(images, work, share, threads), folder, first)
-    posed = read_particles(in_order(first, folder))
-    print(told("RELION initial model", posed, true, begun), flush=True)
+    told = poses_told(in_order(first, folder), true)
+    print(f"RELION initial model    {told}, {begun / 60:.1f} min", flush=True)
     last = work / "refined_data.star"
     then = begun + timed(refinement(images, work, model, threads), folder, last)
     ordered = in_order(last, folder)
-    print(told("RELION refinement", read_particles(ordered), true, then), flush=True)
-    for refine in (False, True):
-        run, captured, after = fitted(ordered, folder, threads, refine_pose=refine)
-        name = f"{'… --refine-pose' if refine else '… then solvar run'}"
-        row = told(name, run.particles, true, then + after, captured)
-        print(f"{row}, {(then + after) / seconds:.1f} times as long", flush=True)
+    print(f"RELION refinement       {poses_told(ordered, true)}, {then / 60:.1f} min", flush=True)
+    for name, refine in (("… then solvar run", False), ("… with --refine-pose", True)):
+        run = reached(folder, ordered.name, 0, threads, rank=RANK, refine_pose=refine)
+        longer = (then + run.seconds) / ours.seconds
+        print(f"{name:23} {run}, with what came before {longer:.1f} times as long", flush=True)
 
 
 if __name__ == "__main__":

@@ -84,11 +84,9 @@ def main() -> None:
     field = Field.of(mixture, seen)
     first, last = extreme_ends(field, local, 0)
     timed("path", lambda: find_path(field, points[first], points[last], POINTS))
-    scale = space.spread
 
     def outliers() -> Any:
-        covariance = space.covariance(space.active)
-        covariance /= np.outer(scale, scale)
+        covariance = space.whitened_covariance(space.active)
         return find_outliers(points, covariance, np.zeros(len(points)))
 
     timed("outliers", outliers)

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from solvar.errors import InputError
+from solvar.files import owned
+from solvar.progress import SilentProgress
 from solvar.report.movie import (
     best_camera,
+    draw_movies,
     frames,
     movie_name,
     resolved,
-    supported_volumes,
+    supported_model,
     write_movie,
 )
 from solvar.report.surface import Camera, picture, silhouette
@@ -76,17 +80,35 @@ def test_what_noise_shows_is_not_in_a_movie(run):
     assert len(noise)
     latents = np.zeros((2, run.rank))
     latents[1, noise] = 10
-    one, other = supported_volumes(run, latents)
+    model = supported_model(run)
+    one, other = (model.volume_at(z) for z in latents)
     np.testing.assert_array_equal(one, other)
 
 
 def test_movies_go_there_and_back(run, tmp_path):
     latents = np.zeros((4, run.rank))
     latents[:, 0] = np.linspace(-2, 2, 4) * np.sqrt(run.eigenvalues[0])
-    pictures = frames(run, latents)
+    pictures = frames(supported_model(run), latents)
     path = tmp_path / movie_name(1)
     write_movie(path, pictures)
     with Image.open(path) as movie:
         assert movie.format == "WEBP" and movie.n_frames == 6
         assert movie.size == pictures[0].shape[:2]
     assert set(resolved(run)) <= set(np.flatnonzero(run.validation.reliable) + 1)
+
+
+def test_a_movie_that_cannot_be_drawn_is_told_and_no_harm(run, monkeypatch):
+    def refused(self, component, count):
+        raise InputError("the two ends fall on the same particle")
+
+    monkeypatch.setattr("solvar.report.movie.resolved", lambda run: [1])
+    monkeypatch.setattr("solvar.analysis.curves.Curves.along", refused)
+    told = []
+
+    class Listener(SilentProgress):
+        def message(self, text):
+            told.append(text)
+
+    with owned(run.folder, "test") as own:
+        assert draw_movies(run, own, Listener()) == []
+    assert any("movie_component_01.webp was not drawn" in line for line in told)

@@ -53,6 +53,7 @@ def _run(z: np.ndarray) -> SimpleNamespace:
         model=model,
         validation=SimpleNamespace(reliable=np.ones(z.shape[1], bool)),
         particle_probability=np.ones(len(z)),
+        is_real=lambda component: True,
         folder=Path("run"),
     )
 

@@ -94,15 +94,14 @@ def analyze(
         local = log_density(points, settings.neighbours, seed)
         seen = space.likelihoods(run.particle_probability)
         mixture = deconvolved(seen, seed)
-        real = run.validation is None or bool(run.validation.reliable[space.active].any())
+        real = any(run.is_real(j) for j in space.active)
         density = _density(run, space, mixture, seen, plane, settings) if real else None
     with progress.step("States", 0):
         states = find_states(mixture, seen, seed) if real else None
     with progress.step("Trajectories", 0):
         paths = _trajectories(space, Field.of(mixture, seen), local, clusters, settings)
     with progress.step("Outliers", 0):
-        scale = space.spread[space.active]
-        covariance = space.covariance(space.active) / np.outer(scale, scale)
+        covariance = space.whitened_covariance(space.active)
         outliers = find_outliers(points, covariance, run.posterior.log_likelihood)
         del covariance
     umap = None
@@ -259,7 +258,7 @@ def _warnings(
     halves: list[HalfsetAgreement], outliers: Outliers,
 ) -> list[str]:  # fmt: skip
     told = diagnostics.plain_warnings(found, coverage, halves)
-    if run.validation is not None and not run.validation.reliable[space.active].any():
+    if not any(run.is_real(j) for j in space.active):
         told.insert(
             0, "No analysed component passed the half-set test: clusters and paths may show noise."
         )

@@ -2,60 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.density import log_density
-from solvar.analysis.space import latent_space
+from solvar.analysis.settings import NEIGHBOURS
+from solvar.analysis.space import LatentSpace, latent_space
 from solvar.analysis.states import deconvolved
-from solvar.analysis.trajectories import Field, extreme_ends, find_path
+from solvar.analysis.trajectories import EXTREMES, Field, extreme_ends, find_path
 from solvar.results.run import Run
 
 Float64 = NDArray[np.float64]
 
-_NEIGHBOURS = 15
-_ENDS = (5.0, 95.0)
 
-
-def component_curves(run: Run, components: Sequence[int], count: int) -> list[Float64]:
-    """Latents (n, r) on the ridge of the density between the 5th and 95th percentile of each component.
-
-    The ridge is one of all components that are told from noise; along one that is not, the others are 0.
+class Curves:
+    """Ridges of the density of a run's latents, in all components that are told from noise.
 
     Parameters
     ----------
     run : Run
-    components : sequence of int
-        From 1.
-    count : int
-        Points, equidistant along the curve; a single one is its middle.
     """
-    space = latent_space(run)
-    real = [c for c in components if _is_real(run, c)]
-    if len(space.active) == 1 or not real:
-        return [_straight(run, c, count) for c in components]
-    points = space.whitened
-    local = log_density(points, _NEIGHBOURS)
-    seen = space.likelihoods(run.particle_probability)
-    field = Field.of(deconvolved(seen), seen)
 
-    def curve(component: int) -> Float64:
-        axis = int(np.searchsorted(space.active, component - 1))
-        first, last = extreme_ends(field, local, axis)
-        found = find_path(field, points[first], points[last], max(count, 3)).points
-        return space.to_latents(found if count > 1 else found[1:2])
+    def __init__(self, run: Run) -> None:
+        self._run = run
 
-    return [curve(c) if c in real else _straight(run, c, count) for c in components]
+    @cached_property
+    def _space(self) -> LatentSpace:
+        return latent_space(self._run)
 
+    @cached_property
+    def _field(self) -> Field:
+        seen = self._space.likelihoods(self._run.particle_probability)
+        return Field.of(deconvolved(seen), seen)
 
-def _is_real(run: Run, component: int) -> bool:
-    return run.validation is not None and bool(run.validation.reliable[component - 1])
+    @cached_property
+    def _log_density(self) -> Float64:
+        return log_density(self._space.whitened, NEIGHBOURS)
 
+    def along(self, component: int, count: int) -> Float64:
+        """Latents (n, r) on the ridge between the 5th and 95th percentile of a component.
 
-def _straight(run: Run, component: int, count: int) -> Float64:
-    space = latent_space(run, [component])
-    low, high = np.percentile(space.whitened[:, 0], _ENDS)
-    place = np.linspace(low, high, count) if count > 1 else np.array([(low + high) / 2])
-    return space.to_latents(place[:, None])
+        Along a component that is not told from noise, or is the only one that is, the others are 0.
+
+        Parameters
+        ----------
+        component : int
+            From 1.
+        count : int
+            Points, equidistant along the curve; a single one is its middle.
+        """
+        active = self._space.active
+        if len(active) == 1 or not self._run.is_real(component - 1):
+            return self._straight(component, count)
+        axis = int(np.searchsorted(active, component - 1))
+        points = self._space.whitened
+        first, last = extreme_ends(self._field, self._log_density, axis)
+        found = find_path(self._field, points[first], points[last], max(count, 3)).points
+        return self._space.to_latents(found if count > 1 else found[1:2])
+
+    def _straight(self, component: int, count: int) -> Float64:
+        space = latent_space(self._run, [component])
+        low, high = np.percentile(space.whitened[:, 0], EXTREMES)
+        place = np.linspace(low, high, count) if count > 1 else np.array([(low + high) / 2])
+        return space.to_latents(place[:, None])

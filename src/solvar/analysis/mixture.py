@@ -12,6 +12,7 @@ the density, each by its own amount. How many Gaussians there are is decided by 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from solvar.analysis.mixture_kernel import gather
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-MOST = 16
+_MOST = 16
 _PATIENCE = 2  # larger numbers are tried until the held-out likelihood has not risen this often
 _STEPS = 60
 _SETTLED = 1e-4  # nats a particle and step
@@ -70,13 +71,13 @@ class Likelihoods:
         """Of particles `index`."""
         return Likelihoods(self.information[index], self.towards[index], self.weight[index])
 
-    @property
+    @cached_property
     def error(self) -> Float64:
         """Covariance (m, m) of a latent that the images of a typical particle leave open."""
         mean = np.tensordot(self.weight / self.weight.sum(), self.information, axes=1)
         return np.asarray(np.linalg.inv(mean), dtype=np.float64)
 
-    @property
+    @cached_property
     def expected(self) -> Float64:
         """Posterior means (N, m)."""
         found, unit = np.empty_like(self.towards), np.eye(self.towards.shape[1])
@@ -165,7 +166,7 @@ def best_count(seen: Likelihoods, rng: np.random.Generator) -> int:
     """How many Gaussians make either half of the particles likeliest to the other."""
     halves = [np.sort(half) for half in np.array_split(rng.permutation(len(seen)), 2)]
     parts = [seen.of_some(half) for half in halves]
-    most = max(1, min(MOST, len(seen) // (10 * (seen.towards.shape[1] + 1))))
+    most = max(1, min(_MOST, len(seen) // (10 * (seen.towards.shape[1] + 1))))
     scores = list[float]()
     for count in range(1, most + 1):
         fitted = [fit_mixture(part, count, rng) for part in parts]

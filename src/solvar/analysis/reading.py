@@ -32,6 +32,7 @@ _FARTHEST_SIGMA = 1e6
 _LONGEST_PATH = 100_000
 
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
+_Whole = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
 _Number = Annotated[float, Field(allow_inf_nan=False, ge=0, lt=1e9)]
 
 
@@ -47,7 +48,7 @@ class _Clusters(_Part):
 
 class _States(_Part):
     count: Annotated[int, Field(ge=1, le=1000)]
-    resamples: dict[str, _Number]
+    resamples: Annotated[dict[_Whole, _Number], Field(min_length=1)]
     population: list[_Number]
     population_error: list[_Number]
     probability: list[_Number]
@@ -57,7 +58,7 @@ class _Trajectory(_Part):
     name: str
     points: _Count
     length: _Number
-    behind: list[_Count]
+    behind: Annotated[list[_Count], Field(min_length=1)]
     crosses_gap: bool
 
 

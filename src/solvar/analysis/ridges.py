@@ -18,9 +18,9 @@ _PULL = 0.5
 
 def step_uphill(mixture: Mixture, points: Float64) -> Float64:
     """A mean-shift step (n, m) from points (n, m): uphill, and as far as the Gaussians there are wide."""
-    parts = mixture.log_parts(points)
-    share = np.exp(parts - parts.max(axis=1, keepdims=True))
-    share /= share.sum(axis=1, keepdims=True)
+    from scipy.special import softmax
+
+    share = softmax(mixture.log_parts(points), axis=1)
     inverse = np.linalg.inv(mixture.covariance)
     pull = np.einsum("kij,kj->ki", inverse, mixture.mean)
     width = np.einsum("nk,kij->nij", share, inverse, optimize=True)

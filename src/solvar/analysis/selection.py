@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from solvar.files import explained, read_text
 from solvar.particles.selection import read_selection
 from solvar.results.run import Run, check_component
 
+# where the viewer keeps what was selected there
+FOLDER = "selections"
 _VERTICES = "write one vertex a line, as x,y in the units of the latents"
 
 
@@ -97,9 +100,9 @@ def select(run: Run, selection: Selection) -> NDArray[np.int64]:
         )
     inside = shown = _shown(run, selection.keep)
     if selection.clusters:
-        inside = _labelled(run, "cluster", selection.clusters)
+        inside = np.isin(labels(run, "cluster", selection.clusters), selection.clusters)
     elif selection.states:
-        inside = _labelled(run, "state", selection.states)
+        inside = np.isin(labels(run, "state", selection.states), selection.states)
     elif selection.polygon is not None:
         inside = _in_polygon(run, selection.polygon, selection.components)
     elif selection.ind is not None:
@@ -157,36 +160,32 @@ def points_in_polygon(points: ArrayLike, vertices: ArrayLike) -> NDArray[np.bool
     return inside
 
 
-def _labelled(run: Run, kind: str, wanted: tuple[int, ...]) -> NDArray[np.bool_]:
-    found = labels(run, kind)
-    known = np.unique(found[found > 0])
-    absent = [label for label in wanted if label not in known]
-    if absent:
-        there = f"the labels go from {known[0]} to {known[-1]}" if len(known) else "there is none"
-        raise InputError(
-            f"there is no {kind} {absent[0]}", file=run.folder / ANALYSED, column=kind, remedy=there
-        )
-    return np.isin(found, wanted)
-
-
-def labels(run: Run, kind: str) -> NDArray[np.int64]:
+def labels(run: Run, kind: str, wanted: Sequence[int] = ()) -> NDArray[np.int64]:
     """Clusters or states (N,) of a run's particles from 1, as the analysis numbers them; 0 for none.
 
     Parameters
     ----------
     run : Run
     kind : {"cluster", "state"}
+    wanted : sequence of int
+        Labels that must be among them.
 
     Raises
     ------
     InputError
-        If the run was not analysed.
+        If the run was not analysed, or a label is missing.
     """
     path = run.folder / ANALYSED
     remedy = f"run `{command_line('solvar', 'analyze', run.folder)}`"
     if not os.path.lexists(path):
         raise InputError(f"is missing, so there are no {kind}s", file=path, remedy=remedy)
-    return analysed_columns(run, kind, remedy=remedy)[kind]
+    found: NDArray[np.int64] = analysed_columns(run, kind, remedy=remedy)[kind]
+    known = np.unique(found[found > 0])
+    absent = [label for label in wanted if label not in known]
+    if absent:
+        there = f"the labels go from {known[0]} to {known[-1]}" if len(known) else "there is none"
+        raise InputError(f"there is no {kind} {absent[0]}", file=path, column=kind, remedy=there)
+    return found
 
 
 def _in_polygon(run: Run, path: Path, components: tuple[int, int]) -> NDArray[np.bool_]:

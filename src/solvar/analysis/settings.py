@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+NEIGHBOURS = 15
 Ends = Literal["extremes", "distant", "densest"]
 
 
@@ -46,7 +47,9 @@ class AnalysisSettings(BaseModel):
     )
     end: str | None = Field(None, description="End of that path, written like --start.")
     points: int = Field(10, ge=2, le=1000, description="Points along each path.")
-    neighbours: int = Field(15, ge=2, le=200, description="Neighbours in local density and UMAP.")
+    neighbours: int = Field(
+        NEIGHBOURS, ge=2, le=200, description="Neighbours in local density and UMAP."
+    )
     umap: bool = Field(False, description="Embed the latents in two dimensions with UMAP, too.")
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
 

@@ -83,6 +83,11 @@ class LatentSpace:
             found[part] = inverse[:, row, column]
         return found
 
+    def whitened_covariance(self, components: Int64) -> Float64:
+        """Marginal posterior covariance (N, k, k) of `components`, prior standard deviations squared."""
+        scale = self.spread[components]
+        return self.covariance(components) / np.outer(scale, scale)
+
     def likelihoods(self, weight: Float64, components: Int64 | None = None) -> Likelihoods:
         """What images say of the active or other components, in prior standard deviations.
 
@@ -93,9 +98,8 @@ class LatentSpace:
         components : (k,) int64, optional
         """
         columns = self.active if components is None else components
-        scale = self.spread[columns]
-        covariance = self.covariance(columns) / np.outer(scale, scale)
-        return Likelihoods.of(self.z[:, columns] / scale, covariance, weight)
+        points = self.z[:, columns] / self.spread[columns]
+        return Likelihoods.of(points, self.whitened_covariance(columns), weight)
 
 
 def latent_space(run: Run, components: Sequence[int] = ()) -> LatentSpace:

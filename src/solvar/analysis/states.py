@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from solvar.analysis.mixture import Likelihoods, Mixture, best_count, fit_mixture, held_out
 from solvar.analysis.neighbours import sample
 from solvar.analysis.ridges import log_passes, tops
+from solvar.machine import available_cores
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-SAMPLE = 10_000
+_SAMPLE = 10_000
 _SPLITS = 10  # of which each asks two halves
 _STARTS = 3
 _SEEN_THROUGH, _WIDER = 0.1, 2.0
@@ -73,7 +74,7 @@ class States:
 def deconvolved(seen: Likelihoods, seed: int = 0) -> Mixture:
     """The density of the latents of at most 10,000 particles, errors and shrinkage taken out."""
     rng = np.random.default_rng(seed)
-    some = seen.of_some(sample(len(seen), SAMPLE, seed))
+    some = seen.of_some(sample(len(seen), _SAMPLE, seed))
     count = best_count(some, rng)
     fitted = [fit_mixture(some, count, rng) for _ in range(_STARTS)]
     return max(fitted, key=partial(held_out, some))
@@ -96,14 +97,15 @@ def find_states(mixture: Mixture, seen: Likelihoods, seed: int = 0) -> States:
         Of all particles.
     seed : int
     """
-    hills, hill_of = tops(visible(mixture, seen), mixture.mean)
-    resamples = _resamples(mixture, seen, hills, seed)
-    passes = log_passes(visible(mixture, seen), hills)
+    shown = visible(mixture, seen)
+    hills, hill_of = tops(shown, mixture.mean)
+    resamples = _resamples(shown, seen, hills, seed)
+    passes = log_passes(shown, hills)
     # what halves separate and the whole does not is no valley either
     separate = _below(passes) * np.mean([each.separate for each in resamples], axis=0)
-    state_of_hill = _merged(hills, passes, separate)
-    counts = [len(set(_merged(hills, each.passes, each.separate))) for each in resamples]
-    shares = np.stack([_shares(each.share, state_of_hill) for each in resamples])
+    state_of_hill = _merged(passes, separate)
+    counts = [len(set(_merged(each.passes, each.separate))) for each in resamples]
+    shares = np.stack([np.bincount(state_of_hill, each.share) for each in resamples])
     membership = _membership(mixture, seen, state_of_hill[hill_of])
     population = seen.weight @ membership / seen.weight.sum()
     order = np.argsort(-population, kind="stable")
@@ -130,31 +132,29 @@ class _Resample:
     share: Float64
 
 
-def _resamples(mixture: Mixture, seen: Likelihoods, hills: Float64, seed: int) -> list[_Resample]:
-    """What random halves of the particles say."""
+def _resamples(shown: Mixture, seen: Likelihoods, hills: Float64, seed: int) -> list[_Resample]:
+    """What random halves of the particles say of the hills (H, m) of a density."""
     rng = np.random.default_rng(seed + 1)
-    some = sample(len(seen), SAMPLE, seed)
+    some = sample(len(seen), _SAMPLE, seed)
     halves = [
         np.sort(half)
         for _ in range(_SPLITS)
         for half in np.array_split(some[rng.permutation(len(some))], 2)
     ]
     seeds = rng.integers(2**31, size=len(halves))
-    ask = partial(_asked, mixture, seen, hills)
-    with ThreadPoolExecutor() as pool:
+    ask = partial(_asked, shown, seen, hills)
+    with ThreadPoolExecutor(available_cores()) as pool:
         return list(pool.map(ask, halves, seeds))
 
 
-def _asked(
-    mixture: Mixture, seen: Likelihoods, hills: Float64, half: Int64, seed: int
-) -> _Resample:
+def _asked(shown: Mixture, seen: Likelihoods, hills: Float64, half: Int64, seed: int) -> _Resample:
     """What some particles say, by a density made of them alone."""
     part = seen.of_some(half)
-    own = fit_mixture(part, len(mixture), np.random.default_rng(seed))
+    own = fit_mixture(part, len(shown), np.random.default_rng(seed))
     there = visible(own, part)
     reached, which = tops(there, hills)
     passes = log_passes(there, reached)[np.ix_(which, which)]
-    _, place = tops(visible(mixture, seen), np.concatenate([hills, own.mean]))
+    _, place = tops(shown, np.concatenate([hills, own.mean]))
     hill_at = {int(at): h for h, at in reversed(list(enumerate(place[: len(hills)])))}
     share = np.zeros(len(hills))
     for at, part_share in zip(place[len(hills) :], own.share, strict=True):
@@ -168,10 +168,10 @@ def _below(passes: Float64) -> NDArray[np.bool_]:
     return passes - np.minimum(height[:, None], height) < _VALLEY
 
 
-def _merged(hills: Float64, passes: Float64, separate: Float64 | NDArray[np.bool_]) -> Int64:
+def _merged(passes: Float64, separate: Float64 | NDArray[np.bool_]) -> Int64:
     """State (H,) of each hill: from the lowest on, it joins the hill over the highest pass unless certain."""
     height = np.diag(passes)
-    state = np.arange(len(hills))
+    state = np.arange(len(height))
     for hill in np.argsort(height, kind="stable"):
         others = np.setdiff1d(np.unique(state), [hill])
         others = others[(height[others] > height[hill]) | (others < hill)]
@@ -182,18 +182,13 @@ def _merged(hills: Float64, passes: Float64, separate: Float64 | NDArray[np.bool
     return numbered
 
 
-def _shares(of_hills: Float64, state_of_hill: Int64) -> Float64:
-    """Shares (S,) of the states, from those (H,) of their hills."""
-    return np.bincount(state_of_hill, of_hills).astype(np.float64)
-
-
 def _membership(mixture: Mixture, seen: Likelihoods, state: Int64) -> Float64:
     """Probability (N, S) that a particle belongs to each state, by the state (K,) of each Gaussian."""
+    from scipy.special import softmax
+
     found = np.empty((len(seen), state.max() + 1))
     for first in range(0, len(seen), _BLOCK):
         part = np.arange(first, min(first + _BLOCK, len(seen)))
-        joint = mixture.joint(seen.of_some(part))
-        share = np.exp(joint - joint.max(axis=1, keepdims=True))
-        share /= share.sum(axis=1, keepdims=True)
+        share = softmax(mixture.joint(seen.of_some(part)), axis=1)
         found[part] = share @ np.eye(found.shape[1])[state]
     return found

@@ -17,7 +17,7 @@ from solvar.errors import InputError
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_LOW, _HIGH = 5.0, 95.0  # percentiles of the extremes
+EXTREMES = 5.0, 95.0  # percentiles
 _WINDOW = 2.0  # percentiles around them in which the densest particle is taken
 _FINE = 6  # nodes of the relaxed path, a point of the result
 _FLOOR = -30.0  # log of the lowest density that a way is told from others by
@@ -249,7 +249,8 @@ def propose_ends(
 def extreme_ends(field: Field, log_density: Float64, axis: int) -> tuple[int, int]:
     """The densest particles near the 5th and 95th percentile along an axis."""
     values = field.points[:, axis]
-    return _dense_near(values, log_density, _LOW), _dense_near(values, log_density, _HIGH)
+    low, high = (_dense_near(values, log_density, percentile) for percentile in EXTREMES)
+    return low, high
 
 
 def _dense_near(values: Float64, log_density: Float64, percentile: float) -> int:

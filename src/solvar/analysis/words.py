@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+PATHS = {
+    "extremes": "5th to 95th percentile",
+    "distant": "the longest way",
+    "densest": "densest clusters",
+    "own": "your own ends",
+}
 _FEW = 6  # states whose share is told
 _MOST = 0.5
 

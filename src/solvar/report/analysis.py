@@ -11,6 +11,7 @@ import numpy as np
 from solvar.analysis.analyze import Analysis
 from solvar.analysis.diagnostics import COVERAGE_WARNING, KS_WARNING, R_SQUARED_WARNING
 from solvar.analysis.neighbours import sample
+from solvar.analysis.words import PATHS
 from solvar.analysis.writing import ANALYSIS, FOLDER
 from solvar.files import OwnedFolder
 from solvar.report import style
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
 _SHOWN = 4  # components in the corner plot
 _POINTS = 20_000  # more points cover each other
 _PATH_COLOURS = (style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE)
-_PATH_WORDS = {
-    "extremes": "5th to 95th percentile",
-    "distant": "the longest way",
-    "densest": "densest clusters",
-    "own": "your own ends",
-}
 
 
 def draw_analysis(analysis: Analysis, own: OwnedFolder) -> list[Path]:
@@ -111,7 +106,7 @@ def _cluster_title(analysis: Analysis) -> str:
 
 
 def _axis_name(analysis: Analysis, place: int) -> str:
-    return f"Component {analysis.space.active[place] + 1} (σ)"
+    return style.axis_name(int(analysis.space.active[place]))
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
@@ -173,10 +168,8 @@ def draw_density(analysis: Analysis, path: Path) -> None:
 
 def _name_axis(axis: Axis, analysis: Analysis, component: int) -> None:
     """The name of a component; that of noise is grey."""
-    if component in analysis.space.active:
-        axis.set_label_text(f"Component {component + 1} (σ)")
-    else:
-        axis.set_label_text(f"Component {component + 1}, noise (σ)", color=style.GREY)
+    real = component in analysis.space.active
+    axis.set_label_text(style.axis_name(component, real), color=style.INK if real else style.GREY)
 
 
 def _states(axes: Axes, analysis: Analysis, plane: tuple[int, int]) -> None:
@@ -226,7 +219,7 @@ def _paths(axes: Axes, analysis: Analysis, plane: tuple[int, int]) -> None:
         colour = _PATH_COLOURS[k % len(_PATH_COLOURS)]
         axes.plot(
             x, y, "--o" if path.crosses_gap else "-o", color=colour, ms=3.5, lw=1.8,
-            label=_PATH_WORDS.get(path.name, path.name),
+            label=PATHS.get(path.name, path.name),
             path_effects=[Stroke(linewidth=3.6, foreground="white"), Normal()],
         )  # fmt: skip
         axes.plot(x[0], y[0], "o", ms=8, mfc="white", mec=colour, mew=2, zorder=5)

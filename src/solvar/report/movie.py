@@ -6,21 +6,24 @@ change is seen best; what changes is coloured.
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.analysis.curves import component_curves
-from solvar.errors import InputError
+from solvar.analysis.curves import Curves
+from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.mean import fourier_filter
 from solvar.files import OwnedFolder, replacing
 from solvar.fitting.result import RESOLVED
 from solvar.imaging.contour import contour_level
 from solvar.imaging.fourier import crop_volume, volume_shells
 from solvar.imaging.fsc import resolution
-from solvar.progress import Progress, harmless
+from solvar.imaging.masks import resample_mask
+from solvar.progress import Progress
 from solvar.report import style
+from solvar.report.figures import draw_each
 from solvar.report.surface import Camera, picture, silhouette
 from solvar.results.run import Run
 from solvar.results.writer import MOVIES
@@ -55,23 +58,14 @@ def draw_movies(run: Run, own: OwnedFolder, progress: Progress | None = None) ->
 
     One that cannot be drawn is told through `progress`.
     """
-    progress, drawn = harmless(progress), list[Path]()
+    curves, model = Curves(run), cache(lambda: supported_model(run))
+
+    def draw(component: int, path: Path) -> None:
+        write_movie(path, frames(model(), curves.along(component, _FRAMES)))
+
     components = resolved(run)
-    try:
-        paths = own.claim(MOVIES, [movie_name(component) for component in components])
-    except (InputError, OSError) as error:
-        progress.message(f"No movie was drawn: {error}")
-        return []
-    with progress.step("Movies", len(components), "movies") as step:
-        curves = component_curves(run, components, _FRAMES) if components else []
-        for path, curve in zip(paths, curves, strict=True):
-            try:
-                write_movie(path, frames(run, curve))
-                drawn.append(path)
-            except Exception as error:
-                progress.message(f"{path.name} was not drawn ({type(error).__name__}: {error})")
-            step.advance()
-    return drawn
+    movies = {movie_name(component): partial(draw, component) for component in components}
+    return draw_each(MOVIES, movies, own, progress, "movie") if movies else []
 
 
 def write_movie(path: Path, pictures: list[NDArray[np.uint8]]) -> None:
@@ -86,43 +80,40 @@ def write_movie(path: Path, pictures: list[NDArray[np.uint8]]) -> None:
         )  # fmt: skip
 
 
-def frames(run: Run, latents: Float64) -> list[NDArray[np.uint8]]:
+def frames(model: LowRankModel, latents: Float64) -> list[NDArray[np.uint8]]:
     """The molecule at latents (n, r), from where its change is seen best."""
     from matplotlib.colors import to_rgb
 
-    volumes = supported_volumes(run, latents)
-    # smooth enough for rays that are sampled between voxels
-    volumes = [crop_volume(volume, 2 * len(volume)) for volume in volumes]
-    level = contour_level(np.mean(volumes, axis=0, dtype=np.float32))
-    change = np.ptp(np.stack([volumes[0], volumes[len(volumes) // 2], volumes[-1]]), axis=0)
+    level = contour_level(model.volume_at(latents.mean(axis=0)))
+    first, middle, last = (model.volume_at(latents[k]) for k in (0, len(latents) // 2, -1))
+    change = np.ptp(np.stack([first, middle, last]), axis=0)
     change = (change / max(level, float(np.finfo(np.float32).tiny))).astype(np.float32)
-    camera = best_camera(volumes[0], volumes[-1], level)
+    camera = best_camera(first, last, level)
     colours = _STAYS, np.array(to_rgb(style.VERMILION))
-    return [picture(volume, change, level, camera, colours) for volume in volumes]
+    return [picture(model.volume_at(z), change, level, camera, colours) for z in latents]
 
 
-def supported_volumes(run: Run, latents: Float64) -> list[Float32]:
-    """Volumes at latents (n, r), mean and components no finer than the half-sets support.
+def supported_model(run: Run) -> LowRankModel:
+    """The model of a run, no finer than its half-sets support; eigenvolumes that are noise are 0.
 
-    Components that are noise take no part.
+    On a grid twice as fine as it would need: smooth enough for rays that are sampled between voxels.
     """
     model, validation = run.model, run.validation
     assert validation is not None
-    box = min(model.box_size, _FINEST)
     edge = model.box_size * run.pixel_size_angstrom
-    mean = crop_volume(model.mean, box)
-    mean = _low_passed(mean, edge, resolution(validation.mean_fsc, edge))
-    kept = [j for j in range(run.rank) if validation.reliable[j]]
-    columns = np.stack(
-        [
-            _low_passed(
-                crop_volume(model.eigenvolumes[j], box), edge, validation.component_resolution[j]
-            )
-            for j in kept
-        ]
-    )
-    weight = latents[:, kept].astype(np.float32)
-    return [mean + np.tensordot(each, columns, axes=1) for each in weight]
+    drawn = min(model.box_size, _FINEST)
+
+    def seen(volume: Float32, finest_angstrom: float) -> Float32:
+        supported = _low_passed(crop_volume(volume, drawn), edge, finest_angstrom)
+        return crop_volume(supported, 2 * drawn)
+
+    eigenvolumes = np.zeros((run.rank, *(2 * drawn,) * 3), np.float32)
+    for j in np.flatnonzero(validation.reliable):
+        eigenvolumes[j] = seen(model.eigenvolumes[j], validation.component_resolution[j])
+    mean = seen(model.mean, resolution(validation.mean_fsc, edge))
+    pixel_size = edge / (2 * drawn)
+    mask = resample_mask(model.mask, 2 * drawn)
+    return LowRankModel(mean, eigenvolumes, model.eigenvalues, mask, pixel_size)
 
 
 def _low_passed(volume: Float32, edge_angstrom: float, finest_angstrom: float) -> Float32:

@@ -147,6 +147,11 @@ def component_title(j: int, eigenvalues: np.ndarray, real: bool) -> str:
     return f"Component {j + 1} ({share}{'' if real else ', noise?'})"
 
 
+def axis_name(j: int, real: bool = True) -> str:
+    """The name of component j along an axis in standard deviations."""
+    return f"Component {j + 1}{'' if real else ', noise'} (σ)"
+
+
 def robust_limit(values: np.ndarray) -> float:
     """The 99.8th percentile of |values|, never 0: a colour limit that one voxel cannot set."""
     return float(np.quantile(np.abs(values), 0.998)) or 1.0

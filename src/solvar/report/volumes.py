@@ -125,7 +125,7 @@ def _title(run: Run, j: int) -> str:
 
 def _ink(run: Run, j: int) -> str:
     """The colour of a component's words: pale where it is consistent with noise."""
-    return style.INK if run.validation is None or run.validation.reliable[j] else style.GREY
+    return style.INK if run.is_real(j) else style.GREY
 
 
 def _show(

@@ -240,6 +240,10 @@ class Run:
         """Agreement of the two halves; None when the run had none."""
         return self._stored.validation()
 
+    def is_real(self, component: int) -> bool:
+        """Whether a component, from 0, is told from noise; all are believed where half-sets did not ask."""
+        return self.validation is None or bool(self.validation.reliable[component])
+
     @cached_property
     def noise_power(self) -> np.ndarray:
         """(G, S) noise power per optics group and shell."""

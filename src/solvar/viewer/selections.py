@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.analysis.selection import points_in_polygon
+from solvar.analysis.selection import FOLDER, points_in_polygon
 from solvar.errors import InputError
 from solvar.export import Exported, ExportOptions, Selection, export
 from solvar.files import Writer, open_inside, replacing
@@ -25,7 +25,6 @@ from solvar.viewer.sharing import shared_folder
 
 Int64 = NDArray[np.int64]
 
-FOLDER = "selections"
 TARGETS = {"relion": ".star", "cryosparc": ".cs"}
 SELECTIONS = Writer(
     "selections", tuple(f"{FOLDER}/*{suffix}" for suffix in (".npy", *TARGETS.values()))

@@ -52,7 +52,7 @@ METHODS: Choices[Callable[[Source, Run, VolumeSettings], Method]] = Choices(
 )
 
 
-def make_maker(
+def volume_maker(
     run: Run,
     targets: Targets,
     settings: VolumeSettings,
@@ -67,7 +67,7 @@ def make_maker(
 
     Images that do not fit into memory are kept in `scratch`, unless the settings name another folder.
     """
-    if settings.method == "reproject":
+    if settings.method == "reproject" and targets.members is None:
         method = Reprojection(run.model)
         return lambda k: method.volume(targets.z[k]), run.pixel_size_angstrom
     source = open_source(run, original, settings, settings.scratch or scratch, progress, team)

@@ -19,7 +19,7 @@ from solvar.progress import Progress, harmless
 from solvar.results.run import Run
 from solvar.threads import ThreadTeam
 from solvar.volumes.folder import volume_folder
-from solvar.volumes.methods import make_maker
+from solvar.volumes.methods import volume_maker
 from solvar.volumes.settings import VolumeSettings
 from solvar.volumes.table import FILE, FORMAT, FORMAT_VERSION, recorded_settings
 from solvar.volumes.targets import Targets
@@ -93,7 +93,7 @@ def make_volumes(
     """
     progress = harmless(progress)
     with ThreadTeam(settings.threads) as team:
-        make, pixel_size = make_maker(run, targets, settings, particles, scratch, progress, team)
+        make, pixel_size = volume_maker(run, targets, settings, particles, scratch, progress, team)
         folder, records = begin(), []
         with progress.step("Volumes", len(targets), "volumes") as step:
             for k, (name, z) in enumerate(zip(targets.name, targets.z, strict=True)):

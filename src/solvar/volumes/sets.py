@@ -8,15 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.analysis.selection import Selection, labels, select
+from solvar.analysis.selection import FOLDER, Selection, labels, select
 from solvar.errors import InputError
 from solvar.results.run import Run
 from solvar.volumes.targets import Targets
 
 Int64 = NDArray[np.int64]
-
-# where the viewer keeps what was selected there
-SELECTIONS = "selections"
 
 
 def labelled(run: Run, kind: str, wanted: list[int]) -> Targets:
@@ -34,15 +31,12 @@ def labelled(run: Run, kind: str, wanted: list[int]) -> Targets:
     InputError
         If the run was not analysed, or has no such label.
     """
-    found = labels(run, kind)
+    found = labels(run, kind, wanted)
     every = [int(label) for label in np.unique(found[found > 0])]
     if not wanted and not every:
         raise InputError(f"the analysis found no separate {kind}s", file=run.folder)
     numbers = list(dict.fromkeys(wanted)) or every
-    selections = [
-        Selection(clusters=(n,)) if kind == "cluster" else Selection(states=(n,)) for n in numbers
-    ]
-    members = [select(run, selection) for selection in selections]
+    members = [np.flatnonzero(found == n) for n in numbers]
     return _of_members(run, kind, tuple(f"{kind}_{n:03d}" for n in numbers), members)
 
 
@@ -54,12 +48,12 @@ def selected(run: Run, name: str) -> Targets:
     InputError
         If there is none of this name, or it does not fit the run.
     """
-    saved = run.folder / SELECTIONS / f"{name}.npy"
+    saved = run.folder / FOLDER / f"{name}.npy"
     path = saved if os.path.lexists(saved) else Path(name)
     if not os.path.lexists(path):
         raise InputError(
             f"there is no selection {name!r}",
-            file=run.folder / SELECTIONS,
+            file=run.folder / FOLDER,
             remedy="save one in `solvar view`, or name a file of rows (.npy, .txt, .csv)",
         )
     return _of_members(run, "selection", (path.stem,), [select(run, Selection(ind=path))])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.clusters import find_clusters
-from solvar.analysis.curves import component_curves
+from solvar.analysis.curves import Curves
 from solvar.analysis.space import latent_space
 from solvar.errors import InputError
 from solvar.files import explained, read_text
@@ -86,7 +86,7 @@ def along_component(run: Run, component: int, count: int) -> Targets:
     count : int
     """
     check_component(run, component)
-    (points,) = component_curves(run, [component], count)
+    points = Curves(run).along(component, count)
     kind = f"component{component}"
     return Targets(points, tuple(f"{kind}_{k + 1:03d}" for k in range(count)), kind)
 

@@ -177,8 +177,7 @@ def _figures(run: Run, analysis: StoredAnalysis | None) -> dict[str, go.Figure]:
             gaps = [p["name"] for p in summary["trajectories"] if p["crosses_gap"]]
             figures["landscape"] = analysis_figures.landscape(
                 analysis.density, analysis.paths, spread, states=analysis.states, gaps=gaps,
-                real=[run.validation is None or bool(run.validation.reliable[j])
-                      for j in analysis.density.components],
+                real=[run.is_real(j) for j in analysis.density.components],
             )  # fmt: skip
         figures["associations"] = analysis_figures.associations(summary["associations"])
         figures["coverage"] = analysis_figures.coverage(summary["clusters"]["angular_coverage"])

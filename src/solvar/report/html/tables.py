@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from solvar.analysis.reading import StoredAnalysis
+from solvar.analysis.words import PATHS
 from solvar.commands import command_line
 from solvar.estimation.causes import CAUSES
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fsc import resolution
 from solvar.report import style
-from solvar.report.interactive.analysis import PATH_WORDS
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
 from solvar.results.words import resolution_text, short_verdict
@@ -103,7 +103,7 @@ def paths(analysis: StoredAnalysis) -> Table | None:
     found = analysis.summary["trajectories"]
     rows = [
         [
-            PATH_WORDS.get(one["name"], one["name"]),
+            PATHS.get(one["name"], one["name"]),
             f"{one['length']:.1f}",
             f"{min(one['behind']):,} to {max(one['behind']):,}",
         ]

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from solvar.analysis.density import DensityMap
 from solvar.analysis.diagnostics import COVERAGE_WARNING, R_SQUARED_WARNING
+from solvar.analysis.words import PATHS
+from solvar.report import style
 from solvar.report.interactive import theme
 from solvar.report.interactive.latents import limits, shades
 
@@ -18,12 +20,6 @@ if TYPE_CHECKING:
 
 Float64 = NDArray[np.float64]
 
-PATH_WORDS = {
-    "extremes": "5th to 95th percentile",
-    "distant": "the longest way",
-    "densest": "densest clusters",
-    "own": "your own ends",
-}
 _SHOWN = 6  # components; more bars a factor cannot be told apart
 
 
@@ -122,7 +118,7 @@ def landscape(
         ends = [9.0] + [5.0] * (len(place) - 2) + [9.0]
         figure.add_scatter(
             x=place[:, first], y=place[:, second], mode="lines+markers",
-            name=theme.plain(PATH_WORDS.get(name, name)),
+            name=theme.plain(PATHS.get(name, name)),
             line={"width": 2.4, "color": colour, "dash": "dash" if name in gaps else "solid"},
             marker={"size": ends, "color": ["#FFFFFF"] + [colour] * (len(place) - 1),
                     "line": {"color": colour, "width": 1.6}},
@@ -147,9 +143,8 @@ def landscape(
 
 
 def _axis_title(component: int, real: bool) -> dict[str, Any]:
-    if real:
-        return {"text": f"Component {component + 1} (σ)"}
-    return {"text": f"Component {component + 1}, noise (σ)", "font": {"color": theme.MIDDLE}}
+    title: dict[str, Any] = {"text": style.axis_name(component, real)}
+    return title if real else title | {"font": {"color": theme.MIDDLE}}
 
 
 def _held(values: Float64, nodes: Float64, axis: int) -> tuple[float, float]:
