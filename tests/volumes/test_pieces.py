@@ -65,6 +65,7 @@ def test_a_walk_along_a_component_stays_in_a_bent_cloud() -> None:
     radius = np.linalg.norm(walk.z, axis=1)
     np.testing.assert_allclose(radius, 10, atol=1.5)
     assert np.all(np.diff(walk.z[:, 0]) > 0)
+    assert [len(along_component(_run(z), 1, count)) for count in (1, 2)] == [1, 2]
     with pytest.raises(InputError, match="component 3"):
         along_component(_run(z), 3, 5)
 

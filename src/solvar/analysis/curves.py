@@ -59,7 +59,9 @@ class Curves:
         axis = int(np.searchsorted(active, component - 1))
         points = self._space.whitened
         first, last = extreme_ends(self._field, self._log_density, axis)
-        found = find_path(self._field, points[first], points[last], max(count, 3)).points
+        # a single point is the middle one of three
+        wanted = count if count > 1 else 3
+        found = find_path(self._field, points[first], points[last], wanted).points
         return self._space.to_latents(found if count > 1 else found[1:2])
 
     def _straight(self, component: int, count: int) -> Float64:
