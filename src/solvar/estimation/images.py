@@ -37,6 +37,11 @@ CHUNK = 512
 _BELIEVED = 0.5
 
 
+def believed(weight: Float64, index: Int64) -> Int64:
+    """Those of some particles that weigh more than one half, of weights (N,); all if none does."""
+    return index[kept] if (kept := weight[index] >= _BELIEVED).any() else index
+
+
 @dataclass(frozen=True, eq=False)
 class Hypotheses:
     """K weighted poses of each of N particles.
@@ -292,9 +297,7 @@ class WhitenedImages:
 
     def believed(self, index: Int64) -> Int64:
         """Those of some particles whose images show one more likely than not; all if none does."""
-        if self.weight is None:
-            return index
-        return index[kept] if (kept := self.weight[index] >= _BELIEVED).any() else index
+        return index if self.weight is None else believed(self.weight, index)
 
     def total_weight(self, index: Int64) -> float:
         """Of some particles: their number where all weights are 1."""

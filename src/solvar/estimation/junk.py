@@ -166,7 +166,16 @@ def holds_junk(evidence: Float64, mixture: Mixture) -> bool:
     sum of √n standard errors.
     """
     without = Mixture.of(evidence, nothing=False)
-    gain = mixture.log_likelihood(evidence) - without.log_likelihood(evidence)
+    return _is_gain(mixture.log_likelihood(evidence) - without.log_likelihood(evidence))
+
+
+def holds_particles(evidence: Float64, mixture: Mixture) -> bool:
+    """Whether a mixture explains a sample better than nothing alone does, as `holds_junk`."""
+    return _is_gain(mixture.log_likelihood(evidence))
+
+
+def _is_gain(gain: Float64) -> bool:
+    """Whether gains in log-likelihood of images (N,) are beyond chance and not those of a few."""
     beyond_chance = gain.sum() > _STANDARD_ERRORS**2 / 2
     return bool(beyond_chance and gain.sum() > _STANDARD_ERRORS * np.sqrt(np.sum(gain**2)))
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.back_projection import BackProjection
 from solvar.estimation.band import Band
+from solvar.imaging.fourier import fourier_filter
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -63,14 +64,6 @@ class MeanProblem:
                 residual -= size * applied
             before = now
         return band.support.mean * solution
-
-
-def fourier_filter(volume: Float32, response: Float32, workers: int = 1) -> Float32:
-    """The volume with its rfftn coefficients multiplied by a real response."""
-    import scipy.fft
-
-    spectrum = scipy.fft.rfftn(volume, workers=workers) * response
-    return scipy.fft.irfftn(spectrum, s=volume.shape, workers=workers)
 
 
 def _inner(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:

@@ -24,13 +24,17 @@ from solvar.estimation.abinitio import (
     placed,
     run_stages,
 )
+from solvar.estimation.band import Band
+from solvar.estimation.images import believed
+from solvar.estimation.junk import Mixture, holds_junk, holds_particles
 from solvar.estimation.poses import WIDE_SPREAD, PoseState
 from solvar.fitting.context import Context
+from solvar.fitting.junk import weight_anywhere
 from solvar.fitting.result import AbInitio
 from solvar.fitting.state import FitState
 from solvar.imaging.frames import frame_between, without_common_move
 from solvar.parallel import agreed
-from solvar.progress import Progress
+from solvar.progress import Progress, Step
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -55,8 +59,6 @@ POOL, JUDGES = 5000, 300
 _SHIFT_SD = 0.04
 # two starts agree if they put so many of the judges within so many radians of each other
 _NEAR, _SHARE = np.pi / 6, 0.25
-# standard errors by which evidence must speak for a molecule
-_SIGNIFICANT = 3.0
 
 
 def with_consensus(context: Context, state: FitState, progress: Progress) -> FitState:
@@ -84,7 +86,13 @@ def summary(state: FitState) -> AbInitio:
     evidence = np.array([start.evidence for start in state.starts])
     number = int(np.argmax(evidence))
     best = state.starts[number]
-    shared = np.array([_shared(best, each) for each in state.starts])
+    told = best.judged.evidence[:, None]
+    mixture = Mixture.of(told)
+    # those that show nothing agree by chance, and say nothing of the others
+    who = np.arange(len(told))
+    if holds_junk(told, mixture):
+        who = believed(mixture.probability(told), who)
+    shared = np.array([_shared(best, each, who) for each in state.starts])
     volumes = np.stack([start.consensus.volume for start in state.starts])
     # the molecule is bright in what is kept, as everywhere
     sign = np.float32(-1 if state.inverted else 1)
@@ -96,7 +104,7 @@ def summary(state: FitState) -> AbInitio:
         shared=shared,
         best=number,
         agree=shared > _SHARE,
-        is_molecule=bool(best.evidence > _SIGNIFICANT * best.evidence_error),
+        is_molecule=holds_particles(told, mixture),
     )
 
 
@@ -120,9 +128,9 @@ def knows_poses(context: Context, state: FitState) -> bool:
     return agreed(bool(state.starts) and summary(state).settled, context.images.processes)
 
 
-def _shared(first: Start, second: Start) -> float:
-    """The share of the judges whose poses two starts agree on, but for how the volume lies and its hand."""
-    frame = frame_between(second.judged.rotation, first.judged.rotation)
+def _shared(first: Start, second: Start, who: Int64) -> float:
+    """The share of some judges whose poses two starts agree on, but for how the volume lies and its hand."""
+    frame = frame_between(second.judged.rotation[who], first.judged.rotation[who])
     return float(np.mean(frame.angle < _NEAR))
 
 
@@ -148,13 +156,28 @@ def _with_poses(context: Context, progress: Progress, state: FitState) -> FitSta
     everybody = np.arange(len(context.images))
     stages = finer_stages(context.k_max)
     total = sum(stage.steps * min(stage.images, len(pool)) for stage in stages)
-    with progress.step("Consensus", total + len(everybody), "images") as step:
+    with progress.step("Consensus", len(pool) + total + len(everybody), "images") as step:
         bands = partial(context.band, state, None)
+        pool = _with_particle(context, best, bands_to(bands, START[-1].k_c), pool, step)
         _, found = run_stages(bands, stages, pool, best.consensus, rng, step)
         poses = placed(
             bands_to(bands, FINER[-1].k_c), found.volume[None], everybody, found.shift_sd, step
         )
-    return replace(state, consensus=found.volume, poses=_poses(context, poses))
+    weight = weight_anywhere(context, poses.evidence)
+    return replace(state, consensus=found.volume, poses=_poses(context, poses), weight=weight)
+
+
+def _with_particle(
+    context: Context, best: Start, bands: list[Band], pool: Int64, step: Step
+) -> Int64:
+    """Those of a pool whose images show the molecule of a start: finer shells are made of them alone.
+
+    Images without one settle anywhere, and their noise would hold particles where they are.
+    """
+    found = placed(bands, best.consensus.volume[None], pool, best.consensus.shift_sd, step)
+    evidence = np.zeros(len(context.images))
+    evidence[pool] = found.evidence
+    return context.images.weighted(weight_anywhere(context, evidence, pool)).believed(pool)
 
 
 def _poses(context: Context, poses: Placed) -> PoseState:

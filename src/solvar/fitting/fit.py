@@ -148,7 +148,7 @@ def _with_means(context: Context, state: FitState, progress: Progress) -> FitSta
         if masked:
             state = with_own_mask(context, state)
         if not context.settings.ab_initio:
-            # particles at wrong poses look like junk, and would never be found again
+            # a search of every pose has judged them, and put noise where it looks like a particle
             state = without_junk(context, state)
         return with_kind_of_pose_errors(context, state)
 

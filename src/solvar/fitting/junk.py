@@ -51,10 +51,39 @@ def without_junk(context: Context, state: FitState) -> FitState:
     return state
 
 
+def weight_anywhere(context: Context, evidence: Float64, index: Int64 | None = None) -> Float64:
+    """Weights (N,) of particles that were looked for at every pose: none needs a pose to be judged by.
+
+    Parameters
+    ----------
+    context : Context
+    evidence : (N,)
+        How much likelier images are with the molecule, at any pose, than without: log of the ratio.
+    index : (M,), optional
+        Whose it is known of; all by default. The others keep the weight that they had at first.
+    """
+    weight = _at_start(context).copy()
+    judged = np.flatnonzero(weight > 0) if index is None else index[weight[index] > 0]
+    if len(judged) == 0:
+        return weight
+    found = evidence[judged][:, None]
+    some = found[evenly_spread(np.arange(len(found)), _MOST_FOR_SHARES)]
+    mixture = Mixture.of(some)
+    if agreed(holds_junk(some, mixture), context.images.processes):
+        weight[judged] = mixture.probability(found)
+    return weight
+
+
 def weighed_again(context: Context, state: FitState) -> FitState:
-    """Weights, and means that belong to them, by models with columns; as it is where there was no junk."""
+    """Weights, and means that belong to them, by models with columns; as it is where there was no junk.
+
+    Where poses were found from the images alone the weights of the search for them stay: noise has
+    been looked for at every pose too, and lies where it looks most like a particle.
+    """
     prior = state.prior
     if prior is None or np.array_equal(state.weight, _at_start(context)):
+        return state
+    if context.settings.ab_initio:
         return state
     state = _weighed(context, state)
     bands = [context.band(state, part, context.k_max) for part in range(len(context.parts))]
@@ -62,6 +91,11 @@ def weighed_again(context: Context, state: FitState) -> FitState:
     if len(state.models) == 1:
         means = [np.asarray(np.mean(means, axis=0), dtype=np.float32)]
     return replace(state, means=means, prior=replace(prior, mean=precision))
+
+
+def unjudged(context: Context, state: FitState) -> FitState:
+    """The state with the weights of before any model has judged."""
+    return replace(state, weight=_at_start(context))
 
 
 def monstrous_count(context: Context) -> int:

@@ -17,7 +17,6 @@ from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
 from solvar.estimation.held_out import evenly_spread, held_out_scale
 from solvar.estimation.latents import combined
-from solvar.estimation.mean import fourier_filter
 from solvar.estimation.prior import Prior, column_precision, extend
 from solvar.estimation.solvers import ColumnSolver
 from solvar.estimation.statistics import SweepStatistics
@@ -28,7 +27,7 @@ from solvar.fitting.schedule import BandSchedule, has_settled, has_settled_on_it
 from solvar.fitting.start import start_contrast_sd
 from solvar.fitting.state import FitState, PartModel, Sweeping
 from solvar.fitting.sweeps import StoppingRule, sweep
-from solvar.imaging.fourier import crop_volume
+from solvar.imaging.fourier import crop_volume, fourier_filter
 from solvar.imaging.fsc import covariance_fsc
 from solvar.parallel import agreed
 from solvar.progress import Progress, Step

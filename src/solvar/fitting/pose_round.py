@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.abinitio import bands_to, placed
+from solvar.estimation.abinitio import Placed, bands_to, placed
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
@@ -31,6 +31,7 @@ from solvar.estimation.prior import Prior
 from solvar.fitting.abinitio import best_start
 from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
+from solvar.fitting.junk import unjudged, weight_anywhere
 from solvar.fitting.marching import fit_models
 from solvar.fitting.schedule import pose_schedule
 from solvar.fitting.start import half_means, mean_models, start_contrast_sd
@@ -115,12 +116,14 @@ def after_round(context: Context, plan: RoundPlan, progress: Progress, state: Fi
     with progress.step(f"Refining poses, round {plan.number}", total) as step:
         models, noise = _models(context, state, plan, step)
         state = replace(state, noise=noise)
-        poses = begun
+        poses, seen = begun, unjudged(context, state) if context.settings.ab_initio else state
         for part, columns in enumerate(reversed(models)):
-            found = replace(state, poses=poses)
+            found = replace(seen, poses=poses)
             poses = _found_by(context, found, part, columns, plan, step)
     if poses.depends_on_conformation:
         poses = poses.hastened(begun)
+    if context.settings.ab_initio and plan.search.is_of_all:
+        state = replace(state, weight=weight_anywhere(context, poses.anywhere))
     return replace(state, poses=poses)
 
 
@@ -198,8 +201,12 @@ def _with_misplaced(
     best.sought[finest.index] = False
     if len(index) == 0:
         return best
-    search = _drawn_candidates if context.settings.ab_initio else _likely_candidates
-    found = search(context, state, part, model, index, step)
+    if context.settings.ab_initio:
+        drawn = _drawn(context, state, part, model, index, step)
+        best.anywhere[index] = drawn.evidence
+        found = Candidates.of_one(index, drawn.rotation, drawn.shift)
+    else:
+        found = _likely_candidates(context, state, part, model, index, step)
     for has, trial in _climbed(context, state, finest, model, found, step):
         climbed = index[has]
         best.take(trial, climbed[trial.evidence[climbed] > best.evidence[climbed]])
@@ -238,16 +245,14 @@ def _likely_candidates(
     return _ranked(context, state, middle, model, found, step).first(_FINALISTS)
 
 
-def _drawn_candidates(
+def _drawn(
     context: Context, state: FitState, part: int, model: ColumnModel, index: Int64, step: Step
-) -> Candidates:
+) -> Placed:
     """The likeliest of poses that are drawn from all by the mean, then at finer bands by the model."""
     bands = bands_to(partial(context.band, state, part), _DRAWS_SHELL)
     columns = crop_volume(model.columns, bands[-1].box)
     columns = np.concatenate([columns[:1], leading(columns[1:], DRAWS_COLUMNS)])
-    found = placed(bands, columns, index, best_start(state).consensus.shift_sd, step)
-    one = np.ones(len(index), np.int64)
-    return Candidates(index, found.rotation[:, None], found.shift[:, None], one)
+    return placed(bands, columns, index, best_start(state).consensus.shift_sd, step)
 
 
 def _ranked(

@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.images import believed
 from solvar.fitting.context import Context
 from solvar.fitting.own_mask import with_own_mask
 from solvar.fitting.pose_round import RoundPlan, Search, after_round
@@ -29,6 +30,7 @@ from solvar.parallel import Processes, agreed
 from solvar.progress import Progress
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _MOST_ROUNDS = 10
 # rounds in a row without a gain that end them. Fitted poses have turned each shape by itself, of which
@@ -68,9 +70,15 @@ class _Rounds:
     most_found: float = 0.0
 
     def tell(self, what: Callable[[Float64, Float64], bool], processes: Processes) -> bool:
-        """What the evidence of particles in the last two rounds tells: by models at the poses before each."""
+        """What the evidence of particles in the last two rounds tells: by models at the poses before each.
+
+        Images that show none do not count.
+        """
         assert self.before.poses is not None and self.now.poses is not None
-        return agreed(what(self.before.poses.evidence, self.now.poses.evidence), processes)
+        some = _believed(self.now)
+        return agreed(
+            what(self.before.poses.evidence[some], self.now.poses.evidence[some]), processes
+        )
 
 
 _Take = Callable[..., _Rounds]
@@ -126,7 +134,7 @@ def _taken(context: Context, progress: Progress, rounds: _Rounds, k_c: int) -> _
         following = Search.NOBODY if finest else Search.MISPLACED
         return _Rounds(before, now, plan.number, following)
     assert before.poses is not None and now.poses is not None
-    found = float(np.mean(now.poses.found_elsewhere(before.poses, np.arange(len(now.weight)))))
+    found = float(np.mean(now.poses.found_elsewhere(before.poses, _believed(now))))
     most = max(found, rounds.most_found)
     taken = _Rounds(before, now, plan.number, found=found, most_found=most)
     # noise is measured in the first round of a kind, which has nothing to be compared with
@@ -155,6 +163,11 @@ def _trusting(rounds: _Rounds) -> FitState:
     assert rounds.before.poses is not None and rounds.now.poses is not None
     trust = rounds.now.poses.trusted_after(rounds.before.poses)
     return replace(rounds.now, poses=rounds.now.poses.trusting(trust))
+
+
+def _believed(state: FitState) -> Int64:
+    """The particles whose images show one more likely than not."""
+    return believed(state.weight, np.arange(len(state.weight)))
 
 
 def _is_loss(earlier: Float64, later: Float64) -> bool:

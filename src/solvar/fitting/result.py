@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.causes import CAUSES, POSE, ComponentEvidence, PoseDoubt
+from solvar.estimation.local_variance import LocalVariance
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.normalisation import Normalisation
 from solvar.estimation.posterior import PoseRefinement, Posterior
@@ -88,6 +89,9 @@ class HalfsetValidation:
         `component_resolution` less and plus its standard error; None in runs that did not know it.
     doubt : Doubt or None
         None in runs that did not look at it.
+    change : LocalVariance or None
+        Where density changes along the components that are real, each to the resolution that the halves
+        share; None where there is none, and in runs that did not look at it.
     """
 
     means: Float32
@@ -100,6 +104,7 @@ class HalfsetValidation:
     reliable: NDArray[np.bool_]
     component_resolution_range: Float64 | None = None
     doubt: Doubt | None = None
+    change: LocalVariance | None = None
 
     def verdict(self, j: int) -> str:
         """`RESOLVED`, `REAL` or `NOISE`: what is known of component j."""

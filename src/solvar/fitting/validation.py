@@ -11,13 +11,14 @@ from solvar.estimation.causes import PoseDoubt, displacement
 from solvar.estimation.evidence import evidence, pose_doubt
 from solvar.estimation.held_out import evenly_spread
 from solvar.estimation.latents import PrincipalAxes, combined, principal_axes
+from solvar.estimation.local_variance import LocalVariance, local_variance
 from solvar.estimation.low_rank import to_columns
 from solvar.estimation.nuisances import HeldOutProducts, held_out_products, products_bytes
 from solvar.fitting.abinitio import knows_poses
 from solvar.fitting.context import Context
 from solvar.fitting.result import Doubt, HalfsetValidation
 from solvar.fitting.state import FitState, PartModel
-from solvar.imaging.fourier import crop_volume
+from solvar.imaging.fourier import crop_volume, low_passed
 from solvar.imaging.fsc import (
     TRUTH_THRESHOLD,
     covariance_fsc,
@@ -93,6 +94,7 @@ def validate_halves(
         float(np.vdot(a, b) / np.sqrt(max(np.vdot(a, a) * np.vdot(b, b), 1e-60))) for a, b in pairs
     ]
     detail = [shared_detail(curve, agreement.freedom, extent) for curve in component]
+    shells_shared = np.array([extent / each.resolution for each in detail])
     return HalfsetValidation(
         means=np.stack(state.means),
         mean_fsc=agreement.mean_fsc,
@@ -106,7 +108,23 @@ def validate_halves(
         reliable=doubt.evidence.real,
         component_resolution_range=np.array([[each.finest, each.coarsest] for each in detail]),
         doubt=doubt,
+        change=_change(pairs, np.where(doubt.evidence.real, shells_shared, 0), context.images.box),
     )
+
+
+def _change(
+    pairs: list[tuple[Float32, Float32]], finest: Float64, box: int
+) -> LocalVariance | None:
+    """Where the molecule changes by components that halves see up to shells (r,), 0 for those left out."""
+    shown = np.flatnonzero(finest)
+    if len(shown) == 0:
+        return None
+
+    def seen(volume: Float32, j: int) -> Float32:
+        return low_passed(crop_volume(volume, box), finest[j])
+
+    halves = ((seen(first, j), seen(second, j)) for j in shown for first, second in [pairs[j]])
+    return local_variance(halves, box / finest.max())
 
 
 def seen_by_halves(state: FitState, axes: PrincipalAxes) -> list[Float32]:

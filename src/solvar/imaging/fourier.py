@@ -151,6 +151,20 @@ def hermitian_weight(box: int) -> Float32:
     return weight
 
 
+def fourier_filter(volume: Float32, response: Float32, workers: int = 1) -> Float32:
+    """The volume with its rfftn coefficients multiplied by a real response."""
+    import scipy.fft
+
+    spectrum = scipy.fft.rfftn(volume, workers=workers) * response
+    return scipy.fft.irfftn(spectrum, s=volume.shape, workers=workers)
+
+
+def low_passed(volume: Float32, finest: float) -> Float32:
+    """Without shells beyond |k| = `finest`, the middle of an edge of two shells: a soft one rings less."""
+    response = np.clip((finest + 1 - volume_shells(len(volume))) / 2, 0, 1).astype(np.float32)
+    return fourier_filter(volume, response)
+
+
 def moved_volume(volume: Float32, move: Float64) -> Float32:
     """A volume (L, L, L) whose content has moved by (x, y, z), box lengths, and round the edges."""
     import scipy.fft

@@ -51,6 +51,9 @@ def ab_initio_seconds(count: int, edge: float, k_max: int, rank: int, team: Thre
             k_c = min(stage.k_c, k_max)
             images = starts * stage.steps * min(stage.images, pool)
             total += images * _image_seconds(k_c, edge, SHIFTS, stage.draws, speed, team)
+    # who of the pool shows a particle
+    k_c = min(START[-1].k_c, k_max)
+    total += pool * _image_seconds(k_c, edge, _PLACING_SHIFTS, DRAWS, speed, team)
     k_c, volumes = min(FINER[-1].k_c, k_max), 1 + min(rank, DRAWS_COLUMNS)
     for searches, slices in ((_BY_MEAN, 1), (_BY_COLUMNS, volumes)):
         draws = slices * DRAWS

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from solvar.analysis.curves import Curves
 from solvar.estimation.low_rank import LowRankModel
-from solvar.estimation.mean import fourier_filter
 from solvar.files import OwnedFolder, replacing
 from solvar.fitting.result import RESOLVED
 from solvar.imaging.contour import contour_level
-from solvar.imaging.fourier import crop_volume, volume_shells
+from solvar.imaging.fourier import crop_volume, low_passed
 from solvar.imaging.fsc import resolution
 from solvar.imaging.masks import resample_mask
 from solvar.progress import Progress
@@ -94,7 +93,7 @@ def frames(model: LowRankModel, latents: Float64) -> list[NDArray[np.uint8]]:
 
 
 def supported_model(run: Run) -> LowRankModel:
-    """The model of a run, no finer than its half-sets support; eigenvolumes that are noise are 0.
+    """The model of a run, no finer than its half-sets support; eigenvolumes on which they do not agree are 0.
 
     On a grid twice as fine as it would need: smooth enough for rays that are sampled between voxels.
     """
@@ -104,27 +103,17 @@ def supported_model(run: Run) -> LowRankModel:
     drawn = min(model.box_size, _FINEST)
 
     def seen(volume: Float32, finest_angstrom: float) -> Float32:
-        supported = _low_passed(crop_volume(volume, drawn), edge, finest_angstrom)
+        supported = low_passed(crop_volume(volume, drawn), edge / finest_angstrom)
         return crop_volume(supported, 2 * drawn)
 
     eigenvolumes = np.zeros((run.rank, *(2 * drawn,) * 3), np.float32)
-    for j in np.flatnonzero(validation.reliable):
+    supported = validation.reliable & np.isfinite(validation.component_resolution)
+    for j in np.flatnonzero(supported):
         eigenvolumes[j] = seen(model.eigenvolumes[j], validation.component_resolution[j])
     mean = seen(model.mean, resolution(validation.mean_fsc, edge))
     pixel_size = edge / (2 * drawn)
     mask = resample_mask(model.mask, 2 * drawn)
     return LowRankModel(mean, eigenvolumes, model.eigenvalues, mask, pixel_size)
-
-
-def _low_passed(volume: Float32, edge_angstrom: float, finest_angstrom: float) -> Float32:
-    """Without shells finer than a resolution; as it is where halves agree nowhere."""
-    if not np.isfinite(finest_angstrom):
-        return volume
-    finest = edge_angstrom / finest_angstrom
-    shells = volume_shells(len(volume))
-    # a soft edge of two shells rings less
-    response = np.clip((finest + 1 - shells) / 2, 0, 1).astype(np.float32)
-    return fourier_filter(volume, response)
 
 
 def best_camera(first: Float32, last: Float32, level: float) -> Camera:

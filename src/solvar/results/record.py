@@ -150,6 +150,8 @@ class _Result(_Part):
     reliability: list[_OrNone] | None = None
     reliable: list[bool] | None = None
     component_resolution_angstrom: list[_NotNegative | None] | None = None
+    # runs of early versions did not look where the molecule changes
+    change: bool = False
     # runs of early versions had no doubts
     verdict: list[str] | None = None
     could_be: list[str | None] | None = None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.estimation.causes import CAUSES, ComponentEvidence, PoseDoubt
+from solvar.estimation.local_variance import LocalVariance
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement
 from solvar.fitting.result import AbInitio, Doubt, HalfsetValidation
@@ -157,9 +158,21 @@ class StoredNumbers:
             curves = file.arrays(shapes, truths=("reliable",))
             doubt = self._doubt(file) if doubted else None
         halves = [self.volume(f"mean_half{half}.mrc") for half in (1, 2)]
-        found = HalfsetValidation(means=np.stack(halves), **curves, doubt=doubt)  # type: ignore[arg-type]
+        found = HalfsetValidation(
+            means=np.stack(halves),
+            **curves,  # type: ignore[arg-type]
+            doubt=doubt,
+            change=self._change() if self._result.get("change") else None,
+        )
         numbers.check_validation(found, self._folder / MODEL)
         return found
+
+    def _change(self) -> LocalVariance:
+        """What the half-set validation says of where density changes."""
+        variance, error = (self.volume(name) for name in ("variance.mrc", "variance_error.mrc"))
+        judge = Judge(self._folder / "variance_error.mrc")
+        judge.refuse(not (error >= 0).all(), "voxels", "are no errors")
+        return LocalVariance(variance, error)
 
     def _doubt(self, file: Hdf5File) -> Doubt:
         """What the half-set validation has of its doubts."""

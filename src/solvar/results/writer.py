@@ -39,6 +39,8 @@ RUN = Writer(
         "mean.mrc",
         "mean_half[12].mrc",
         "mask.mrc",
+        "variance.mrc",
+        "variance_error.mrc",
         "consensus.mrc",
         "eigenvolume_[0-9][0-9][0-9].mrc",
         "model.h5",
@@ -190,6 +192,8 @@ def _volumes(fit: Fit) -> dict[str, NDArray[np.float32]]:
     volumes = {"mean.mrc": model.mean, "mask.mrc": model.mask}
     if fit.validation is not None:
         volumes["mean_half1.mrc"], volumes["mean_half2.mrc"] = fit.validation.means
+        if (change := fit.validation.change) is not None:
+            volumes["variance.mrc"], volumes["variance_error.mrc"] = change.variance, change.error
     if fit.ab_initio is not None:
         volumes["consensus.mrc"] = crop_volume(fit.ab_initio.consensus, model.box_size)
     for number, eigenvolume in enumerate(model.eigenvolumes, start=1):
@@ -221,12 +225,15 @@ def _write_model(path: Path, fit: Fit, run_id: str) -> None:
             history[key] = np.array([record.get(key, np.nan) for record in fit.history], np.float64)
 
 
+_VOLUMES_OR_DOUBT = ("means", "doubt", "change")
+
+
 def _write_validation(file: h5py.File, validation: HalfsetValidation | None) -> None:
     if validation is None:
         return
     for name, value in vars(validation).items():
-        # the means are mean_half1.mrc and mean_half2.mrc
-        if name not in ("means", "doubt") and value is not None:
+        # the means are mean_half1.mrc and mean_half2.mrc, what changes is variance.mrc
+        if name not in _VOLUMES_OR_DOUBT and value is not None:
             file[name] = value
     if validation.doubt is None:
         return
@@ -336,6 +343,7 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
         result["reliability"] = fit.validation.reliability
         result["reliable"] = fit.validation.reliable
         result["component_resolution_angstrom"] = fit.validation.component_resolution
+        result["change"] = fit.validation.change is not None
         result |= _doubt_record(fit.validation, model)
     warnings = list(fit.warnings)
     if fit.pose_refinement is not None:

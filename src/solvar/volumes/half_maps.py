@@ -23,8 +23,7 @@ from solvar.estimation.back_projection import BackProjection
 from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.information import sampling_information
 from solvar.estimation.kernels import gram, on_host
-from solvar.estimation.mean import fourier_filter
-from solvar.imaging.fourier import crop_volume
+from solvar.imaging.fourier import crop_volume, fourier_filter
 from solvar.imaging.fsc import half_map_fsc, masked_fsc
 from solvar.volumes.source import Source
 from solvar.volumes.volume import Halves

@@ -21,9 +21,8 @@ from solvar.estimation.back_projection import BackProjection
 from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.information import sampling_information, shell_mean
 from solvar.estimation.kernels import on_host
-from solvar.estimation.mean import fourier_filter
 from solvar.estimation.prior import mean_precision
-from solvar.imaging.fourier import crop_volume, volume_shells
+from solvar.imaging.fourier import crop_volume, fourier_filter, volume_shells
 from solvar.imaging.fsc import fourier_shell_correlation
 from solvar.volumes.half_maps import HalfMaps
 from solvar.volumes.neighbours import distances, nested_balls

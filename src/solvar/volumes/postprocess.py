@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.mean import fourier_filter
-from solvar.imaging.fourier import volume_shells
+from solvar.imaging.fourier import fourier_filter, volume_shells
 from solvar.imaging.fsc import shell_products
 
 Float32 = NDArray[np.float32]

@@ -55,11 +55,6 @@ class Start:
         """How much likelier an image that took no part is with the molecule than without, nats."""
         return float(self.judged.evidence.mean())
 
-    @property
-    def evidence_error(self) -> float:
-        """Standard error of that."""
-        return float(self.judged.evidence.std() / np.sqrt(len(self.judged.evidence)))
-
 
 # the finest band at which every rotation is tried; beyond it draws go on from there
 GRID_SHELL = 12

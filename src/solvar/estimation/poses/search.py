@@ -65,6 +65,11 @@ class Candidates:
     shift: Float64
     found: Int64
 
+    @classmethod
+    def of_one(cls, index: Int64, rotation: Float64, shift: Float64) -> Candidates:
+        """One a particle: rotations (M, 3, 3) and shifts (M, 2)."""
+        return cls(index, rotation[:, None], shift[:, None], np.ones(len(index), np.int64))
+
     def first(self, count: int) -> Candidates:
         """At most so many a particle."""
         kept = self.rotation[:, :count], self.shift[:, :count]

@@ -56,6 +56,9 @@ class PoseState:
     evidence : (N,) float64
         Log evidence of each particle where the last refinement left it: log posterior of its pose, integrated
         over the neighbourhood.
+    anywhere : (N,) float64
+        How much likelier the images of each particle are with the molecule, at any pose, than without: log of
+        the ratio, by the last search of every rotation; 0 before.
     prior : PosePrior
         Of the corrections.
     by_shape : ShapeTurns
@@ -77,6 +80,7 @@ class PoseState:
     shift: Float64
     covariance: Float64
     evidence: Float64
+    anywhere: Float64
     prior: PosePrior
     by_shape: ShapeTurns
     sought: NDArray[np.bool_]
@@ -112,6 +116,7 @@ class PoseState:
             np.zeros((count, 2)),
             np.zeros((count, 5, 5)),
             np.zeros(count),
+            np.zeros(count),
             PosePrior(np.array(spread), _FIRST_FAR),
             ShapeTurns(np.zeros((count, 3))),
             np.zeros(count, dtype=bool),
@@ -132,6 +137,7 @@ class PoseState:
             shift=self.shift.copy(),
             covariance=self.covariance.copy(),
             evidence=self.evidence.copy(),
+            anywhere=self.anywhere.copy(),
             sought=self.sought.copy(),
             memory={name: each.copy() for name, each in self.memory.items()},
         )
