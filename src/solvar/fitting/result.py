@@ -90,8 +90,8 @@ class HalfsetValidation:
     doubt : Doubt or None
         None in runs that did not look at it.
     change : LocalVariance or None
-        Where density changes along the components that are real, each to the resolution that the halves
-        share; None where there is none, and in runs that did not look at it.
+        Where density changes along the components that are real, each up to `component_resolution_half`;
+        None where there is none, and in runs that did not look at it.
     """
 
     means: Float32

@@ -18,7 +18,7 @@ from solvar.fitting.abinitio import knows_poses
 from solvar.fitting.context import Context
 from solvar.fitting.result import Doubt, HalfsetValidation
 from solvar.fitting.state import FitState, PartModel
-from solvar.imaging.fourier import crop_volume, low_passed
+from solvar.imaging.fourier import crop_volume, fourier_filter, low_passed, volume_shells
 from solvar.imaging.fsc import (
     TRUTH_THRESHOLD,
     covariance_fsc,
@@ -94,34 +94,49 @@ def validate_halves(
         float(np.vdot(a, b) / np.sqrt(max(np.vdot(a, a) * np.vdot(b, b), 1e-60))) for a, b in pairs
     ]
     detail = [shared_detail(curve, agreement.freedom, extent) for curve in component]
-    shells_shared = np.array([extent / each.resolution for each in detail])
+    half = np.array([resolution(c, extent, TRUTH_THRESHOLD) for c in component])
     return HalfsetValidation(
         means=np.stack(state.means),
         mean_fsc=agreement.mean_fsc,
         covariance_fsc=agreement.covariance_fsc,
         component_fsc=component,
         component_resolution=np.array([each.resolution for each in detail]),
-        component_resolution_half=np.array(
-            [resolution(c, extent, TRUTH_THRESHOLD) for c in component]
-        ),
+        component_resolution_half=half,
         reliability=np.array(similarity),
         reliable=doubt.evidence.real,
         component_resolution_range=np.array([[each.finest, each.coarsest] for each in detail]),
         doubt=doubt,
-        change=_change(pairs, np.where(doubt.evidence.real, shells_shared, 0), context.images.box),
+        change=_change(
+            pairs, component, np.where(doubt.evidence.real, extent / half, 0), context.images.box
+        ),
     )
 
 
 def _change(
-    pairs: list[tuple[Float32, Float32]], finest: Float64, box: int
+    pairs: list[tuple[Float32, Float32]], fsc: Float64, finest: Float64, box: int
 ) -> LocalVariance | None:
-    """Where the molecule changes by components that halves see up to shells (r,), 0 for those left out."""
-    shown = np.flatnonzero(finest)
-    if len(shown) == 0:
+    """Where the molecule changes by its components.
+
+    Parameters
+    ----------
+    pairs : list of two (l, l, l) float32
+        Each component as the halves see it.
+    fsc : (r, S)
+        How well they agree.
+    finest : (r,)
+        The shell up to which they agree by one half at least; 0 for components that are left out.
+    box : int
+        Of the result.
+    """
+    shown = np.flatnonzero(finest).tolist()
+    if not shown:
         return None
+    shells = np.minimum(volume_shells(box), fsc.shape[1] - 1)
 
     def seen(volume: Float32, j: int) -> Float32:
-        return low_passed(crop_volume(volume, box), finest[j])
+        # the prior has drawn a shell of each half to 0 by what it lacks in agreement
+        amplitude = (1 / np.clip(fsc[j], TRUTH_THRESHOLD, 1)).astype(np.float32)
+        return low_passed(fourier_filter(crop_volume(volume, box), amplitude[shells]), finest[j])
 
     halves = ((seen(first, j), seen(second, j)) for j in shown for first, second in [pairs[j]])
     return local_variance(halves, box / finest.max())
