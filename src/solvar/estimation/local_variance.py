@@ -17,6 +17,7 @@ Float32 = NDArray[np.float32]
 
 # what halves differ by at a voxel is a single draw: its spread is that of the neighbours, some waves around
 _NEIGHBOURS = 1.5
+_STANDARD_ERRORS = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,12 @@ class LocalVariance:
 
     variance: Float32
     error: Float32
+
+    @property
+    def spread(self) -> Float32:
+        """Standard deviation of the density where it is beyond three errors of the variance, 0 elsewhere."""
+        certain = self.variance > _STANDARD_ERRORS * self.error
+        return np.sqrt(np.where(certain, np.maximum(self.variance, 0), 0), dtype=np.float32)
 
 
 def local_variance(pairs: Iterable[tuple[Float32, Float32]], wave: float) -> LocalVariance:

@@ -1,4 +1,4 @@
-"""ChimeraX: a script that shows a series of maps as one motion and records a movie of it.
+"""ChimeraX: a script that shows a series of maps as one motion and records a movie, and one of where it is.
 
 Without `--volumes` the series is the mean and the mean ± 2 √λ along one eigenvolume V: as the model
 is linear, three maps hold the whole motion. ChimeraX runs a script in the folder of the script, so
@@ -24,9 +24,10 @@ from solvar.results.run import Run, check_component
 from solvar.volume_file import read_volume, write_volume
 
 SPREAD = 2.0
-_SCRIPT = "morph.cxc"
+_SCRIPT, _CHANGE = "morph.cxc", "change.cxc"
 _FRAMES = 120
 _ODD = re.compile(r"""["'\\;:*?\[\]]""")
+_MIDDLE, _CHANGES = "#c8c8c8", "#d55e00"
 _FIRST_COLOUR, _MIDDLE_COLOUR, _LAST_COLOUR = (0x2F, 0x6D, 0xB3), (0xC8,) * 3, (0xC4, 0x4E, 0x3B)
 
 
@@ -49,7 +50,19 @@ def files(job: Job) -> Mapping[str, Writer]:
         for name, volume in series.items()
     }
     level = contour_level(np.asarray(job.run.model.mean))
+    writers |= _change(job.run, level)
     return {**writers, _SCRIPT: lambda path: _write_script(path, list(series), level)}
+
+
+def _change(run: Run, level: float) -> Mapping[str, Writer]:
+    """A map of where density changes, and a script that colours the mean by it; none if it is not known."""
+    if run.change is None:
+        return {}
+    spread, pixel_size = run.change.spread, run.pixel_size_angstrom
+    return {
+        "change.mrc": lambda path: write_volume(path, spread, pixel_size),
+        _CHANGE: lambda path: _write_change(path, level),
+    }
 
 
 def read_back(job: Job, written: Mapping[str, Path]) -> None:
@@ -60,11 +73,10 @@ def read_back(job: Job, written: Mapping[str, Path]) -> None:
     InputError
         If one is not.
     """
-    script = written[_SCRIPT]
-    for name in re.findall(
-        r'^open "(.*)" id \d+$', script.read_text(encoding="utf-8"), re.MULTILINE
-    ):
-        read_mrc_header(written.get(name, script.parent / name))
+    for script in (path for name, path in written.items() if name.endswith(".cxc")):
+        text = script.read_text(encoding="utf-8")
+        for name in re.findall(r'^open "(.*)" id \d+$', text, re.MULTILINE):
+            read_mrc_header(written.get(name, script.parent / name))
 
 
 def along_component(run: Run, component: int) -> dict[str, NDArray[np.float32]]:
@@ -164,6 +176,23 @@ def _write_script(path: Path, names: list[str], level: float) -> None:
             file=path,
             remedy="rename the map or its folder without quotation marks, backslashes, ; : * ? [",
         )
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_change(path: Path, level: float) -> None:
+    lines = [
+        "# written by solvar export; open it in a new ChimeraX session",
+        'open "mean.mrc" id 1',
+        'open "change.mrc" id 2',
+        f"volume #1 style surface step 1 level {level:.6g}",
+        "volume #2 hide",
+        "# the standard deviation of the density at the surface, in full where it is as large as the level",
+        f"color sample #1 map #2 palette 0,{_MIDDLE}:{level:.6g},{_CHANGES}",
+        "set bgColor white",
+        "lighting soft",
+        "view #1",
+    ]
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

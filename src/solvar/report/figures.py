@@ -9,6 +9,7 @@ from pathlib import Path
 from solvar.errors import InputError
 from solvar.files import OwnedFolder, Writer
 from solvar.progress import Progress, harmless
+from solvar.report.change import draw_change
 from solvar.report.consensus import draw_consensus
 from solvar.report.curves import draw_eigenvalues, draw_resolution
 from solvar.report.particles import draw_contrast, draw_latents
@@ -27,6 +28,7 @@ _FIGURES: dict[str, Callable[[Run, Path], bool | None]] = {
     "6_contrast.png": draw_contrast,
     "7_poses.png": draw_poses,
     "8_consensus.png": draw_consensus,
+    "9_change.png": draw_change,
 }
 
 

@@ -6,7 +6,8 @@ change is seen best; what changes is coloured.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from solvar.analysis.curves import Curves
 from solvar.estimation.low_rank import LowRankModel
-from solvar.files import OwnedFolder, replacing
+from solvar.files import OwnedFolder
 from solvar.fitting.result import RESOLVED
 from solvar.imaging.contour import contour_level
 from solvar.imaging.fourier import crop_volume, low_passed
@@ -23,6 +24,7 @@ from solvar.imaging.masks import resample_mask
 from solvar.progress import Progress
 from solvar.report import style
 from solvar.report.figures import draw_each
+from solvar.report.movie_files import movie_formats, write_movie
 from solvar.report.surface import Camera, picture, silhouette
 from solvar.results.run import Run
 from solvar.results.writer import MOVIES
@@ -30,18 +32,17 @@ from solvar.results.writer import MOVIES
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_FRAMES = 20
+FRAMES = 20
 _SIZE, _SCOUT = 300, 40  # pixels of a picture, and of those that look for the best view
 _VIEWS = 32
 _SMALLEST, _FINEST = 32, 96  # voxels; larger boxes are cropped in Fourier space
-_MILLISECONDS = 80
 _MARGIN, _NEARLY_ALL = 1.08, 0.999
 _STAYS = np.array([0.74, 0.76, 0.80])
 
 
-def movie_name(component: int) -> str:
+def movie_name(component: int, suffix: str = ".webp") -> str:
     """The file of a component, counted from 1."""
-    return f"movie_component_{component:02d}.webp"
+    return f"movie_component_{component:02d}{suffix}"
 
 
 def resolved(run: Run) -> list[int]:
@@ -53,30 +54,22 @@ def resolved(run: Run) -> list[int]:
 
 
 def draw_movies(run: Run, own: OwnedFolder, progress: Progress | None = None) -> list[Path]:
-    """Draw a movie of each resolved component to the folder of `run`.
+    """Draw a movie of each resolved component to the folder of `run`, in all formats that can be written.
 
     One that cannot be drawn is told through `progress`.
     """
     curves, model = Curves(run), cache(lambda: supported_model(run))
-
-    def draw(component: int, path: Path) -> None:
-        write_movie(path, frames(model(), curves.along(component, _FRAMES)))
-
-    components = resolved(run)
-    movies = {movie_name(component): partial(draw, component) for component in components}
+    pictures = lru_cache(1)(lambda component: frames(model(), curves.along(component, FRAMES)))
+    movies = {
+        movie_name(component, suffix): partial(_draw, pictures, component)
+        for component in resolved(run)
+        for suffix in movie_formats()
+    }
     return draw_each(MOVIES, movies, own, progress, "movie") if movies else []
 
 
-def write_movie(path: Path, pictures: list[NDArray[np.uint8]]) -> None:
-    """Pictures (size, size, 4), there and back, as animated WebP that repeats for ever."""
-    from PIL import Image
-
-    there = [Image.fromarray(each) for each in pictures]
-    first, *rest = [*there, *there[-2:0:-1]]
-    with replacing(path) as temporary:
-        first.save(
-            temporary, "WEBP", save_all=True, append_images=rest, duration=_MILLISECONDS, loop=0, quality=70
-        )  # fmt: skip
+def _draw(pictures: Callable[[int], list[NDArray[np.uint8]]], component: int, path: Path) -> None:
+    write_movie(path, pictures(component))
 
 
 def frames(model: LowRankModel, latents: Float64) -> list[NDArray[np.uint8]]:

@@ -13,6 +13,7 @@ from solvar.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
 # Okabe & Ito's palette, without its yellow, which is too pale for lines on white.
@@ -133,6 +134,13 @@ def bare(axes: Axes) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def change_scale() -> LinearSegmentedColormap:
+    """From what stays to what changes, over black."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("change", ["black", VERMILION])
 
 
 def percent(part: float, whole: float) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 6
 _TINY = float(np.finfo(np.float64).tiny)
-_VIEWS = (("along z", 0), ("along y", 1), ("along x", 2))
+VIEWS = ("along z", "along y", "along x")
 
 
 def draw_slices(run: Run, path: Path) -> None:
@@ -32,7 +32,7 @@ def draw_slices(run: Run, path: Path) -> None:
         for column, (volume, title) in enumerate(zip(volumes, titles, strict=True)):
             slices = strongest_slices(volume)
             limit = float(max(np.abs(plane).max() for plane in slices)) or 1.0
-            for row, (view, _) in enumerate(_VIEWS):
+            for row, view in enumerate(VIEWS):
                 axes = grid.axes(row, column)
                 plane = slices[row]
                 if column == 0:
@@ -79,7 +79,7 @@ def motion_rows(run: Run, grid: Grid) -> None:
         if row == grid.rows - 1:
             style.scale_bar(cells[0], edge_angstrom)
         cells[0].text(
-            -0.06, 0.5, f"{_title(run, row)}\n{_VIEWS[axis][0]}",
+            -0.06, 0.5, f"{_title(run, row)}\n{VIEWS[axis]}",
             transform=cells[0].transAxes, ha="right", va="center", fontsize=8,
             color=_ink(run, row),
         )  # fmt: skip
@@ -145,6 +145,13 @@ def show_projection(axes: Axes, volume: np.ndarray, axis: int, edge_angstrom: fl
     _show(axes, plane, edge_angstrom, style.GRAYSCALE, 0, style.robust_limit(np.maximum(plane, 0)))
 
 
+def show_plane(axes: Axes, plane: np.ndarray, edge_angstrom: float) -> None:
+    """A slice in colours (K, K, 3)."""
+    half = edge_angstrom / 2
+    axes.imshow(plane, origin="lower", interpolation="bilinear", extent=(-half, half, -half, half))
+    style.bare(axes)
+
+
 def _clearest_view(shift: np.ndarray) -> int:
     """The axis along which the projected change has most power."""
     return int(np.argmax([np.sum(shift.sum(axis=axis) ** 2) for axis in range(3)]))
@@ -152,12 +159,17 @@ def _clearest_view(shift: np.ndarray) -> int:
 
 def strongest_slices(volume: np.ndarray) -> list[np.ndarray]:
     """The plane across z, y and x in which `volume` has most power: what it shows lies there."""
+    return [np.take(volume, place, axis=axis) for axis, place in strongest_planes(volume)]
+
+
+def strongest_planes(volume: np.ndarray) -> list[tuple[int, int]]:
+    """Axis and place of each of these planes."""
     power = volume**2
-    slices = []
+    planes = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
-        slices.append(np.take(volume, int(np.argmax(power.sum(axis=others))), axis=axis))
-    return slices
+        planes.append((axis, int(np.argmax(power.sum(axis=others)))))
+    return planes
 
 
 def window(model: LowRankModel) -> tuple[tuple[slice, slice, slice], float]:

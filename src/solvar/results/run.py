@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
+from solvar.estimation.local_variance import LocalVariance
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.fitting.result import AbInitio, HalfsetValidation, StageCost
@@ -239,6 +240,11 @@ class Run:
     def validation(self) -> HalfsetValidation | None:
         """Agreement of the two halves; None when the run had none."""
         return self._stored.validation()
+
+    @cached_property
+    def change(self) -> LocalVariance | None:
+        """Where density changes from particle to particle; None where no component is sure enough."""
+        return self._stored.change()
 
     def is_real(self, component: int) -> bool:
         """Whether a component, from 0, is told from noise; all are believed where half-sets did not ask."""

@@ -162,13 +162,15 @@ class StoredNumbers:
             means=np.stack(halves),
             **curves,  # type: ignore[arg-type]
             doubt=doubt,
-            change=self._change() if self._result.get("change") else None,
+            change=self.change(),
         )
         numbers.check_validation(found, self._folder / MODEL)
         return found
 
-    def _change(self) -> LocalVariance:
-        """What the half-set validation says of where density changes."""
+    def change(self) -> LocalVariance | None:
+        """See `Run.change`."""
+        if not self._result.get("change"):
+            return None
         variance, error = (self.volume(name) for name in ("variance.mrc", "variance_error.mrc"))
         judge = Judge(self._folder / "variance_error.mrc")
         judge.refuse(not (error >= 0).all(), "voxels", "are no errors")

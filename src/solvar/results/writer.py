@@ -51,7 +51,10 @@ RUN = Writer(
 )
 # they stand for the run and go with it
 FIGURES = Writer("figures", ("figures/[1-9]_*.png",))
-MOVIES = Writer("movies", ("movie_component_[0-9][0-9].webp",))
+MOVIES = Writer(
+    "movies",
+    tuple(f"movie_component_[0-9][0-9].{format}" for format in ("webp", "gif", "mp4")),
+)
 REPORT = Writer("report", ("report.html",))
 _REPLACED = (RUN, FIGURES, MOVIES, REPORT)
 # they were made of the run, and would be taken for those of the one that takes its place

@@ -27,7 +27,8 @@ def register(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:
 
 def contour(level: float, looks: list[str], outer: float) -> Contour:
     """From the controls of the page."""
-    return Contour(float(level), float(outer) if "outer" in looks else None, "masked" in looks)
+    second = float(outer) if "outer" in looks else None
+    return Contour(float(level), second, "masked" in looks, "changes" in looks)
 
 
 def _molecule(app: dash.Dash, data: ViewerData) -> None:

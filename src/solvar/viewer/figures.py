@@ -22,6 +22,7 @@ from solvar.viewer.data import ViewerData
 from solvar.viewer.jobs import Arrived
 from solvar.viewer.meshes import DisplayVolume, Surface, isosurface
 
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Figure = dict[str, Any]
@@ -233,9 +234,15 @@ def _disc(place: tuple[float, float], radius: float, fill: str, edge: str) -> di
     }  # fmt: skip
 
 
-def surfaces(volume: DisplayVolume, levels: list[float]) -> list[Surface]:
-    """Inner and, if there is a second level, outer contour; levels in grey values."""
-    return [isosurface(volume, level) for level in levels]
+def surfaces(
+    volume: DisplayVolume, levels: list[float], spread: Float32 | None = None
+) -> list[Surface]:
+    """Inner and, if there is a second level, outer contour; levels in grey values.
+
+    The inner one knows where it changes if `spread` (L, L, L) does.
+    """
+    inner, *others = levels
+    return [isosurface(volume, inner, spread), *(isosurface(volume, each) for each in others)]
 
 
 def molecule(drawn: list[Surface], radius: float, dark: bool, revision: str = "keep") -> Figure:
@@ -255,6 +262,7 @@ def molecule(drawn: list[Surface], radius: float, dark: bool, revision: str = "k
         "data": [
             {
                 "type": "mesh3d", **surface.packed(), "color": colour, "opacity": opacity,
+                "colorscale": [[0, colour], [1, style.VERMILION]], "cmin": 0, "cmax": 1, "showscale": False,
                 "hoverinfo": "skip", "flatshading": False,
                 "lighting": {
                     "ambient": 0.38, "diffuse": 0.85, "specular": 0.2, "roughness": 0.6,

@@ -133,6 +133,9 @@ def _volume(data: ViewerData) -> html.Section:
         config={"displayModeBar": False, "scrollZoom": True, "responsive": True},
         responsive=True,
     )
+    looks = {"outer": "second contour", "masked": "inside the mask"}
+    if data.run.record["result"].get("change"):
+        looks["changes"] = "colour what changes"
     note = ""
     if int(data.run.record["result"]["box_size"]) > BOX_SIZE:
         note = f"drawn at box {BOX_SIZE}"
@@ -144,11 +147,8 @@ def _volume(data: ViewerData) -> html.Section:
                     slider("level", "Contour (σ)", 0.5, _MOST_LEVEL, 0.1, 5.0),
                     dcc.Checklist(
                         id="looks",
-                        options=[
-                            {"label": "second contour", "value": "outer"},
-                            {"label": "inside the mask", "value": "masked"},
-                        ],
-                        value=["masked"],
+                        options=[{"label": label, "value": key} for key, label in looks.items()],
+                        value=[key for key in looks if key != "outer"],
                         className="checks",
                     ),
                 ],

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from skimage.measure import marching_cubes
 
 from solvar.imaging.contour import contour_level
@@ -35,16 +36,22 @@ class Surface:
         x, y, z in Å from the centre of the box.
     faces : (F, 3) uint16 or uint32
         Counter-clockwise as seen from outside.
+    change : (V,) float32 or None
+        How much the density differs between particles there, as a share of the surface's level, at most 1.
     """
 
     corners: Float32
     faces: NDArray[np.unsignedinteger]
+    change: Float32 | None = None
 
     def packed(self) -> dict[str, Any]:
         """As plotly.js takes arrays: base64 of their bytes, a third of their size in digits."""
         columns = {**dict(zip("xyz", self.corners.T, strict=True))}
         indices = dict(zip("ijk", self.faces.T, strict=True))
-        return {name: packed(values) for name, values in {**columns, **indices}.items()}
+        arrays = {**columns, **indices}
+        if self.change is not None:
+            arrays["intensity"] = self.change
+        return {name: packed(values) for name, values in arrays.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +82,8 @@ class DisplayModel:
     voxel_angstrom : float
     sigma : float
         Standard deviation of the mean over the box; contours are told in multiples of it.
+    spread : (L, L, L) float32 or None
+        As of `LocalVariance`.
     """
 
     mean: Float32
@@ -82,6 +91,7 @@ class DisplayModel:
     mask: Float32
     voxel_angstrom: float
     sigma: float
+    spread: Float32 | None = None
 
     def volume(self, point: Sequence[float] | Float64) -> DisplayVolume:
         """μ + V z at a point (r,) in standard deviations."""
@@ -124,7 +134,10 @@ def open_model(run: Run, box: int = BOX_SIZE) -> DisplayModel:
         volume = run.volume(f"eigenvolume_{j + 1:03d}.mrc")
         eigenvolume, _ = _reduced(volume, run.pixel_size_angstrom, box)
         columns[j] = scale[j] * eigenvolume.reshape(-1)
-    return DisplayModel(mean, columns, mask, voxel, float(mean.std()) or 1.0)
+    spread = None
+    if run.change is not None:
+        spread, _ = _reduced(run.change.spread, run.pixel_size_angstrom, box)
+    return DisplayModel(mean, columns, mask, voxel, float(mean.std()) or 1.0, spread)
 
 
 def open_volume(path: Path, inside: Path, box: int = BOX_SIZE) -> tuple[Float32, float]:
@@ -142,7 +155,7 @@ def _reduced(volume: Float32, voxel: float, box: int) -> tuple[Float32, float]:
     return small, voxel * full / box
 
 
-def isosurface(volume: DisplayVolume, level: float) -> Surface:
+def isosurface(volume: DisplayVolume, level: float, spread: Float32 | None = None) -> Surface:
     """The surface at `level`; empty where the volume does not reach it.
 
     Parameters
@@ -150,6 +163,8 @@ def isosurface(volume: DisplayVolume, level: float) -> Surface:
     volume : DisplayVolume
     level : float
         In grey values.
+    spread : (L, L, L), optional
+        Standard deviation of the density, to tell how much changes at each corner.
     """
     data = volume.data
     if not data.min() < level < data.max():
@@ -158,7 +173,11 @@ def isosurface(volume: DisplayVolume, level: float) -> Surface:
     middle = len(data) // 2
     placed = (corners[:, ::-1] - middle) * volume.voxel_angstrom
     small = np.uint16 if len(corners) <= np.iinfo(np.uint16).max else np.uint32
-    return Surface(np.ascontiguousarray(placed, np.float32), faces.astype(small))
+    change = None
+    if spread is not None and len(spread) == len(data):
+        there = map_coordinates(spread, corners.T, order=1, mode="nearest")
+        change = np.clip(there / max(level, 1e-30), 0, 1).astype(np.float32)
+    return Surface(np.ascontiguousarray(placed, np.float32), faces.astype(small), change)
 
 
 def packed(values: NDArray) -> dict[str, str]:

@@ -31,11 +31,14 @@ class Contour:
         Second contour as a share of the first.
     masked : bool
         Leave out what is outside the run's mask.
+    changes : bool
+        Colour what changes.
     """
 
     level: float
     outer: float | None = None
     masked: bool = True
+    changes: bool = False
 
     def of(self, data: ViewerData, volume: DisplayVolume, sigma: float) -> list[Surface]:
         """The surfaces of a volume whose standard deviation is `sigma`."""
@@ -43,7 +46,7 @@ class Contour:
         if self.outer is not None:
             levels.append(self.level * self.outer * sigma)
         shown = data.model.masked(volume) if self.masked else volume
-        return figures.surfaces(shown, levels)
+        return figures.surfaces(shown, levels, data.model.spread if self.changes else None)
 
 
 def model_at(data: ViewerData, point: list[float], contour: Contour) -> list[Surface]:

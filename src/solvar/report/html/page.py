@@ -18,11 +18,17 @@ from solvar.report import style
 from solvar.report.html import tables, words
 from solvar.report.html.encoding import packed
 from solvar.report.html.explorer import explorer
-from solvar.report.html.pictures import VIEWS, component_pictures, consensus_pictures, movies
+from solvar.report.html.pictures import (
+    change_pictures,
+    component_pictures,
+    consensus_pictures,
+    movies,
+)
 from solvar.report.interactive import analysis as analysis_figures
 from solvar.report.interactive import curves, theme
 from solvar.report.interactive.junk import particle_probability
 from solvar.report.interactive.poses import pose_corrections
+from solvar.report.volumes import VIEWS
 from solvar.results.run import Run
 from solvar.results.words import NO_OTHER_CAUSE, agreement, verdict
 from solvar.results.writer import REPORT
@@ -108,6 +114,7 @@ def page(run: Run) -> str:
         more_components=run.rank - shown,
         mean_slices=list(zip(VIEWS, pictures["mean"], strict=True)),
         edge_angstrom=pictures["edge_angstrom"],
+        change=change_pictures(run),
         formation=consensus_pictures(run),
         consensus_told=consensus_sentence(run.ab_initio) if run.ab_initio is not None else "",
         figures=set(figures),

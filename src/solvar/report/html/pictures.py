@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from solvar.files import open_inside, read_bytes
 from solvar.report import style
+from solvar.report.change import change_planes
 from solvar.report.consensus import formation
 from solvar.report.html.encoding import png, quantised, webp
 from solvar.report.movie import movie_name
-from solvar.report.volumes import strongest_slices, window
+from solvar.report.volumes import VIEWS, strongest_slices, window
 from solvar.results.run import Run
 
 Float64 = NDArray[np.float64]
@@ -21,7 +22,6 @@ Float64 = NDArray[np.float64]
 _FINEST = 96
 _LONGEST_MOVIE = 4 << 20  # bytes
 _REACH = 2.0  # standard deviations to either side
-VIEWS = ("along z", "along y", "along x")
 
 
 def component_pictures(run: Run, shown: int) -> dict[str, Any]:
@@ -55,6 +55,16 @@ def movies(run: Run) -> dict[int, str]:
         except OSError:
             continue  # of a component that is not resolved there is none
     return found
+
+
+def change_pictures(run: Run) -> list[tuple[str, str]]:
+    """Where the molecule changes, in slices: along what, and its data address."""
+    planes = change_planes(run) or []
+    coloured = [
+        np.stack([_upright(_small(c)) for c in np.moveaxis(p, 2, 0)], axis=2) for p in planes
+    ]
+    addresses = [png(np.round(255 * np.clip(each, 0, 1)).astype(np.uint8)) for each in coloured]
+    return list(zip(VIEWS, addresses, strict=False))
 
 
 def consensus_pictures(run: Run) -> list[tuple[str, str]]:

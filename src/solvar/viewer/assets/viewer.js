@@ -187,7 +187,7 @@
 
   function show(surfaces) {
     const update = {};
-    for (const name of ["x", "y", "z", "i", "j", "k"]) {
+    for (const name of ["x", "y", "z", "i", "j", "k", "intensity"]) {
       update[name] = surfaces.map((surface) => surface[name]);
     }
     window.Plotly.restyle(plot("molecule"), update, surfaces.map((_, number) => number));
