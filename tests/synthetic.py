@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from solvar.estimation.causes import ComponentEvidence, PoseDoubt
+from solvar.estimation.local_variance import LocalVariance
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.fitting.result import Doubt, Fit, HalfsetValidation, StageCost
@@ -47,6 +48,12 @@ def make_particles(folder: Path, count: int, box: int, seed: int = 0) -> Particl
     )  # fmt: skip
 
 
+def make_change(variance: np.ndarray) -> LocalVariance:
+    """Certain where the variance is above a fifth of its most."""
+    error = np.full_like(variance, variance.max() / 15)
+    return LocalVariance(variance.astype(np.float32), error.astype(np.float32))
+
+
 def make_fit(
     folder: Path,
     *,
@@ -83,6 +90,7 @@ def make_fit(
             :rank
         ],
         doubt=make_doubt(rank),
+        change=make_change(eigenvalues[0] * eigenvolumes[0] ** 2),
     )
     particles = make_particles(folder, count, box, seed)
     return Fit(

@@ -79,6 +79,7 @@ def test_discrete_states_are_found_in_volumes_and_clusters(discrete):
     assert metrics["volumes"]["mean_volume_auc"] < metrics["volumes"]["per_image_auc"]
     assert metrics["clustering"]["ari"] == 1 and metrics["clustering"]["ami"] == pytest.approx(1)
     assert np.trace(metrics["clustering"]["confusion"]) == 90
+    assert metrics["populations"]["total_variation"] == 0
 
 
 def test_output_holds_the_numbers_and_their_figures(discrete, tmp_path):
@@ -86,11 +87,13 @@ def test_output_holds_the_numbers_and_their_figures(discrete, tmp_path):
     folder = tmp_path / "new" / "comparison"
     result = evaluate_command(run, "--truth", truth, "--output", folder)
     assert result.exit_code == 0, result.output
-    assert "4 figures" in result.stdout
-    for words in ("Volume of each state", "Volume of each particle", "adjusted Rand index"):
-        assert words in " ".join(result.stdout.split())
+    assert "5 figures" in result.stdout
+    printed = " ".join(result.stdout.split())
+    words = "AUC-FSC per image", "AUC-FSC per conformation", "earth mover's", "adjusted Rand index"
+    found = [printed.find(each) for each in words]
+    assert found[0] > 0 and found == sorted(found)
     figures = sorted(folder.glob("*.png"))
-    assert [figure.name[0] for figure in figures] == ["1", "2", "3", "4"]
+    assert [figure.name[0] for figure in figures] == ["1", "2", "3", "4", "5"]
     assert all(figure.read_bytes()[:4] == PNG for figure in figures)
     printed = json.loads(evaluate_command(run, "--truth", truth, "--json").stdout)
     assert json.loads((folder / "metrics.json").read_text()) == printed

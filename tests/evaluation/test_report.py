@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solvar.cli.metrics import poses_table
+from solvar.cli.metrics import metrics_table, poses_table
 from solvar.errors import InputError
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.posterior import PoseRefinement, Posterior
@@ -75,11 +75,37 @@ def test_an_ideal_estimate_gets_ideal_marks(gaussian):
     assert metrics["covariance"]["fsc_auc"] == pytest.approx(0.5, abs=1e-3)
     assert min(metrics["latents"]["knn_spearman"]) > 0.8
     assert metrics["embedding"]["imbalance_latents_to_states"] < 0.3
+    assert max(metrics["populations"]["distance_over_sd"]) < 0.07
+    assert min(metrics["populations"]["single_point_distance_over_sd"]) > 0.75
     assert "clustering" not in metrics
     assert metrics["latents"]["calibration_chi2"] == pytest.approx(1, abs=0.1)
     assert metrics["contrast"]["rmse"] < 1e-6
     assert metrics["poses"]["out_of_plane_degree"]["rms"] < 1e-5
     assert metrics["poses"]["shift_px"]["rms"] < 1e-5
+
+
+def test_the_area_per_image_is_told_first_and_per_conformation_second(gaussian):
+    _, folder, estimate = gaussian
+    metrics = evaluate(estimate, folder)
+    parts = [name for name, part in metrics.items() if isinstance(part, dict)]
+    assert parts[:2] == ["volumes", "populations"]
+    areas = [
+        name for name in metrics["volumes"] if name in {"per_image_auc", "per_conformation_auc"}
+    ]
+    assert areas == ["per_image_auc", "per_conformation_auc"]
+    told = list(metrics_table("", metrics).columns[0].cells)
+    assert told.index("AUC-FSC per image") < told.index("AUC-FSC per conformation")
+    assert told.index("AUC-FSC per conformation") < told.index("Captured variance")
+
+
+def test_components_that_are_not_reliable_tell_nothing_of_the_population(gaussian):
+    _, folder, estimate = gaussian
+    first = replace(estimate, reliable=np.array([True, False, False]))
+    populations = evaluate(first, folder)["populations"]
+    share = np.divide(populations["distance"], populations["single_point_distance"])
+    assert share[0] < 0.1 and min(share[1:]) > 0.8
+    none = replace(estimate, reliable=np.zeros(3, bool))
+    assert evaluate(none, folder)["populations"] == evaluate(estimate, folder)["populations"]
 
 
 def test_volumes_of_conformations_are_told_for_latents_without_states(gaussian):
@@ -239,7 +265,7 @@ def test_a_run_without_components_is_judged_without_latents(gaussian):
     )
     metrics = evaluate(empty, folder)
     assert metrics["covariance"]["captured_variance"] == 0
-    assert "latents" not in metrics and "poses" in metrics
+    assert "latents" not in metrics and "populations" not in metrics and "poses" in metrics
 
 
 def test_truth_of_other_particles_is_refused(gaussian):

@@ -154,6 +154,8 @@ def test_per_image_weighs_states_by_their_particles_and_per_conformation_equally
     assert metrics["per_conformation_auc"] == pytest.approx((0.5 + 0.5 + wrong) / 3, abs=1e-4)
     expected = (80 * 0.5 + 10 * wrong) / 90
     assert metrics["per_image_auc"] == pytest.approx(expected, abs=1e-4)
+    unmoved = np.dot(metrics["mean_volume_auc_by_state"], [60, 20, 10]) / 90
+    assert metrics["per_image_mean_volume_auc"] == pytest.approx(unmoved)
     # a sample of each state keeps the weights
     products = StateProducts.of(model, state_volumes(truth), truth.mask)
     sample = per_image_auc(spoilt, truth, products, images_per_state=5)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import starfile
 
-from export.runs import run_on
+from export.runs import TARGETS_OF_FEW, run_on
 from particles.particle_files import COLUMNS_31, star_text, with_value, write_stack
 from solvar.errors import InputError
-from solvar.export import TARGETS, ExportOptions, Selection, export
+from solvar.export import ExportOptions, Selection, export
 from solvar.files import Ledger, Writer, owned
 from solvar.volume_file import read_volume, write_volume
 from solvar.volumes import Targets, VolumeSettings, reconstruct
@@ -25,7 +25,7 @@ def run(tmp_path):
 
 
 def test_folders_are_created_and_nothing_is_left_beside_the_files(run, tmp_path):
-    for target in TARGETS:
+    for target in TARGETS_OF_FEW:
         output = tmp_path / "deep" / "down" / target.name
         paths = export(run, target.name, output).files
         assert sorted(output.iterdir()) == sorted(paths)

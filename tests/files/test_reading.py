@@ -334,6 +334,7 @@ _ALLOWED = {
     ("simulation/writing.py", "open"): "writes a new file",
     ("viewer/columns.py", "pd.read_csv"): "of an open file",
     ("viewer/redirect.py", "open"): "writes a new file",
+    ("viewer/saving.py", "read_bytes"): "of the file that was just written",
     ("volumes/targets.py", "pd.read_csv"): "of text that was read",
 }
 

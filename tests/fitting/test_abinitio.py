@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import mrcfile
 import numpy as np
 import pytest
 import starfile
@@ -12,14 +17,18 @@ from typer.testing import CliRunner
 from other_formats import write_cryodrgn
 from solvar.cli.main import app
 from solvar.errors import InputError
-from solvar.estimation.abinitio import Stage
+from solvar.estimation.abinitio import Placed, Stage, Start
 from solvar.evaluation import evaluate
 from solvar.evaluation.frame import Placement
 from solvar.evaluation.truth import Truth
 from solvar.fitting import abinitio
+from solvar.fitting.fit import fit
+from solvar.fitting.junk import weight_anywhere
 from solvar.fitting.settings import FitSettings
-from solvar.imaging.frames import mirrored
+from solvar.imaging import rotations
+from solvar.imaging.frames import frame_between, mirrored
 from solvar.imaging.masks import default_mask
+from solvar.parallel import OneProcess
 from solvar.particles import Poses, read_particles
 from solvar.results.run import Run
 from solvar.volume_file import read_volume
@@ -99,6 +108,67 @@ def test_no_two_stages_end_at_the_finest_shell(k_max: int, shells: list[int]) ->
     assert [stage.k_c for stage in abinitio.finer_stages(k_max)] == shells
 
 
+def _context(count: int, monstrous: int) -> Any:
+    """As much of one as weights ask for: some particles stand out by the power of their images."""
+    weight = np.ones(count)
+    weight[:monstrous] = 0
+    images = np.empty(count)
+    return SimpleNamespace(
+        images=type(
+            "Images",
+            (),
+            {"__len__": lambda _: len(images), "weight": weight, "processes": OneProcess()},
+        )()
+    )
+
+
+def _evidence(particles: int, empty: int) -> np.ndarray:
+    """Of images with a particle and then of some without, nats."""
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.normal(20, 8, particles), rng.normal(-8, 4, empty)])
+
+
+def test_images_that_show_nothing_at_any_pose_weigh_nothing() -> None:
+    weight = weight_anywhere(_context(1000, 5), _evidence(800, 200))
+    assert (weight[:5] == 0).all()
+    assert (weight[5:800] > 0.5).mean() > 0.98 and (weight[800:] < 0.5).mean() > 0.97
+
+
+def test_where_all_images_show_a_particle_every_weight_stays_one() -> None:
+    weight = weight_anywhere(_context(1000, 0), _evidence(1000, 0))
+    assert (weight == 1).all()
+
+
+def test_only_those_that_were_looked_for_are_judged() -> None:
+    evidence = np.zeros(1000)
+    index = np.arange(0, 1000, 2)
+    evidence[index] = _evidence(400, 100)
+    weight = weight_anywhere(_context(1000, 0), evidence, index)
+    assert (weight[1::2] == 1).all() and (weight[index[400:]] < 0.5).mean() > 0.97
+
+
+def test_starts_agree_by_images_that_show_the_molecule() -> None:
+    """Half of the judges show nothing: their poses are anything, and take no agreement away."""
+    rng = np.random.default_rng(1)
+    rotation, other = rotations.random(300, rng), rotations.random(300, rng)
+    # of those that show it the starts put a third at the same pose, and none of the others
+    same = np.arange(300) < 50
+    second = np.where(same[:, None, None], rotation, other)
+    starts = [
+        Start(
+            np.zeros(1), SimpleNamespace(volume=np.zeros(1)), Placed(each, np.zeros((300, 2)), told)
+        )
+        for each, told in ((rotation, _evidence(150, 150)), (second, _evidence(150, 150) - 1))
+    ]
+    found = abinitio.summary(SimpleNamespace(starts=starts, inverted=False, consensus=np.zeros(1)))
+    assert found.shared[1] > 0.3 and found.settled
+    none = [
+        replace(each, judged=replace(each.judged, evidence=_evidence(0, 300))) for each in starts
+    ]
+    found = abinitio.summary(SimpleNamespace(starts=none, inverted=False, consensus=np.zeros(1)))
+    assert not found.is_molecule and not found.settled
+
+
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """As few as good images of a small rigid molecule need."""
@@ -133,6 +203,24 @@ def test_job_finds_poses_from_images_alone(simulated, tmp_path: Path) -> None:
     order = np.argsort(run.particles["row"])
     expected = mirrored(run.particles["rotation"][order])
     np.testing.assert_allclose(flipped.poses.rotation, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_steps")
+def test_empty_images_are_told_and_hold_nobody(simulated, tmp_path: Path) -> None:
+    folder = simulated(particles=1000, box_size=32, snr=0.5, heterogeneity="rigid", pixel_size=6.0)
+    shutil.copytree(folder, tmp_path / "set")
+    rng = np.random.default_rng(0)
+    with mrcfile.open(tmp_path / "set" / "particles.mrcs", "r+") as stack:
+        junk = rng.permutation(len(stack.data)) < 0.3 * len(stack.data)
+        stack.data[junk] = rng.standard_normal(stack.data[junk].shape)
+    particles = read_particles(tmp_path / "set" / "particles.star", ignore_poses=True)
+    found = fit(particles, FitSettings(rank=2, ab_initio=True))
+    probability = found.particle_probability
+    assert (probability[junk] < 0.5).mean() > 0.9 and (probability[~junk] > 0.5).mean() > 0.95
+    true = read_particles(folder / "particles.star").poses.rotation
+    frame = frame_between(found.particles.poses.rotation[~junk], true[~junk])
+    assert np.rad2deg(np.median(frame.angle)) < 8
 
 
 @pytest.mark.slow

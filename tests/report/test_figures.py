@@ -24,12 +24,12 @@ def run_of(folder, fit):
 @pytest.mark.parametrize(
     ("kind", "drawn"),
     [
-        ({"rank": 3}, 6),
-        ({"rank": 1}, 6),
-        ({"rank": 9, "count": 2500}, 6),
+        ({"rank": 3}, 7),
+        ({"rank": 1}, 7),
+        ({"rank": 9, "count": 2500}, 7),
         ({"rank": 2, "halfsets": False}, 5),
-        ({"rank": 2, "refined": True}, 7),
-        ({"rank": 2, "refined": True, "count": 2500}, 7),
+        ({"rank": 2, "refined": True}, 8),
+        ({"rank": 2, "refined": True, "count": 2500}, 8),
     ],
 )
 def test_every_kind_of_run_is_drawn(tmp_path, kind, drawn):

@@ -14,8 +14,8 @@ from solvar.report.movie import (
     movie_name,
     resolved,
     supported_model,
-    write_movie,
 )
+from solvar.report.movie_files import movie_formats, on_white, write_movie
 from solvar.report.surface import Camera, picture, silhouette
 from synthetic import make_fit
 from written import written
@@ -89,12 +89,29 @@ def test_movies_go_there_and_back(run, tmp_path):
     latents = np.zeros((4, run.rank))
     latents[:, 0] = np.linspace(-2, 2, 4) * np.sqrt(run.eigenvalues[0])
     pictures = frames(supported_model(run), latents)
-    path = tmp_path / movie_name(1)
-    write_movie(path, pictures)
-    with Image.open(path) as movie:
-        assert movie.format == "WEBP" and movie.n_frames == 6
-        assert movie.size == pictures[0].shape[:2]
+    for suffix in (".webp", ".gif"):
+        path = tmp_path / movie_name(1, suffix)
+        write_movie(path, pictures)
+        with Image.open(path) as movie:
+            assert movie.format == suffix[1:].upper() and movie.n_frames == 6
+            assert movie.size == pictures[0].shape[:2]
     assert set(resolved(run)) <= set(np.flatnonzero(run.validation.reliable) + 1)
+
+
+@pytest.mark.skipif(".mp4" not in movie_formats(), reason="there is no ffmpeg")
+def test_mp4_is_written_where_there_is_an_encoder_and_leaves_nothing_where_it_fails(tmp_path):
+    pictures = [np.full((33, 33, 4), shade, np.uint8) for shade in (0, 100, 255)]
+    write_movie(tmp_path / "movie.mp4", pictures)
+    assert b"ftyp" in (tmp_path / "movie.mp4").read_bytes()[:16]
+    with pytest.raises(OSError, match="ffmpeg"):
+        write_movie(tmp_path / "none.mp4", [np.zeros((0, 0, 4), np.uint8)] * 3)
+    assert not (tmp_path / "none.mp4").exists()
+
+
+def test_what_is_transparent_is_white_where_a_format_has_no_transparency():
+    picture = np.zeros((1, 3, 4), np.uint8)
+    picture[0, :, 3] = 0, 255, 128
+    assert on_white(picture)[0, :, 0].tolist() == [255, 0, 127]
 
 
 def test_a_movie_that_cannot_be_drawn_is_told_and_no_harm(run, monkeypatch):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import base64
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from solvar.errors import InputError
-from solvar.volume_file import write_volume
+from solvar.volume_file import read_volume, write_volume
 
 pytest.importorskip("dash", reason="solvar[view] is not installed")
 pytest.importorskip("skimage", reason="solvar[view] is not installed")
 
-from solvar.viewer import figures, viewing
+from solvar.report.movie import FRAMES
+from solvar.viewer import figures, saving, viewing
 from solvar.viewer.data import ViewerData
 from solvar.viewer.meshes import BOX_SIZE, DisplayVolume, isosurface, open_volume, packed
 from solvar.viewer.viewing import Contour
@@ -101,3 +104,37 @@ def test_path_without_length_is_refused(path):
 def test_reconstruction_that_is_not_listed_is_refused(run):
     with pytest.raises(InputError, match="no longer"):
         viewing.reconstruction(ViewerData(run), "../../etc/passwd", Contour(1.0))
+
+
+def test_what_changes_is_told_at_the_surface(run):
+    data = ViewerData(run)
+    point = [0.0, 0.0, 0.0]
+    plain, told = (
+        viewing.model_at(data, point, Contour(data.model.level, changes=on))[0]
+        for on in (False, True)
+    )
+    assert plain.change is None and "intensity" not in plain.packed()
+    assert told.change.shape == (len(told.corners),) and told.change.max() > told.change.min() >= 0
+    mesh = figures.molecule([told], data.model.radius, dark=False)["data"][0]
+    assert mesh["intensity"]["bdata"] and mesh["colorscale"][0][1] == mesh["color"]
+
+
+def test_map_that_is_shown_is_kept_as_it_is(run, tmp_path):
+    data = ViewerData(run)
+    point = np.array([1.5, -0.5, 0.25])
+    saved = saving.model_map(data, point.tolist())
+    (tmp_path / saved.name).write_bytes(saved.content)
+    volume, pixel_size = read_volume(tmp_path / saved.name)
+    np.testing.assert_allclose(volume, run.volume_at(point * data.spread), atol=1e-6)
+    assert pixel_size == pytest.approx(run.pixel_size_angstrom)
+    with pytest.raises(InputError, match="no longer"):
+        saving.map_of(data, "../../etc/passwd")
+
+
+def test_movie_of_a_path_is_a_gif(run):
+    data = ViewerData(run)
+    saved = saving.movie(data, [[-1, 0, 0], [1, 0, 0]])
+    with Image.open(io.BytesIO(saved.content)) as movie:
+        assert movie.format == "GIF" and movie.n_frames == 2 * (FRAMES - 1)
+    with pytest.raises(InputError, match="two different places"):
+        saving.movie(data, [])

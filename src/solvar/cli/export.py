@@ -16,6 +16,7 @@ from solvar.text import visible
 app = typer.Typer(add_completion=False)
 
 _WHICH, _WHAT = "Which particles", "What is written"
+_LISTED = 10  # more files than these are counted
 
 
 @app.command()
@@ -24,7 +25,9 @@ def export(
     run: RunFolder,
     to: Annotated[
         str,
-        typer.Option("--to", help="relion, cryosparc, cryodrgn or chimerax.", show_default=False),
+        typer.Option(
+            "--to", help="relion, cryosparc, cryodrgn, chimerax or challenge.", show_default=False
+        ),
     ],
     output: Annotated[
         Path,
@@ -169,7 +172,10 @@ def export(
         print_json({"target": to, "files": [str(path) for path in exported.files], **content})
         return
     told = f"{exported.particles:,} particles with {poses} poses" if exported.particles else ""
-    *first, last = (visible(f"Wrote {path}") for path in exported.files)
+    names = [str(path) for path in exported.files]
+    if len(names) > _LISTED:
+        names = [f"{len(names)} files in {exported.files[0].parent}"]
+    *first, last = (visible(f"Wrote {name}") for name in names)
     lines = [f"{last}: {told}"] if told and not first else [*first, last, told]
     for line in filter(None, lines):
         console().print(line, soft_wrap=True, markup=False)

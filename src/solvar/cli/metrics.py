@@ -17,6 +17,53 @@ _MEANING = {
     ("", "rank"): ("Rank", ""),
     ("", "box_angstrom"): ("Box (Å)", ""),
     ("", "compared_to_angstrom"): ("Compared up to (Å)", "volumes low-passed to this resolution"),
+    ("volumes", "per_image_auc"): (
+        "AUC-FSC per image",
+        "volume of each particle, mean over particles; 0.5 is perfect",
+    ),
+    ("volumes", "per_image_mean_volume_auc"): (
+        "… if nothing moved",
+        "the mean volume in place of all: what the components must beat",
+    ),
+    ("volumes", "per_image_auc_quantiles"): (
+        "… its spread",
+        "5, 25, 50, 75 and 95 % of particles are below",
+    ),
+    ("volumes", "per_image_count"): ("… particles compared", "at most 200 of each state"),
+    ("volumes", "per_conformation_auc"): (
+        "AUC-FSC per conformation",
+        "volume of each state, mean over states; 0.5 is perfect; not comparable with per image",
+    ),
+    ("volumes", "mean_volume_auc"): (
+        "… if nothing moved",
+        "the mean volume in place of every state",
+    ),
+    ("volumes", "per_conformation_auc_by_state"): ("… by state", "the same for each state"),
+    ("populations", "distance"): (
+        "Population, earth mover's distance",
+        "density of the latents against the true coordinates, in their units; 0 is perfect",
+    ),
+    ("populations", "distance_over_sd"): (
+        "… in true standard deviations",
+        "comparable between sets",
+    ),
+    ("populations", "posterior_means_distance"): (
+        "… of the posterior means",
+        "noise pulls them to the middle: usually larger",
+    ),
+    ("populations", "posterior_means_distance_over_sd"): ("… in true standard deviations", ""),
+    ("populations", "single_point_distance"): (
+        "… of a single point",
+        "all particles at the mean: what latents that tell nothing give",
+    ),
+    ("populations", "single_point_distance_over_sd"): ("… in true standard deviations", ""),
+    ("populations", "true_share"): ("Shares of the states", "the true ones"),
+    ("populations", "recovered_share"): ("… recovered", "by a vote of the nearest latents"),
+    ("populations", "total_variation"): ("… total variation", "0 is perfect, 1 disjoint"),
+    ("populations", "single_state_total_variation"): (
+        "… if all were one state",
+        "all particles in the largest state",
+    ),
     ("covariance", "captured_variance"): (
         "Captured variance",
         "of what the best subspace of this rank captures; 1 is perfect",
@@ -42,24 +89,6 @@ _MEANING = {
         "smaller is better",
     ),
     ("mean", "correlation"): ("Mean volume, correlation", "1 is perfect"),
-    ("volumes", "per_conformation_auc"): (
-        "Volume of each state, AUC-FSC",
-        "one volume a state, mean over states; 0.5 is perfect; not comparable with per-image",
-    ),
-    ("volumes", "per_conformation_auc_by_state"): ("… by state", "the same for each state"),
-    ("volumes", "mean_volume_auc"): (
-        "… if nothing moved",
-        "the mean volume in place of every state: what the components must beat",
-    ),
-    ("volumes", "per_image_auc"): (
-        "Volume of each particle, AUC-FSC",
-        "mean over particles; 0.5 is perfect; not comparable with per-state",
-    ),
-    ("volumes", "per_image_auc_quantiles"): (
-        "… its spread",
-        "5, 25, 50, 75 and 95 % of particles are below",
-    ),
-    ("volumes", "per_image_count"): ("… particles compared", "at most 200 of each state"),
     ("embedding", "neighbours"): ("Neighbourhoods of", "so many nearest particles"),
     ("embedding", "neighbourhood_similarity"): (
         "… shared with the truth",
@@ -111,6 +140,8 @@ _DRAWN = {
     ("volumes", "mean_volume_auc_by_state"),
     ("volumes", "mean_volume_fsc"),
     ("volumes", "per_image_auc_quantiles_by_state"),
+    ("populations", "quantiles"),
+    ("populations", "states"),
     ("embedding", "neighbour_fraction"),
     ("clustering", "states"),
     ("clustering", "confusion"),

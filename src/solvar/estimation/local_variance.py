@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 Float32 = NDArray[np.float32]
 
@@ -53,6 +52,8 @@ def local_variance(pairs: Iterable[tuple[Float32, Float32]], wave: float) -> Loc
     wave : float
         Voxels of the shortest wave in them.
     """
+    from scipy.ndimage import gaussian_filter
+
     variance = square = np.zeros(1, np.float32)
     for first, second in pairs:
         product = first * second

@@ -19,6 +19,7 @@ from solvar.evaluation.latents import (
     knn_spearman,
     latents_in_basis,
 )
+from solvar.evaluation.populations import earth_movers_distance, recovered_coordinates
 from solvar.evaluation.poses import PoseErrors, pose_errors, within_groups
 from solvar.evaluation.report import Estimate, evaluate
 from solvar.evaluation.truth import Truth
@@ -45,6 +46,7 @@ __all__ = [
     "cluster_agreement",
     "contrast_agreement",
     "covariance_fsc_curve",
+    "earth_movers_distance",
     "embedding_r2",
     "evaluate",
     "fsc_auc",
@@ -58,6 +60,7 @@ __all__ = [
     "per_image_auc",
     "pose_errors",
     "principal_angles",
+    "recovered_coordinates",
     "state_volumes",
     "within_groups",
 ]

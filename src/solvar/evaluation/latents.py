@@ -53,17 +53,17 @@ def embedding_r2(
     from sklearn.model_selection import KFold, cross_val_predict
     from sklearn.neighbors import KNeighborsRegressor
 
-    features, target = whitened(z), _columns(coordinate)
+    features, target = whitened(z), columns(coordinate)
     if not features.shape[1]:
         return np.zeros(target.shape[1])
     training = len(z) * (folds - 1) // folds
     model = (
         RidgeCV(np.logspace(-3, 5, 9))
         if method == "ridge"
-        else KNeighborsRegressor(_neighbours(training))
+        else KNeighborsRegressor(neighbours_of(training))
     )
     split = KFold(folds, shuffle=True, random_state=seed)
-    predicted = _columns(cross_val_predict(model, features, target, cv=split))
+    predicted = columns(cross_val_predict(model, features, target, cv=split))
     residual = ((target - predicted) ** 2).sum(axis=0)
     total = ((target - target.mean(axis=0)) ** 2).sum(axis=0)
     return 1 - np.divide(residual, total, out=np.ones_like(total), where=total > 0)
@@ -92,10 +92,10 @@ def knn_spearman(
     from scipy.stats import rankdata
     from sklearn.neighbors import NearestNeighbors
 
-    features, target = whitened(z), _columns(coordinate)
+    features, target = whitened(z), columns(coordinate)
     if not features.shape[1]:
         return np.zeros(target.shape[1])
-    count = neighbours or _neighbours(len(z))
+    count = neighbours or neighbours_of(len(z))
     asked = np.arange(len(z))
     if len(asked) > _MOST_QUERIES:
         asked = np.random.default_rng(seed).choice(len(z), _MOST_QUERIES, replace=False)
@@ -177,10 +177,12 @@ def _correlation(first: Float64, second: Float64) -> float:
     return covariance / spread if spread > 1e-12 else 0.0
 
 
-def _neighbours(count: int) -> int:
+def neighbours_of(count: int) -> int:
+    """How many neighbours predict well among so many particles: about √N / 2, from 5 to 20."""
     return max(1, min(20, max(5, round(np.sqrt(count) / 2)), count - 1))
 
 
-def _columns(coordinate: Float64) -> Float64:
+def columns(coordinate: Float64) -> Float64:
+    """Coordinates (N,) or (N, d) as (N, d) float64."""
     coordinate = np.asarray(coordinate, np.float64)
     return coordinate[:, None] if coordinate.ndim == 1 else coordinate

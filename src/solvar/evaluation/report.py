@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.analysis.space import LatentSpace
 from solvar.errors import InputError
-from solvar.evaluation import clustering, covariance, embedding, latents
+from solvar.evaluation import clustering, covariance, embedding, latents, populations
 from solvar.evaluation.frame import Placement
 from solvar.evaluation.pose_bound import pose_bound
 from solvar.evaluation.poses import calibration, pose_errors, within_groups
 from solvar.evaluation.state_frames import as_posed
 from solvar.evaluation.truth import Truth
-from solvar.evaluation.volumes import fsc_auc, volume_metrics
+from solvar.evaluation.volumes import coordinate_of, fsc_auc, volume_metrics
 from solvar.imaging.fsc import TRUTH_THRESHOLD, resolution
 from solvar.particles import ParticleSet, Poses
 
@@ -50,6 +51,8 @@ class Estimate:
         Noise power per optics group and shell, in units of the images as they are.
     own_frame : bool
         Whether poses were found from the images alone: how the volume lies, and its hand, are then arbitrary.
+    reliable : (r,) bool or None
+        Components that passed the half-set test, if there was one.
     """
 
     model: LowRankModel
@@ -61,6 +64,7 @@ class Estimate:
     particles: ParticleSet | None = None
     noise_power: Float64 | None = None
     own_frame: bool = False
+    reliable: NDArray[np.bool_] | None = None
 
     @classmethod
     def from_run(cls, run: Run) -> Estimate:
@@ -76,6 +80,7 @@ class Estimate:
             _input_of(run),
             run.noise_power / run.intensity_factor**2,
             run.ab_initio is not None,
+            None if run.validation is None else run.validation.reliable,
         )
 
     @classmethod
@@ -92,7 +97,16 @@ class Estimate:
             particles,
             fit.noise_power / fit.intensity_factor**2,
             fit.ab_initio is not None,
+            None if fit.validation is None else fit.validation.reliable,
         )
+
+    @property
+    def latent_space(self) -> LatentSpace:
+        """Latents in the components that `solvar analyze` takes: the reliable ones, or all if none is."""
+        posterior, active = self.posterior, np.arange(self.model.rank)
+        if self.reliable is not None and self.reliable.any():
+            active = active[self.reliable]
+        return LatentSpace(posterior.z, posterior.precision, self.model.eigenvalues, active)
 
     def in_frame_of(self, truth: Truth) -> Estimate:
         """The same as it lies in the truth, with its hand, where the particles are those of the truth."""
@@ -137,13 +151,15 @@ def evaluate(
     Returns
     -------
     dict
-        Nested, of JSON's types: `covariance`, `mean`, `volumes`, `latents`, `embedding`, `clustering`,
-        `contrast`, `poses`; a part whose truth is not known is left out. `volumes` needs volumes named by
-        the numbers of states, `clustering` discrete states. `poses` holds the errors of the poses that
-        the run ended with; below `start` are those of its input, if they were refined; below
-        `within_state` what is left when every state is aligned by itself; below `calibration` the shares
-        of errors within one and two posterior standard deviations; below `bound` and
-        `bound_unknown_shape` the Cramér-Rao bounds of the true mean, and of particles whose shape is
+        Nested, of JSON's types: `volumes`, `populations`, `covariance`, `mean`, `latents`, `embedding`,
+        `clustering`, `contrast`, `poses`; a part whose truth is not known is left out. `volumes` begins with
+        the AUC-FSC per image, then has the one per conformation; it needs volumes named by the numbers of
+        states. `populations` holds earth mover's distances between recovered and true state coordinates, and
+        the total variation of the shares of discrete states, for which there is `clustering`, too. `poses`
+        holds the errors of the poses that the run ended with; below `start` are those of its input, if they
+        were refined; below `within_state` what is left when every state is aligned by itself; below
+        `calibration` the shares of errors within one and two posterior standard deviations; below `bound`
+        and `bound_unknown_shape` the Cramér-Rao bounds of the true mean, and of particles whose shape is
         unknown.
     """
     estimate = _as_estimate(run)
@@ -155,9 +171,10 @@ def evaluate(
     k_c = model.box_size / 4 if k_c is None else k_c
     extent = model.box_size * model.pixel_size_angstrom
     parts = {
+        "volumes": volume_metrics(model, estimate.posterior.z, known),
+        "populations": _population_metrics(estimate, known),
         "covariance": _covariance_metrics(estimate, known, k_c),
         "mean": _mean_metrics(model, known, k_c),
-        "volumes": volume_metrics(model, estimate.posterior.z, known),
         "latents": _latent_metrics(estimate, known),
         "embedding": _embedding_metrics(estimate, known),
         "clustering": _clustering_metrics(estimate, known),
@@ -230,6 +247,18 @@ def _mean_metrics(model: LowRankModel, truth: Truth, k_c: float) -> dict[str, An
     return {
         "correlation": covariance.band_correlation(model.mean, truth.mean, truth.mask, k_c),
     }
+
+
+def _population_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
+    coordinate, state = coordinate_of(truth), truth.discrete_state()
+    metrics: dict[str, Any] = {}
+    if not estimate.model.rank:
+        return metrics
+    if coordinate is not None:
+        metrics |= populations.coordinate_metrics(estimate.latent_space, coordinate)
+    if state is not None:
+        metrics |= populations.share_metrics(estimate.posterior.z, state)
+    return metrics
 
 
 def _latent_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:

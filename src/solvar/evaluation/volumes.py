@@ -2,12 +2,12 @@
 
 Two averages are in use, which answer different questions and must not be compared with each other:
 
-per conformation
-    One estimated volume for each true state, at the mean latent of its particles; the mean over states.
-    Errors of single latents average out: it judges the model.
 per image
     The volume μ + V z of each particle against the volume of its own state; the mean over particles.
-    It judges model and latents together and is usually lower.
+    It judges model and latents together.
+per conformation
+    One estimated volume for each true state, at the mean latent of its particles; the mean over states.
+    Errors of single latents average out: it judges the model and is usually higher.
 
 Where states are continuous, the ten particles nearest to a stored conformation stand for it in both.
 
@@ -268,7 +268,9 @@ def distances(coordinate: Float64, place: Float64) -> Float64:
 
 
 def volume_metrics(model: LowRankModel, z: Float64, truth: Truth) -> dict[str, Any]:
-    """Both kinds of AUC-FSC with their curves and spread, of JSON's types; empty without volumes.
+    """Both kinds of AUC-FSC, per image first, of JSON's types; empty without volumes.
+
+    Beside each, that of the mean volume in place of all: averaged over particles, and over states.
 
     Parameters
     ----------
@@ -289,14 +291,15 @@ def volume_metrics(model: LowRankModel, z: Float64, truth: Truth) -> dict[str, A
     images = per_image_auc(z, truth, products)
     return {
         "states": list(volumes),
-        "per_conformation_auc": float(areas.mean()),
-        "per_conformation_auc_by_state": areas.tolist(),
-        "per_conformation_fsc": curves.tolist(),
-        "mean_volume_auc": float(unmoved.mean()),
-        "mean_volume_auc_by_state": unmoved.tolist(),
-        "mean_volume_fsc": mean_alone.mean(axis=0).tolist(),
         "per_image_auc": images.mean,
+        "per_image_mean_volume_auc": float(unmoved[images.state] @ images.weight),
         "per_image_auc_quantiles": images.quantiles(),
         "per_image_auc_quantiles_by_state": [images.quantiles(state) for state in range(count)],
         "per_image_count": len(images.auc),
+        "per_conformation_auc": float(areas.mean()),
+        "mean_volume_auc": float(unmoved.mean()),
+        "per_conformation_auc_by_state": areas.tolist(),
+        "per_conformation_fsc": curves.tolist(),
+        "mean_volume_auc_by_state": unmoved.tolist(),
+        "mean_volume_fsc": mean_alone.mean(axis=0).tolist(),
     }

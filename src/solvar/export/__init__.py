@@ -9,7 +9,7 @@ from pathlib import Path
 
 from solvar.analysis.selection import Selection
 from solvar.errors import InputError
-from solvar.export import chimerax, cryodrgn, cryosparc, relion
+from solvar.export import challenge, chimerax, cryodrgn, cryosparc, relion
 from solvar.export.job import export_to
 from solvar.export.target import Exported, ExportOptions, Target
 from solvar.files import OwnedFolder
@@ -20,6 +20,7 @@ TARGETS: tuple[Target, ...] = (
     cryosparc.TARGET,
     cryodrgn.TARGET,
     chimerax.TARGET,
+    challenge.TARGET,
 )
 
 
@@ -38,7 +39,7 @@ def export(
     run : Run or path
         A finished run.
     to : str
-        Name of a target: "relion", "cryosparc", "cryodrgn" or "chimerax".
+        Name of a target: "relion", "cryosparc", "cryodrgn", "chimerax" or "challenge".
     output : path
         A folder, which is created; or the file itself, for a target of one file.
     options : ExportOptions, optional

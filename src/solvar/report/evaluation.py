@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 Metrics = Mapping[str, Any]
 
-EVALUATION = Writer("evaluation", ("metrics.json", "[1-4]_*.png"))
+EVALUATION = Writer("evaluation", ("metrics.json", "[1-5]_*.png"))
 
 _MOST_NAMED = 20  # names of more states would overlap
+_MOST_COORDINATES = 4
 
 
 def draw_evaluation(metrics: Metrics, own: OwnedFolder) -> list[Path]:
@@ -42,8 +43,11 @@ def draw_evaluation(metrics: Metrics, own: OwnedFolder) -> list[Path]:
         "2_covariance.png": ("covariance", draw_covariance_fsc),
         "3_embedding.png": ("embedding", draw_neighbourhoods),
         "4_clustering.png": ("clustering", draw_confusion),
+        "5_populations.png": ("populations", draw_populations),
     }
     drawn = {name: draw for name, (part, draw) in figures.items() if part in metrics}
+    if "quantiles" not in metrics.get("populations", {}):
+        drawn.pop("5_populations.png", None)
     paths = own.claim(EVALUATION, drawn)
     for path, draw in zip(paths, drawn.values(), strict=True):
         draw(metrics, path)
@@ -51,31 +55,13 @@ def draw_evaluation(metrics: Metrics, own: OwnedFolder) -> list[Path]:
 
 
 def draw_volume_fsc(metrics: Metrics, path: Path) -> None:
-    """FSC of the volume of each state, its area, and the areas of single particles."""
+    """AUC-FSC per image and per conformation, and the FSC of the volume of each state."""
     volumes = metrics["volumes"]
     with style.figure(path, 11.0, 4.3) as figure:
-        curves = figure.add_axes((0.06, 0.14, 0.34, 0.7))
-        _state_curves(curves, volumes, metrics["box_angstrom"])
-        areas = figure.add_axes((0.47, 0.14, 0.51, 0.7))
+        areas = figure.add_axes((0.06, 0.14, 0.51, 0.7))
         _state_areas(areas, volumes)
-
-
-def _state_curves(axes: Axes, volumes: Metrics, box_angstrom: float) -> None:
-    from matplotlib import colormaps
-
-    curves = np.array(volumes["per_conformation_fsc"])
-    style.fsc_axes(axes, curves.shape[1], box_angstrom, (TRUTH_THRESHOLD,))
-    # an even order of lightness: neighbouring states of a motion get neighbouring colours
-    colours = colormaps["viridis"](np.linspace(0, 0.9, len(curves)))
-    for state, curve, colour in zip(volumes["states"], curves, colours, strict=True):
-        named = state in (volumes["states"][0], volumes["states"][-1])
-        axes.plot(curve, color=colour, lw=1.1, label=f"state {state}" if named else None)
-    axes.plot(
-        volumes["mean_volume_fsc"], color=style.VERMILION, ls=(0, (4, 2)), label="if nothing moved"
-    )
-    axes.set_ylabel("Masked Fourier shell correlation")
-    axes.set_title("Volume of each state against the truth", pad=20)
-    _legend_above(axes)
+        curves = figure.add_axes((0.64, 0.14, 0.34, 0.7))
+        _state_curves(curves, volumes, metrics["box_angstrom"])
 
 
 def _state_areas(axes: Axes, volumes: Metrics) -> None:
@@ -98,11 +84,30 @@ def _state_areas(axes: Axes, volumes: Metrics) -> None:
     bottom = min(low.min(), *unmoved, *volumes["per_conformation_auc_by_state"])
     axes.set_ylim(max(0.0, bottom - 0.03), 0.505)
     axes.set_title(
-        f"Area: per conformation {volumes['per_conformation_auc']:.3f}, "
-        f"per image {volumes['per_image_auc']:.3f}, "
-        f"if nothing moved {volumes['mean_volume_auc']:.3f}",
+        f"AUC-FSC per image {volumes['per_image_auc']:.3f} "
+        f"(if nothing moved {volumes['per_image_mean_volume_auc']:.3f}), "
+        f"per conformation {volumes['per_conformation_auc']:.3f} "
+        f"({volumes['mean_volume_auc']:.3f})",
         pad=20,
     )
+    _legend_above(axes)
+
+
+def _state_curves(axes: Axes, volumes: Metrics, box_angstrom: float) -> None:
+    from matplotlib import colormaps
+
+    curves = np.array(volumes["per_conformation_fsc"])
+    style.fsc_axes(axes, curves.shape[1], box_angstrom, (TRUTH_THRESHOLD,))
+    # an even order of lightness: neighbouring states of a motion get neighbouring colours
+    colours = colormaps["viridis"](np.linspace(0, 0.9, len(curves)))
+    for state, curve, colour in zip(volumes["states"], curves, colours, strict=True):
+        named = state in (volumes["states"][0], volumes["states"][-1])
+        axes.plot(curve, color=colour, lw=1.1, label=f"state {state}" if named else None)
+    axes.plot(
+        volumes["mean_volume_fsc"], color=style.VERMILION, ls=(0, (4, 2)), label="if nothing moved"
+    )
+    axes.set_ylabel("Masked Fourier shell correlation")
+    axes.set_title("Volume of each state against the truth", pad=20)
     _legend_above(axes)
 
 
@@ -181,6 +186,34 @@ def draw_confusion(metrics: Metrics, path: Path) -> None:
         bar = figure.colorbar(image, cax=figure.add_axes((0.86, 0.14, 0.025, 0.76)))
         bar.outline.set_visible(False)
         bar.set_label("Share of the state's particles")
+
+
+def draw_populations(metrics: Metrics, path: Path) -> None:
+    """Cumulative distributions of the true coordinates; the area between two is their distance."""
+    populations = metrics["populations"]
+    shown = min(len(populations["distance"]), _MOST_COORDINATES)
+    with style.figure(path, 4.4 * shown, 3.9) as figure:
+        for j in range(shown):
+            axes = figure.add_axes(((j + 0.14) / shown, 0.15, 0.8 / shown, 0.67))
+            _cumulative(axes, populations, j)
+
+
+def _cumulative(axes: Axes, populations: Metrics, coordinate: int) -> None:
+    level, quantiles = populations["quantiles"]["level"], populations["quantiles"]
+    for name, label, colour, line in (
+        ("true", "true", style.INK, "-"),
+        ("density", "density of latents", style.BLUE, "-"),
+        ("posterior_means", "posterior means", style.SKY, (0, (4, 2))),
+    ):
+        axes.plot(quantiles[name][coordinate], level, color=colour, ls=line, label=label)
+    axes.set_ylim(0, 1.01)
+    axes.set_xlabel(f"True coordinate {coordinate + 1}")
+    axes.set_ylabel("Share of the particles below")
+    distance, point = populations["distance"], populations["single_point_distance"]
+    axes.set_title(
+        f"Distance {distance[coordinate]:.3g} (single point {point[coordinate]:.3g})", pad=20
+    )
+    _legend_above(axes)
 
 
 def _legend_above(axes: Axes) -> None:

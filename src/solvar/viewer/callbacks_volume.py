@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import dash
 import numpy as np
 from dash import ALL, ClientsideFunction, Input, Output, State, ctx, no_update
 
-from solvar.viewer import figures, jobs, viewing
+from solvar.viewer import figures, jobs, saving, viewing
 from solvar.viewer.callbacks_latents import SLIDERS
 from solvar.viewer.data import ViewerData
 from solvar.viewer.jobs import JobQueue
 from solvar.viewer.layout import FRAMES, LIVE, MOST_ALONG, job_lines, volume_options
 from solvar.viewer.messages import tell
+from solvar.viewer.saving import SavedFile
 from solvar.viewer.viewing import Contour
 
 
@@ -21,6 +23,7 @@ def register(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:
     """Connect the molecule, the player and the reconstructions."""
     _molecule(app, data)
     _player(app, data)
+    _saving(app, data)
     _orders(app, data, queue)
     _arrivals(app, data, queue)
 
@@ -103,6 +106,36 @@ def _player(app: dash.Dash, data: ViewerData) -> None:
         State("y-axis", "value"),
         prevent_initial_call=True,
     )
+
+
+def _saving(app: dash.Dash, data: ViewerData) -> None:
+    @app.callback(Output("save-movie", "disabled"), Input("path", "data"))
+    def enable(path: list[list[float]]) -> bool:
+        return len(path) < 2
+
+    @app.callback(
+        Output("saved-file", "data"),
+        Input("save-map", "n_clicks"),
+        Input("save-movie", "n_clicks"),
+        State(SLIDERS, "value"),
+        State("shown", "value"),
+        State("path", "data"),
+        prevent_initial_call=True,
+    )
+    def save(
+        _: int, __: int, point: list[float], shown: str, path: list[list[float]]
+    ) -> dict[str, Any]:
+        if ctx.triggered_id == "save-movie":
+            return download(saving.movie(data, path))
+        return download(
+            saving.model_map(data, point) if shown == LIVE else saving.map_of(data, shown)
+        )
+
+
+def download(file: SavedFile) -> dict[str, Any]:
+    """A file as the browser takes it."""
+    content = base64.b64encode(file.content).decode("ascii")
+    return {"content": content, "filename": file.name, "base64": True}
 
 
 def _orders(app: dash.Dash, data: ViewerData, queue: JobQueue) -> None:

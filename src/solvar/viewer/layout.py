@@ -158,6 +158,15 @@ def _volume(data: ViewerData) -> html.Section:
             html.Div(
                 [
                     html.Span(id="molecule-words", className="hint"),
+                    html.Button("Save map", id="save-map", className="quiet"),
+                    html.Button(
+                        "Save movie",
+                        id="save-movie",
+                        className="quiet",
+                        disabled=True,
+                        title="Of the path, as GIF",
+                    ),
+                    dcc.Download(id="saved-file"),
                     html.Div(
                         slider("outer", "Second contour, share of the first", 0.2, 0.95, 0.05, 0.5),
                         id="outer-row",
