@@ -11,9 +11,9 @@ from solvar.report.movie import (
     best_camera,
     draw_movies,
     frames,
+    movie_model,
     movie_name,
     resolved,
-    supported_model,
 )
 from solvar.report.movie_files import movie_formats, on_white, write_movie
 from solvar.report.surface import Camera, picture, silhouette
@@ -80,7 +80,7 @@ def test_what_noise_shows_is_not_in_a_movie(run):
     assert len(noise)
     latents = np.zeros((2, run.rank))
     latents[1, noise] = 10
-    model = supported_model(run)
+    model = movie_model(run)
     one, other = (model.volume_at(z) for z in latents)
     np.testing.assert_array_equal(one, other)
 
@@ -88,7 +88,7 @@ def test_what_noise_shows_is_not_in_a_movie(run):
 def test_movies_go_there_and_back(run, tmp_path):
     latents = np.zeros((4, run.rank))
     latents[:, 0] = np.linspace(-2, 2, 4) * np.sqrt(run.eigenvalues[0])
-    pictures = frames(supported_model(run), latents)
+    pictures = frames(movie_model(run), latents)
     for suffix in (".webp", ".gif"):
         path = tmp_path / movie_name(1, suffix)
         write_movie(path, pictures)

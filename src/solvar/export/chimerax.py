@@ -21,6 +21,7 @@ from solvar.files import inside, replacing
 from solvar.imaging.contour import contour_level
 from solvar.mrc_header import read_mrc_header
 from solvar.results.run import Run, check_component
+from solvar.results.supported import supported_model
 from solvar.volume_file import read_volume, write_volume
 
 SPREAD = 2.0
@@ -49,7 +50,7 @@ def files(job: Job) -> Mapping[str, Writer]:
         name: lambda path, volume=volume: write_volume(path, volume, pixel_size)  # type: ignore[misc]
         for name, volume in series.items()
     }
-    level = contour_level(np.asarray(job.run.model.mean))
+    level = contour_level(series["mean.mrc"])
     writers |= _change(job.run, level)
     return {**writers, _SCRIPT: lambda path: _write_script(path, list(series), level)}
 
@@ -80,7 +81,7 @@ def read_back(job: Job, written: Mapping[str, Path]) -> None:
 
 
 def along_component(run: Run, component: int) -> dict[str, NDArray[np.float32]]:
-    """The motion along one eigenvolume: mean - 2 √λ V, mean, mean + 2 √λ V.
+    """The motion along one eigenvolume: mean - 2 √λ V, mean, mean + 2 √λ V, no finer than half-sets support.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def along_component(run: Run, component: int) -> dict[str, NDArray[np.float32]]:
         If there is no such component.
     """
     check_component(run, component)
-    model = run.model
+    model = supported_model(run)
     step = np.sqrt(model.eigenvalues[component - 1]) * model.eigenvolumes[component - 1]
     name = f"component_{component:03d}"
     shown = {f"{name}_minus.mrc": -SPREAD, "mean.mrc": 0.0, f"{name}_plus.mrc": SPREAD}

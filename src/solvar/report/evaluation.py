@@ -84,10 +84,8 @@ def _state_areas(axes: Axes, volumes: Metrics) -> None:
     bottom = min(low.min(), *unmoved, *volumes["per_conformation_auc_by_state"])
     axes.set_ylim(max(0.0, bottom - 0.03), 0.505)
     axes.set_title(
-        f"AUC-FSC per image {volumes['per_image_auc']:.3f} "
-        f"(if nothing moved {volumes['per_image_mean_volume_auc']:.3f}), "
-        f"per conformation {volumes['per_conformation_auc']:.3f} "
-        f"({volumes['mean_volume_auc']:.3f})",
+        f"AUC-FSC per image {volumes['per_image_auc']:.3f}, "
+        f"per conformation {volumes['per_conformation_auc']:.3f}",
         pad=20,
     )
     _legend_above(axes)

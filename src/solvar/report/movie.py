@@ -18,8 +18,7 @@ from solvar.estimation.low_rank import LowRankModel
 from solvar.files import OwnedFolder
 from solvar.fitting.result import RESOLVED
 from solvar.imaging.contour import contour_level
-from solvar.imaging.fourier import crop_volume, low_passed
-from solvar.imaging.fsc import resolution
+from solvar.imaging.fourier import crop_volume
 from solvar.imaging.masks import resample_mask
 from solvar.progress import Progress
 from solvar.report import style
@@ -27,6 +26,7 @@ from solvar.report.figures import draw_each
 from solvar.report.movie_files import movie_formats, write_movie
 from solvar.report.surface import Camera, picture, silhouette
 from solvar.results.run import Run
+from solvar.results.supported import have_shape, supported_model
 from solvar.results.writer import MOVIES
 
 Float32 = NDArray[np.float32]
@@ -58,7 +58,7 @@ def draw_movies(run: Run, own: OwnedFolder, progress: Progress | None = None) ->
 
     One that cannot be drawn is told through `progress`.
     """
-    curves, model = Curves(run), cache(lambda: supported_model(run))
+    curves, model = Curves(run), cache(lambda: movie_model(run))
     pictures = lru_cache(1)(lambda component: frames(model(), curves.along(component, FRAMES)))
     movies = {
         movie_name(component, suffix): partial(_draw, pictures, component)
@@ -85,28 +85,23 @@ def frames(model: LowRankModel, latents: Float64) -> list[NDArray[np.uint8]]:
     return [picture(model.volume_at(z), change, level, camera, colours) for z in latents]
 
 
-def supported_model(run: Run) -> LowRankModel:
-    """The model of a run, no finer than its half-sets support; eigenvolumes on which they do not agree are 0.
+def movie_model(run: Run) -> LowRankModel:
+    """What half-sets support of the model of a run; eigenvolumes on which they do not agree are 0.
 
     On a grid twice as fine as it would need: smooth enough for rays that are sampled between voxels.
     """
-    model, validation = run.model, run.validation
-    assert validation is not None
-    edge = model.box_size * run.pixel_size_angstrom
+    model, shown = supported_model(run), have_shape(run)
     drawn = min(model.box_size, _FINEST)
 
-    def seen(volume: Float32, finest_angstrom: float) -> Float32:
-        supported = low_passed(crop_volume(volume, drawn), edge / finest_angstrom)
-        return crop_volume(supported, 2 * drawn)
+    def fine(volume: Float32) -> Float32:
+        return crop_volume(crop_volume(volume, drawn), 2 * drawn)
 
     eigenvolumes = np.zeros((run.rank, *(2 * drawn,) * 3), np.float32)
-    supported = validation.reliable & np.isfinite(validation.component_resolution)
-    for j in np.flatnonzero(supported):
-        eigenvolumes[j] = seen(model.eigenvolumes[j], validation.component_resolution[j])
-    mean = seen(model.mean, resolution(validation.mean_fsc, edge))
-    pixel_size = edge / (2 * drawn)
+    for j in np.flatnonzero(shown):
+        eigenvolumes[j] = fine(model.eigenvolumes[j])
+    pixel_size = model.box_size * model.pixel_size_angstrom / (2 * drawn)
     mask = resample_mask(model.mask, 2 * drawn)
-    return LowRankModel(mean, eigenvolumes, model.eigenvalues, mask, pixel_size)
+    return LowRankModel(fine(model.mean), eigenvolumes, model.eigenvalues, mask, pixel_size)
 
 
 def best_camera(first: Float32, last: Float32, level: float) -> Camera:

@@ -11,6 +11,7 @@ from solvar.estimation.low_rank import LowRankModel
 from solvar.fitting.result import has_shape
 from solvar.report import style
 from solvar.results.run import Run
+from solvar.results.supported import supported_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,8 +25,8 @@ VIEWS = ("along z", "along y", "along x")
 def draw_slices(run: Run, path: Path) -> None:
     """Slices of the mean and of the first eigenvolumes, each where it is strongest."""
     crop, edge_angstrom = window(run.model)
-    shown = min(run.rank, _SHOWN)
-    volumes = [run.model.mean[crop], *(v[crop] for v in run.model.eigenvolumes[:shown])]
+    shown, model = min(run.rank, _SHOWN), supported_model(run)
+    volumes = [model.mean[crop], *(v[crop] for v in model.eigenvolumes[:shown])]
     titles = ["Mean", *(_title(run, j) for j in range(shown))]
     with style.figure(path, 1.25 * len(volumes) + 0.7, 4.3) as figure:
         grid = Grid(figure, rows=3, columns=len(volumes), left=0.7, top=0.42)
@@ -60,10 +61,11 @@ def draw_motion(run: Run, path: Path) -> None:
 def motion_rows(run: Run, grid: Grid) -> None:
     """Fill a grid of four columns with one component a row: -2σ, mean, +2σ, what changes."""
     crop, edge_angstrom = window(run.model)
-    sigma = np.sqrt(np.maximum(run.model.eigenvalues[: grid.rows], 0))
-    mean = run.model.mean[crop]
+    model = supported_model(run)
+    sigma = np.sqrt(np.maximum(model.eigenvalues[: grid.rows], 0))
+    mean = model.mean[crop]
     for row in range(grid.rows):
-        shift = 2 * sigma[row] * run.model.eigenvolumes[row][crop]
+        shift = 2 * sigma[row] * model.eigenvolumes[row][crop]
         axis = _clearest_view(shift)
         states = [(mean + sign * shift).sum(axis=axis) for sign in (-1, 0, 1)]
         top = max(style.robust_limit(np.maximum(state, 0)) for state in states)

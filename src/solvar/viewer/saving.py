@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.report.movie import FRAMES, frames, supported_model
+from solvar.report.movie import FRAMES, frames, movie_model
 from solvar.report.movie_files import write_movie
 from solvar.viewer import jobs
 from solvar.viewer.data import ViewerData
@@ -69,7 +69,7 @@ def movie(data: ViewerData, path: list[list[float]]) -> SavedFile:
     points = along(path, FRAMES) * data.spread
     if data.run.validation is None:
         raise InputError("a run without half-sets does not tell what a movie may show")
-    pictures = frames(supported_model(data.run), points)
+    pictures = frames(movie_model(data.run), points)
     return SavedFile(_MOVIE, _written(_MOVIE, lambda file: write_movie(file, pictures)))
 
 

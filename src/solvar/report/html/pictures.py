@@ -15,6 +15,7 @@ from solvar.report.html.encoding import png, quantised, webp
 from solvar.report.movie import movie_name
 from solvar.report.volumes import VIEWS, strongest_slices, window
 from solvar.results.run import Run
+from solvar.results.supported import supported_model
 
 Float64 = NDArray[np.float64]
 
@@ -34,9 +35,10 @@ def component_pictures(run: Run, shown: int) -> dict[str, Any]:
         component; ``motion``: what the page needs to draw mean + t·σ·eigenvolume in projection.
     """
     crop, edge_angstrom = window(run.model)
-    mean = run.model.mean[crop]
-    sigma = np.sqrt(np.maximum(run.model.eigenvalues[:shown], 0))
-    volumes = [volume[crop] for volume in run.model.eigenvolumes[:shown]]
+    model = supported_model(run)
+    mean = model.mean[crop]
+    sigma = np.sqrt(np.maximum(model.eigenvalues[:shown], 0))
+    volumes = [volume[crop] for volume in model.eigenvolumes[:shown]]
     return {
         "edge_angstrom": edge_angstrom,
         "mean": _grey(strongest_slices(mean)),
