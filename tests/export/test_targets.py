@@ -12,6 +12,7 @@ from particles.particle_files import COLUMNS_31, star_text, with_value, write_st
 from solvar.errors import InputError
 from solvar.export import ExportOptions, Selection, export
 from solvar.files import Ledger, Writer, owned
+from solvar.results.supported import supported_model
 from solvar.volume_file import read_volume, write_volume
 from solvar.volumes import Targets, VolumeSettings, reconstruct
 
@@ -119,11 +120,16 @@ def test_source_that_is_gone_is_told_with_the_way_out(run, tmp_path):
 def test_motion_is_the_mean_and_two_standard_deviations_to_each_side(run, tmp_path):
     paths = export(run, "chimerax", tmp_path / "out", ExportOptions(component=2)).files
     minus, mean, plus = (read_volume(path)[0] for path in paths[:3])
-    np.testing.assert_allclose(mean, run.model.mean, atol=1e-6)
+    model = supported_model(run)
+    np.testing.assert_allclose(mean, model.mean, atol=1e-6)
     np.testing.assert_allclose((minus + plus) / 2, mean, atol=1e-5)
-    step = 2 * np.sqrt(run.model.eigenvalues[1]) * run.model.eigenvolumes[1]
+    step = 2 * np.sqrt(model.eigenvalues[1]) * model.eigenvolumes[1]
     np.testing.assert_allclose(plus - mean, step, atol=1e-5)
     assert read_volume(paths[0])[1] == pytest.approx(run.pixel_size_angstrom)
+    # the surface coloured by what changes lies beside it
+    change = read_volume(paths[0].parent / "change.mrc")[0]
+    np.testing.assert_allclose(change, run.change.spread, atol=1e-6)
+    assert "color sample #1 map #2" in (paths[0].parent / "change.cxc").read_text()
     assert all(
         name in paths[-1].read_text() for name in ("volume morph #1-3", 'movie encode "morph.mp4"')
     )

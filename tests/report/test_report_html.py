@@ -12,6 +12,7 @@ from solvar.report.html.page import page
 from solvar.report.html.words import half_power, half_size, what_moves
 from solvar.report.volumes import window
 from solvar.results.run import Run
+from solvar.results.supported import supported_model
 from synthetic import make_fit
 from written import written, written_report
 
@@ -105,13 +106,13 @@ def test_clusters_and_umap_of_the_analysis_can_be_chosen(tmp_path):
     assert outlier["title"] == "Outlier" and set(outlier["labels"]) <= {"no", "yes"}
 
 
-def test_motion_is_the_projection_of_the_models_volumes(tmp_path):
+def test_motion_is_the_projection_of_what_halves_support_of_the_models_volumes(tmp_path):
     run = make_run(tmp_path / "run", rank=2, box=32)
     motion = content(page(run))["motion"]
     step = -1.5
     z = [0, step * np.sqrt(run.model.eigenvalues[1])]
     crop, _ = window(run.model)
-    volume = run.volume_at(z)[crop]
+    volume = supported_model(run).volume_at(z)[crop]
     for axis in range(3):
         shown = numbers(motion["mean"][axis]) + step * numbers(
             motion["components"][1]["shift"][axis]

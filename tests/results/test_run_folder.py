@@ -31,9 +31,10 @@ def test_run_reads_back_every_number_of_the_fit(tmp_path, fit):
         (run.model, fit.model),
         (run.posterior, fit.posterior),
         (run.validation, fit.validation),
+        (run.change, fit.validation.change),
     ):
         for field in fields(expected):
-            if field.name == "doubt":
+            if field.name in ("doubt", "change"):
                 continue
             np.testing.assert_allclose(
                 getattr(found, field.name), getattr(expected, field.name), rtol=1e-6,
@@ -144,6 +145,7 @@ def test_volumes_carry_their_pixel_size(tmp_path, fit):
     names = {path.name for path in folder.glob("*.mrc")}
     assert names == {
         "mean.mrc", "mean_half1.mrc", "mean_half2.mrc", "mask.mrc",
+        "variance.mrc", "variance_error.mrc",
         *(f"eigenvolume_{j:03d}.mrc" for j in (1, 2, 3)),
     }  # fmt: skip
     for name in names:

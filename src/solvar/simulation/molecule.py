@@ -231,22 +231,11 @@ def atoms_from_file(path: str | Path) -> AtomStates:
     Waters and hydrogens are left out. Raises `InputError` when the file cannot be read, is empty,
     or has models with different atoms.
     """
-    import gemmi
-
-    content = _unpacked(path)
-    try:
-        structure = gemmi.read_structure_string(content)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"cannot be read as PDB or mmCIF ({error})", file=path) from error
-    structure.remove_waters()
-    structure.remove_hydrogens()
-    structure.remove_empty_chains()
+    structure = read_structure(path)
     models = [
         [(atom.pos.tolist(), atom.element.atomic_number * atom.occ) for atom in _atoms(model)]
         for model in structure
     ]
-    if not models or not models[0]:
-        raise InputError("holds no atoms", file=path, remedy="give a file with coordinates")
     for number, model in enumerate(models, start=1):
         if len(model) != len(models[0]):
             raise InputError(
@@ -262,6 +251,29 @@ def atoms_from_file(path: str | Path) -> AtomStates:
         raise InputError("has an atom that is nowhere", file=path)
     centre = weights @ positions.mean(axis=0) / weights.sum()
     return AtomStates(positions - centre, weights)
+
+
+def read_structure(path: str | Path) -> gemmi.Structure:
+    """A PDB or mmCIF file (also gzipped) without waters and hydrogens, of one or several models.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or its first model holds no atoms.
+    """
+    import gemmi
+
+    content = _unpacked(path)
+    try:
+        structure = gemmi.read_structure_string(content)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"cannot be read as PDB or mmCIF ({error})", file=path) from error
+    structure.remove_waters()
+    structure.remove_hydrogens()
+    structure.remove_empty_chains()
+    if not len(structure) or not structure[0].count_atom_sites():
+        raise InputError("holds no atoms", file=path, remedy="give a file with coordinates")
+    return structure
 
 
 def _unpacked(path: str | Path) -> bytes:
