@@ -125,7 +125,7 @@ def _context(count: int, monstrous: int) -> Any:
 def _evidence(particles: int, empty: int) -> np.ndarray:
     """Of images with a particle and then of some without, nats."""
     rng = np.random.default_rng(0)
-    return np.concatenate([rng.normal(20, 8, particles), rng.normal(-8, 4, empty)])
+    return np.concatenate([rng.normal(20, 8, particles), rng.normal(-10, 3, empty)])
 
 
 def test_images_that_show_nothing_at_any_pose_weigh_nothing() -> None:
