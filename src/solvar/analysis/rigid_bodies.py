@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from solvar.analysis.atoms import Atoms, placed, read_atoms
 from solvar.analysis.body_fit import STEP, Body, Poses, Response, Ties, density, fit
 from solvar.analysis.curves import Curves
-from solvar.analysis.segments import Blocks, blocks_of, pieces
+from solvar.analysis.segments import Moments, Part, blocks_of, contacts, moving_as_one
 from solvar.errors import InputError
 from solvar.fitting.result import RESOLVED
 from solvar.imaging.fourier import crop_volume, low_passed
@@ -172,18 +172,107 @@ def rigid_bodies(
 
 def _along(run: Run, atoms: Atoms, latents: Float64, component: int) -> ComponentMotion:
     """The bodies along a component, whose points are latents (n, r)."""
-    validation = run.validation
-    assert validation is not None  # who else would know that it is resolved
-    largest_detail = _VOXELS_PER_DETAIL * run.extent_angstrom / _LARGEST_GRID
-    resolution = float(validation.component_resolution[component - 1])
-    finest = max(_FINEST_ANGSTROM, largest_detail, resolution)
+    assert run.validation is not None  # who else would know that it is resolved
+    resolution = float(run.validation.component_resolution[component - 1])
+    finest = max(_FINEST_ANGSTROM, _VOXELS_PER_DETAIL * run.extent_angstrom / _LARGEST_GRID, resolution)
     mean, volumes = _volumes(run, latents, finest)
     pixel_size = run.extent_angstrom / len(mean)
-    response = Response.between(atoms, mean, pixel_size)
-    atoms = _fitted_as_one(atoms, mean, response, finest)
+    atoms = _fitted_as_one(atoms, mean, pixel_size, finest)
     response = Response.between(atoms, mean, pixel_size)
     blocks = blocks_of(atoms)
-    first, last = _followed(mean, volumes, atoms, blocks, response, finest)
-    parts = pieces(atoms, blocks, first, last, finest)
-    bodies = [_body(atoms, part.atoms, response, finest) for part in parts]
+    before, after = _followed(atoms, blocks, response, finest, mean, volumes)
+    tolerance = max(_PRECISION * finest, _SHARED * _largest(blocks, before, after))
+    parts = moving_as_one(atoms, blocks, before, after, tolerance)
+    ends = _at_both_ends(atoms, parts, response, finest, (before, after), (volumes[0], volumes[-1]))
+    return ComponentMotion(component, finest, tuple(_motion(atoms, ends, g) for g in range(len(parts))))
+
+
+def _edge(run: Run, finest: float) -> int:
+    """Voxels of a grid, an even number, on which details of `finest` Å are sampled well."""
+    return 2 * int(np.ceil(_VOXELS_PER_DETAIL * run.extent_angstrom / finest / 2))
+
+
+def _seen(run: Run, volume: Float32, finest: float, edge: int) -> Float32:
+    """A volume of a run low-passed to `finest` Å, on a grid of `edge` voxels."""
+    return crop_volume(low_passed(volume, run.extent_angstrom / finest), edge)
+
+
+def _volumes(run: Run, latents: Float64, finest: float) -> tuple[Float32, list[Float32]]:
+    """Mean and volumes at latents, no finer than `finest` Å and than the half-sets support each component."""
+    model, validation = run.model, run.validation
+    assert validation is not None
+    edge = _edge(run, finest)
+    mean = _seen(run, model.mean, finest, edge)
+    supported = np.flatnonzero(validation.reliable & np.isfinite(validation.component_resolution))
+    change = [
+        _seen(run, model.eigenvolumes[j], max(finest, validation.component_resolution[j]), edge)
+        for j in supported
+    ]
+    volumes = [
+        mean + np.tensordot(z[supported].astype(np.float32), change, axes=1) for z in latents
+    ]
+    return mean, volumes
+
+
+def _bodies(atoms: Atoms, parts: list[Part], response: Response, margin: float) -> list[Body]:
+    return [
+        Body(atoms.positions[part.atoms], atoms.weights[part.atoms], response, margin) for part in parts
+    ]
+
+
+def _fitted_as_one(atoms: Atoms, mean: Float32, pixel_size: float, finest: float) -> Atoms:
+    """The whole model turned and moved to fit the mean, from where it nearly does."""
+    response = Response.between(atoms, mean, pixel_size)
+    body = Body(atoms.positions, atoms.weights, response, finest)
+    free = Ties(np.zeros((0, 3)), np.zeros((0, 2), np.int64), 0.0)
+    poses, _ = fit(mean, [body], Poses.at_rest(1), free, _FIRST_ITERATIONS)
+    return replace(atoms, positions=body.moved(poses.rotation[0], poses.shift[0]))
+
+
+def _followed(
+    atoms: Atoms, blocks: list[Part], response: Response, finest: float, mean: Float32, volumes: list[Float32]
+) -> tuple[Float64, Float64]:  # fmt: skip
+    """Positions (A, 3) of the atoms at both ends of a path, of blocks that follow its volumes from the middle."""
+    bodies = _bodies(atoms, blocks, response, finest)
+    ties = Ties(*contacts(atoms, blocks), _BLOCK_TIE)
+    start, _ = fit(mean, bodies, Poses.at_rest(len(bodies)), ties, _FIRST_ITERATIONS)
+    middle = len(volumes) // 2
+    ends = []
+    for way in (volumes[middle::-1], volumes[middle:]):
+        poses = start
+        for volume in way:
+            poses, _ = fit(volume, bodies, poses, ties, _ITERATIONS)
+        moved = np.empty_like(atoms.positions)
+        for part, body, turn, shift in zip(blocks, bodies, poses.rotation, poses.shift, strict=True):
+            moved[part.atoms] = body.moved(turn, shift)
+        ends.append(moved)
+    return ends[0], ends[1]
+
+
+def _largest(parts: list[Part], before: Float64, after: Float64) -> float:
+    """The largest displacement of a part, root mean square over its atoms, Å."""
+    square = ((after - before) ** 2).sum(axis=1)
+    return float(np.sqrt(max(square[part.atoms].mean() for part in parts)))
+
+
+def _at_both_ends(
+    atoms: Atoms, parts: list[Part], response: Response, finest: float,
+    starts: tuple[Float64, Float64], volumes: tuple[Float32, Float32],
+) -> Ends:  # fmt: skip
+    """Bodies fitted to the volumes at both ends, from where their blocks are."""
+    bodies, ties = _bodies(atoms, parts, response, finest), Ties(*contacts(atoms, parts), _BODY_TIE)
+    fitted, shown, curvature = [], [], 0.0
+    for volume, moved in zip(volumes, starts, strict=True):
+        turn, shift = [], []
+        for part, body in zip(parts, bodies, strict=True):
+            weights = atoms.weights[part.atoms]
+            sums = Moments.of(weights, body.around, moved[part.atoms])
+            turn.append(sums.rotation())
+            shift.append(sums.after / sums.weight - body.centre)
+        start = Poses(np.stack(turn), np.stack(shift), np.ones(len(parts)))
+        poses, found = fit(volume, bodies, start, ties, _LAST_ITERATIONS)
+        fitted.append(poses)
+        shown.append(density(bodies, poses, len(volume)))
+        curvature = curvature + found / 2
+    independent = 4 / 3 * np.pi * (response.pixel_size / finest) ** 3
     ...

@@ -136,7 +136,8 @@ def moving_as_one(
     """Blocks of a chain put together as long as they share a rigid motion.
 
     Two parts are joined where the motion that explains both leaves the smaller one off by less than
-    `tolerance` (root mean square); the best pair first. What is too small is joined in any case.
+    `tolerance` (root mean square), the best pair first. Then parts of fewer than 20 residues are joined to
+    the one they fit best.
 
     Parameters
     ----------
@@ -148,22 +149,39 @@ def moving_as_one(
         Å.
     """
     found = []
-    for chain in range(len(atoms.names)):
-        parts = [part.residues for part in blocks if part.chain == chain]
+    for chain in np.unique(atoms.chain):
+        here = [part for part in blocks if part.chain == chain]
         sums = [
             Moments.of(atoms.weights[part.atoms], before[part.atoms], after[part.atoms])
-            for part in blocks
-            if part.chain == chain
+            for part in here
         ]
-        while len(parts) > 1:
-            cost, g, h = _cheapest(parts, sums)
-            if cost > tolerance:
-                break
-            parts[g], sums[g] = np.union1d(parts[g], parts[h]), sums[g] + sums[h]
-            del parts[h], sums[h]
-        found += [Part.of(atoms, residues) for residues in parts]
+        found += [Part.of(atoms, each) for each in _joined([part.residues for part in here], sums, tolerance)]
     return found
 
 
-def _cheapest(parts: list[Int64], sums: list[Moments]) -> tuple[float, int, int]:
-    """The two parts that are joined with the least error, Å; no error counts for those too small to stand alone."""
+def _joined(residues: list[Int64], sums: list[Moments], tolerance: float) -> list[Int64]:
+    """Residues of the parts of one chain that are left when all that fit have been joined."""
+    count = len(residues)
+    cost = np.full((count, count), np.inf)
+    for g in range(count):
+        for h in range(g + 1, count):
+            cost[g, h] = cost[h, g] = _strain(sums[g], sums[h])
+    parts = dict(enumerate(residues))
+    while len(parts) > 1:
+        g, h = (int(k) for k in np.unravel_index(np.argmin(cost), cost.shape))
+        if cost[g, h] > tolerance:
+            g = min(parts, key=lambda k: len(parts[k]))
+            if len(parts[g]) >= _FEWEST_RESIDUES:
+                break
+            h = int(np.argmin(cost[g]))
+        parts[g], sums[g] = np.union1d(parts[g], parts.pop(h)), sums[g] + sums[h]
+        cost[h], cost[:, h] = np.inf, np.inf
+        for k in parts.keys() - {g}:
+            cost[g, k] = cost[k, g] = _strain(sums[g], sums[k])
+    return sorted(parts.values(), key=lambda each: int(each[0]))
+
+
+def _strain(one: Moments, other: Moments) -> float:
+    """By how much the smaller of two parts is off, root mean square, where one motion explains both, Å."""
+    more = (one + other).misfit() - one.misfit() - other.misfit()
+    return float(np.sqrt(max(more, 0.0) / min(one.weight, other.weight)))
