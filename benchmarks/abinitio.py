@@ -106,10 +106,10 @@ class Reached:
         if found.ab_initio is not None:
             agree = f"{found.ab_initio.agree.sum()} of {len(found.ab_initio.agree)} agree"
             said = agree if found.ab_initio.settled else "no consensus"
+        doubt = 1 - found.particle_probability
+        said += f", doubted {doubt[shown].mean():.1%}"
         if not shown.all():
-            probability = found.particle_probability
-            said += f", empty images doubted {1 - probability[~shown].mean():.0%}, others "
-            said += f"{1 - probability[shown].mean():.0%}"
+            said += f", of empty images {doubt[~shown].mean():.1%}"
         return cls(
             float(np.median(angle)),
             float(np.mean(angle < 20)),

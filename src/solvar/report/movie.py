@@ -1,4 +1,4 @@
-"""Movies of the components that are resolved, along the way that particles take.
+"""Movies of the components that are resolved, along the way that particles take, and of paths.
 
 Each shows the mean and the confirmed components, low-passed to what the half-sets support, from where the
 change is seen best; what changes is coloured.
@@ -6,7 +6,7 @@ change is seen best; what changes is coloured.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, partial
 from pathlib import Path
 
@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.curves import Curves
+from solvar.analysis.ridges import equidistant
+from solvar.analysis.writing import FOLDER
 from solvar.estimation.low_rank import LowRankModel
-from solvar.files import OwnedFolder
+from solvar.files import OwnedFolder, Writer
 from solvar.fitting.result import RESOLVED
 from solvar.imaging.contour import contour_level
 from solvar.imaging.fourier import crop_volume
@@ -27,7 +29,7 @@ from solvar.report.movie_files import movie_formats, write_movie
 from solvar.report.surface import Camera, picture, silhouette
 from solvar.results.run import Run
 from solvar.results.supported import have_shape, supported_model
-from solvar.results.writer import MOVIES
+from solvar.results.writer import ANALYSIS, MOVIES
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -58,18 +60,55 @@ def draw_movies(run: Run, own: OwnedFolder, progress: Progress | None = None) ->
 
     One that cannot be drawn is told through `progress`.
     """
-    curves, model = Curves(run), cache(lambda: movie_model(run))
-    pictures = lru_cache(1)(lambda component: frames(model(), curves.along(component, FRAMES)))
-    movies = {
-        movie_name(component, suffix): partial(_draw, pictures, component)
+    curves = Curves(run)
+    ways = {
+        f"movie_component_{component:02d}": partial(curves.along, component, FRAMES)
         for component in resolved(run)
-        for suffix in movie_formats()
     }
-    return draw_each(MOVIES, movies, own, progress, "movie") if movies else []
+    return _draw_all(run, MOVIES, ways, own, progress)
 
 
-def _draw(pictures: Callable[[int], list[NDArray[np.uint8]]], component: int, path: Path) -> None:
-    write_movie(path, pictures(component))
+def draw_path_movies(
+    run: Run, paths: Mapping[str, Float64], own: OwnedFolder, progress: Progress | None = None
+) -> list[Path]:
+    """Draw a movie of each path of an analysis to its folder; none if no component is resolved.
+
+    One that cannot be drawn is told through `progress`.
+
+    Parameters
+    ----------
+    run : Run
+    paths : mapping of str to (n, r) float64
+        Latents along each, by its name.
+    own : OwnedFolder
+        The right to write in the folder of the run.
+    progress : Progress, optional
+    """
+    ways = {
+        f"{FOLDER}/movie_{name}": partial(equidistant, points, FRAMES)
+        for name, points in paths.items()
+        if resolved(run)
+    }
+    return _draw_all(run, ANALYSIS, ways, own, progress)
+
+
+def _draw_all(
+    run: Run,
+    writer: Writer,
+    ways: Mapping[str, Callable[[], Float64]],
+    own: OwnedFolder,
+    progress: Progress | None,
+) -> list[Path]:
+    """Movies by name without suffix, of the latents (n, r) that each way has."""
+    model = cache(lambda: movie_model(run))
+    # formats of a movie follow each other
+    pictures = lru_cache(1)(lambda name: frames(model(), ways[name]()))
+
+    def draw(name: str, path: Path) -> None:
+        write_movie(path, pictures(name))
+
+    movies = {name + suffix: partial(draw, name) for name in ways for suffix in movie_formats()}
+    return draw_each(writer, movies, own, progress, "movie") if movies else []
 
 
 def frames(model: LowRankModel, latents: Float64) -> list[NDArray[np.uint8]]:

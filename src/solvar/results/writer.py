@@ -51,9 +51,9 @@ RUN = Writer(
 )
 # they stand for the run and go with it
 FIGURES = Writer("figures", ("figures/[1-9]_*.png",))
+_MOVIE_FORMATS = ("webp", "gif", "mp4")
 MOVIES = Writer(
-    "movies",
-    tuple(f"movie_component_[0-9][0-9].{format}" for format in ("webp", "gif", "mp4")),
+    "movies", tuple(f"movie_component_[0-9][0-9].{format}" for format in _MOVIE_FORMATS)
 )
 REPORT = Writer("report", ("report.html",))
 _REPLACED = (RUN, FIGURES, MOVIES, REPORT)
@@ -66,6 +66,7 @@ ANALYSIS = Writer(
         "analysis/clusters.csv",
         "analysis/states.csv",
         "analysis/trajectory_*.csv",
+        *(f"analysis/movie_*.{format}" for format in _MOVIE_FORMATS),
         *(f"analysis/{name}.png" for name in ("clusters", "density", "umap", "diagnostics")),
     ),
 )
