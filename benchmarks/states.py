@@ -52,6 +52,7 @@ def rows() -> Iterator[Row]:
     for snr in (0.3, 0.1, 0.05):
         settings = {"heterogeneity": "hinge-loop", "snr": snr, "box_size": 48, "pixel_size": 4.0}
         yield Row(f"continuous, SNR {snr}", 5, 1, settings)
+    yield Row("noise alone", 4, 1, {"heterogeneity": "rigid", "snr": 1e-6, "box_size": 48})
     if DATA.is_dir():
         yield Row("adk_64", 4, 1, reference="adk_64")
         yield Row("adk_64, 300 particles", 4, 1, reference="adk_64", particles=300)
