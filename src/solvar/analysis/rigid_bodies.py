@@ -29,7 +29,8 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 _POINTS = 9
-_FINEST_ANGSTROM = 5.0
+# Amplitudes of a change are lost before halves cease to agree on it: it is looked at coarser than that
+_COARSER, _COARSE_ANGSTROM, _FINEST_ANGSTROM = 1.5, 20.0, 8.0
 _VOXELS_PER_DETAIL, _LARGEST_GRID, _LARGEST_PLACING = 3.0, 128, 64
 _FIRST_ITERATIONS, _ITERATIONS = 8, 3
 # of a tie between blocks, and between bodies: enough for one that is hardly there
@@ -133,9 +134,8 @@ def _along(run: Run, atoms: Atoms, latents: Float64, component: int) -> Componen
     """The bodies along a component, whose points are latents (n, r)."""
     assert run.validation is not None  # who else would know that it is resolved
     resolution = max(
-        _FINEST_ANGSTROM,
+        _resolution(float(run.validation.component_resolution[component - 1])),
         _VOXELS_PER_DETAIL * run.extent_angstrom / _LARGEST_GRID,
-        float(run.validation.component_resolution[component - 1]),
     )
     mean, volumes = _volumes(run, latents, resolution)
     scene = _scene(atoms, mean, run.extent_angstrom / len(mean), resolution)
@@ -146,6 +146,11 @@ def _along(run: Run, atoms: Atoms, latents: Float64, component: int) -> Componen
     ends = _at_both_ends(scene, parts, (before, after), (volumes[0], volumes[-1]))
     names = [part.name(atoms) for part in parts]
     return ComponentMotion(component, resolution, tuple(motions(names, ends)))
+
+
+def _resolution(supported: float) -> float:
+    """Å at which a component is read that the half-sets support up to `supported`."""
+    return max(supported, _FINEST_ANGSTROM, min(_COARSER * supported, _COARSE_ANGSTROM))
 
 
 def _edge(run: Run, finest: float) -> int:

@@ -110,7 +110,7 @@ def _next_steps(run: Run) -> list[tuple[str, str]]:
     folder = run.folder
     return [
         *pose_advice(run),
-        (command_line("solvar", "analyze", folder), "clusters, density, paths between states"),
+        (command_line("solvar", "analyze", folder), "density, states, paths, clusters"),
         (
             command_line("solvar", "volume", folder),
             "volumes along the first component, with half-maps",
@@ -126,8 +126,12 @@ def _worth_a_look(run: Run) -> list[tuple[str, str]]:
     report = folder / "report.html"
     page = [(str(report), "open it in a browser: everything on one page")]
     poses = [(str(folder / "figures" / "7_poses.png"), change.sentence())] if change else []
+    movies = sorted(folder.glob("movie_component_*.gif"))
+    change_map = folder / "figures" / "9_change.png"
     return [
         *(page if report.is_file() else []),
+        *((str(movie), "the molecule along a component") for movie in movies[:1]),
+        *([(str(change_map), "where it changes")] if change_map.is_file() else []),
         (str(folder / "figures" / "2_motion.png"), "what moves along each component"),
         (str(folder / "figures" / "1_eigenvalues.png"), "how much, and whether it is real"),
         *(poses if refined else []),
