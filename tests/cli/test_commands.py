@@ -163,7 +163,7 @@ def test_run_writes_the_folder_and_says_what_to_look_at(tmp_path, particles_file
     assert result.exit_code == 0, result.output
     assert estimator == [FitSettings(rank=2, seed=3)]
     assert Run(output).rank == 2
-    assert len(Run(output).figures) == 6
+    assert len(Run(output).figures) == 7
     for words in ("share of variance", "peak memory", "Two optics groups", "2_motion.png"):
         assert words in result.stdout
     assert "levels: 40 particles in" in result.stderr
