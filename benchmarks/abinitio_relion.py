@@ -63,12 +63,12 @@ def initial_model(star: Path, folder: Path, share: float, threads: int) -> str:
     )
 
 
-def refinement(star: Path, folder: Path, model: Path, threads: int) -> str:
-    """RELION's command for poses and half-maps from there."""
+def refinement(star: Path, folder: Path, model: Path, threads: int, order: int) -> str:
+    """RELION's command for poses and half-maps from there; `order` of the HEALPix grid that it begins with."""
     return (
         f"mpirun --allow-run-as-root --oversubscribe -n 3 relion_refine_mpi --i {star} --o {folder}/refined "
         f"--auto_refine --split_random_halves --ref {model} --ini_high 35 --firstiter_cc {COMMON} "
-        f"{SAMPLING} --healpix_order 2 --auto_local_healpix_order 4 --low_resol_join_halves 40 --j {threads}"
+        f"{SAMPLING} --healpix_order {order} --auto_local_healpix_order 4 --low_resol_join_halves 40 --j {threads}"
     )
 
 
@@ -116,15 +116,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--particles", type=int, default=500)
     parser.add_argument("--share", type=float, default=0.25, help="of RELION's iterations")
+    parser.add_argument("--healpix", type=int, default=2, help="order its refinement begins with")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, help="folder; a temporary one by default")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         work = given.work or Path(scratch)
-        compare(work.resolve(), given.particles, given.share, given.threads)
+        compare(work.resolve(), given.particles, given.share, given.threads, given.healpix)
 
 
-def compare(work: Path, count: int, share: float, threads: int) -> None:
+def compare(work: Path, count: int, share: float, threads: int, order: int) -> None:
     """Both on the same images."""
     folder = work / "set"
     if not folder.exists():
@@ -140,7 +141,7 @@ def compare(work: Path, count: int, share: float, threads: int) -> None:
     told = poses_told(in_order(first, folder), true)
     print(f"RELION initial model    {told}, {begun / 60:.1f} min", flush=True)
     last = work / "refined_data.star"
-    then = begun + timed(refinement(images, work, model, threads), folder, last)
+    then = begun + timed(refinement(images, work, model, threads, order), folder, last)
     ordered = in_order(last, folder)
     print(f"RELION refinement       {poses_told(ordered, true)}, {then / 60:.1f} min", flush=True)
     for name, refine in (("… then solvar run", False), ("… with --refine-pose", True)):

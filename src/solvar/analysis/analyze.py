@@ -14,6 +14,7 @@ from solvar.analysis.diagnostics import Association, HalfsetAgreement
 from solvar.analysis.embedding import embed, require_umap
 from solvar.analysis.mixture import Likelihoods, Mixture
 from solvar.analysis.outliers import Outliers, find_outliers
+from solvar.analysis.rigid_bodies import ComponentMotion, model_of_run, rigid_bodies
 from solvar.analysis.settings import AnalysisSettings
 from solvar.analysis.space import LatentSpace, latent_space
 from solvar.analysis.states import States, deconvolved, find_states
@@ -45,6 +46,8 @@ class Analysis:
         Evenness of each cluster's views, 1 = that of the whole set.
     halves : list of HalfsetAgreement
         Empty if there are no two half-sets.
+    rigid_bodies : list of ComponentMotion or None
+        One a resolved component; None if no atoms were given.
     messages : list of str
         What could not be done, and why.
     warnings : list of str
@@ -63,6 +66,7 @@ class Analysis:
     associations: list[Association]
     coverage: Float64
     halves: list[HalfsetAgreement]
+    rigid_bodies: list[ComponentMotion] | None
     messages: list[str]
     warnings: list[str]
 
@@ -81,11 +85,12 @@ def analyze(
     Raises
     ------
     InputError
-        If a setting does not fit the run, or the run is too small.
+        If a setting does not fit the run, or the run is too small, or atoms do not fit its mean.
     """
     settings = settings or AnalysisSettings()
     progress = harmless(progress)
     plane = _checked(run, settings)
+    model = None if settings.atoms is None else model_of_run(run, settings.atoms, settings.component)
     space = latent_space(run, settings.component)
     points, seed = space.whitened, settings.seed
     with progress.step("Clusters", 0):
@@ -119,9 +124,13 @@ def analyze(
         messages.append("No component is real: no density is drawn, and no state is named.")
     elif density is None:
         messages.append("One component has no plane: its density is not drawn.")
+    bodies = None
+    if model is not None:
+        bodies = rigid_bodies(run, model, progress)
+        messages += model.messages
     return Analysis(
         settings, space, clusters, density, states, local, paths, outliers, umap, found, coverage, halves,
-        messages, _warnings(run, space, found, coverage, halves, outliers),
+        bodies, messages, _warnings(run, space, found, coverage, halves, outliers),
     )  # fmt: skip
 
 

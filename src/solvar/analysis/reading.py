@@ -62,6 +62,22 @@ class _Trajectory(_Part):
     crosses_gap: bool
 
 
+class _Body(_Part):
+    body: str
+    displacement_angstrom: _Number
+    error_angstrom: _Number
+    rotation_degree: _Number
+    occupancy: Annotated[list[_Number], Field(min_length=2, max_length=2)]
+    explained: Annotated[float, Field(allow_inf_nan=False, le=1)]
+    verdict: str
+
+
+class _Motion(_Part):
+    component: Annotated[int, Field(ge=1, le=200)]
+    resolution_angstrom: _Number
+    bodies: list[_Body]
+
+
 class _Outliers(_Part):
     far: _Count
     unlikely: _Count
@@ -81,6 +97,8 @@ class _Summary(_Part):
     clusters: _Clusters
     states: _States | None
     trajectories: list[_Trajectory]
+    # earlier analyses did not ask for it
+    rigid_bodies: list[_Motion] | None = None
     outliers: _Outliers
     associations: list[_Association]
     messages: list[str]

@@ -59,6 +59,25 @@ class ComponentMotion:
 
 
 @dataclass(frozen=True, eq=False)
+class Model:
+    """An atomic model of what a run shows.
+
+    Attributes
+    ----------
+    atoms : Atoms
+        Where the mean has them; positions are from the centre of its box.
+    components : list of int
+        From 1, those along which its motion is asked for.
+    messages : list of str
+        What to know about it.
+    """
+
+    atoms: Atoms
+    components: list[int]
+    messages: list[str]
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """A model as a map of a certain resolution shows it."""
 
@@ -75,14 +94,35 @@ class Scene:
         ]
 
 
-def resolved_components(run: Run, chosen: list[int]) -> list[int]:
-    """Those of the `chosen` components of a run, from 1, or of all, that its half-sets resolve.
+def model_of_run(run: Run, path: Path, chosen: list[int]) -> Model:
+    """The atoms of a file where a run has them, and the components along which they can be followed.
+
+    Parameters
+    ----------
+    run : Run
+    path : Path
+        PDB or mmCIF.
+    chosen : list of int
+        Components, from 1; empty for all. Those that the half-sets resolve are kept.
 
     Raises
     ------
     InputError
-        If there is none.
+        If no such component is resolved, the file cannot be read, or its atoms do not fit the mean.
     """
+    components, atoms = _resolved(run, chosen), read_atoms(path)
+    finest = max(_FINEST_ANGSTROM, _VOXELS_PER_DETAIL * run.extent_angstrom / _LARGEST_PLACING)
+    mean = _seen(run, run.model.mean, finest, _edge(run, finest))
+    found = placed(atoms, mean, run.extent_angstrom / len(mean), path)
+    # the first voxel of the maps of a run lies at 0
+    corner = run.pixel_size_angstrom * (run.box_size // 2)
+    far = float(np.linalg.norm(found.centre + corner - atoms.centre))
+    told = f"The atoms fit the mean {far:.0f} Å from where their file has them, and were moved there."
+    return Model(found, components, [told] if far > finest else [])
+
+
+def _resolved(run: Run, chosen: list[int]) -> list[int]:
+    """Those of the chosen components, or of all, that the half-sets resolve; from 1."""
     validation = run.validation
     wanted = chosen or range(1, run.rank + 1)
     found = [j for j in wanted if validation is not None and validation.verdict(j - 1) == RESOLVED]
@@ -94,38 +134,13 @@ def resolved_components(run: Run, chosen: list[int]) -> list[int]:
     return sorted(set(found))
 
 
-def atoms_of_run(run: Run, path: Path) -> Atoms:
-    """The atoms of a file where the mean of a run has them; positions are from the centre of its box.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or its atoms do not fit the mean.
-    """
-    atoms = read_atoms(path)
-    finest = max(_FINEST_ANGSTROM, _VOXELS_PER_DETAIL * run.extent_angstrom / _LARGEST_PLACING)
-    mean = _seen(run, run.model.mean, finest, _edge(run, finest))
-    return placed(atoms, mean, run.extent_angstrom / len(mean), path)
-
-
-def rigid_bodies(
-    run: Run, atoms: Atoms, components: list[int], progress: Progress | None = None
-) -> list[ComponentMotion]:
-    """How the bodies of a model move along components of a run.
-
-    Parameters
-    ----------
-    run : Run
-    atoms : Atoms
-        As of `atoms_of_run`.
-    components : list of int
-        As of `resolved_components`.
-    progress : Progress, optional
-    """
+def rigid_bodies(run: Run, model: Model, progress: Progress | None = None) -> list[ComponentMotion]:
+    """How the bodies of a model move along each of its components."""
     curves, told = Curves(run), []
-    with harmless(progress).step("Rigid bodies", len(components), "components") as step:
-        for component in components:
-            told.append(_along(run, atoms, curves.along(component, _POINTS), component))
+    with harmless(progress).step("Rigid bodies", len(model.components), "components") as step:
+        for component in model.components:
+            latents = curves.along(component, _POINTS)
+            told.append(_along(run, model.atoms, latents, component))
             step.advance()
     return told
 

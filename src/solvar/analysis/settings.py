@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -51,6 +52,11 @@ class AnalysisSettings(BaseModel):
         NEIGHBOURS, ge=2, le=200, description="Neighbours in local density and UMAP."
     )
     umap: bool = Field(False, description="Embed the latents in two dimensions with UMAP, too.")
+    atoms: Path | None = Field(
+        None,
+        description="Atomic model (PDB or mmCIF) fitted to mean.mrc: says which chains or parts of them move "
+        "how far along each resolved component.",
+    )
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
 
     # Typer has no lists of choices, so the choice is made here.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from solvar.analysis.motion import COMES_AND_GOES, MOVES, NOT_RIGID, STILL
+
 PATHS = {
     "extremes": "5th to 95th percentile",
     "distant": "the longest way",
@@ -12,6 +14,7 @@ PATHS = {
     "own": "your own ends",
 }
 _FEW = 6  # states whose share is told
+_FEW_BODIES = 4  # those that move most
 _MOST = 0.5
 
 
@@ -59,3 +62,49 @@ def gap_sentence(path: Mapping[str, Any]) -> str | None:
         f"The path “{path['name']}” crosses a gap: {min(path['behind'])} particles stand behind one of its "
         "points, so that volumes there are the model's and no state that was seen."
     )
+
+
+def motion_sentence(motion: Mapping[str, Any]) -> str:
+    """What moves how far along a component, largest first.
+
+    Parameters
+    ----------
+    motion : mapping
+        An entry of ``rigid_bodies`` in ``analysis.json``.
+    """
+    bodies = sorted(motion["bodies"], key=lambda body: -body["displacement_angstrom"])
+
+    def found(verdict: str) -> list[Mapping[str, Any]]:
+        return [body for body in bodies if body["verdict"] == verdict]
+
+    told = []
+    if moving := found(MOVES):
+        listed = _listed([_moved(body) for body in moving])
+        told.append(f"{listed} move{'s' if len(moving) == 1 else ''}")
+    if loose := found(NOT_RIGID):
+        listed = _listed([body["body"] for body in loose])
+        told.append(f"{listed} change{'s' if len(loose) == 1 else ''}, but not as one body")
+    if fading := found(COMES_AND_GOES):
+        listed = _listed([_there(body) for body in fading])
+        told.append(f"{listed} come{'s' if len(fading) == 1 else ''} and go{'es' if len(fading) == 1 else ''}")
+    if still := found(STILL):
+        least = max(body["displacement_angstrom"] for body in still)
+        told.append(f"{'the rest' if told else 'everything'} stays within {least:.1f} Å")
+    return f"Component {motion['component']} at {motion['resolution_angstrom']:.0f} Å: {'; '.join(told)}."
+
+
+def _moved(body: Mapping[str, Any]) -> str:
+    return (
+        f"{body['body']} ({body['displacement_angstrom']:.1f} ± {body['error_angstrom']:.1f} Å, "
+        f"{body['rotation_degree']:.0f}°)"
+    )
+
+
+def _there(body: Mapping[str, Any]) -> str:
+    first, last = body["occupancy"]
+    return f"{body['body']} ({100 * first:.0f} % there at one end, {100 * last:.0f} % at the other)"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _FEW_BODIES} more" if len(names) > _FEW_BODIES else ""
+    return ", ".join(names[:_FEW_BODIES]) + more

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.analyze import Analysis
+from solvar.analysis.rigid_bodies import ComponentMotion
 from solvar.analysis.states import States
 from solvar.files import OwnedFolder, replacing, write_json
 from solvar.results.run import Run
@@ -34,8 +35,8 @@ def write_analysis(run: Run, own: OwnedFolder, analysis: Analysis) -> Path:
     -------
     folder : path
         ``analysis.json``, ``particles.h5``, ``clusters.csv``, ``states.csv`` where there are separate
-        ones, and ``trajectory_*.csv``; tables hold latents in eigenvolume units, columns z1 … zr, one
-        row a point.
+        ones, and ``trajectory_*.csv``; these tables hold latents in eigenvolume units, columns z1 … zr, one
+        row a point. ``rigid_bodies.csv`` where atoms were given, one row a component and body.
     """
     own.refuse_foreign(ANALYSIS)
     own.remove(ANALYSIS, first=_TABLE)
@@ -48,6 +49,8 @@ def write_analysis(run: Run, own: OwnedFolder, analysis: Analysis) -> Path:
     _write_particles(own.file(ANALYSIS, f"{FOLDER}/particles.h5"), run, analysis)
     for path, centres in zip(tables, points.values(), strict=True):
         write_points(path, to_latents(centres))
+    if analysis.rigid_bodies is not None:
+        _write_bodies(own.file(ANALYSIS, f"{FOLDER}/rigid_bodies.csv"), analysis.rigid_bodies)
     write_json(own.file(ANALYSIS, _TABLE), summary(run, analysis))
     return own.root / FOLDER
 
@@ -58,6 +61,35 @@ def write_points(path: Path, latents: NDArray[np.float64]) -> None:
         writer = csv.writer(stream)
         writer.writerow([f"z{j + 1}" for j in range(latents.shape[1])])
         writer.writerows([f"{value:.9g}" for value in row] for row in latents)
+
+
+def _write_bodies(path: Path, components: list[ComponentMotion]) -> None:
+    """One row a component and body, units in the header."""
+    rows = [
+        {"component": one.component, "resolution_angstrom": one.resolution_angstrom}
+        | {name: getattr(body, name) for name in _PLAIN}
+        | dict(zip(_AXIS, body.axis, strict=True))
+        | dict(zip(_TRANSLATION, body.translation_angstrom, strict=True))
+        | dict(zip(_OCCUPANCY, body.occupancy, strict=True))
+        for one in components
+        for body in one.bodies
+    ]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(
+            {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
+            for row in rows
+        )
+
+
+_PLAIN = (
+    "body", "verdict", "atoms", "displacement_angstrom", "error_angstrom", "rotation_degree", "correlation",
+    "explained",
+)  # fmt: skip
+_AXIS = ("axis_x", "axis_y", "axis_z")
+_TRANSLATION = tuple(f"translation_{axis}_angstrom" for axis in "xyz")
+_OCCUPANCY = ("occupancy_start", "occupancy_end")
 
 
 def _write_particles(path: Path, run: Run, analysis: Analysis) -> None:
@@ -127,6 +159,9 @@ def summary(run: Run, analysis: Analysis) -> dict[str, Any]:
             }
             for path in analysis.trajectories
         ],
+        "rigid_bodies": None
+        if analysis.rigid_bodies is None
+        else [asdict(one) for one in analysis.rigid_bodies],
         "outliers": {
             "far": int(outliers.far.sum()),
             "unlikely": int(outliers.unlikely.sum()),

@@ -53,7 +53,7 @@ def analyze(run: RunFolder, settings: AnalysisSettings, as_json: AsJson = False)
 
 
 def _print(analysis: Analysis, told: dict[str, Any], folder: Path, drawn: list[Path]) -> None:
-    from solvar.analysis.words import gap_sentence, states_sentence
+    from solvar.analysis.words import gap_sentence, motion_sentence, states_sentence
     from solvar.cli.console import output, print_commands, shown
 
     console = output()
@@ -67,6 +67,8 @@ def _print(analysis: Analysis, told: dict[str, Any], folder: Path, drawn: list[P
     for path in told["trajectories"]:
         if sentence := gap_sentence(path):
             console.print(f"[yellow]![/yellow] {shown(sentence)}")
+    for motion in told["rigid_bodies"] or []:
+        console.print(shown(motion_sentence(motion)))
     outliers = analysis.outliers
     either = int((outliers.far | outliers.unlikely).sum())
     console.print(

@@ -66,6 +66,7 @@ ANALYSIS = Writer(
         "analysis/clusters.csv",
         "analysis/states.csv",
         "analysis/trajectory_*.csv",
+        "analysis/rigid_bodies.csv",
         *(f"analysis/movie_*.{format}" for format in _MOVIE_FORMATS),
         *(f"analysis/{name}.png" for name in ("clusters", "density", "umap", "diagnostics")),
     ),

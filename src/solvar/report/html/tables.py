@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from solvar.analysis.motion import STILL
 from solvar.analysis.reading import StoredAnalysis
 from solvar.analysis.words import PATHS
 from solvar.commands import command_line
@@ -110,6 +111,26 @@ def paths(analysis: StoredAnalysis) -> Table | None:
         for one in found
     ]
     return Table(["Path", "Length (σ)", "Particles behind a point"], rows) if rows else None
+
+
+def rigid_bodies(analysis: StoredAnalysis) -> Table | None:
+    """One row a component and body that changes; None where no atoms were given, or all is still."""
+    rows = [
+        [
+            str(one["component"]),
+            body["body"],
+            body["verdict"],
+            f"{body['displacement_angstrom']:.1f} ± {body['error_angstrom']:.1f}",
+            f"{body['rotation_degree']:.0f}",
+            " → ".join(f"{100 * share:.0f} %" for share in body["occupancy"]),
+            f"{100 * max(body['explained'], 0):.0f} %",
+        ]
+        for one in analysis.summary.get("rigid_bodies") or []
+        for body in one["bodies"]
+        if body["verdict"] != STILL
+    ]
+    head = ["Component", "Body", "", "Displacement (Å)", "Rotation (°)", "There", "Change explained"]
+    return Table(head, rows, numeric=3) if rows else None
 
 
 def costs(run: Run) -> Table:
