@@ -64,11 +64,12 @@ def initial_model(star: Path, folder: Path, share: float, threads: int) -> str:
 
 
 def refinement(star: Path, folder: Path, model: Path, threads: int, order: int) -> str:
-    """RELION's command for poses and half-maps from there; `order` of the HEALPix grid that it begins with."""
+    """RELION's command for poses and half-maps from there; its HEALPix grid begins with an order."""
+    grid = f"--healpix_order {order} --auto_local_healpix_order 4"
     return (
         f"mpirun --allow-run-as-root --oversubscribe -n 3 relion_refine_mpi --i {star} --o {folder}/refined "
         f"--auto_refine --split_random_halves --ref {model} --ini_high 35 --firstiter_cc {COMMON} "
-        f"{SAMPLING} --healpix_order {order} --auto_local_healpix_order 4 --low_resol_join_halves 40 --j {threads}"
+        f"{SAMPLING} {grid} --low_resol_join_halves 40 --j {threads}"
     )
 
 
