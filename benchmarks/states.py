@@ -72,7 +72,10 @@ def found_in(
     if row.particles is not None:
         chosen = np.random.default_rng(seed).permutation(len(particles))[: row.particles]
         particles = particles.select(np.sort(chosen))
-    settings = FitSettings(rank=row.rank, mask=folder / "mask.mrc", seed=seed, threads=threads)
+    # a run refuses to look for anything in noise
+    settings = FitSettings(
+        rank=row.rank, mask=folder / "mask.mrc", seed=seed, threads=threads, force=True
+    )
     run_job(particles, settings, scratch / "run", overwrite=True)
     return analyze(Run(scratch / "run"), AnalysisSettings(seed=seed)).states, folder
 

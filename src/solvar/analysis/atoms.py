@@ -77,8 +77,9 @@ def read_atoms(path: Path) -> Atoms:
     InputError
         If the file cannot be read, or has no atoms, or one that is nowhere.
     """
-    model = read_structure(path)[0]
-    polymers = model.clone()
+    structure = read_structure(path)
+    structure.setup_entities()
+    model, polymers = structure[0], structure[0].clone()
     polymers.remove_ligands_and_waters()
     if polymers.count_atom_sites():
         model = polymers
@@ -187,10 +188,10 @@ def placed(atoms: Atoms, mean: Float32, pixel_size: float, path: Path) -> Atoms:
     ]
     if found < max(*chance, np.mean(chance) + _BEYOND_CHANCE * np.std(chance)):
         raise InputError(
-            f"does not fit mean.mrc better than in any orientation (correlation {found:.2f}, "
-            f"{np.mean(chance):.2f} by chance)",
+            f"fits mean.mrc no better than turned at random (correlation {found:.2f}, "
+            f"by chance {np.mean(chance):.2f})",
             file=path,
-            remedy="fit it to mean.mrc first, as in ChimeraX with fitmap, and save it relative to the map",
+            remedy="fit it to mean.mrc first (fitmap in ChimeraX), and look whether the map has the right hand",
         )
     return atoms.moved(shift - atoms.centre)
 

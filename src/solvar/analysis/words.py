@@ -101,8 +101,8 @@ def _moved(body: Mapping[str, Any]) -> str:
 
 
 def _there(body: Mapping[str, Any]) -> str:
-    first, last = body["occupancy"]
-    return f"{body['body']} ({100 * first:.0f} % there at one end, {100 * last:.0f} % at the other)"
+    first, last = (100 * min(share, 1) for share in body["occupancy"])
+    return f"{body['body']} ({first:.0f} % there at one end, {last:.0f} % at the other)"
 
 
 def _listed(names: list[str]) -> str:

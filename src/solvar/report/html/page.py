@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from solvar._version import __version__
 from solvar.analysis.reading import StoredAnalysis, read_analysis
-from solvar.analysis.words import gap_sentence, states_sentence
+from solvar.analysis.words import gap_sentence, motion_sentence, states_sentence
 from solvar.estimation.low_rank import prior_spread
 from solvar.files import OwnedFolder, replacing, strict_json
 from solvar.fitting.warnings import consensus_sentence
@@ -110,6 +110,7 @@ def page(run: Run) -> str:
         movies=movies(run),
         states_sentence=states_sentence,
         gap_sentence=gap_sentence,
+        motion_sentence=motion_sentence,
         components=_components(run, pictures["slices"]),
         more_components=run.rank - shown,
         mean_slices=list(zip(VIEWS, pictures["mean"], strict=True)),

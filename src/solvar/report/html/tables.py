@@ -122,7 +122,7 @@ def rigid_bodies(analysis: StoredAnalysis) -> Table | None:
             body["verdict"],
             f"{body['displacement_angstrom']:.1f} ± {body['error_angstrom']:.1f}",
             f"{body['rotation_degree']:.0f}",
-            " → ".join(f"{100 * share:.0f} %" for share in body["occupancy"]),
+            " → ".join(f"{100 * min(share, 1):.0f} %" for share in body["occupancy"]),
             f"{100 * max(body['explained'], 0):.0f} %",
         ]
         for one in analysis.summary.get("rigid_bodies") or []
