@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.errors import SolvarError
+from solvar.errors import InputError, SolvarError
 from solvar.results.run import Run
 from solvar.viewer.messages import in_words
 from solvar.viewer.sharing import shared_folder
@@ -306,6 +306,20 @@ def arrived(run: Run) -> list[Arrived]:
 def find(run: Run, key: str) -> Arrived | None:
     """The volume that `Arrived.key` named; only what is listed is ever opened."""
     return next((volume for volume in arrived(run) if volume.key == key), None)
+
+
+def existing(run: Run, key: str) -> Arrived:
+    """The volume that `Arrived.key` named.
+
+    Raises
+    ------
+    InputError
+        If it is no longer there, or was never listed.
+    """
+    found = find(run, key)
+    if found is None:
+        raise InputError(f"the volume {key} is no longer in the run folder")
+    return found
 
 
 def _arrived(folder: str, table: VolumeTable, volume: VolumeRecord) -> Arrived:

@@ -51,9 +51,7 @@ def map_of(data: ViewerData, key: str) -> SavedFile:
     InputError
         If it is no longer there, leads out of the run folder, or belongs to another run.
     """
-    found = jobs.find(data.run, key)
-    if found is None:
-        raise InputError(f"the volume {key} is no longer in the run folder")
+    found = jobs.existing(data.run, key)
     volume, pixel_size = read_volume(volume_below(data.run, found.file), data.run.folder)
     return _map(key.replace("/", "_") + ".mrc", volume, pixel_size or data.run.pixel_size_angstrom)
 

@@ -62,9 +62,7 @@ def reconstruction(data: ViewerData, key: str, contour: Contour) -> list[Surface
     InputError
         If it is no longer there, leads out of the run folder, or belongs to another run.
     """
-    found = jobs.find(data.run, key)
-    if found is None:
-        raise InputError(f"the volume {key} is no longer in the run folder")
+    found = jobs.existing(data.run, key)
     volume = data.reconstruction(found.file)
     return contour.of(data, volume, float(volume.data.std()) or 1.0)
 
