@@ -8,14 +8,16 @@ from solvar.errors import InputError
 from solvar.files import owned
 from solvar.progress import SilentProgress
 from solvar.report.movie import (
+    FRAMES,
     best_camera,
     draw_movies,
+    draw_path_movies,
     frames,
     movie_model,
     movie_name,
     resolved,
 )
-from solvar.report.movie_files import movie_formats, on_white, write_movie
+from solvar.report.movie_files import movie_formats, on_white, shown_once, write_movie
 from solvar.report.surface import Camera, picture, silhouette
 from synthetic import make_fit
 from written import written
@@ -112,6 +114,19 @@ def test_what_is_transparent_is_white_where_a_format_has_no_transparency():
     picture = np.zeros((1, 3, 4), np.uint8)
     picture[0, :, 3] = 0, 255, 128
     assert on_white(picture)[0, :, 0].tolist() == [255, 0, 127]
+
+
+def test_paths_have_movies_where_a_component_is_resolved(run, monkeypatch):
+    points = np.zeros((5, run.rank))
+    points[:, 0] = np.linspace(-1, 1, 5) * np.sqrt(run.eigenvalues[0])
+    for components in ([], [1]):
+        monkeypatch.setattr("solvar.report.movie.resolved", lambda run, found=components: found)
+        with owned(run.folder, "test") as own:
+            drawn = draw_path_movies(run, {"way": points}, own)
+        assert [path.suffix for path in drawn] == (list(movie_formats()) if components else [])
+    assert [path.name for path in shown_once(drawn)] == ["movie_way.gif"]
+    with Image.open(drawn[0]) as movie:
+        assert movie.n_frames == 2 * (FRAMES - 1)
 
 
 def test_a_movie_that_cannot_be_drawn_is_told_and_no_harm(run, monkeypatch):

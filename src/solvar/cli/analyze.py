@@ -36,6 +36,8 @@ def analyze(run: RunFolder, settings: AnalysisSettings, as_json: AsJson = False)
     from solvar.files import owned
     from solvar.report.analysis import draw_analysis
     from solvar.report.html import write_report
+    from solvar.report.movie import draw_path_movies
+    from solvar.report.movie_files import shown_once
 
     progress = make_progress()
     with owned(folder, "solvar analyze") as own:
@@ -44,6 +46,9 @@ def analyze(run: RunFolder, settings: AnalysisSettings, as_json: AsJson = False)
         written = write_analysis(found, own, analysis)
         with progress.step("Figures", 0):
             figures = draw_analysis(analysis, own)
+        paths = {path.name: path.points for path in analysis.trajectories}
+        latents = {name: analysis.space.to_latents(points) for name, points in paths.items()}
+        figures += shown_once(draw_path_movies(found, latents, own, progress))
         report = write_report(found, own, progress)
     told = summary(found, analysis)
     if as_json:
@@ -84,7 +89,7 @@ def _print(analysis: Analysis, told: dict[str, Any], folder: Path, drawn: list[P
         console.print(f"[green]✓[/green] {NO_OTHER_CAUSE}")
     console.print("\n[bold]Look at[/bold]")
     for path in drawn:
-        console.print(f"  {shown(path)}  [dim]{_WORDS[path.name]}[/dim]", soft_wrap=True)
+        console.print(f"  {shown(path)}  [dim]{_what(path)}[/dim]", soft_wrap=True)
     console.print("\n[bold]Next[/bold]")
     names = {"clusters": "volumes at the centre of each cluster"}
     if analysis.states is not None and len(analysis.states) > 1:
@@ -96,6 +101,11 @@ def _print(analysis: Analysis, told: dict[str, Any], folder: Path, drawn: list[P
         for name, what in names.items()
     ]
     print_commands(console, [*viewing(folder.parent), *volumes])
+
+
+def _what(path: Path) -> str:
+    """What a file shows."""
+    return _WORDS.get(path.name, f"the molecule along the path {path.stem.removeprefix('movie_')}")
 
 
 _WORDS = {

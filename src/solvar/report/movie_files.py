@@ -24,6 +24,11 @@ def movie_formats() -> tuple[str, ...]:
     return (".webp", ".gif", ".mp4") if shutil.which("ffmpeg") else (".webp", ".gif")
 
 
+def shown_once(movies: list[Path]) -> list[Path]:
+    """One file of each movie, of those that are there in several formats: what a list names."""
+    return [path for path in movies if path.suffix == ".gif"]
+
+
 def write_movie(path: Path, pictures: list[Picture]) -> None:
     """Write pictures (size, size, 4), there and back; the file appears complete or not at all.
 

@@ -129,7 +129,15 @@ def rigid_bodies(analysis: StoredAnalysis) -> Table | None:
         for body in one["bodies"]
         if body["verdict"] != STILL
     ]
-    head = ["Component", "Body", "", "Displacement (Å)", "Rotation (°)", "There", "Change explained"]
+    head = [
+        "Component",
+        "Body",
+        "",
+        "Displacement (Å)",
+        "Rotation (°)",
+        "There",
+        "Change explained",
+    ]
     return Table(head, rows, numeric=3) if rows else None
 
 
