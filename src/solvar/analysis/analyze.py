@@ -90,7 +90,9 @@ def analyze(
     settings = settings or AnalysisSettings()
     progress = harmless(progress)
     plane = _checked(run, settings)
-    model = None if settings.atoms is None else model_of_run(run, settings.atoms, settings.component)
+    model = (
+        None if settings.atoms is None else model_of_run(run, settings.atoms, settings.component)
+    )
     space = latent_space(run, settings.component)
     points, seed = space.whitened, settings.seed
     with progress.step("Clusters", 0):

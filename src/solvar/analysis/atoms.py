@@ -83,7 +83,9 @@ def read_atoms(path: Path) -> Atoms:
     polymers.remove_ligands_and_waters()
     if polymers.count_atom_sites():
         model = polymers
-    rows, number, chain = [], [], []
+    rows: list[tuple[float, ...]] = []
+    number: list[int] = []
+    chain: list[int] = []
     for k, one in enumerate(model):
         for residue in one:
             for atom in residue:
@@ -183,15 +185,13 @@ def placed(atoms: Atoms, mean: Float32, pixel_size: float, path: Path) -> Atoms:
         )
     found, shift = _best_shift(around, atoms.weights, mean, pixel_size)
     drawn = rotations.random(_ORIENTATIONS, np.random.default_rng(0))
-    chance = [
-        _best_shift(around @ turn.T, atoms.weights, mean, pixel_size)[0] for turn in drawn
-    ]
-    if found < max(*chance, np.mean(chance) + _BEYOND_CHANCE * np.std(chance)):
+    chance = [_best_shift(around @ turn.T, atoms.weights, mean, pixel_size)[0] for turn in drawn]
+    if found < max(max(chance), float(np.mean(chance) + _BEYOND_CHANCE * np.std(chance))):
         raise InputError(
             f"fits mean.mrc no better than turned at random (correlation {found:.2f}, "
             f"by chance {np.mean(chance):.2f})",
             file=path,
-            remedy="fit it to mean.mrc first (fitmap in ChimeraX), and look whether the map has the right hand",
+            remedy="fit it to mean.mrc first (fitmap in ChimeraX), and see whether the map has its hand",
         )
     return atoms.moved(shift - atoms.centre)
 
@@ -218,4 +218,5 @@ def _best_shift(
     product = scipy.fft.irfftn(target * atoms.conj(), mean.shape)
     best = np.array(np.unravel_index(np.argmax(product), product.shape))
     away = (best + n // 2) % n - n // 2
-    return float(product.max() / (norms[0] * norms[1])), pixel_size * away[::-1]
+    shift: Float64 = pixel_size * away[::-1].astype(np.float64)
+    return float(product.max() / (norms[0] * norms[1])), shift

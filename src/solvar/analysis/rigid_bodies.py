@@ -1,9 +1,9 @@
 """Which chains of an atomic model, or parts of them, move how far along a component, as rigid bodies.
 
-The model is cut into blocks of neighbouring residues, tied where they touch, which follow the volumes along the
-component from its middle to both ends. Where they end up says where chains bend: blocks of a chain that share
-a rigid motion are a body. Bodies, hardly tied any more, are fitted to the volumes at both ends once more, and
-the difference of their two poses is what is told.
+The model is cut into blocks of neighbouring residues, tied where they touch, which follow the volumes along
+the component from its middle to both ends. Where they end up says where chains bend: blocks of a chain that
+share a rigid motion are a body. Bodies, hardly tied any more, are fitted to the volumes at both ends once
+more, and the difference of their two poses is what is told.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _POINTS = 9
 # Amplitudes of a change are lost before halves cease to agree on it: it is looked at coarser than that
 _COARSER, _COARSE_ANGSTROM, _FINEST_ANGSTROM = 1.5, 20.0, 8.0
 _VOXELS_PER_DETAIL, _LARGEST_GRID, _LARGEST_PLACING = 3.0, 128, 64
-_FIRST_ITERATIONS, _ITERATIONS = 8, 3
+_PLACING_ITERATIONS, _FIRST_ITERATIONS, _ITERATIONS = 20, 8, 3
 # of a tie between blocks, and between bodies: enough for one that is hardly there
 _BLOCK_TIE, _BODY_TIE = 0.02, 0.0005
 # what blocks of a body may be off: a share of the detail, or of the largest displacement
@@ -117,7 +117,9 @@ def model_of_run(run: Run, path: Path, chosen: list[int]) -> Model:
     # the first voxel of the maps of a run lies at 0
     corner = run.pixel_size_angstrom * (run.box_size // 2)
     far = float(np.linalg.norm(found.centre + corner - atoms.centre))
-    told = f"The atoms fit the mean {far:.0f} Å from where their file has them, and were moved there."
+    told = (
+        f"The atoms fit the mean {far:.0f} Å from where their file has them, and were moved there."
+    )
     return Model(found, components, [told] if far > finest else [])
 
 
@@ -129,7 +131,9 @@ def _resolved(run: Run, chosen: list[int]) -> list[int]:
     if not found:
         why = "no component is resolved" if validation is not None else "the run had no half-sets"
         raise InputError(
-            f"{why}: nothing is known of what moves where", file=run.folder, remedy="leave --atoms out"
+            f"{why}: nothing is known of what moves where",
+            file=run.folder,
+            remedy="leave --atoms out",
         )
     return sorted(set(found))
 
@@ -194,12 +198,15 @@ def _volumes(run: Run, latents: Float64, finest: float) -> tuple[Float32, list[F
 
 
 def _scene(atoms: Atoms, mean: Float32, pixel_size: float, resolution: float) -> Scene:
-    """The whole model turned and moved to fit the mean, from where it nearly does."""
-    start = Scene(atoms, Response.between(atoms, mean, pixel_size), resolution)
+    """The whole model turned and moved to fit the mean, from where it nearly does: first without detail."""
     everything = Part(0, np.arange(len(atoms.chain)), np.arange(len(atoms.positions)))
-    bodies, nobody = start.bodies([everything]), Ties(np.zeros((0, 3)), np.zeros((0, 2), np.int64), 0)
-    poses, _ = fit(mean, bodies, Poses.at_rest(1), nobody, _FIRST_ITERATIONS)
-    atoms = replace(atoms, positions=bodies[0].moved(poses.rotation[0], poses.shift[0]))
+    nobody = Ties(np.zeros((0, 3)), np.zeros((0, 2), np.int64), 0)
+    for detail in (max(resolution, _COARSE_ANGSTROM), resolution):
+        seen = low_passed(mean, len(mean) * pixel_size / detail)
+        start = Scene(atoms, Response.between(atoms, seen, pixel_size), detail)
+        bodies = start.bodies([everything])
+        poses, _ = fit(seen, bodies, Poses.at_rest(1), nobody, _PLACING_ITERATIONS)
+        atoms = replace(atoms, positions=bodies[0].moved(poses.rotation[0], poses.shift[0]))
     return Scene(atoms, Response.between(atoms, mean, pixel_size), resolution)
 
 
@@ -215,7 +222,9 @@ def _followed(
         for volume in way:
             poses, _ = fit(volume, bodies, poses, ties, _ITERATIONS)
         moved = np.empty_like(scene.atoms.positions)
-        for part, body, turn, shift in zip(blocks, bodies, poses.rotation, poses.shift, strict=True):
+        for part, body, turn, shift in zip(
+            blocks, bodies, poses.rotation, poses.shift, strict=True
+        ):
             moved[part.atoms] = body.moved(turn, shift)
         ends.append(moved)
     return ends[0], ends[1]
@@ -235,17 +244,15 @@ def _at_both_ends(
 ) -> Ends:
     """Bodies fitted to the volumes at both ends, from where their blocks are, (A, 3) each."""
     bodies, ties = scene.bodies(parts), Ties(*contacts(scene.atoms, parts), _BODY_TIE)
-    poses, shown, curvature = [], [], np.zeros(())
+    poses, shown, curvature = [], [], []
     for volume, moved in zip(volumes, starts, strict=True):
         start = _superposed(scene.atoms.weights, parts, bodies, moved)
         found, curved = fit(volume, bodies, start, ties, _FIRST_ITERATIONS)
         poses.append(found)
         shown.append(density(bodies, found, len(volume)))
-        curvature = curvature + curved / 2
-    return Ends(
-        bodies, (poses[0], poses[1]), volumes[1] - volumes[0], shown[1] - shown[0], curvature,
-        detail=scene.resolution,
-    )  # fmt: skip
+        curvature.append(curved)
+    change, made = volumes[1] - volumes[0], shown[1] - shown[0]
+    return Ends(bodies, poses, change, made, curvature, scene.resolution)
 
 
 def _superposed(weights: Float64, parts: list[Part], bodies: list[Body], moved: Float64) -> Poses:

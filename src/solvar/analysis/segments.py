@@ -48,9 +48,9 @@ class Part:
         chain, whole = atoms.names[self.chain], np.flatnonzero(atoms.chain == self.chain)
         if len(whole) == len(self.residues):
             return chain
-        place = np.searchsorted(whole, self.residues)
-        runs = np.split(self.residues, np.flatnonzero(np.diff(place) > 1) + 1)
-        numbers = [(atoms.number[run[0]], atoms.number[run[-1]]) for run in runs]
+        place, number = np.searchsorted(whole, self.residues), atoms.number[self.residues]
+        ends = np.flatnonzero((np.diff(place) > 1) | (np.diff(number) < 0)) + 1
+        numbers = [(run[0], run[-1]) for run in np.split(number, ends)]
         return f"{chain}:" + ",".join(f"{a}-{b}" if a != b else f"{a}" for a, b in numbers)
 
 
@@ -66,20 +66,14 @@ def blocks_of(atoms: Atoms) -> list[Part]:
 
 
 def contacts(atoms: Atoms, parts: list[Part]) -> tuple[Float64, Int64]:
-    """Where parts touch: points (n, 3) between residues of two of them, and these two (n, 2).
-
-    Neighbours along a chain touch wherever they are.
-    """
+    """Where parts touch: points (n, 3) between residues of two of them, Å, and these two (n, 2)."""
     from scipy.spatial import cKDTree
 
     owner = np.zeros(len(atoms.chain), np.int64)
     for number, part in enumerate(parts):
         owner[part.residues] = number
     centres = atoms.residue_centres()
-    near = cKDTree(centres).query_pairs(_CONTACT, output_type="ndarray")
-    follow = np.arange(len(owner) - 1)
-    follow = follow[atoms.chain[:-1] == atoms.chain[1:]]
-    pairs = np.unique(np.concatenate([near, np.stack([follow, follow + 1], axis=1)]), axis=0)
+    pairs = cKDTree(centres).query_pairs(_CONTACT, output_type="ndarray")
     pairs = pairs[owner[pairs[:, 0]] != owner[pairs[:, 1]]]
     return centres[pairs].mean(axis=1), owner[pairs]
 
@@ -113,7 +107,9 @@ class Moments:
         return cls(float(weights.sum()), weights @ before, weights @ after, product, square)
 
     def __add__(self, other: Moments) -> Moments:
-        return Moments(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return Moments(
+            *(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
 
     def rotation(self) -> Float64:
         """Of the rigid motion that explains most."""
@@ -155,7 +151,10 @@ def moving_as_one(
             Moments.of(atoms.weights[part.atoms], before[part.atoms], after[part.atoms])
             for part in here
         ]
-        found += [Part.of(atoms, each) for each in _joined([part.residues for part in here], sums, tolerance)]
+        found += [
+            Part.of(atoms, each)
+            for each in _joined([part.residues for part in here], sums, tolerance)
+        ]
     return found
 
 

@@ -86,7 +86,9 @@ def motion_sentence(motion: Mapping[str, Any]) -> str:
         told.append(f"{listed} change{'s' if len(loose) == 1 else ''}, but not as one body")
     if fading := found(COMES_AND_GOES):
         listed = _listed([_there(body) for body in fading])
-        told.append(f"{listed} come{'s' if len(fading) == 1 else ''} and go{'es' if len(fading) == 1 else ''}")
+        told.append(
+            f"{listed} come{'s' if len(fading) == 1 else ''} and go{'es' if len(fading) == 1 else ''}"
+        )
     if still := found(STILL):
         least = max(body["displacement_angstrom"] for body in still)
         told.append(f"{'the rest' if told else 'everything'} stays within {least:.1f} Å")
