@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from solvar.analysis.atoms import read_atoms
-from solvar.analysis.motion import COMES_AND_GOES, MOVES, NOT_RIGID, STILL
-from solvar.analysis.rigid_bodies import model_of_run, rigid_bodies
+from solvar.analysis.bodies.atoms import read_atoms
+from solvar.analysis.bodies.motion import COMES_AND_GOES, MOVES, NOT_RIGID, STILL
+from solvar.analysis.bodies.rigid_bodies import model_of_run, rigid_bodies
 from solvar.analysis.words import motion_sentence
 from solvar.cli.analyze import app
 from solvar.errors import InputError

@@ -330,7 +330,7 @@ _ALLOWED = {
     ("results/hdf5.py", "h5py.File"): "of an open file",
     ("results/provenance.py", "read_text"): "of the kernel's own files",
     ("results/writer.py", "h5py.File"): "writes a new file",
-    ("simulation/molecule.py", "gzip.GzipFile"): "of bytes that were read",
+    ("structure_file.py", "gzip.GzipFile"): "of bytes that were read",
     ("simulation/writing.py", "open"): "writes a new file",
     ("viewer/columns.py", "pd.read_csv"): "of an open file",
     ("viewer/redirect.py", "open"): "writes a new file",

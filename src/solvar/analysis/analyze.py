@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis import diagnostics
+from solvar.analysis.bodies.rigid_bodies import ComponentMotion, model_of_run, rigid_bodies
 from solvar.analysis.clusters import Clusters, find_clusters
 from solvar.analysis.density import DensityMap, density_map, log_density
 from solvar.analysis.diagnostics import Association, HalfsetAgreement
 from solvar.analysis.embedding import embed, require_umap
 from solvar.analysis.mixture import Likelihoods, Mixture
 from solvar.analysis.outliers import Outliers, find_outliers
-from solvar.analysis.rigid_bodies import ComponentMotion, model_of_run, rigid_bodies
 from solvar.analysis.settings import AnalysisSettings
 from solvar.analysis.space import LatentSpace, latent_space
 from solvar.analysis.states import States, deconvolved, find_states

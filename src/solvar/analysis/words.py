@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from solvar.analysis.motion import COMES_AND_GOES, MOVES, NOT_RIGID, STILL
+from solvar.analysis.bodies.motion import COMES_AND_GOES, MOVES, NOT_RIGID, STILL
 
 PATHS = {
     "extremes": "5th to 95th percentile",

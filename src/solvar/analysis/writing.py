@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.analyze import Analysis
-from solvar.analysis.rigid_bodies import ComponentMotion
+from solvar.analysis.bodies.rigid_bodies import ComponentMotion
 from solvar.analysis.states import States
 from solvar.files import OwnedFolder, replacing, write_json
 from solvar.results.run import Run

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
-from solvar.files import believable, explained, open_regular, read_bytes, refuse_claim
 from solvar.imaging.rotations import from_rotation_vector
+from solvar.structure_file import read_structure
 
 if TYPE_CHECKING:
     import gemmi
@@ -251,45 +248,6 @@ def atoms_from_file(path: str | Path) -> AtomStates:
         raise InputError("has an atom that is nowhere", file=path)
     centre = weights @ positions.mean(axis=0) / weights.sum()
     return AtomStates(positions - centre, weights)
-
-
-def read_structure(path: str | Path) -> gemmi.Structure:
-    """A PDB or mmCIF file (also gzipped) without waters and hydrogens, of one or several models.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or its first model holds no atoms.
-    """
-    import gemmi
-
-    content = _unpacked(path)
-    try:
-        structure = gemmi.read_structure_string(content)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"cannot be read as PDB or mmCIF ({error})", file=path) from error
-    structure.remove_waters()
-    structure.remove_hydrogens()
-    structure.remove_empty_chains()
-    if not len(structure) or not structure[0].count_atom_sites():
-        raise InputError("holds no atoms", file=path, remedy="give a file with coordinates")
-    return structure
-
-
-def _unpacked(path: str | Path) -> bytes:
-    """The content of a file that may be gzipped."""
-    with explained(path), open_regular(path) as file:
-        content = read_bytes(file)
-        if content[:2] != b"\x1f\x8b":
-            return content
-        # one byte more than is believed tells that there is more
-        most = believable(len(content))
-        try:
-            unpacked = gzip.GzipFile(fileobj=io.BytesIO(content)).read(most + 1)
-        except (EOFError, zlib.error) as error:
-            raise InputError(f"cannot be unpacked ({error})", file=path) from error
-        refuse_claim(len(unpacked), len(content))
-    return unpacked
 
 
 def _atoms(model: gemmi.Model) -> Iterator[gemmi.Atom]:

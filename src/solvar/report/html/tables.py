@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from solvar.analysis.motion import STILL
+from solvar.analysis.bodies.motion import STILL
 from solvar.analysis.reading import StoredAnalysis
 from solvar.analysis.words import PATHS
 from solvar.commands import command_line

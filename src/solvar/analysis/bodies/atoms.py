@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.imaging import rotations
 from solvar.imaging.fourier import volume_shells
-from solvar.simulation.molecule import read_structure
+from solvar.structure_file import read_structure
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.analysis.body_fit import STEP, Body, Poses
+from solvar.analysis.bodies.fit import STEP, Body, Poses
 from solvar.imaging.rotations import to_rotation_vector
 
 Float64 = NDArray[np.float64]

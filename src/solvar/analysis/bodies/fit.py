@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.analysis.atoms import Atoms, spread
+from solvar.analysis.bodies.atoms import Atoms, spread
 from solvar.imaging.fourier import volume_shells
 from solvar.imaging.rotations import from_rotation_vector
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.analysis.atoms import Atoms, placed, read_atoms
-from solvar.analysis.body_fit import Body, Poses, Response, Ties, density, fit
+from solvar.analysis.bodies.atoms import Atoms, placed, read_atoms
+from solvar.analysis.bodies.fit import Body, Poses, Response, Ties, density, fit
+from solvar.analysis.bodies.motion import BodyMotion, Ends, motions
+from solvar.analysis.bodies.segments import Moments, Part, blocks_of, contacts, moving_as_one
 from solvar.analysis.curves import Curves
-from solvar.analysis.motion import BodyMotion, Ends, motions
-from solvar.analysis.segments import Moments, Part, blocks_of, contacts, moving_as_one
 from solvar.errors import InputError
 from solvar.fitting.result import RESOLVED
 from solvar.imaging.fourier import crop_volume, low_passed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.analysis.atoms import Atoms
+from solvar.analysis.bodies.atoms import Atoms
 from solvar.imaging.rotations import nearest_rotation
 
 Float64 = NDArray[np.float64]
