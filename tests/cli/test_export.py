@@ -40,7 +40,7 @@ def test_json_lists_the_files_and_what_they_hold(run, tmp_path):
     assert told == {"target": "cryodrgn", "files": names, "particles": 2, "poses": "refined"}
     result = export(run.folder, "--to", "chimerax", "-o", tmp_path / "maps", "--json")
     told = json.loads(result.stdout)
-    assert len(told["files"]) == 4 and told["particles"] is told["poses"] is None
+    assert len(told["files"]) == 6 and told["particles"] is told["poses"] is None
 
 
 @pytest.mark.parametrize(
