@@ -24,6 +24,7 @@ from solvar.fitting.result import RESOLVED
 from solvar.imaging.fourier import crop_volume, low_passed
 from solvar.progress import Progress, harmless
 from solvar.results.run import Run
+from solvar.results.supported import have_shape
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -188,7 +189,7 @@ def _volumes(run: Run, latents: Float64, finest: float) -> tuple[Float32, list[F
     assert validation is not None
     edge = _edge(run, finest)
     mean = _seen(run, model.mean, finest, edge)
-    supported = np.flatnonzero(validation.reliable & np.isfinite(validation.component_resolution))
+    supported = np.flatnonzero(have_shape(run))
     change = [
         _seen(run, model.eigenvolumes[j], max(finest, validation.component_resolution[j]), edge)
         for j in supported
