@@ -14,7 +14,7 @@ import pytest
 import starfile
 from typer.testing import CliRunner
 
-from other_formats import write_cryodrgn
+from other_formats import write_cryodrgn, write_cryosparc
 from solvar.cli.main import app
 from solvar.errors import InputError
 from solvar.estimation.abinitio import Placed, Stage, Start
@@ -65,6 +65,23 @@ def test_file_without_poses_is_read_where_poses_are_not_asked_for(tiny_stack: Pa
     # given ones are left unread, too
     ignored = read_particles(tiny_stack / "particles.star", ignore_poses=True)
     np.testing.assert_array_equal(ignored.poses.rotation, found.poses.rotation)
+
+
+def test_particles_of_2d_classes_are_read_and_without_it_the_way_is_named(tiny_stack) -> None:
+    whole = read_particles(tiny_stack / "particles.star")
+    path = tiny_stack / "classes.cs"
+    write_cryosparc(whole, path)
+    table = np.load(path)
+    plane = table.dtype.descr + [("alignments2D/pose", "f4"), ("alignments2D/class", "u4")]
+    kept = [each for each in plane if not each[0].startswith("alignments3D")]
+    classes = np.zeros(len(table), kept)
+    for name in set(classes.dtype.names) & set(table.dtype.names):
+        classes[name] = table[name]
+    with path.open("wb") as stream:
+        np.save(stream, classes)
+    assert len(read_particles(path, ignore_poses=True)) == len(whole)
+    with pytest.raises(InputError, match="solvar abinitio"):
+        read_particles(path)
 
 
 def test_stack_with_ctfs_alone_is_enough(tiny_stack: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from solvar.particles.pixel_columns import refuse_scales_that_differ, signs_that
 from solvar.particles.reading import Reading
 from solvar.particles.table import (
     CENTRED,
+    FIND_POSES,
     Format,
     ParticleTable,
     group_rows,
@@ -37,7 +38,7 @@ from solvar.particles.table import (
 # Begins a compressed stream of cryosparc-tools.
 _CSDAT_MAGIC = b"\x94CSDAT"
 _PASSTHROUGH = "add the job's passthrough file with --passthrough"
-_REFINEMENT = "pass the particles .cs of a 3D refinement, or " + _PASSTHROUGH
+_REFINEMENT = f"pass the particles .cs of a 3D refinement, {_PASSTHROUGH}, or {FIND_POSES}"
 COLUMNS = {
     "rotation": "alignments3D/pose",
     "shift_angstrom": "alignments3D/shift",

@@ -34,7 +34,7 @@ from solvar.particles.relion_tomo import refuse_subtomograms
 from solvar.particles.relion_write import SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
 from solvar.particles.star_lines import begins_block
-from solvar.particles.table import CENTRED, Format, ParticleTable, group_rows
+from solvar.particles.table import CENTRED, FIND_POSES, Format, ParticleTable, group_rows
 from solvar.particles.validate import LARGEST_ANGLE_DEGREE
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 Float64 = NDArray[np.float64]
 
 _CTF_REMEDY = "pass a star file with CTF parameters, or --ctf ctf.pkl"
-_POSE_REMEDY = REFINEMENT + ", or --poses poses.pkl"
+_POSE_REMEDY = f"{REFINEMENT} or --poses poses.pkl, or {FIND_POSES}"
 _ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY")
 _ORIGIN_TOLERANCE_ANGSTROM = 1e-3
 _SCALE, _MIRRORED = "rlnCtfScalefactor", "rlnIsFlip"

@@ -19,6 +19,8 @@ from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 
+# what else can be done about a file without poses
+FIND_POSES = "find them from the images alone with solvar abinitio"
 # what is supposed where a column with shifts is missing
 CENTRED = "The file has no shifts ({}), so the particles were taken to be centred."
 
