@@ -67,21 +67,21 @@ def test_file_without_poses_is_read_where_poses_are_not_asked_for(tiny_stack: Pa
     np.testing.assert_array_equal(ignored.poses.rotation, found.poses.rotation)
 
 
-def test_particles_of_2d_classes_are_read_and_without_it_the_way_is_named(tiny_stack) -> None:
+def test_particles_of_2d_classes_are_read_and_else_the_way_is_named(tiny_stack, tmp_path) -> None:
     whole = read_particles(tiny_stack / "particles.star")
-    path = tiny_stack / "classes.cs"
+    path = tmp_path / "classes.cs"
     write_cryosparc(whole, path)
     table = np.load(path)
-    plane = table.dtype.descr + [("alignments2D/pose", "f4"), ("alignments2D/class", "u4")]
+    plane = [*table.dtype.descr, ("alignments2D/pose", "f4"), ("alignments2D/class", "u4")]
     kept = [each for each in plane if not each[0].startswith("alignments3D")]
     classes = np.zeros(len(table), kept)
     for name in set(classes.dtype.names) & set(table.dtype.names):
         classes[name] = table[name]
     with path.open("wb") as stream:
         np.save(stream, classes)
-    assert len(read_particles(path, ignore_poses=True)) == len(whole)
+    assert len(read_particles(path, ignore_poses=True, datadir=tiny_stack)) == len(whole)
     with pytest.raises(InputError, match="solvar abinitio"):
-        read_particles(path)
+        read_particles(path, datadir=tiny_stack)
 
 
 def test_stack_with_ctfs_alone_is_enough(tiny_stack: Path, tmp_path: Path) -> None:
