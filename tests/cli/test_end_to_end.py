@@ -232,7 +232,7 @@ def test_refined_poses_reach_every_file_and_the_tables(tiny_stack, tmp_path):
     )  # fmt: skip
     assert "Refined poses" in result.stdout and "7_poses.png" in result.stdout
     run, given = Run(folder), read_particles(tiny_stack / "particles_noisy.star")
-    assert len(run.figures) == 7
+    assert len(run.figures) == 8
     np.testing.assert_allclose(run.pose_refinement.start.rotation, given.poses.rotation)
     refined = Poses(run.particles["rotation"], run.particles["shift_angstrom"])
     write_cryodrgn(given, tmp_path)
