@@ -117,10 +117,16 @@ def _junk(found: Fit) -> list[str]:
     others = found.particle_probability[found.particle_probability > 0]
     unlikely = int((found.particle_probability < 0.5).sum()) - found.monstrous
     share = float((1 - others).sum()) / total
+    # where poses were looked for, an image in which none was found looks like one that shows nothing
+    lost = (
+        "or not where and as it is said to be"
+        if found.ab_initio is None
+        else "or one whose pose was not found"
+    )
     if share > 0:
         told.append(
             f"About {100 * share:.2g} % of the images ({unlikely:,} of {total:,} more likely than not) show "
-            f"no particle, or not where and as it is said to be; they are weighted down. {leave_out}"
+            f"no particle, {lost}; they are weighted down. {leave_out}"
         )
     if found.monstrous:
         told.append(

@@ -120,6 +120,8 @@ def junk(run: Run) -> str:
     told = (
         f"{unlikely:,} of {run.particle_count:,} images ({share}) are unlikely to show a particle"
     )
+    if run.ab_initio is not None:
+        told += " whose pose was found"
     if run.monstrous:
         told += (
             f", {run.monstrous:,} of them because of something that stands out far above all others"
