@@ -62,7 +62,7 @@ def draw_movies(run: Run, own: OwnedFolder, progress: Progress | None = None) ->
     """
     curves = Curves(run)
     ways = {
-        f"movie_component_{component:02d}": partial(curves.along, component, FRAMES)
+        movie_name(component, ""): partial(curves.along, component, FRAMES)
         for component in resolved(run)
     }
     return _draw_all(run, MOVIES, ways, own, progress)

@@ -241,10 +241,10 @@ class Run:
         """Agreement of the two halves; None when the run had none."""
         return self._stored.validation()
 
-    @cached_property
+    @property
     def change(self) -> LocalVariance | None:
         """Where density changes from particle to particle; None where no component is sure enough."""
-        return self._stored.change()
+        return self._stored.change
 
     def is_real(self, component: int) -> bool:
         """Whether a component, from 0, is told from noise; all are believed where half-sets did not ask."""

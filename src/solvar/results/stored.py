@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -162,13 +163,14 @@ class StoredNumbers:
             means=np.stack(halves),
             **curves,  # type: ignore[arg-type]
             doubt=doubt,
-            change=self.change(),
+            change=self.change,
         )
         numbers.check_validation(found, self._folder / MODEL)
         return found
 
+    @cached_property
     def change(self) -> LocalVariance | None:
-        """See `Run.change`."""
+        """See `Run.change`; read once for it and for `Run.validation`."""
         if not self._result.get("change"):
             return None
         variance, error = (self.volume(name) for name in ("variance.mrc", "variance_error.mrc"))
