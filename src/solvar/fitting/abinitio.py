@@ -177,7 +177,7 @@ def _with_particle(
     found = placed(bands, best.consensus.volume[None], pool, best.consensus.shift_sd, step)
     evidence = np.zeros(len(context.images))
     evidence[pool] = found.evidence
-    return context.images.weighted(weight_anywhere(context, evidence, pool)).believed(pool)
+    return believed(weight_anywhere(context, evidence, pool), pool)
 
 
 def _poses(context: Context, poses: Placed) -> PoseState:
