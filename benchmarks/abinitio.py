@@ -91,11 +91,12 @@ class Reached:
     captured: float
     posed: float
     seconds: float
+    cpu_seconds: float
     memory_mib: float
     said: str
 
     @classmethod
-    def of(cls, found: Fit, folder: Path, seconds: float, junk: float) -> Reached:
+    def of(cls, found: Fit, folder: Path, took: tuple[float, float], junk: float) -> Reached:
         true = read_particles(folder / "particles.star").poses.rotation
         truth = Truth.load(folder)
         shown = ~are_empty(len(true), junk)
@@ -115,7 +116,7 @@ class Reached:
             float(np.mean(angle < 20)),
             told.get("captured_variance", float("nan")),
             told.get("captured_variance_within_state", float("nan")),
-            seconds,
+            *took,
             max(cost.peak_memory_mib for cost in found.costs),
             said,
         )
@@ -123,7 +124,7 @@ class Reached:
     def __str__(self) -> str:
         return (
             f"median {self.median:6.2f} deg, within 20 {self.near:6.1%}, captured {self.captured:.3f} "
-            f"(as posed {self.posed:.3f}), {self.seconds / 60:4.1f} min, "
+            f"(as posed {self.posed:.3f}), {self.seconds / 60:4.1f} min, CPU {self.cpu_seconds / 60:4.1f}, "
             f"{self.memory_mib:5.0f} MiB, {self.said}"
         )
 
@@ -149,9 +150,10 @@ def reached(
 ) -> Reached:
     """By a fit of a file."""
     particles = read_particles(folder / file, ignore_poses=settings.get("ab_initio", False))
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     found = fit(particles, FitSettings(seed=seed, threads=threads, **settings))
-    return Reached.of(found, folder, time.perf_counter() - begun, junk)
+    took = time.perf_counter() - begun, time.process_time() - cpu
+    return Reached.of(found, folder, took, junk)
 
 
 class _Enough(Exception):

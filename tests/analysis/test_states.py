@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from analysis.test_density import measured
-from solvar.analysis.mixture import Mixture
+from solvar.analysis.mixture import Mixture, fit_mixture
 from solvar.analysis.ridges import log_passes, ridges, tops
 from solvar.analysis.states import deconvolved, find_states
+from solvar.analysis.valleys import told_by_particles, visible
 from solvar.analysis.words import gap_sentence, states_sentence
 
 
@@ -55,8 +56,25 @@ def test_a_continuum_has_no_states(shape, seed):
     assert states.population == pytest.approx(1)
 
 
-def test_few_particles_have_no_states():
-    assert len(found_in(horseshoe(300, 3))) == 1
+@pytest.mark.parametrize("seed", [3, 7])
+def test_few_particles_have_no_states(seed):
+    # those of seed 7 have a gap by chance, which nine in ten of their random halves have as well
+    assert len(found_in(horseshoe(300, seed), seed)) == 1
+
+
+@pytest.mark.parametrize(("apart", "least", "most"), [(2.4, 30, np.inf), (0.0, -1, 3)])
+def test_filling_a_valley_costs_what_particles_say_for_it(apart, least, most):
+    """Two Gaussians, fitted where there are two states and where there is one plateau."""
+    rng = np.random.default_rng(0)
+    if apart:
+        truth = rng.choice([-apart / 2, apart / 2], (300, 1)) + rng.normal(0, 0.2, (300, 1))
+    else:
+        truth = rng.uniform(-1.7, 1.7, (300, 1))
+    seen = measured(truth, 0)
+    mixture = fit_mixture(seen, 2, rng)
+    hills, _ = tops(visible(mixture, seen), mixture.mean)
+    level = np.exp(visible(mixture, seen).log_density(hills).min())
+    assert least <= told_by_particles(mixture, seen, hills[0], hills[-1], level) <= most
 
 
 def test_states_do_not_depend_on_the_order_of_the_particles():
@@ -98,7 +116,7 @@ def test_sentences_say_what_is_certain():
     assert states_sentence(None) is None
     assert states_sentence(told(1, {"1": 0.8, "2": 0.2}, [1.0])).startswith("No separate states")
     doubtful = states_sentence(told(1, {"2": 0.7, "4": 0.3}, [1.0]))
-    assert doubtful.startswith("No state is certain") and "2 to 4" in doubtful
+    assert doubtful.startswith("No state is certain")
     two = states_sentence(told(2, {"2": 0.95, "1": 0.05}, [0.7, 0.3]))
     assert "2 separate states, of 70 ± 1 %, 30 ± 1 %" in two and "1 in 5 %, 2 in 95 %" in two
     path = {"name": "own", "behind": [40, 3], "crosses_gap": True}

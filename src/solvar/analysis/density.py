@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from solvar.analysis.mixture import Likelihoods, Mixture
 from solvar.analysis.neighbours import nearest, sample
-from solvar.analysis.states import visible
+from solvar.analysis.valleys import visible
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -106,6 +106,15 @@ class Mixture:
     def __len__(self) -> int:
         return len(self.share)
 
+    def scaled(self, factor: float) -> Mixture:
+        """The same Gaussians with other shares."""
+        return replace(self, share=factor * self.share)
+
+    def joined(self, other: Mixture) -> Mixture:
+        """The Gaussians of both."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Mixture(*(np.concatenate(pair) for pair in pairs))
+
     def widened(self, covariance: Float64) -> Mixture:
         """Seen through an error of covariance (m, m)."""
         return replace(self, covariance=self.covariance + covariance)
@@ -145,21 +154,30 @@ def fit_mixture(seen: Likelihoods, count: int, rng: np.random.Generator) -> Mixt
     return improved(Mixture(size / size.sum(), mean, covariance), seen)
 
 
-def improved(mixture: Mixture, seen: Likelihoods) -> Mixture:
-    """The likeliest mixture that is reached from this one."""
+def improved(mixture: Mixture, seen: Likelihoods, held: Mixture | None = None) -> Mixture:
+    """The likeliest mixture that is reached from this one; `held` Gaussians belong to it and stay."""
     floor, before = _NARROWEST * seen.error, -np.inf
+    free = 1.0 if held is None else 1.0 - float(held.share.sum())
+    whole = mixture if held is None else mixture.joined(held)
     for _ in range(_STEPS):
-        _, evidence, moments = _expected(mixture, seen)
+        _, evidence, moments = _expected(whole, seen)
         told = float(np.average(evidence, weights=seen.weight))
         if told - before < _SETTLED:
             break
-        mixture, before = _maximised(*moments, floor), told
-    return mixture
+        count, first, second = (moment[: len(mixture)] for moment in moments)
+        mixture, before = _maximised(count, first, second, floor).scaled(free), told
+        whole = mixture if held is None else mixture.joined(held)
+    return whole
+
+
+def log_evidence(seen: Likelihoods, mixture: Mixture) -> float:
+    """Summed log evidence of particles with a mixture."""
+    return float(seen.weight @ _expected(mixture, seen)[1])
 
 
 def held_out(seen: Likelihoods, mixture: Mixture) -> float:
     """Mean log evidence of particles with a mixture."""
-    return float(np.average(_expected(mixture, seen)[1], weights=seen.weight))
+    return log_evidence(seen, mixture) / float(seen.weight.sum())
 
 
 def best_count(seen: Likelihoods, rng: np.random.Generator) -> int:

@@ -18,14 +18,26 @@ _PULL = 0.5
 
 def step_uphill(mixture: Mixture, points: Float64) -> Float64:
     """A mean-shift step (n, m) from points (n, m): uphill, and as far as the Gaussians there are wide."""
-    from scipy.special import softmax
-
-    share = softmax(mixture.log_parts(points), axis=1)
-    inverse = np.linalg.inv(mixture.covariance)
+    share, inverse = _there(mixture, points)
     pull = np.einsum("kij,kj->ki", inverse, mixture.mean)
     width = np.einsum("nk,kij->nij", share, inverse, optimize=True)
     to = np.linalg.solve(width, (share @ pull)[..., None])[..., 0]
     return np.asarray(to - points, dtype=np.float64)
+
+
+def widths(mixture: Mixture, points: Float64) -> Float64:
+    """Covariance (n, m, m) of the Gaussians at points (n, m): the inverse of their mean inverse there."""
+    share, inverse = _there(mixture, points)
+    mean = np.einsum("nk,kij->nij", share, inverse, optimize=True)
+    return np.asarray(np.linalg.inv(mean), dtype=np.float64)
+
+
+def _there(mixture: Mixture, points: Float64) -> tuple[Float64, Float64]:
+    """Share (n, K) that each Gaussian has of the density at points, and inverse covariances (K, m, m)."""
+    from scipy.special import softmax
+
+    inverse = np.linalg.inv(mixture.covariance)
+    return softmax(mixture.log_parts(points), axis=1), np.asarray(inverse, dtype=np.float64)
 
 
 def tops(mixture: Mixture, start: Float64) -> tuple[Float64, Int64]:
@@ -77,14 +89,18 @@ def log_passes(mixture: Mixture, hills: Float64) -> Float64:
 
     The best way may lead over other hills.
     """
-    count = len(hills)
-    height = mixture.log_density(hills)
-    found = np.diag(height)
-    first, second = np.tril_indices(count, -1)
+    found = log_direct_passes(mixture, hills)
+    for k in range(len(hills)):
+        found = np.maximum(found, np.minimum(found[:, k, None], found[None, k]))
+    return found
+
+
+def log_direct_passes(mixture: Mixture, hills: Float64) -> Float64:
+    """Log density (H, H) at the lowest place of the ridge from one hill straight to another."""
+    found = np.diag(mixture.log_density(hills))
+    first, second = np.tril_indices(len(hills), -1)
     if len(first):
         paths = ridges(mixture, hills[first], hills[second])
         lowest = mixture.log_density(paths.reshape(-1, hills.shape[1])).reshape(len(first), -1)
         found[first, second] = found[second, first] = lowest.min(axis=1)
-    for k in range(count):
-        found = np.maximum(found, np.minimum(found[:, k, None], found[None, k]))
     return found

@@ -1,27 +1,30 @@
-"""How many separate states there are: hills of the density that half of the particles show again.
+"""How many separate states there are: hills of the density that particles hold apart.
 
 Two hills are separate where every way from one to the other is less than a third as populated as the lower
 of them. What is looked at is coarser than the deconvolved density: a tenth of a typical particle's error
 variance is put back, and every Gaussian is widened to twice its variance, since a mixture cuts a
 plateau into Gaussians 0.29 of a piece wide, with valleys between them that no particle asked for.
 
-A density has hills by chance. The question is therefore put to random halves of the particles, each with a
-density made anew; hills that fewer than nine in ten of them separate are one state. Motions of flat
+A density has hills by chance, and more of them the fewer particles there are. So two hills are one state
+where particles are less than a thousand times less likely with the valley filled (`valleys`), or where most
+random halves of the particles, each with a density made anew, do not separate them. Motions of flat
 population, seen through a few components, have passes of a third to two thirds (benchmarks/states.py).
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.mixture import Likelihoods, Mixture, best_count, fit_mixture, held_out
 from solvar.analysis.neighbours import sample
-from solvar.analysis.ridges import log_passes, tops
+from solvar.analysis.ridges import log_direct_passes, log_passes, tops
+from solvar.analysis.valleys import told_by_particles, visible
 from solvar.machine import available_cores
 
 Float64 = NDArray[np.float64]
@@ -30,9 +33,9 @@ Int64 = NDArray[np.int64]
 _SAMPLE = 10_000
 _SPLITS = 10  # of which each asks two halves
 _STARTS = 3
-_SEEN_THROUGH, _WIDER = 0.1, 2.0
 _VALLEY = np.log(1 / 3)
-_CERTAIN = 0.9
+_MOST = 0.5
+_DECISIVE = np.log(1000)
 _BLOCK = 1 << 16
 
 
@@ -80,12 +83,6 @@ def deconvolved(seen: Likelihoods, seed: int = 0) -> Mixture:
     return max(fitted, key=partial(held_out, some))
 
 
-def visible(mixture: Mixture, seen: Likelihoods) -> Mixture:
-    """The density, no finer than errors and the Gaussians that it is made of allow."""
-    wide = replace(mixture, covariance=_WIDER * mixture.covariance)
-    return wide.widened(_SEEN_THROUGH * seen.error)
-
-
 def find_states(mixture: Mixture, seen: Likelihoods, seed: int = 0) -> States:
     """The separate states of a density.
 
@@ -103,7 +100,8 @@ def find_states(mixture: Mixture, seen: Likelihoods, seed: int = 0) -> States:
     passes = log_passes(shown, hills)
     # what halves separate and the whole does not is no valley either
     separate = _below(passes) * np.mean([each.separate for each in resamples], axis=0)
-    state_of_hill = _merged(passes, separate)
+    some = seen.of_some(sample(len(seen), _SAMPLE, seed))
+    state_of_hill = _asked_for(mixture, some, hills, _merged(passes, separate))
     counts = [len(set(_merged(each.passes, each.separate))) for each in resamples]
     shares = np.stack([np.bincount(state_of_hill, each.share) for each in resamples])
     membership = _membership(mixture, seen, state_of_hill[hill_of])
@@ -169,17 +167,41 @@ def _below(passes: Float64) -> NDArray[np.bool_]:
 
 
 def _merged(passes: Float64, separate: Float64 | NDArray[np.bool_]) -> Int64:
-    """State (H,) of each hill: from the lowest on, it joins the hill over the highest pass unless certain."""
+    """State (H,) of each hill: from the lowest on, it joins one that it is not apart from, over the highest pass."""
     height = np.diag(passes)
     state = np.arange(len(height))
     for hill in np.argsort(height, kind="stable"):
         others = np.setdiff1d(np.unique(state), [hill])
         others = others[(height[others] > height[hill]) | (others < hill)]
-        doubtful = others[separate[hill, others] < _CERTAIN]
+        doubtful = others[separate[hill, others] <= _MOST]
         if len(doubtful):
             state[state == hill] = doubtful[np.argmax(passes[hill, doubtful])]
     _, numbered = np.unique(state, return_inverse=True)
     return numbered
+
+
+def _asked_for(mixture: Mixture, seen: Likelihoods, hills: Float64, state: Int64) -> Int64:
+    """States (H,) once those are one that no particles hold apart, the least told valley first."""
+    direct = log_direct_passes(visible(mixture, seen), hills)
+    height = np.diag(direct)
+
+    @cache
+    def lost(start: int, end: int, level: float) -> float:
+        return told_by_particles(mixture, seen, hills[start], hills[end], np.exp(level))
+
+    while state.max() > 0:
+        told = list[tuple[float, Int64]]()
+        for one in range(state.max() + 1):
+            # the highest way out
+            out = np.where((state == one)[:, None] & (state != one), direct, -np.inf)
+            ways = sorted(int(hill) for hill in np.unravel_index(out.argmax(), out.shape))
+            level = min(height[state == state[hill]].max() for hill in ways)
+            told.append((lost(*ways, level), state[ways]))
+        least, pair = min(told, key=itemgetter(0))
+        if least >= _DECISIVE:
+            break
+        _, state = np.unique(np.where(state == pair[1], pair[0], state), return_inverse=True)
+    return state
 
 
 def _membership(mixture: Mixture, seen: Likelihoods, state: Int64) -> Float64:

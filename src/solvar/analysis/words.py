@@ -31,8 +31,9 @@ def states_sentence(states: Mapping[str, Any] | None) -> str | None:
     count, shares = states["count"], {int(n): share for n, share in states["resamples"].items()}
     if count == 1 and shares.get(1, 0.0) < _MOST:
         return (
-            f"No state is certain: random halves of the particles show {min(shares)} to {max(shares)}, but "
-            "not the same ones. It may be one continuous motion, or take more particles to tell."
+            "No state is certain: the latents have hills, but the particles are nearly as likely without the "
+            "valleys between them, or random halves of the particles have other ones. It may be one "
+            "continuous motion, or take more particles to tell."
         )
     if count == 1:
         return (

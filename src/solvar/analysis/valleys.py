@@ -1,0 +1,66 @@
+"""Whether particles ask for a valley of their density, or would be as well off without it.
+
+A valley is filled by a bridge of Gaussians along the ridge that crosses it, as wide as what is there already,
+until it is as high as the lower of its hills. The others adapt to that. What likelihood is lost is what the
+particles say for the valley: a mixture of few Gaussians, of few particles or seen through wide errors, has
+valleys that cost nothing to fill.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.analysis.mixture import Likelihoods, Mixture, improved, log_evidence
+from solvar.analysis.ridges import ridges, widths
+
+Float64 = NDArray[np.float64]
+
+_SEEN_THROUGH, _WIDER = 0.1, 2.0
+
+
+def visible(mixture: Mixture, seen: Likelihoods) -> Mixture:
+    """The density, no finer than errors and the Gaussians that it is made of allow."""
+    wide = Mixture(mixture.share, mixture.mean, _WIDER * mixture.covariance)
+    return wide.widened(_SEEN_THROUGH * seen.error)
+
+
+def told_by_particles(
+    mixture: Mixture, seen: Likelihoods, start: Float64, end: Float64, level: float
+) -> float:
+    """Log-likelihood that is lost where the valley between two hills is filled.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Fitted to `seen`.
+    seen : Likelihoods
+    start, end : (m,)
+        Hilltops of the visible density.
+    level : float
+        Visible density up to which it is filled.
+
+    Returns
+    -------
+    float
+        Nats, of all particles; about 0 where none asks for the valley.
+    """
+    path = ridges(visible(mixture, seen), start[None], end[None])[0]
+    bridge = _bridge(mixture, seen, path, level)
+    if len(bridge) == 0:
+        return 0.0
+    # the bridge comes on top of what is there
+    factor = 1 / (1 + float(bridge.share.sum()))
+    filled = improved(mixture.scaled(factor), seen, bridge.scaled(factor))
+    return log_evidence(seen, mixture) - log_evidence(seen, filled)
+
+
+def _bridge(mixture: Mixture, seen: Likelihoods, path: Float64, level: float) -> Mixture:
+    """Gaussians on a path (n, m) that lift the visible density there to a level."""
+    from scipy.optimize import nnls
+
+    missing = np.maximum(level - np.exp(visible(mixture, seen).log_density(path)), 0)
+    nodes = Mixture(np.ones(len(path)), path, widths(mixture, path))
+    share, _ = nnls(np.exp(visible(nodes, seen).log_parts(path)), missing)
+    kept = share > 0
+    return Mixture(share[kept], path[kept], nodes.covariance[kept])
