@@ -167,7 +167,7 @@ def _below(passes: Float64) -> NDArray[np.bool_]:
 
 
 def _merged(passes: Float64, separate: Float64 | NDArray[np.bool_]) -> Int64:
-    """State (H,) of each hill: from the lowest on, it joins one that it is not apart from, over the highest pass."""
+    """State (H,) of each hill: from the lowest on, it joins one that is not apart, by the highest pass."""
     height = np.diag(passes)
     state = np.arange(len(height))
     for hill in np.argsort(height, kind="stable"):
