@@ -9,6 +9,7 @@ import numpy as np
 from solvar.cli.console import duration, output, print_commands, shown
 from solvar.cli.tables import plain_table
 from solvar.commands import command_line
+from solvar.fitting.own_mask import mask_words
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
 from solvar.results.words import headline, pose_advice, resolution_text, short_verdict, viewing
@@ -128,6 +129,7 @@ def _worth_a_look(run: Run) -> list[tuple[str, str]]:
     poses = [(str(folder / "figures" / "7_poses.png"), change.sentence())] if change else []
     movies = sorted(folder.glob("movie_component_*.gif"))
     change_map = folder / "figures" / "9_change.png"
+    mask = mask_words(run.settings, run.model.mask, run.pixel_size_angstrom)
     return [
         *(page if report.is_file() else []),
         *((str(movie), "the molecule along a component") for movie in movies[:1]),
@@ -135,6 +137,7 @@ def _worth_a_look(run: Run) -> list[tuple[str, str]]:
         (str(folder / "figures" / "2_motion.png"), "what moves along each component"),
         (str(folder / "figures" / "1_eigenvalues.png"), "how much, and whether it is real"),
         *(poses if refined else []),
+        *([] if run.settings.names_mask else [(str(folder / "mask.mrc"), f"the mask, {mask}")]),
         (str(folder / "mean.mrc"), "with eigenvolume_001.mrc … in ChimeraX"),
         (
             str(folder / "particles.star"),

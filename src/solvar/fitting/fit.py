@@ -25,7 +25,7 @@ from solvar.fitting.context import Context
 from solvar.fitting.final import Final, finish
 from solvar.fitting.junk import monstrous_count, without_junk
 from solvar.fitting.marching import fit_band, with_new_models
-from solvar.fitting.own_mask import makes_mask, with_own_mask
+from solvar.fitting.own_mask import in_widest_sphere, makes_mask, mask_words, with_own_mask
 from solvar.fitting.poses import with_refined_poses
 from solvar.fitting.result import Fit
 from solvar.fitting.schedule import BandSchedule, schedule_bands
@@ -144,6 +144,8 @@ def _with_means(context: Context, state: FitState, progress: Progress) -> FitSta
     masked = makes_mask(context, state)
 
     def begin(state: FitState) -> FitState:
+        if masked:
+            state = in_widest_sphere(context, state)
         state = with_sign(context, with_means(context, state))
         if masked:
             state = with_own_mask(context, state)
@@ -159,6 +161,9 @@ def _with_means(context: Context, state: FitState, progress: Progress) -> FitSta
         state = context.once("mean", begin, state, like)
         require_finite("mean", finite.MEAN, means=state.means)
         step.advance()
+    if masked:
+        mask, pixel_size = context.support(state).mean, context.images.store.pixel_size_angstrom
+        progress.message(f"Mask: {mask_words(context.settings, mask, pixel_size)}")
     return state
 
 

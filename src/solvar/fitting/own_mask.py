@@ -1,7 +1,7 @@
-"""A mask around the molecule, where none was given and poses were found from the images alone.
+"""A mask around the molecule, where none was given.
 
 Noise between the edge of a sphere and the molecule is most of what models hold that is not right, and poses
-are found in models: without a mask their errors are half as large again.
+are found in models: without a mask their errors are half as large again. What a sphere cuts off is worse.
 """
 
 from __future__ import annotations
@@ -9,26 +9,60 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvar.fitting.abinitio import knows_poses
 from solvar.fitting.context import Context
+from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import with_means
 from solvar.fitting.state import FitState
 from solvar.imaging.density_mask import density_mask
+from solvar.imaging.masks import default_mask, mask_diameter, soft_sphere
 from solvar.parallel import broadcast
+
+Float32 = NDArray[np.float32]
 
 
 def makes_mask(context: Context, state: FitState) -> bool:
     """Whether means are to tell where the molecule is."""
-    settings = context.settings
-    return settings.ab_initio and not settings.names_mask and knows_poses(context, state)
+    halved = len(context.parts) == 2
+    return halved and not context.settings.names_mask and knows_poses(context, state)
+
+
+def in_widest_sphere(context: Context, state: FitState) -> FitState:
+    """With the widest mask that the box holds, for means that tell where the molecule is."""
+    box = context.images.box
+    return replace(state, mask=soft_sphere(box, box))
 
 
 def with_own_mask(context: Context, state: FitState) -> FitState:
-    """With a mask around what means show, which were made without one, and with means within it."""
-    pixel, within = context.images.store.pixel_size_angstrom, context.given_support.mean
+    """With a mask around what means in the widest sphere show, and with means within it.
+
+    Where they show nothing it is the sphere of the settings.
+    """
+    assert state.mask is not None
     first, second = state.means
-    mask = density_mask(first, second, pixel, within)
+    mask = density_mask(first, second, context.images.store.pixel_size_angstrom, state.mask)
+    if mask is None:
+        mask = context.given_support.mean
+    return with_means(context, replace(state, mask=_of_first_process(context, mask)))
+
+
+def mask_words(settings: FitSettings, mask: Float32, pixel_size: float) -> str:
+    """Where the mask (L, L, L) of a fit came from, and how much of the box it holds."""
+    share = f"{100 * float(mask.mean(dtype=np.float64)):.0f} % of the box"
+    if settings.mask is not None:
+        return f"{settings.mask}, {share}"
+    sphere = default_mask(len(mask), pixel_size, settings.mask_diameter)
+    if not np.allclose(mask, sphere, atol=1e-3):
+        return f"made from the half-maps, {share}"
+    words = f"a sphere of {mask_diameter(sphere) * pixel_size:.0f} Å, {share}"
+    if settings.names_mask or not settings.halfsets:
+        return words
+    return f"{words}; nothing stands out in the half-maps"
+
+
+def _of_first_process(context: Context, mask: Float32) -> Float32:
+    """The same mask at every process: sums differ in their last digit."""
     shared = broadcast(np.ascontiguousarray(mask).tobytes(), context.images.processes)
-    mask = np.frombuffer(shared, np.float32).reshape(mask.shape)
-    return with_means(context, replace(state, mask=mask))
+    return np.frombuffer(shared, np.float32).reshape(mask.shape)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.images import believed
 from solvar.fitting.context import Context
-from solvar.fitting.own_mask import with_own_mask
+from solvar.fitting.own_mask import in_widest_sphere, with_own_mask
 from solvar.fitting.pose_round import RoundPlan, Search, after_round
 from solvar.fitting.schedule import has_settled, pose_rounds
 from solvar.fitting.start import with_means
@@ -186,4 +186,4 @@ def _with_poses_of(context: Context, start: FitState, chosen: FitState, last: Fi
     if state.mask is None:
         return with_means(context, state)
     # better poses show better where the molecule is
-    return with_own_mask(context, with_means(context, replace(state, mask=None)))
+    return with_own_mask(context, with_means(context, in_widest_sphere(context, state)))

@@ -42,10 +42,12 @@ class FitSettings(BaseModel):
         10, description="Number of eigenvolumes; auto: those that the half-sets confirm, of ten."
     )
     mask: Path | None = Field(
-        None, description="Mask volume (.mrc, values 0 to 1); default: a soft sphere."
+        None, description="Mask volume (.mrc, values 0 to 1); default: made from the half-maps."
     )
     mask_diameter: float | None = Field(
-        None, gt=0, description="Diameter of the default soft sphere, Å; default 85 % of the box."
+        None,
+        gt=0,
+        description="Diameter of a soft sphere as the mask, Å; default: made from the half-maps.",
     )
     downsample: int | None = Field(
         None, ge=8, description="Fourier-crop images to this box size in pixels."

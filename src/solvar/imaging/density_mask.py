@@ -16,19 +16,21 @@ Float64 = NDArray[np.float64]
 _RESOLUTION_ANGSTROM = 15.0
 _FEWEST_SHELLS = 4
 # what counts as density: twice the power that noise reaches anywhere, this share of the highest amplitude
-_ABOVE_NOISE, _FAINTEST = 2.0, 0.1
+_ABOVE_NOISE, _FAINTEST = 2.0, 0.05
 # pieces of fewer voxels than this share of the largest one are dust
 _DUST = 0.01
 # the mask goes beyond density by this share of the finest wave, and then falls off
 _BEYOND = 0.5
 
 
-def density_mask(first: Float32, second: Float32, pixel_size: float, within: Float32) -> Float32:
-    """A soft mask around what two half-maps agree on.
+def density_mask(
+    first: Float32, second: Float32, pixel_size: float, within: Float32
+) -> Float32 | None:
+    """A soft mask around what two half-maps agree on; None where nothing stands out.
 
     Density is where the local power of their mean, what is positive of it, stands out from all that half of
-    their difference, noise alone, reaches anywhere. What moves and leaves less than a tenth of the highest
-    density in the mean is not seen.
+    their difference, noise alone, reaches anywhere. What moves and leaves less than a twentieth of the
+    highest density in the mean is not seen.
 
     Parameters
     ----------
@@ -41,8 +43,7 @@ def density_mask(first: Float32, second: Float32, pixel_size: float, within: Flo
 
     Returns
     -------
-    (L, L, L) float32, 0 to 1
-        `within` itself where nothing stands out.
+    (L, L, L) float32, 0 to 1, or None
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -53,11 +54,11 @@ def density_mask(first: Float32, second: Float32, pixel_size: float, within: Flo
     least = max(_ABOVE_NOISE * noise[within > 0.5].max(), _FAINTEST**2 * mean.max())
     density = _without_dust((mean > least) & (within > 0.5))
     if not density.any():
-        return within
+        return None
     edge = edge_width(len(first))
     inside = _BEYOND * wave + edge - distance_transform_edt(~density)
     mask = soft_step(inside, edge).astype(np.float32) * within
-    return within if is_too_small(mask) else mask
+    return None if is_too_small(mask) else mask
 
 
 def _agreed_shell(first: Float32, second: Float32, pixel_size: float) -> int:

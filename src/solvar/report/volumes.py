@@ -23,8 +23,9 @@ VIEWS = ("along z", "along y", "along x")
 
 
 def draw_slices(run: Run, path: Path) -> None:
-    """Slices of the mean and of the first eigenvolumes, each where it is strongest."""
+    """Slices of the mean, the mask around it, and of the first eigenvolumes, each where it is strongest."""
     crop, edge_angstrom = window(run.model)
+    mask = run.model.mask[crop]
     shown, model = min(run.rank, _SHOWN), supported_model(run)
     volumes = [model.mean[crop], *(v[crop] for v in model.eigenvolumes[:shown])]
     titles = ["Mean", *(_title(run, j) for j in range(shown))]
@@ -32,12 +33,14 @@ def draw_slices(run: Run, path: Path) -> None:
         grid = Grid(figure, rows=3, columns=len(volumes), left=0.7, top=0.42)
         for column, (volume, title) in enumerate(zip(volumes, titles, strict=True)):
             slices = strongest_slices(volume)
+            outline = [np.take(mask, place, axis=axis) for axis, place in strongest_planes(volume)]
             limit = float(max(np.abs(plane).max() for plane in slices)) or 1.0
             for row, view in enumerate(VIEWS):
                 axes = grid.axes(row, column)
                 plane = slices[row]
                 if column == 0:
                     _show(axes, plane, edge_angstrom, style.GRAYSCALE, 0, limit)
+                    _outline(axes, outline[row], edge_angstrom)
                     axes.text(
                         -0.08, 0.5, view, transform=axes.transAxes,
                         rotation=90, ha="right", va="center",
@@ -139,6 +142,14 @@ def _show(
         interpolation="bicubic", extent=(-half, half, -half, half),
     )  # fmt: skip
     style.bare(axes)
+
+
+def _outline(axes: Axes, mask: np.ndarray, edge_angstrom: float) -> None:
+    """Where a slice of a mask is one half, if anywhere."""
+    if mask.min() < 0.5 < mask.max():
+        half = edge_angstrom / 2
+        extent = (-half, half, -half, half)
+        axes.contour(mask, [0.5], colors=style.VERMILION, linewidths=0.8, extent=extent)
 
 
 def show_projection(axes: Axes, volume: np.ndarray, axis: int, edge_angstrom: float) -> None:

@@ -11,6 +11,7 @@ from solvar.analysis.reading import StoredAnalysis
 from solvar.analysis.words import PATHS
 from solvar.commands import command_line
 from solvar.estimation.causes import CAUSES
+from solvar.fitting.own_mask import mask_words
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fsc import resolution
 from solvar.report import style
@@ -183,6 +184,7 @@ def provenance(run: Run) -> Table:
     sizes = record["particles"].get("halfset_sizes") or []
     rows = [
         ["Particles", f"{run.source} ({record['particles']['source_format']})"],
+        ["Mask", mask_words(run.settings, run.model.mask, run.pixel_size_angstrom)],
         *([["Half-sets", " and ".join(f"{size:,}" for size in sizes)]] if any(sizes) else []),
         ["Started, finished", f"{day(record['started'])}, {day(record['finished'])} (UTC)"],
         [
