@@ -26,6 +26,7 @@ COMMANDS = {
     "export": "Write a run, or a part of its particles, for another program.",
     "evaluate": "Compare a run with the known truth of a simulated data set.",
     "verify": "Make sure that a run folder is whole, of one run, and that its inputs are unchanged.",
+    "mask": "Make a soft mask from a map, or from what two half-maps agree on.",
     "simulate": "Make a particle stack with known truth.",
     "doctor": "Tell what this installation and this machine can do.",
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from solvar.errors import InputError
 from solvar.export.matching import choose
 from solvar.export.target import Exported, ExportOptions, Job, Target
-from solvar.files import OwnedFolder, inside, owned, replacing
+from solvar.files import OwnedFolder, check_destination, inside, owned, replacing
 from solvar.paths import require_utf8
 from solvar.results.run import Run
 
@@ -53,7 +53,7 @@ def export_to(
     writers = target.files(job)
     paths = _paths(target, output, list(writers))
     with _owned(run, paths) if own is None else nullcontext():
-        _check_destination(paths, _inputs(job), options.overwrite)
+        check_destination(paths, _inputs(job), options.overwrite)
         with _staged(paths) as temporary:
             for path, write in zip(temporary, writers.values(), strict=True):
                 write(path)
@@ -145,16 +145,3 @@ def _inputs(job: Job) -> list[Path]:
     if job.options.volumes is not None:
         inputs += job.options.volumes.glob("*.mrc")
     return inputs
-
-
-def _check_destination(paths: list[Path], inputs: list[Path], overwrite: bool) -> None:
-    kept = {path.resolve() for path in inputs}
-    for path in paths:
-        if path.resolve() in kept:
-            raise InputError(
-                "is an input and is never replaced", file=path, remedy="choose another --output"
-            )
-        if path.exists() and not overwrite:
-            raise InputError(
-                "is there already", file=path, remedy="choose another --output or pass --overwrite"
-            )

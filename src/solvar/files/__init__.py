@@ -24,7 +24,14 @@ from solvar.files.reading import (
     refuse_claim,
     refuse_hollow,
 )
-from solvar.files.writing import open_log, remove_orphans, replacing, strict_json, write_json
+from solvar.files.writing import (
+    check_destination,
+    open_log,
+    remove_orphans,
+    replacing,
+    strict_json,
+    write_json,
+)
 
 __all__ = [
     "Ledger",
@@ -32,6 +39,7 @@ __all__ = [
     "Writer",
     "believable",
     "believed_size",
+    "check_destination",
     "digest_of",
     "explained",
     "inside",

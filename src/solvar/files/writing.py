@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
+from solvar.errors import InputError
+
 # names that `replacing` gives
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.partial(\.\w+)?")
 
@@ -40,6 +42,25 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_destination(paths: Iterable[Path], inputs: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to write to what is read, and without `overwrite` to what is there.
+
+    Raises
+    ------
+    InputError
+    """
+    kept = {path.resolve() for path in inputs}
+    for path in paths:
+        if path.resolve() in kept:
+            raise InputError(
+                "is an input and is never replaced", file=path, remedy="choose another --output"
+            )
+        if path.exists() and not overwrite:
+            raise InputError(
+                "is there already", file=path, remedy="choose another --output or pass --overwrite"
+            )
 
 
 def remove_orphans(folder: Path, below: Iterable[str] = ()) -> None:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import should_invert
+from solvar.imaging.density_mask import density_mask
 from solvar.imaging.fsc import fourier_shell_correlation, resolution
-from solvar.imaging.masks import resample_mask
+from solvar.imaging.masks import resample_mask, soft_sphere
 from solvar.particles import ParticleSet
 from solvar.preflight.findings import Finding
 from solvar.preflight.quick_mean import QuickMean, is_beyond_chance, quick_mean
@@ -76,7 +77,7 @@ def trial_findings(
         yield _sign(mean, mask, settings)
         yield from _conventions(trials)
         yield _agreement(mean)
-        yield _mask(mean, mask)
+        yield _mask(mean, mask) if settings.names_mask else _own_mask(mean, mask)
         if looks is THOROUGH and mean.explains:
             # a run measures both again with its own model
             yield background_finding(mean)
@@ -169,6 +170,21 @@ def _conventions(trials: _Trials) -> Iterator[Finding]:
         text = f"better as given than with {' or '.join(trials.others)}"
         clear = trials.are_worse
         yield Finding("ok", "poses", text if clear else f"no clear difference: {text}, but barely")
+
+
+def _own_mask(mean: QuickMean, sphere: Float32) -> Finding:
+    """How large the mask is that a run would make, as far as the quick mean shows."""
+    box = len(mean.means[0])
+    pixel_size = mean.images.store.extent_angstrom / box
+    sign = -1 if should_invert("auto", mean.means, resample_mask(sphere, box)) else 1
+    first, second = (sign * half for half in mean.means)
+    mask = density_mask(first, second, pixel_size, soft_sphere(box, box))
+    if mask is None:
+        text = "none given, and nothing stands out in the quick mean: a run may take a sphere"
+        return Finding("ok", "mask", text)
+    share = 100 * float(mask.mean(dtype=np.float64))
+    text = f"none given; a run makes its own, {share:.0f} % of the box by the quick mean"
+    return Finding("ok", "mask", text)
 
 
 def _mask(mean: QuickMean, mask: Float32) -> Finding:

@@ -39,8 +39,7 @@ def draw_slices(run: Run, path: Path) -> None:
                 axes = grid.axes(row, column)
                 plane = slices[row]
                 if column == 0:
-                    _show(axes, plane, edge_angstrom, style.GRAYSCALE, 0, limit)
-                    _outline(axes, outline[row], edge_angstrom)
+                    show_outlined(axes, plane, outline[row], edge_angstrom, limit)
                     axes.text(
                         -0.08, 0.5, view, transform=axes.transAxes,
                         rotation=90, ha="right", va="center",
@@ -144,8 +143,11 @@ def _show(
     style.bare(axes)
 
 
-def _outline(axes: Axes, mask: np.ndarray, edge_angstrom: float) -> None:
-    """Where a slice of a mask is one half, if anywhere."""
+def show_outlined(
+    axes: Axes, plane: np.ndarray, mask: np.ndarray, edge_angstrom: float, top: float
+) -> None:
+    """A slice of density up to `top`, and where that of a mask is one half, if anywhere."""
+    _show(axes, plane, edge_angstrom, style.GRAYSCALE, 0, top)
     if mask.min() < 0.5 < mask.max():
         half = edge_angstrom / 2
         extent = (-half, half, -half, half)
