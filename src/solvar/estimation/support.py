@@ -30,6 +30,12 @@ class Support:
         """One mask for both."""
         return cls(mask, mask)
 
+    def around(self, mask: Float32) -> Support:
+        """Another mask of the mean, which is as wide as that of the columns where these have their own."""
+        if self.columns is self.mean:
+            return Support.of(mask)
+        return Support(np.maximum(mask, self.columns), self.columns)
+
     def resampled(self, box: int) -> Support:
         """The same on a grid of `box` voxels."""
         mean = resample_mask(self.mean, box)

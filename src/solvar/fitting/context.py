@@ -89,7 +89,7 @@ class Context:
 
     def support(self, state: FitState) -> Support:
         """Where volumes may differ from 0."""
-        return self.given_support if state.mask is None else Support.of(state.mask)
+        return self.given_support if state.mask is None else self.given_support.around(state.mask)
 
     def band(self, state: FitState, part: int | None, k_c: int) -> Band:
         """Particles of a part, or all of them, up to `k_c` or as far as images go."""

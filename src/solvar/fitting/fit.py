@@ -18,7 +18,6 @@ from solvar.errors import InputError
 from solvar.estimation import finite
 from solvar.estimation.finite import require_finite, require_invertible
 from solvar.estimation.poses import SOLVERS
-from solvar.estimation.support import Support
 from solvar.fitting.abinitio import knows_poses, summary, with_consensus
 from solvar.fitting.clock import StageClock
 from solvar.fitting.context import Context
@@ -31,7 +30,7 @@ from solvar.fitting.result import Fit
 from solvar.fitting.schedule import BandSchedule, schedule_bands
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import (
-    load_mask,
+    load_support,
     mean_form,
     start_state,
     whitened_images,
@@ -124,16 +123,15 @@ def _read(
 ) -> tuple[Context, float]:
     """The resources of the fit, and what pixel values were multiplied by."""
     stack = ImageStack(particles, settings.downsample).brought_near_one()
-    mask = load_mask(settings, stack)
+    support = load_support(settings, stack)
     compile_kernels(settings, team, progress)
     tell_device(settings, progress)
     placed = settings.model_copy(update={"scratch": settings.scratch or workspace.scratch})
-    images = whitened_images(particles, stack, mask, placed, progress, team, processes)
+    images = whitened_images(particles, stack, support.mean, placed, progress, team, processes)
     noise, ctf = images.noise.power, images.store.ctf_power
     require_finite("images", finite.IMAGES, noise_power=noise, CTF_power=ctf)
     halves = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
     solver = SOLVERS[settings.pose_solver] if settings.refine_pose else None
-    support = Support.of(mask)
     resources = particles, images, halves, support, settings, team
     return Context(*resources, solver, workspace), stack.factor
 
@@ -196,6 +194,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         validation=final.validation,
         noise_power=state.noise.power,
         corner_noise_power=context.images.noise.power,
+        focus=context.given_support.columns if context.settings.focus_mask else None,
         prior_precision=state.prior.columns,
         inverted=state.inverted,
         normalisation=context.images.store.reference.normalisation,

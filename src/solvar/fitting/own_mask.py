@@ -25,8 +25,7 @@ Float32 = NDArray[np.float32]
 
 def makes_mask(context: Context, state: FitState) -> bool:
     """Whether means are to tell where the molecule is."""
-    halved = len(context.parts) == 2
-    return halved and not context.settings.names_mask and knows_poses(context, state)
+    return not context.settings.names_mask and knows_poses(context, state)
 
 
 def in_widest_sphere(context: Context, state: FitState) -> FitState:
@@ -57,9 +56,7 @@ def mask_words(settings: FitSettings, mask: Float32, pixel_size: float) -> str:
     if not np.allclose(mask, sphere, atol=1e-3):
         return f"made from the half-maps, {share}"
     words = f"a sphere of {mask_diameter(sphere) * pixel_size:.0f} Å, {share}"
-    if settings.names_mask or not settings.halfsets:
-        return words
-    return f"{words}; nothing stands out in the half-maps"
+    return words if settings.names_mask else f"{words}; nothing stands out in the half-maps"
 
 
 def _of_first_process(context: Context, mask: Float32) -> Float32:

@@ -211,6 +211,8 @@ class Fit:
         log-likelihoods of `training` and `held_out` particles (without half-sets both are of training ones).
     corner_noise_power : (G, S) float64 or None
         What the corners of the images said of the noise.
+    focus : (L, L, L) float32 or None
+        Where components live; None where that is all of the mask.
     warnings : list of str
         Plain sentences that the user should read.
     """
@@ -231,5 +233,6 @@ class Fit:
     ab_initio: AbInitio | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     corner_noise_power: Float64 | None = None
+    focus: Float32 | None = None
     costs: list[StageCost] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

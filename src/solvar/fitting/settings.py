@@ -49,6 +49,10 @@ class FitSettings(BaseModel):
         gt=0,
         description="Diameter of a soft sphere as the mask, Å; default: made from the half-maps.",
     )
+    focus_mask: list[Path] = Field(
+        [],
+        description="Mask volume in which components live, the mean in the whole; may be repeated.",
+    )
     downsample: int | None = Field(
         None, ge=8, description="Fourier-crop images to this box size in pixels."
     )

@@ -23,6 +23,7 @@ from solvar.estimation.poses import (
     pose_errors_depend_on_conformation,
 )
 from solvar.estimation.prior import Prior, mean_precision
+from solvar.estimation.support import Support
 from solvar.estimation.whitening import whiten
 from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
@@ -138,6 +139,15 @@ def load_mask(settings: FitSettings, stack: ImageStack) -> Float32:
     if settings.mask is not None:
         return read_mask(settings.mask, stack.box_size, stack.pixel_size_angstrom)
     return default_mask(stack.box_size, stack.pixel_size_angstrom, settings.mask_diameter)
+
+
+def load_support(settings: FitSettings, stack: ImageStack) -> Support:
+    """Where mean and columns live: the mask, and all of the focus masks if there are any."""
+    mask, box, pixel_size = load_mask(settings, stack), stack.box_size, stack.pixel_size_angstrom
+    if not settings.focus_mask:
+        return Support.of(mask)
+    focus = np.max([read_mask(path, box, pixel_size) for path in settings.focus_mask], axis=0)
+    return Support(np.maximum(mask, focus), focus)
 
 
 def whitened_images(

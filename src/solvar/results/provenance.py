@@ -54,7 +54,8 @@ class Provenance:
 def input_paths(particles: ParticleSet, settings: FitSettings) -> list[Path]:
     """Every file that a job reads."""
     mask = [] if settings.mask is None else [settings.mask]
-    return [particles.source, *particles.reading.files, *particles.stacks, *mask]
+    masks = [*mask, *settings.focus_mask]
+    return [particles.source, *particles.reading.files, *particles.stacks, *masks]
 
 
 def record(

@@ -211,7 +211,7 @@ class _Record(_Part):
     machine: dict[str, _Leaf]
     packages: dict[str, str]
     seed: _Count
-    settings: dict[str, _Leaf]
+    settings: dict[str, _Leaf | list[_Leaf]]
     particles: _Particles
     result: _Result
     stages: list[_Stage]

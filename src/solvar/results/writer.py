@@ -39,6 +39,7 @@ RUN = Writer(
         "mean.mrc",
         "mean_half[12].mrc",
         "mask.mrc",
+        "focus_mask.mrc",
         "variance.mrc",
         "variance_error.mrc",
         "consensus.mrc",
@@ -195,6 +196,8 @@ def _volumes(fit: Fit) -> dict[str, NDArray[np.float32]]:
     """Volumes of a run by the names of their files."""
     model = fit.model
     volumes = {"mean.mrc": model.mean, "mask.mrc": model.mask}
+    if fit.focus is not None:
+        volumes["focus_mask.mrc"] = fit.focus
     if fit.validation is not None:
         volumes["mean_half1.mrc"], volumes["mean_half2.mrc"] = fit.validation.means
         if (change := fit.validation.change) is not None:

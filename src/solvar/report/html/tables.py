@@ -170,8 +170,10 @@ def settings(run: Run, *, changed: bool) -> Table:
 
 
 def _value(value: Any) -> str:
-    if value is None:
+    if value is None or value == []:
         return "default"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
@@ -182,9 +184,11 @@ def provenance(run: Run) -> Table:
     record = run.record
     machine = record.get("machine", {})
     sizes = record["particles"].get("halfset_sizes") or []
+    focus = run.settings.focus_mask
     rows = [
         ["Particles", f"{run.source} ({record['particles']['source_format']})"],
         ["Mask", mask_words(run.settings, run.model.mask, run.pixel_size_angstrom)],
+        *([["Components in", ", ".join(map(str, focus))]] if focus else []),
         *([["Half-sets", " and ".join(f"{size:,}" for size in sizes)]] if any(sizes) else []),
         ["Started, finished", f"{day(record['started'])}, {day(record['finished'])} (UTC)"],
         [
