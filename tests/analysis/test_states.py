@@ -36,7 +36,7 @@ def horseshoe(count, seed):
 
 def test_separate_states_are_found_with_their_shares():
     share = np.array([0.45, 0.3, 0.15, 0.1])
-    truth, state = corners(3000, share)
+    truth, state = corners(1500, share)
     states = found_in(truth)
     assert len(states) == 4
     assert states.counts == {4: 1.0}
@@ -50,7 +50,7 @@ def test_separate_states_are_found_with_their_shares():
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("shape", [plateau, horseshoe])
 def test_a_continuum_has_no_states(shape, seed):
-    states = found_in(shape(2000, seed), seed)
+    states = found_in(shape(1000, seed), seed)
     assert len(states) == 1
     assert (states.label == 0).all()
     assert states.population == pytest.approx(1)
@@ -78,7 +78,7 @@ def test_filling_a_valley_costs_what_particles_say_for_it(apart, least, most):
 
 
 def test_states_do_not_depend_on_the_order_of_the_particles():
-    truth, _ = corners(1500, [0.6, 0.4])
+    truth, _ = corners(1000, [0.6, 0.4])
     one, other = found_in(truth), found_in(truth[::-1])
     assert len(one) == len(other) == 2
     np.testing.assert_allclose(one.population, other.population, atol=0.02)
