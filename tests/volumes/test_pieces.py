@@ -59,8 +59,8 @@ def _run(z: np.ndarray) -> SimpleNamespace:
 
 
 def test_a_walk_along_a_component_stays_in_a_bent_cloud() -> None:
-    angle = RNG.uniform(0, np.pi, 4000)
-    z = 10 * np.column_stack([np.cos(angle), np.sin(angle)]) + RNG.normal(0, 0.3, (4000, 2))
+    angle = RNG.uniform(0, np.pi, 1500)
+    z = 10 * np.column_stack([np.cos(angle), np.sin(angle)]) + RNG.normal(0, 0.3, (1500, 2))
     walk = along_component(_run(z), 1, 9)
     radius = np.linalg.norm(walk.z, axis=1)
     np.testing.assert_allclose(radius, 10, atol=1.5)
