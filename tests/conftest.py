@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"shared test data is not at {folder} (set SOLVAR_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_movies() -> Iterator[None]:
+    """Movies of fewer pixels and views, in this process: what they show is looked at in one place."""
+    from solvar.report import movie
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(movie, "_SIZE", 80)
+        patch.setattr(movie, "_VIEWS", 8)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,8 @@ def _torchrun(processes: int, stack: Path, folder: Path, *options: str) -> subpr
     )
 
 
-@pytest.mark.parametrize("refine", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("refine", [False, True])
 def test_two_processes_find_what_one_finds(tiny_stack: Path, tmp_path: Path, refine: bool) -> None:
     star = tiny_stack / ("particles_noisy.star" if refine else "particles.star")
     one = run_job(read_particles(star), FitSettings(rank=2, refine_pose=refine), tmp_path / "one")

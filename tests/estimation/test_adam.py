@@ -44,7 +44,8 @@ def test_least_squares_gradient_is_its_derivative(band: Band) -> None:
         assert (change[0] - change[1]) / 2 == pytest.approx(expected, rel=0.02)
 
 
-@pytest.mark.parametrize("objective", ["ml", pytest.param("ls", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["ml", "ls"])
 def test_adam_finds_the_subspace(simulated, objective: str) -> None:
     from solvar.evaluation import Truth, evaluate
     from solvar.fitting.fit import fit

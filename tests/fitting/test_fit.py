@@ -42,7 +42,8 @@ def test_eigenvolumes_are_orthonormal_and_ordered(simulated, fitted) -> None:
     assert np.all(np.diff(model.eigenvalues) <= 0)
 
 
-@pytest.mark.parametrize("size", [1e-18, pytest.param(1e30, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1e-18, 1e30])
 def test_the_unit_of_the_images_does_not_matter(simulated, fitted, tmp_path, size) -> None:
     """Single precision holds neither squares of 1e-30 nor their inverses."""
     folder, scaled = simulated(**GAUSSIAN), tmp_path / "scaled"

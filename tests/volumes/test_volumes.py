@@ -115,7 +115,7 @@ def test_a_pixel_size_of_its_own_scales_header_and_resolution(finished, tmp_path
     assert json.loads((tmp_path / "scaled/volumes.json").read_text())["pixel_size_angstrom"] == 5.5
 
 
-@pytest.mark.parametrize("method", ["kernel", "subset"])
+@pytest.mark.parametrize("method", ["kernel", pytest.param("subset", marks=pytest.mark.slow)])
 def test_a_run_with_a_resolution_limit_has_volumes_on_the_grid_of_its_own(
     finished, tmp_path: Path, method: str
 ) -> None:
