@@ -83,6 +83,20 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Took:
+    """Seconds, of the clock and of the CPU."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def __add__(self, other: Took) -> Took:
+        return Took(self.wall + other.wall, self.cpu + other.cpu)
+
+    def __str__(self) -> str:
+        return f"{self.wall / 60:4.1f} min, CPU {self.cpu / 60:4.1f}"
+
+
+@dataclass(frozen=True)
 class Reached:
     """What a fit has come to."""
 
@@ -90,13 +104,12 @@ class Reached:
     near: float
     captured: float
     posed: float
-    seconds: float
-    cpu_seconds: float
+    took: Took
     memory_mib: float
     said: str
 
     @classmethod
-    def of(cls, found: Fit, folder: Path, took: tuple[float, float], junk: float) -> Reached:
+    def of(cls, found: Fit, folder: Path, took: Took, junk: float) -> Reached:
         true = read_particles(folder / "particles.star").poses.rotation
         truth = Truth.load(folder)
         shown = ~are_empty(len(true), junk)
@@ -116,7 +129,7 @@ class Reached:
             float(np.mean(angle < 20)),
             told.get("captured_variance", float("nan")),
             told.get("captured_variance_within_state", float("nan")),
-            *took,
+            took,
             max(cost.peak_memory_mib for cost in found.costs),
             said,
         )
@@ -124,8 +137,7 @@ class Reached:
     def __str__(self) -> str:
         return (
             f"median {self.median:6.2f} deg, within 20 {self.near:6.1%}, captured {self.captured:.3f} "
-            f"(as posed {self.posed:.3f}), {self.seconds / 60:4.1f} min, CPU {self.cpu_seconds / 60:4.1f}, "
-            f"{self.memory_mib:5.0f} MiB, {self.said}"
+            f"(as posed {self.posed:.3f}), {self.took}, {self.memory_mib:5.0f} MiB, {self.said}"
         )
 
     def reaches(self, wanted: Reached) -> bool:
@@ -152,7 +164,7 @@ def reached(
     particles = read_particles(folder / file, ignore_poses=settings.get("ab_initio", False))
     begun, cpu = time.perf_counter(), time.process_time()
     found = fit(particles, FitSettings(seed=seed, threads=threads, **settings))
-    took = time.perf_counter() - begun, time.process_time() - cpu
+    took = Took(time.perf_counter() - begun, time.process_time() - cpu)
     return Reached.of(found, folder, took, junk)
 
 

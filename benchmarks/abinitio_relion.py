@@ -19,13 +19,12 @@ import shlex
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import starfile
-from abinitio import reached
+from abinitio import Took, reached
 
 from solvar.imaging.frames import frame_between
 from solvar.particles import read_particles
@@ -74,20 +73,6 @@ def refinement(star: Path, folder: Path, model: Path, threads: int, order: int) 
         f"--auto_refine --split_random_halves --ref {model} --ini_high 35 --firstiter_cc {COMMON} "
         f"{SAMPLING} {grid} --low_resol_join_halves 40 --j {threads}"
     )
-
-
-@dataclass(frozen=True)
-class Took:
-    """Seconds, of the clock and of the CPU."""
-
-    wall: float = 0.0
-    cpu: float = 0.0
-
-    def __add__(self, other: Took) -> Took:
-        return Took(self.wall + other.wall, self.cpu + other.cpu)
-
-    def __str__(self) -> str:
-        return f"{self.wall / 60:.1f} min, CPU {self.cpu / 60:.1f}"
 
 
 def of_children() -> float:
@@ -170,7 +155,7 @@ def compare(work: Path, count: int, share: float, threads: int, order: int) -> N
     print(f"RELION refinement       {poses_told(ordered, true)}, {then}", flush=True)
     for name, refine in (("… then solvar run", False), ("… with --refine-pose", True)):
         run = reached(folder, ordered.name, 0, threads, rank=RANK, refine_pose=refine)
-        longer = (then.cpu + run.cpu_seconds) / ours.cpu_seconds
+        longer = (then + run.took).cpu / ours.took.cpu
         print(f"{name:23} {run}, with what came before {longer:.1f} times as long", flush=True)
 
 

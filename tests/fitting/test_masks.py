@@ -6,9 +6,10 @@ import pytest
 from solvar.fitting.fit import fit
 from solvar.fitting.own_mask import mask_words
 from solvar.fitting.settings import FitSettings
+from solvar.fitting.start import load_mask
 from solvar.imaging.masks import default_mask, soft_sphere
 from solvar.job import run_job
-from solvar.particles import read_particles
+from solvar.particles import ImageStack, read_particles
 from solvar.results.run import Run
 from solvar.volume_file import read_volume, write_volume
 
@@ -60,5 +61,10 @@ def test_components_live_in_the_focus_and_the_mean_in_the_whole(particles, tmp_p
     assert np.abs(run.model.mean[both == 0]).max() > 0
     # what the focus adds belongs to the whole
     np.testing.assert_allclose(run.model.mask, np.maximum(whole, both), atol=1e-5)
+    # noise is measured outside of both, by whoever reads the images again
+    stack = ImageStack(particles)
+    np.testing.assert_allclose(load_mask(settings, stack), run.model.mask, atol=1e-5)
+    wider = FitSettings(rank=1, mask_diameter=60.0, focus_mask=paths)
+    assert "a sphere of" in mask_words(wider, load_mask(wider, stack), PIXEL)
     named = [entry["path"] for entry in run.record["inputs"]]
     assert all(str(path) in named for path in paths)

@@ -89,8 +89,13 @@ def log_passes(mixture: Mixture, hills: Float64) -> Float64:
 
     The best way may lead over other hills.
     """
-    found = log_direct_passes(mixture, hills)
-    for k in range(len(hills)):
+    return over_other_hills(log_direct_passes(mixture, hills))
+
+
+def over_other_hills(direct: Float64) -> Float64:
+    """Passes (H, H) of the best ways, of those of direct ones."""
+    found = direct
+    for k in range(len(direct)):
         found = np.maximum(found, np.minimum(found[:, k, None], found[None, k]))
     return found
 

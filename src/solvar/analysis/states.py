@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from solvar.analysis.mixture import Likelihoods, Mixture, best_count, fit_mixture, held_out
 from solvar.analysis.neighbours import sample
-from solvar.analysis.ridges import log_direct_passes, log_passes, tops
+from solvar.analysis.ridges import log_direct_passes, log_passes, over_other_hills, tops
 from solvar.analysis.valleys import told_by_particles, visible
 from solvar.machine import available_cores
 
@@ -97,11 +97,12 @@ def find_states(mixture: Mixture, seen: Likelihoods, seed: int = 0) -> States:
     shown = visible(mixture, seen)
     hills, hill_of = tops(shown, mixture.mean)
     resamples = _resamples(shown, seen, hills, seed)
-    passes = log_passes(shown, hills)
+    direct = log_direct_passes(shown, hills)
+    passes = over_other_hills(direct)
     # what halves separate and the whole does not is no valley either
     separate = _below(passes) * np.mean([each.separate for each in resamples], axis=0)
     some = seen.of_some(sample(len(seen), _SAMPLE, seed))
-    state_of_hill = _asked_for(mixture, some, hills, _merged(passes, separate))
+    state_of_hill = _asked_for(mixture, some, hills, direct, _merged(passes, separate))
     counts = [len(set(_merged(each.passes, each.separate))) for each in resamples]
     shares = np.stack([np.bincount(state_of_hill, each.share) for each in resamples])
     membership = _membership(mixture, seen, state_of_hill[hill_of])
@@ -180,9 +181,13 @@ def _merged(passes: Float64, separate: Float64 | NDArray[np.bool_]) -> Int64:
     return numbered
 
 
-def _asked_for(mixture: Mixture, seen: Likelihoods, hills: Float64, state: Int64) -> Int64:
-    """States (H,) once those are one that no particles hold apart, the least told valley first."""
-    direct = log_direct_passes(visible(mixture, seen), hills)
+def _asked_for(
+    mixture: Mixture, seen: Likelihoods, hills: Float64, direct: Float64, state: Int64
+) -> Int64:
+    """States (H,) once those are one that no particles hold apart, the least told valley first.
+
+    `direct` are the passes (H, H) of direct ways between hills.
+    """
     height = np.diag(direct)
 
     @cache

@@ -36,6 +36,7 @@ def mask(
     from solvar.commands import command_line
     from solvar.errors import InputError
     from solvar.files import check_destination
+    from solvar.imaging.masks import share_of_box
     from solvar.report.mask import draw_mask
     from solvar.volume_file import write_volume
     from solvar.volumes.mask_making import make_mask
@@ -47,8 +48,7 @@ def mask(
     made = make_mask(maps, settings)
     write_volume(output, made.mask, made.pixel_size_angstrom)
     draw_mask(made, picture)
-    share = 100 * float(made.mask.mean(dtype=float))
-    console().print(f"Wrote {shown(output)}: {share:.0f} % of the box", soft_wrap=True)
+    console().print(f"Wrote {shown(output)}: {share_of_box(made.mask)}", soft_wrap=True)
     console().print(f"Look at {shown(picture)}", soft_wrap=True)
     run = command_line("solvar", "run", "particles.star", "-o", "run", "--mask", output)
     print_commands(console(), [(run, "volumes within it")])

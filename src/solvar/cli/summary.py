@@ -129,7 +129,10 @@ def _worth_a_look(run: Run) -> list[tuple[str, str]]:
     poses = [(str(folder / "figures" / "7_poses.png"), change.sentence())] if change else []
     movies = sorted(folder.glob("movie_component_*.gif"))
     change_map = folder / "figures" / "9_change.png"
-    mask = mask_words(run.settings, run.model.mask, run.pixel_size_angstrom)
+    mask = []
+    if not run.settings.names_mask:
+        words = mask_words(run.settings, run.model.mask, run.pixel_size_angstrom)
+        mask = [(str(folder / "mask.mrc"), f"the mask, {words}")]
     return [
         *(page if report.is_file() else []),
         *((str(movie), "the molecule along a component") for movie in movies[:1]),
@@ -137,7 +140,7 @@ def _worth_a_look(run: Run) -> list[tuple[str, str]]:
         (str(folder / "figures" / "2_motion.png"), "what moves along each component"),
         (str(folder / "figures" / "1_eigenvalues.png"), "how much, and whether it is real"),
         *(poses if refined else []),
-        *([] if run.settings.names_mask else [(str(folder / "mask.mrc"), f"the mask, {mask}")]),
+        *mask,
         (str(folder / "mean.mrc"), "with eigenvolume_001.mrc … in ChimeraX"),
         (
             str(folder / "particles.star"),

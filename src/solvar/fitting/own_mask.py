@@ -17,7 +17,7 @@ from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import with_means
 from solvar.fitting.state import FitState
 from solvar.imaging.density_mask import density_mask
-from solvar.imaging.masks import default_mask, mask_diameter, soft_sphere
+from solvar.imaging.masks import default_mask, mask_diameter, share_of_box, widest_sphere
 from solvar.parallel import broadcast
 
 Float32 = NDArray[np.float32]
@@ -30,8 +30,7 @@ def makes_mask(context: Context, state: FitState) -> bool:
 
 def in_widest_sphere(context: Context, state: FitState) -> FitState:
     """With the widest mask that the box holds, for means that tell where the molecule is."""
-    box = context.images.box
-    return replace(state, mask=soft_sphere(box, box))
+    return replace(state, mask=widest_sphere(context.images.box))
 
 
 def with_own_mask(context: Context, state: FitState) -> FitState:
@@ -49,11 +48,12 @@ def with_own_mask(context: Context, state: FitState) -> FitState:
 
 def mask_words(settings: FitSettings, mask: Float32, pixel_size: float) -> str:
     """Where the mask (L, L, L) of a fit came from, and how much of the box it holds."""
-    share = f"{100 * float(mask.mean(dtype=np.float64)):.0f} % of the box"
+    share = share_of_box(mask)
     if settings.mask is not None:
         return f"{settings.mask}, {share}"
     sphere = default_mask(len(mask), pixel_size, settings.mask_diameter)
-    if not np.allclose(mask, sphere, atol=1e-3):
+    # focus masks may have made it wider
+    if not settings.names_mask and np.any(mask < sphere - 1e-3):
         return f"made from the half-maps, {share}"
     words = f"a sphere of {mask_diameter(sphere) * pixel_size:.0f} Å, {share}"
     return words if settings.names_mask else f"{words}; nothing stands out in the half-maps"

@@ -135,15 +135,17 @@ def mean_form(context: Context, state: FitState) -> FitState:
 
 
 def load_mask(settings: FitSettings, stack: ImageStack) -> Float32:
-    """The mask file on the images' grid, or a soft sphere."""
-    if settings.mask is not None:
-        return read_mask(settings.mask, stack.box_size, stack.pixel_size_angstrom)
-    return default_mask(stack.box_size, stack.pixel_size_angstrom, settings.mask_diameter)
+    """Where the mean lives before half-maps tell, and outside of which noise is measured."""
+    return load_support(settings, stack).mean
 
 
 def load_support(settings: FitSettings, stack: ImageStack) -> Support:
-    """Where mean and columns live: the mask, and all of the focus masks if there are any."""
-    mask, box, pixel_size = load_mask(settings, stack), stack.box_size, stack.pixel_size_angstrom
+    """Where mean and columns live: the mask file or a soft sphere, and focus masks if there are any."""
+    box, pixel_size = stack.box_size, stack.pixel_size_angstrom
+    if settings.mask is not None:
+        mask = read_mask(settings.mask, box, pixel_size)
+    else:
+        mask = default_mask(box, pixel_size, settings.mask_diameter)
     if not settings.focus_mask:
         return Support.of(mask)
     focus = np.max([read_mask(path, box, pixel_size) for path in settings.focus_mask], axis=0)

@@ -39,6 +39,16 @@ def soft_sphere(box: int, diameter: float) -> Float32:
     return soft_step(diameter / 2 - radius, edge_width(box)).astype(np.float32)
 
 
+def widest_sphere(box: int) -> Float32:
+    """The widest soft sphere that a box of so many voxels holds."""
+    return soft_sphere(box, box)
+
+
+def share_of_box(mask: Float32) -> str:
+    """How much of its box a mask holds, in words."""
+    return f"{100 * float(mask.mean(dtype=np.float64)):.0f} % of the box"
+
+
 def soft_step(depth: NDArray[Any], width: float) -> NDArray[Any]:
     """0 where a depth is negative, 1 from `width` on, a raised cosine between."""
     step: NDArray[Any] = 0.5 - 0.5 * np.cos(np.pi * np.clip(depth / width, 0, 1))

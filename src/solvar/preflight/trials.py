@@ -19,7 +19,7 @@ from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import should_invert
 from solvar.imaging.density_mask import density_mask
 from solvar.imaging.fsc import fourier_shell_correlation, resolution
-from solvar.imaging.masks import resample_mask, soft_sphere
+from solvar.imaging.masks import resample_mask, share_of_box, widest_sphere
 from solvar.particles import ParticleSet
 from solvar.preflight.findings import Finding
 from solvar.preflight.quick_mean import QuickMean, is_beyond_chance, quick_mean
@@ -77,7 +77,11 @@ def trial_findings(
         yield _sign(mean, mask, settings)
         yield from _conventions(trials)
         yield _agreement(mean)
-        yield _mask(mean, mask) if settings.names_mask else _own_mask(mean, mask)
+        if settings.names_mask:
+            yield _mask(mean, mask)
+        elif looks is THOROUGH:
+            # a run tells what it makes when it has made it
+            yield _own_mask(mean, mask, settings)
         if looks is THOROUGH and mean.explains:
             # a run measures both again with its own model
             yield background_finding(mean)
@@ -172,18 +176,18 @@ def _conventions(trials: _Trials) -> Iterator[Finding]:
         yield Finding("ok", "poses", text if clear else f"no clear difference: {text}, but barely")
 
 
-def _own_mask(mean: QuickMean, sphere: Float32) -> Finding:
+def _own_mask(mean: QuickMean, sphere: Float32, settings: FitSettings) -> Finding:
     """How large the mask is that a run would make, as far as the quick mean shows."""
     box = len(mean.means[0])
     pixel_size = mean.images.store.extent_angstrom / box
-    sign = -1 if should_invert("auto", mean.means, resample_mask(sphere, box)) else 1
+    dark = should_invert(settings.density, mean.means, resample_mask(sphere, box))
+    sign = -1 if dark else 1
     first, second = (sign * half for half in mean.means)
-    mask = density_mask(first, second, pixel_size, soft_sphere(box, box))
+    mask = density_mask(first, second, pixel_size, widest_sphere(box))
     if mask is None:
         text = "none given, and nothing stands out in the quick mean: a run may take a sphere"
         return Finding("ok", "mask", text)
-    share = 100 * float(mask.mean(dtype=np.float64))
-    text = f"none given; a run makes its own, {share:.0f} % of the box by the quick mean"
+    text = f"none given; a run makes its own, {share_of_box(mask)} by the quick mean"
     return Finding("ok", "mask", text)
 
 

@@ -28,12 +28,12 @@ def draw_slices(run: Run, path: Path) -> None:
     mask = run.model.mask[crop]
     shown, model = min(run.rank, _SHOWN), supported_model(run)
     volumes = [model.mean[crop], *(v[crop] for v in model.eigenvolumes[:shown])]
+    outline = [np.take(mask, place, axis=axis) for axis, place in strongest_planes(volumes[0])]
     titles = ["Mean", *(_title(run, j) for j in range(shown))]
     with style.figure(path, 1.25 * len(volumes) + 0.7, 4.3) as figure:
         grid = Grid(figure, rows=3, columns=len(volumes), left=0.7, top=0.42)
         for column, (volume, title) in enumerate(zip(volumes, titles, strict=True)):
             slices = strongest_slices(volume)
-            outline = [np.take(mask, place, axis=axis) for axis, place in strongest_planes(volume)]
             limit = float(max(np.abs(plane).max() for plane in slices)) or 1.0
             for row, view in enumerate(VIEWS):
                 axes = grid.axes(row, column)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from solvar.errors import InputError
 from solvar.imaging.density_mask import MaskShape, density_mask, mask_above
-from solvar.imaging.masks import soft_sphere
+from solvar.imaging.masks import widest_sphere
 from solvar.volume_file import read_volume
 
 Float32 = NDArray[np.float32]
@@ -87,7 +87,7 @@ def make_mask(maps: list[Path], settings: MaskSettings | None = None) -> MadeMas
         )
     volumes, pixel_size = _read(maps, settings.pixel_size)
     shape = MaskShape(settings.resolution, settings.extend, settings.soft_edge)
-    sphere = soft_sphere(len(volumes[0]), len(volumes[0]))
+    sphere = widest_sphere(len(volumes[0]))
     if len(volumes) == 2:
         mask = density_mask(volumes[0], volumes[1], pixel_size, sphere, shape)
         problem, remedy = "nothing stands out in the half-maps", "give --threshold and one map"
