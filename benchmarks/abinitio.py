@@ -196,7 +196,7 @@ def starts(folder: Path, seed: int, threads: int | None, rank: int) -> str:
         fit(particles, settings, workspace=kept)
     seconds = time.perf_counter() - begun
     judges, _ = judges_and_pool(len(particles), seed)
-    found = summary(kept.state)
+    found = summary(kept.state, settings.point_group)
     near = [
         np.mean(frame_between(start.judged.rotation, true[judges]).angle < np.pi / 6)
         for start in kept.state.starts

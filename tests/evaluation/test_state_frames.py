@@ -11,9 +11,9 @@ import pytest
 from solvar.estimation.low_rank import LowRankModel
 from solvar.evaluation import Truth
 from solvar.evaluation.covariance import captured_variance
-from solvar.evaluation.frame import Sampler
 from solvar.evaluation.state_frames import as_posed
 from solvar.imaging.rotations import from_rotation_vector
+from solvar.imaging.sampler import Sampler
 from solvar.particles import Poses
 from solvar.simulation import SimulationSettings, simulate
 from solvar.volume_file import read_volume

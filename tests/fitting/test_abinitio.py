@@ -28,6 +28,7 @@ from solvar.fitting.settings import FitSettings
 from solvar.imaging import rotations
 from solvar.imaging.frames import frame_between, mirrored
 from solvar.imaging.masks import default_mask
+from solvar.imaging.point_groups import PointGroup
 from solvar.parallel import OneProcess
 from solvar.particles import Poses, read_particles
 from solvar.results.run import Run
@@ -173,16 +174,24 @@ def test_starts_agree_by_images_that_show_the_molecule() -> None:
     second = np.where(same[:, None, None], rotation, other)
     starts = [
         Start(
-            np.zeros(1), SimpleNamespace(volume=np.zeros(1)), Placed(each, np.zeros((300, 2)), told)
+            np.zeros(1),
+            SimpleNamespace(volume=np.zeros(1)),
+            Placed(each, np.zeros((300, 2)), told),
+            np.eye(3),
         )
         for each, told in ((rotation, _evidence(150, 150)), (second, _evidence(150, 150) - 1))
     ]
-    found = abinitio.summary(SimpleNamespace(starts=starts, inverted=False, consensus=np.zeros(1)))
+    found = abinitio.summary(
+        SimpleNamespace(starts=starts, inverted=False, consensus=np.zeros(1)),
+        PointGroup.named("C1"),
+    )
     assert found.shared[1] > 0.3 and found.settled
     none = [
         replace(each, judged=replace(each.judged, evidence=_evidence(0, 300))) for each in starts
     ]
-    found = abinitio.summary(SimpleNamespace(starts=none, inverted=False, consensus=np.zeros(1)))
+    found = abinitio.summary(
+        SimpleNamespace(starts=none, inverted=False, consensus=np.zeros(1)), PointGroup.named("C1")
+    )
     assert not found.is_molecule and not found.settled
 
 

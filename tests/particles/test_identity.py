@@ -75,11 +75,14 @@ def test_a_stack_that_is_listed_twice_is_refused(tmp_path):
         read_particles(**{**given, "path": tmp_path / "list.txt"})
 
 
-def test_symmetry_copies_count_once_whatever_their_images(tmp_path):
+def test_symmetry_copies_are_known_whatever_their_images(tmp_path):
     path = _expanded(tmp_path)
     particles = read_particles(path)
-    assert (particles.row.tolist(), particles.symmetry_copies) == ([0, 2, 4], 3)
-    assert "3 rows are copies of a particle" in particles.remarks()[0]
+    assert particles.copy_of.tolist() == [0, 0, 2, 2, 4, 4]
+    assert "6 rows show 3 particles" in particles.remarks()[0]
+    without = read_particles(path, ignore_poses=True)
+    assert (without.row.tolist(), without.symmetry_copies) == ([0, 2, 4], 3)
+    assert "3 rows are copies of a particle" in without.remarks()[0]
     chosen = read_particles(path, ind=[1, 2, 5])
     assert (chosen.row.tolist(), chosen.remarks()) == ([1, 2, 5], [])
 

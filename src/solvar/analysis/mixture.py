@@ -44,16 +44,30 @@ class Likelihoods:
     towards : (N, m) float64
         b.
     weight : (N,) float64
-        Probability that the image shows a particle.
+        Probability that the image shows a particle; symmetry copies of one share it.
+    particle : (N,) int64 or None
+        Number of the particle that each shows, where symmetry copies show the same; None otherwise.
     """
 
     information: Float64
     towards: Float64
     weight: Float64
+    particle: Int64 | None = None
 
     @classmethod
-    def of(cls, points: Float64, covariance: Float64, weight: Float64) -> Likelihoods:
-        """From posterior means (N, m) and covariances (N, m, m) under a prior of variance 1."""
+    def of(
+        cls,
+        points: Float64,
+        covariance: Float64,
+        weight: Float64,
+        copy_of: Int64 | None = None,
+    ) -> Likelihoods:
+        """From posterior means (N, m) and covariances (N, m, m) under a prior of variance 1.
+
+        Symmetry copies, `copy_of` as that of `ParticleSet`, weigh as much as one particle together.
+        """
+        if copy_of is not None:
+            weight = weight / np.bincount(copy_of)[copy_of]
         information, towards = np.empty_like(covariance), np.empty_like(points)
         for first in range(0, len(points), _BLOCK):
             part = slice(first, first + _BLOCK)
@@ -62,14 +76,17 @@ class Likelihoods:
             values, vectors = np.linalg.eigh(precision - np.eye(points.shape[1]))
             kept = np.maximum(values, _FLAT)
             information[part] = np.einsum("nij,nj,nkj->nik", vectors, kept, vectors, optimize=True)
-        return cls(information, towards, np.asarray(weight, np.float64))
+        return cls(information, towards, np.asarray(weight, np.float64), copy_of)
 
     def __len__(self) -> int:
         return len(self.weight)
 
     def of_some(self, index: Int64) -> Likelihoods:
         """Of particles `index`."""
-        return Likelihoods(self.information[index], self.towards[index], self.weight[index])
+        particle = None if self.particle is None else self.particle[index]
+        return Likelihoods(
+            self.information[index], self.towards[index], self.weight[index], particle
+        )
 
     @cached_property
     def error(self) -> Float64:

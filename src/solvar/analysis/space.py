@@ -35,12 +35,15 @@ class LatentSpace:
         Prior variance of each component.
     active : (m,) int64
         Zero-based components that are analysed.
+    copy_of : (N,) int64 or None
+        As of `ParticleSet`.
     """
 
     z: Float64
     precision: NDArray[np.floating]
     eigenvalues: Float64
     active: Int64
+    copy_of: Int64 | None = None
 
     @property
     def rank(self) -> int:
@@ -99,7 +102,7 @@ class LatentSpace:
         """
         columns = self.active if components is None else components
         points = self.z[:, columns] / self.spread[columns]
-        return Likelihoods.of(points, self.whitened_covariance(columns), weight)
+        return Likelihoods.of(points, self.whitened_covariance(columns), weight, self.copy_of)
 
 
 def latent_space(run: Run, components: Sequence[int] = ()) -> LatentSpace:
@@ -121,4 +124,5 @@ def latent_space(run: Run, components: Sequence[int] = ()) -> LatentSpace:
     posterior = run.posterior
     if not np.isfinite(posterior.z).all():
         raise InputError("holds latents that are not finite", file=run.folder / "particles.h5")
-    return LatentSpace(posterior.z, posterior.precision, run.model.eigenvalues, active)
+    eigenvalues = run.model.eigenvalues
+    return LatentSpace(posterior.z, posterior.precision, eigenvalues, active, run.copy_of)

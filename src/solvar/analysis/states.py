@@ -135,15 +135,19 @@ def _resamples(shown: Mixture, seen: Likelihoods, hills: Float64, seed: int) -> 
     """What random halves of the particles say of the hills (H, m) of a density."""
     rng = np.random.default_rng(seed + 1)
     some = sample(len(seen), _SAMPLE, seed)
-    halves = [
-        np.sort(half)
-        for _ in range(_SPLITS)
-        for half in np.array_split(some[rng.permutation(len(some))], 2)
-    ]
+    halves = [half for _ in range(_SPLITS) for half in _halves(some, seen, rng)]
     seeds = rng.integers(2**31, size=len(halves))
     ask = partial(_asked, shown, seen, hills)
     with ThreadPoolExecutor(available_cores()) as pool:
         return list(pool.map(ask, halves, seeds))
+
+
+def _halves(some: Int64, seen: Likelihoods, rng: np.random.Generator) -> list[Int64]:
+    """Some particles split at random; symmetry copies stay together."""
+    particle = some if seen.particle is None else seen.particle[some]
+    each, which = np.unique(particle, return_inverse=True)
+    parts = np.array_split(rng.permutation(len(each)), 2)
+    return [some[np.isin(which.reshape(-1), part)] for part in parts]
 
 
 def _asked(shown: Mixture, seen: Likelihoods, hills: Float64, half: Int64, seed: int) -> _Resample:

@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "Compare a run with the known truth of a simulated data set.",
     "verify": "Make sure that a run folder is whole, of one run, and that its inputs are unchanged.",
     "mask": "Make a soft mask from a map, or from what two half-maps agree on.",
+    "expand": "Write every particle at all the poses that a symmetry makes alike (symmetry expansion).",
     "simulate": "Make a particle stack with known truth.",
     "doctor": "Tell what this installation and this machine can do.",
 }

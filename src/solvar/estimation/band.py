@@ -48,6 +48,8 @@ class Band:
         Default: all cores.
     sampling : callable, optional
         Where D is known already, up to `k_c` or further; it is summed up anew by default.
+    operations : (n, 3, 3) float64, optional
+        Rotations of the point group of the mean; default: it has none.
 
     Attributes
     ----------
@@ -66,6 +68,7 @@ class Band:
         projection: Projection | None = None,
         team: ThreadTeam | None = None,
         sampling: Callable[[], SamplingInformation] | None = None,
+        operations: Float64 | None = None,
     ) -> None:
         index = np.arange(len(images)) if index is None else index
         k_c = images.disc.k_c if k_c is None else k_c
@@ -80,7 +83,7 @@ class Band:
         self.support = support.resampled(self.box)
         self._projection = projection or Projection()
         self.projector = self._projector(team)
-        self._sampling = sampling
+        self._sampling, self.operations = sampling, operations
         self._buffers: dict[str, Any] = {}
         self._shell = np.minimum(volume_shells(self.box), k_c + 1)
 
@@ -104,6 +107,19 @@ class Band:
         for derived in ("information", "shell_information", "for_threads", "on_cpu"):
             other.__dict__.pop(derived, None)
         other.images, other._sampling = images, None
+        return other
+
+    @property
+    def of_mean(self) -> Band:
+        """The same band with every particle at all its equivalent poses, where the mean has a symmetry."""
+        if self.operations is None:
+            return self
+        return self.seeing(self.images.at_equivalent_poses(self.operations))
+
+    def with_operations(self, operations: Float64 | None) -> Band:
+        """The same band, whose mean has the symmetry of rotations (n, 3, 3), or none."""
+        other = self.seeing(self.images)
+        other.operations = operations
         return other
 
     def restricted(self, index: Int64) -> Band:

@@ -155,6 +155,8 @@ class WhitenedImages:
         Whether the sign of the pixels is turned around.
     hypotheses : Hypotheses or None
         Several weighted poses a particle, in place of `rotation` and `shift`.
+    operations : (n, 3, 3) float64 or None
+        Rotations of a point group: every particle is seen at all its equivalent poses, of equal weight.
     weight : (N,) float64 or None
         Of each particle in every sum, 0 to 1; None where all are 1.
     """
@@ -166,6 +168,7 @@ class WhitenedImages:
     inverted: bool = False
     hypotheses: Hypotheses | None = None
     weight: Float64 | None = None
+    operations: Float64 | None = None
 
     def __len__(self) -> int:
         return len(self.rotation)
@@ -226,6 +229,7 @@ class WhitenedImages:
     def _images_a_particle(self) -> int:
         """The most images that a particle has at all its poses."""
         several = 1 if self.store.count is None else int(self.store.count.max())
+        several *= 1 if self.operations is None else len(self.operations)
         return several * (1 if self.hypotheses is None else self.hypotheses.log_weight.shape[1])
 
     def batch(self, index: Int64, disc: HalfDisc) -> ImageBatch:
@@ -271,10 +275,14 @@ class WhitenedImages:
 
     def _posed_rows(self, index: Int64) -> tuple[Float64, Float64, Int64, Grouping | None]:
         """Rotation (R, 3, 3), shift (R, 2) and row of images of particles, and how they belong together."""
-        store, poses = self.store, self.hypotheses
-        if store.count is None and poses is None:
+        store, poses, operations = self.store, self.hypotheses, self.operations
+        if store.count is None and poses is None and operations is None:
             return self.rotation[index], self.shift[index], store.first[index], None
-        if poses is None:
+        if operations is not None:
+            particle = np.repeat(np.arange(len(index)), len(operations))
+            rotation = (operations @ self.rotation[index][:, None]).reshape(-1, 3, 3)
+            shift, log_weight = self.shift[index[particle]], np.zeros(len(particle))
+        elif poses is None:
             particle, log_weight = np.arange(len(index)), np.zeros(len(index))
             rotation, shift = self.rotation[index], self.shift[index]
         else:
@@ -302,6 +310,10 @@ class WhitenedImages:
     def total_weight(self, index: Int64) -> float:
         """Of some particles: their number where all weights are 1."""
         return float(len(index)) if self.weight is None else float(self.weight[index].sum())
+
+    def at_equivalent_poses(self, operations: Float64) -> WhitenedImages:
+        """The same images, every particle at all poses that rotations (n, 3, 3) of a group make alike."""
+        return replace(self, operations=operations, hypotheses=None)
 
     def supposed(self, hypotheses: Hypotheses) -> WhitenedImages:
         """The same images at several weighted poses each."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.back_projection import BackProjection
 from solvar.estimation.band import Band
+from solvar.estimation.kernels import gram
 from solvar.imaging.fourier import fourier_filter
 
 Float32 = NDArray[np.float32]
@@ -64,6 +65,26 @@ class MeanProblem:
                 residual -= size * applied
             before = now
         return band.support.mean * solution
+
+
+def crossed_gains(means: list[Float32], bands: list[Band]) -> Float64:
+    """Log-likelihood that the mean of each band gains for every particle of the other one, (N,).
+
+    Those of the first band come first; nothing gains 0.
+    """
+    pairs = zip(means[::-1], bands, strict=True)
+    return np.concatenate([_gain(mean, band) for mean, band in pairs])
+
+
+def _gain(mean: Float32, band: Band) -> Float64:
+    """Log-likelihood of each particle with the mean minus that without it."""
+    prepared = band.projector.prepare(mean[None])
+    gains = []
+    for batch in band.batches():
+        slices = band.slices(prepared, batch.frame, batch.ctf)
+        products = gram(slices, batch.data, band.team)
+        gains.append(batch.per_pose(products[:, 0, -1] - 0.5 * products[:, 0, 0]))
+    return np.concatenate(gains)
 
 
 def _inner(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:

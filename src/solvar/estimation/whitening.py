@@ -60,7 +60,7 @@ def whiten(
     Eight arguments: what is read, what it becomes, and the company it is read in.
     """
     processes = processes or OneProcess()
-    own = dealt(particles.halfset, processes)
+    own = own_rows(particles, processes)
     exposures = own_exposures(particles, processes)
     shown = particles.exposures.places(own)
     pixels = make_pixels(own[exposures.particle], len(disc))
@@ -108,25 +108,33 @@ def whiten(
         group=exposures.optics_group,
         reference=noise,
         doubted=np.any(deviation[:, 0] > _DOUBTED, axis=0),
-        **_places(own, exposures, len(particles)),
+        **_places(own, exposures, particles),
         tilt=exposures.tilt,
         processes=processes,
         stretch=particles.grid.stretch,
         image_extent_angstrom=None if isinstance(extent, float) else extent,
     )
-    shift = np.zeros((len(particles), 2))
+    shift = _moves_of_copies(particles, extent)
     found = WhitenedImages(store, NoiseModel(noise.power), particles.poses.rotation, shift)
-    return found.weighted(_weight(own, exposures, power, found))
+    return found.weighted(_weight(particles, own, exposures, power, found))
 
 
-def _weight(own: Int64, exposures: Exposures, power: Float32, images: WhitenedImages) -> Float64:
+def _weight(
+    particles: ParticleSet,
+    own: Int64,
+    exposures: Exposures,
+    power: Float32,
+    images: WhitenedImages,
+) -> Float64:
     """0 for particles (N,) of which an image has a monstrous power (M, ranges), 1 for the others."""
     largest = np.zeros((len(images), power.shape[1]), np.float32)
     np.maximum.at(largest, own[exposures.particle], power)
     group = np.zeros(len(images), np.int64)
     group[own[exposures.particle]] = exposures.optics_group
     sums = images.processes.sum
-    return np.where(monstrous(sums(largest), sums(group)), 0.0, 1.0)
+    largest, group = sums(largest), sums(group)
+    shown, place = np.unique(particles.image_of, return_inverse=True)
+    return np.where(monstrous(largest[shown], group[shown]), 0.0, 1.0)[place.reshape(-1)]
 
 
 def recorded_ctf(
@@ -138,21 +146,37 @@ def recorded_ctf(
     return as_recorded(ctf, optics, group)
 
 
+def own_rows(particles: ParticleSet, processes: Processes) -> Int64:
+    """The particles whose images this process reads; symmetry copies share those of their particle."""
+    own = dealt(particles.halfset, processes)
+    return own[particles.image_of[own] == own]
+
+
 def own_exposures(particles: ParticleSet, processes: Processes) -> Exposures:
-    """The images of the particles that this process owns, in the order of an `ImageStore`."""
-    return particles.exposures.of(dealt(particles.halfset, processes))
+    """The images that this process reads, in the order of an `ImageStore`."""
+    return particles.exposures.of(own_rows(particles, processes))
 
 
-def _places(own: Int64, exposures: Exposures, particles: int) -> dict[str, Any]:
+def _places(own: Int64, exposures: Exposures, particles: ParticleSet) -> dict[str, Any]:
     """`first` and `count` of an `ImageStore` that holds the images of the particles `own`."""
     count = exposures.counts()
-    first = np.full(particles, -1)
+    first = np.full(len(particles), -1)
     first[own] = np.cumsum(count) - count
+    first = first[particles.image_of]
     if (count == 1).all():
         return {"first": first, "count": None}
-    several = np.zeros(particles, np.int64)
+    several = np.zeros(len(particles), np.int64)
     several[own] = count
-    return {"first": first, "count": several}
+    return {"first": first, "count": several[particles.image_of]}
+
+
+def _moves_of_copies(particles: ParticleSet, extent: float | Float64) -> Float64:
+    """By how much symmetry copies are moved beyond their particle, (N, 2) box lengths; 0 for others."""
+    if particles.copy_of is None:
+        return np.zeros((len(particles), 2))
+    shift = particles.poses.shift_angstrom
+    group = particles.exposures.first_of(particles.exposures.optics_group)
+    return (shift - shift[particles.image_of]) / per_image(extent, group)
 
 
 def in_memory_images(

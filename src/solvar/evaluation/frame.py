@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.evaluation.poses import pose_errors
-from solvar.imaging.fourier import crop_volume
 from solvar.imaging.frames import Frame, frame_between
+from solvar.imaging.sampler import Sampler
 from solvar.particles import Poses
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ Float64 = NDArray[np.float64]
 
 # poses that differ by more are lost, and tell nothing of how the volume is placed
 _LOST = np.pi / 9
-_FINER = 2
 
 
 class Placement:
@@ -70,46 +69,3 @@ class Placement:
         # what is at x in the truth's frame is at Aᵀ(x + T) here
         back = self.frame.matrix.T
         return Sampler(volume).at(back, back @ self.translation_angstrom / pixel_angstrom)
-
-
-class Sampler:
-    """A volume between its voxels.
-
-    Parameters
-    ----------
-    volume : (L, L, L)
-    """
-
-    def __init__(self, volume: Float32) -> None:
-        from scipy.ndimage import spline_filter
-
-        # splines are exact to a few per mille where nothing is finer than four of their points
-        fine = crop_volume(volume, _FINER * len(volume)) * np.float32(_FINER**3)
-        self._spline = spline_filter(fine, mode="grid-wrap")
-        self._box = len(volume)
-
-    def at(self, matrix: Float64, move: Float64) -> Float32:
-        """The volume (L, L, L) whose value at x is that of this one at A·x + m.
-
-        Parameters
-        ----------
-        matrix : (3, 3)
-            A, of points (x, y, z) from the centre of the box.
-        move : (3,)
-            m, voxels.
-        """
-        from scipy.ndimage import affine_transform
-
-        centre = np.full(3, float(self._box // 2))
-        # arrays have their axes the other way round
-        back = matrix[::-1, ::-1]
-        offset = centre + move[::-1] - back @ centre
-        return affine_transform(
-            self._spline,
-            _FINER * back,
-            _FINER * offset,
-            output_shape=(self._box,) * 3,
-            order=3,
-            mode="grid-wrap",
-            prefilter=False,
-        ).astype(np.float32)

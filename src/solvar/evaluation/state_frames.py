@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.low_rank import LowRankModel
-from solvar.evaluation.frame import Sampler
 from solvar.evaluation.poses import pose_errors
 from solvar.evaluation.truth import Truth
 from solvar.evaluation.volumes import coordinate_of, distances, state_volumes, volume_blocks
 from solvar.imaging.frames import frame_between
+from solvar.imaging.sampler import Sampler
 from solvar.particles import Poses
 
 Float32 = NDArray[np.float32]

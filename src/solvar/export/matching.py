@@ -61,7 +61,7 @@ def _takes_refined(run: Run, options: ExportOptions) -> bool:
     """Whether the poses of the run are wanted; it must have some, of the same centres."""
     if options.refined_poses is False:
         return False
-    if run.pose_refinement is None:
+    if not run.has_own_poses:
         if options.refined_poses is None:
             return False
         raise InputError(

@@ -33,9 +33,13 @@ from solvar.fitting.junk import weight_anywhere
 from solvar.fitting.result import AbInitio
 from solvar.fitting.state import FitState
 from solvar.imaging.frames import frame_between, without_common_move
+from solvar.imaging.point_groups import PointGroup
+from solvar.imaging.sampler import Sampler
+from solvar.imaging.symmetry import find_axes
 from solvar.parallel import agreed
 from solvar.progress import Progress, Step
 
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
@@ -81,8 +85,8 @@ def with_consensus(context: Context, state: FitState, progress: Progress) -> Fit
     )
 
 
-def summary(state: FitState) -> AbInitio:
-    """What the starts of a state, one at least, say of each other."""
+def summary(state: FitState, group: PointGroup) -> AbInitio:
+    """What the starts of a state, one at least, say of each other, of a molecule of a point group."""
     evidence = np.array([start.evidence for start in state.starts])
     number = int(np.argmax(evidence))
     best = state.starts[number]
@@ -92,7 +96,8 @@ def summary(state: FitState) -> AbInitio:
     who = np.arange(len(told))
     if holds_junk(told, mixture):
         who = believed(mixture.probability(told), who)
-    shared = np.array([_shared(best, each, who) for each in state.starts])
+    operations = group.turned(best.axes).operations
+    shared = np.array([_shared(best, each, who, operations) for each in state.starts])
     volumes = np.stack([start.consensus.volume for start in state.starts])
     # the molecule is bright in what is kept, as everywhere
     sign = np.float32(-1 if state.inverted else 1)
@@ -125,12 +130,14 @@ def knows_poses(context: Context, state: FitState) -> bool:
     """Whether poses are known at all: given ones are, others if two starts have agreed."""
     if not context.settings.ab_initio:
         return True
-    return agreed(bool(state.starts) and summary(state).settled, context.images.processes)
+    settled = bool(state.starts) and summary(state, context.settings.point_group).settled
+    return agreed(settled, context.images.processes)
 
 
-def _shared(first: Start, second: Start, who: Int64) -> float:
+def _shared(first: Start, second: Start, who: Int64, operations: Float64) -> float:
     """The share of some judges whose poses two starts agree on, but for how the volume lies and its hand."""
-    frame = frame_between(second.judged.rotation[who], first.judged.rotation[who])
+    poses = second.judged.rotation[who], first.judged.rotation[who]
+    frame = frame_between(*poses, operations=operations)
     return float(np.mean(frame.angle < _NEAR))
 
 
@@ -143,7 +150,8 @@ def _with_start(context: Context, progress: Progress, state: FitState) -> FitSta
     with progress.step(f"Start {number}", total, "images") as step:
         bands = partial(context.band, state, None)
         first, found = run_stages(bands, START, pool, _SHIFT_SD, rng, step)
-        start = judged(bands_to(bands, START[-1].k_c), first, found, judges)
+        finest, group = bands_to(bands, START[-1].k_c), context.settings.point_group
+        start = judged(finest, first, found, judges, group)
     return replace(state, starts=[*state.starts, start])
 
 
@@ -163,8 +171,19 @@ def _with_poses(context: Context, progress: Progress, state: FitState) -> FitSta
         poses = placed(
             bands_to(bands, FINER[-1].k_c), found.volume[None], everybody, found.shift_sd, step
         )
+    volume, poses = _on_axes(context, found.volume, poses)
     weight = weight_anywhere(context, poses.evidence)
-    return replace(state, consensus=found.volume, poses=_poses(context, poses), weight=weight)
+    return replace(state, consensus=volume, poses=_poses(context, poses), weight=weight)
+
+
+def _on_axes(context: Context, volume: Float32, poses: Placed) -> tuple[Float32, Placed]:
+    """A consensus and its poses, turned so that the axes of the point group are where they belong."""
+    group = context.settings.point_group
+    if len(group) == 1:
+        return volume, poses
+    axes = find_axes(volume, group).rotation
+    turned = Sampler(volume).at(axes, np.zeros(3))
+    return turned, replace(poses, rotation=axes.T @ poses.rotation)
 
 
 def _with_particle(

@@ -40,11 +40,8 @@ def with_measured_noise(
         prepared = BandModel(band, model)
         for index in (band.index, context.held_out(part if len(bands) > 1 else None)):
             if len(index):
-                seen.append(
-                    residual_power(
-                        prepared, evenly_spread(band.images.believed(index), _SAMPLE), groups
-                    )
-                )
+                some = evenly_spread(context.one_of_each(band.images.believed(index)), _SAMPLE)
+                seen.append(residual_power(prepared, some, groups))
     found = sum(seen[1:], start=seen[0])
     if found.is_chance:
         return state

@@ -24,6 +24,7 @@ from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
 from solvar.fitting.workspace import NoWorkspace, Workspace
 from solvar.particles import ParticleSet
+from solvar.particles.identity import mix
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
@@ -101,7 +102,25 @@ class Context:
             self.settings.projection,
             self.team,
             partial(self._sampling, state, part),
+            self.operations,
         )
+
+    @property
+    def operations(self) -> Float64 | None:
+        """Rotations (n, 3, 3) of the point group of the mean; None without symmetry."""
+        group = self.settings.point_group
+        return group.operations if len(group) > 1 else None
+
+    def one_of_each(self, index: Int64) -> Int64:
+        """Of the symmetry copies of a particle among `index` one by chance, ascending; else all of them.
+
+        Copies share their noise: what counts particles, to tell signal from chance, counts these.
+        """
+        copy_of = self.particles.copy_of
+        if copy_of is None:
+            return index
+        mixed = index[np.argsort(mix(self.particles.uid[index]), kind="stable")]
+        return np.sort(mixed[np.unique(copy_of[mixed], return_index=True)[1]])
 
     def column_solver(
         self, band: Band, model: ColumnModel, prior: Prior, batches: list[Int64]

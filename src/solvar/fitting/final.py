@@ -15,11 +15,13 @@ from solvar.estimation.latents import (
     principal_axes,
 )
 from solvar.estimation.low_rank import LowRankModel, to_columns
+from solvar.estimation.mean import MeanProblem
 from solvar.estimation.posterior import Posterior
 from solvar.estimation.solvers import ColumnSolver
 from solvar.fitting.context import Context
 from solvar.fitting.result import HalfsetValidation
 from solvar.fitting.schedule import BandSchedule, split_batches
+from solvar.fitting.start import MEAN_STEPS
 from solvar.fitting.state import FitState
 from solvar.fitting.sweeps import sweep
 from solvar.fitting.validation import (
@@ -113,6 +115,13 @@ def balanced_eigenvalues(
     return np.maximum(np.minimum.accumulate(balanced), 1e-6 * balanced[0])
 
 
+def _symmetric_mean(context: Context, state: FitState) -> Float32:
+    """The mean of all particles at all their equivalent poses, which no sweep changes."""
+    assert state.prior is not None
+    band = context.band(state, None, context.k_max).of_mean
+    return crop_volume(MeanProblem(band).solve(state.prior.mean, MEAN_STEPS), context.images.box)
+
+
 def _sweep_all(
     context: Context,
     state: FitState,
@@ -130,6 +139,8 @@ def _sweep_all(
     rank, last = context.settings.columns, schedules[-2:]
     spare = min(rank, _MOST_SPARE_COLUMNS) if len(last) > 1 and len(state.models) > 1 else 0
     columns = merge(state, rank + spare)
+    if context.operations is not None:
+        columns[0] = crop_volume(_symmetric_mean(context, state), columns.shape[-1])
     mean, errors = columns[:1], state.poses.errors() if state.poses else None
     total = len(context.images) * sum(schedule.final_sweeps for schedule in last)
     with progress.step("Final model", total) as step:

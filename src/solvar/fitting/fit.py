@@ -39,11 +39,13 @@ from solvar.fitting.start import (
     with_sign,
 )
 from solvar.fitting.state import FitState
+from solvar.fitting.symmetry import symmetry_loss
 from solvar.fitting.warm import compile_kernels, tell_device
 from solvar.fitting.warnings import warnings_of
 from solvar.fitting.workspace import NoWorkspace, Workspace
 from solvar.parallel import OneProcess, Processes
 from solvar.particles import ImageStack, ParticleSet, assign_halfsets, refuse_copied_stacks
+from solvar.particles.expansion import spread_over
 from solvar.progress import Progress, harmless
 from solvar.threads import ThreadTeam
 
@@ -76,7 +78,8 @@ def fit(
     progress = harmless(progress)
     _require_enough(particles, settings)
     refuse_copied_stacks(particles)
-    halved = assign_halfsets(particles, settings.seed)
+    spread = spread_over(particles, settings.point_group, settings.seed)
+    halved = assign_halfsets(spread, settings.seed)
     with ThreadTeam(settings.threads) as team:
         given = halved, settings, progress, team, workspace or NoWorkspace()
         with require_invertible(finite.FITTING):
@@ -179,6 +182,7 @@ def _with_eigenvolumes(
 
 def _everything(particles: ParticleSet, context: Context, state: FitState, final: Final) -> Fit:
     """All that the fit found out."""
+    loss = symmetry_loss(context, state)
     context.images.store.pixels.close()
     eigenvalues, posterior = final.model.eigenvalues, final.posterior
     require_finite("final model", finite.FITTING, eigenvalues=eigenvalues, **vars(posterior))
@@ -201,16 +205,23 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         particle_probability=state.weight,
         monstrous=monstrous_count(context),
         pose_refinement=refinement,
-        ab_initio=summary(state) if state.starts else None,
+        ab_initio=summary(state, context.settings.point_group) if state.starts else None,
+        symmetry_loss=loss,
         history=state.history,
     )
 
 
 def _require_enough(particles: ParticleSet, settings: FitSettings) -> None:
-    """Refuse a rank that the particles cannot support."""
-    if len(particles) < 8 * settings.columns:
+    """Refuse a rank that the particles cannot support, and poses that belong to copies of a particle."""
+    if settings.refine_pose and particles.copy_of is not None:
         raise InputError(
-            f"{len(particles)} particles cannot support rank {settings.columns}",
+            "is symmetry-expanded, and copies of a particle would part when poses are refined",
+            file=particles.source,
+            remedy="refine the poses before the expansion (solvar run --refine-pose --symmetry …)",
+        )
+    if len(particles.originals) < 8 * settings.columns:
+        raise InputError(
+            f"{len(particles.originals)} particles cannot support rank {settings.columns}",
             file=particles.source,
             column="rank",
             remedy=f"use at least {8 * settings.columns} particles or a lower rank",

@@ -112,7 +112,8 @@ def _at_start(context: Context) -> Float64:
 def _has_junk(context: Context, state: FitState) -> bool:
     found = []
     for judge in _judges(context, state):
-        sample = judge.products(evenly_spread(judge.index, _SAMPLE))
+        some = evenly_spread(context.one_of_each(judge.index), _SAMPLE)
+        sample = judge.products(some)
         found.append(sample.evidence(sample.residual_power()))
     if not found:
         return False

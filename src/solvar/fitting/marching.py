@@ -140,7 +140,8 @@ def _sweep_until_settled(
     step: Step,
 ) -> tuple[FitState, list[SweepStatistics]]:
     """Sweep all models side by side until held-out particles gain nothing more."""
-    samples = [evenly_spread(context.held_out(m.part), _HELD_OUT_SAMPLE) for m in state.models]
+    held_out = [context.one_of_each(context.held_out(model.part)) for model in state.models]
+    samples = [evenly_spread(each, _HELD_OUT_SAMPLE) for each in held_out]
 
     def settled(now: Sweeping, before: Sweeping) -> tuple[bool, dict[str, float]]:
         likelihood = _held_out_likelihood(now)

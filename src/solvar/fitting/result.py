@@ -213,6 +213,8 @@ class Fit:
         What the corners of the images said of the noise.
     focus : (L, L, L) float32 or None
         Where components live; None where that is all of the mask.
+    symmetry_loss : float
+        What a mean with the symmetry of the settings explains less of held-out images, a share; 0 by chance.
     warnings : list of str
         Plain sentences that the user should read.
     """
@@ -234,5 +236,6 @@ class Fit:
     history: list[dict[str, float]] = field(default_factory=list)
     corner_noise_power: Float64 | None = None
     focus: Float32 | None = None
+    symmetry_loss: float = 0.0
     costs: list[StageCost] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from solvar import plugins
+from solvar.imaging.point_groups import PointGroup
 from solvar.imaging.projector import BACKENDS, Projection
 from solvar.imaging.projector.devices import DEVICE_NAMES, complaint
 from solvar.machine import MOST_THREADS
@@ -48,6 +49,10 @@ class FitSettings(BaseModel):
         None,
         gt=0,
         description="Diameter of a soft sphere as the mask, Å; default: made from the half-maps.",
+    )
+    symmetry: str = Field(
+        "C1",
+        description="Point group of the mean (C4, D2, T, O, I2 …), axes as in RELION.",
     )
     focus_mask: list[Path] = Field(
         [],
@@ -142,6 +147,11 @@ class FitSettings(BaseModel):
         return self.mask is not None or self.mask_diameter is not None
 
     @property
+    def point_group(self) -> PointGroup:
+        """Of the mean."""
+        return PointGroup.named(self.symmetry)
+
+    @property
     def columns(self) -> int:
         """Columns that are fitted: with rank auto more than are kept."""
         return _AUTO_COLUMNS if self.rank == "auto" else self.rank
@@ -159,6 +169,11 @@ class FitSettings(BaseModel):
         assert info.field_name is not None
         group, built_in = _CHOICES[info.field_name]
         return plugins.known(group, name, built_in)
+
+    @field_validator("symmetry")
+    @classmethod
+    def _known_group(cls, name: str) -> str:
+        return PointGroup.named(name).name
 
     @field_validator("device")
     @classmethod
@@ -184,4 +199,6 @@ class FitSettings(BaseModel):
             raise ValueError("--rank auto asks the half-sets; it cannot go with --no-halfsets")
         if self.solver == "adam" and self.refine_pose:
             raise ValueError("poses are refined with --solver em alone")
+        if self.solver == "adam" and self.symmetry != "C1":
+            raise ValueError("the mean keeps its --symmetry with --solver em alone")
         return self

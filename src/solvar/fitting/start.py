@@ -49,8 +49,9 @@ _SMALLEST_K = 4
 _MEMORY_SHARE = 0.5
 # Prior of the very first mean, relative to the mean information: all but none
 _WEAK = 1e-3
-# the first means serve for their FSC alone, which one step gives
-_CG_STEPS = (1, 3)
+# steps of conjugate gradients of a mean; the first means serve for their FSC alone, which one gives
+MEAN_STEPS = 3
+_CG_STEPS = (1, MEAN_STEPS)
 
 
 def finest_frequency(stack: ImageStack, resolution: float | None) -> int:
@@ -224,6 +225,7 @@ def band_means(
     The first means are all but unregularised; their FSC sets the prior of the second ones. Either take so
     many steps of conjugate gradients.
     """
+    bands = [band.of_mean for band in bands]
     shells = bands[0].k_c + 1
     information = np.mean([band.shell_information for band in bands], axis=0)
     precision = np.full(shells, _WEAK * information.mean())

@@ -219,7 +219,7 @@ def _tested(
     for model, volumes in zip(state.models, columns, strict=True):
         band = context.band(state, model.part, k_c)
         fit = _MOST_BYTES // products_bytes(len(volumes) - 1)
-        held_out = band.images.believed(context.held_out(model.part))
+        held_out = context.one_of_each(band.images.believed(context.held_out(model.part)))
         sample = evenly_spread(held_out, min(most, fit))
         rng = np.random.default_rng(context.settings.seed)
         cropped = crop_volume(volumes, band.box)

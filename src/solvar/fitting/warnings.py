@@ -50,6 +50,7 @@ def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
                 "--mask-diameter for a sphere."
             )
     warnings += _pseudo_symmetry(found)
+    warnings += _symmetry(found)
     warnings += _junk(found)
     if found.validation is not None:
         refined = found.settings.refine_pose
@@ -67,6 +68,17 @@ def warnings_of(particles: ParticleSet, found: Fit) -> list[str]:
             "component is validated."
         )
     return warnings
+
+
+def _symmetry(found: Fit) -> list[str]:
+    """What to know of a molecule that has not the symmetry that was asked for."""
+    if found.symmetry_loss <= 0:
+        return []
+    name = found.settings.symmetry
+    return [
+        f"The molecule does not have the symmetry {name}, or not about these axes: a mean that has it "
+        f"explains {found.symmetry_loss:.0%} less of images that it has not seen. Repeat without --symmetry."
+    ]
 
 
 def consensus_sentence(ab_initio: AbInitio) -> str:

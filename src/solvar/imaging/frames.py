@@ -92,7 +92,9 @@ class Frame:
         return self.rotation @ (mirrored(rotation) if self.mirror else rotation)
 
 
-def frame_between(first: Float64, second: Float64, mirror: bool = True) -> Frame:
+def frame_between(
+    first: Float64, second: Float64, mirror: bool = True, operations: Float64 | None = None
+) -> Frame:
     """The frame of poses (N, 3, 3) in that of others of the same images, whatever share of them is lost.
 
     Parameters
@@ -100,21 +102,35 @@ def frame_between(first: Float64, second: Float64, mirror: bool = True) -> Frame
     first, second : (N, 3, 3)
     mirror : bool
         Whether hands may differ.
+    operations : (n, 3, 3), optional
+        Rotations of a point group in the second frame: poses that these make alike are the same.
     """
-    found = [_frame(first, second, False)]
+    operations = np.eye(3)[None] if operations is None else operations
+    found = [_frame(first, second, False, operations)]
     if mirror:
-        found.append(_frame(mirrored(first), second, True))
+        found.append(_frame(mirrored(first), second, True, operations))
     return min(found, key=lambda each: float(np.median(each.angle)))
 
 
-def _frame(first: Float64, second: Float64, mirror: bool) -> Frame:
+def _frame(first: Float64, second: Float64, mirror: bool, operations: Float64) -> Frame:
     rng = np.random.default_rng(0)
     relative = np.einsum("nij,nkj->nik", second, first)
     told = relative[rng.permutation(len(relative))[:_TOLD]]
-    guesses = [_improved(each, told) for each in told[:_GUESSES]]
-    best = min(guesses, key=lambda each: float(np.median(_angles(each, told))))
-    best = _improved(best, relative)
-    return Frame(best, mirror, _angles(best, relative))
+    guesses = [_improved(each, told, operations) for each in told[:_GUESSES]]
+
+    def typical(guess: Float64) -> float:
+        return float(np.median(_angles(guess, _nearest_equivalent(guess, told, operations))))
+
+    best = _improved(min(guesses, key=typical), relative, operations)
+    return Frame(best, mirror, _angles(best, _nearest_equivalent(best, relative, operations)))
+
+
+def _nearest_equivalent(rotation: Float64, relative: Float64, operations: Float64) -> Float64:
+    """Relative rotations (N, 3, 3) after the operation that brings each nearest to one rotation."""
+    if len(operations) == 1:
+        return relative
+    near = np.einsum("nij,mjk,ik->mn", operations, relative, rotation, optimize=True)
+    return operations[near.argmax(axis=1)] @ relative
 
 
 def _angles(rotation: Float64, relative: Float64) -> Float64:
@@ -122,9 +138,10 @@ def _angles(rotation: Float64, relative: Float64) -> Float64:
     return angle
 
 
-def _improved(rotation: Float64, relative: Float64) -> Float64:
+def _improved(rotation: Float64, relative: Float64, operations: Float64) -> Float64:
     """The rotation that most of the relative ones (N, 3, 3) are near, from a guess."""
     for _ in range(_STEPS):
-        weight = 1 / (_angles(rotation, relative) + _SOFT) ** 2
-        rotation = nearest_rotation(np.einsum("n,nij->ij", weight, relative))
+        there = _nearest_equivalent(rotation, relative, operations)
+        weight = 1 / (_angles(rotation, there) + _SOFT) ** 2
+        rotation = nearest_rotation(np.einsum("n,nij->ij", weight, there))
     return rotation

@@ -34,6 +34,7 @@ def refuse_copied_stacks(particles: ParticleSet) -> None:
     InputError
         With both rows, or if a stack cannot be read.
     """
+    particles = particles.select(particles.originals)
     images = particles.exposures
     number = number_files(particles.stacks)
     original = _originals(particles.stacks, number, np.unique(images.stack_index))

@@ -26,6 +26,12 @@ def mix(values: UInt64) -> UInt64:
     return x ^ (x >> np.uint64(31))
 
 
+def first_of_each(value: NDArray[np.generic]) -> NDArray[np.int64]:
+    """For each of some values (N,) the position of the first that is the same."""
+    _, first, inverse = np.unique(value, return_index=True, return_inverse=True)
+    return first[inverse.reshape(-1)].astype(np.int64)
+
+
 def find_uids(wanted: UInt64, among: UInt64) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Where particles are in another list.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from solvar.imaging.grid import CommonGrid
 from solvar.imaging.optics import Optics
 from solvar.particles.exposures import Exposures
+from solvar.particles.identity import first_of_each
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
 from solvar.particles.stack_paths import FoundElsewhere
@@ -65,8 +66,11 @@ class ParticleSet:
         Micrographs and coordinates, where the file has them.
     found_elsewhere : FoundElsewhere or None
         Stacks that are not where the file says.
+    copy_of : (N,) int64 or None
+        Position of the first row that shows the same particle at an equivalent pose (`expansion.py`); None
+        where every particle is here once.
     symmetry_copies : int
-        Rows left out because they are symmetry copies of a particle that is here.
+        Rows left out because they are symmetry copies of a particle that is here, whose poses are ignored.
     supposed : tuple of str
         What was supposed on reading, in plain sentences.
     """
@@ -83,6 +87,7 @@ class ParticleSet:
     reading: Reading = field(default_factory=Reading)
     picks: Picks | None = None
     found_elsewhere: FoundElsewhere | None = None
+    copy_of: NDArray[np.int64] | None = None
     symmetry_copies: int = 0
     supposed: tuple[str, ...] = ()
 
@@ -104,6 +109,32 @@ class ParticleSet:
         """Edge of the common grid, pixels: that of the images where they are all alike."""
         return self.grid.box_size
 
+    @cached_property
+    def originals(self) -> NDArray[np.int64]:
+        """Positions of the rows that are no symmetry copies of an earlier one, ascending."""
+        if self.copy_of is None:
+            return np.arange(len(self))
+        return np.flatnonzero(self.copy_of == np.arange(len(self)))
+
+    @cached_property
+    def image_of(self) -> NDArray[np.int64]:
+        """Position of the row whose image serves each: its own, or of copies that of their particle.
+
+        Copies whose image or CTF was made anew have their own.
+        """
+        own = np.arange(len(self))
+        if self.copy_of is None:
+            return own
+        images, first = self.exposures, self.copy_of
+        columns = [
+            images.stack_index,
+            images.frame,
+            images.optics_group,
+            *vars(images.ctf).values(),
+        ]
+        alike = np.all([each == each[first] for each in columns], axis=0)
+        return np.where(alike, first, own)
+
     def digest(self) -> str:
         """blake2b (128 bit, as hex) over what a fit uses of the table; paths are left out."""
         digest = hashlib.blake2b(digest_size=16)
@@ -120,18 +151,29 @@ class ParticleSet:
         told = list(self.supposed)
         if self.found_elsewhere is not None:
             told.append(self.found_elsewhere.sentence())
+        if self.copy_of is not None:
+            told.append(
+                f"The set is symmetry-expanded: {len(self):,} rows show {len(self.originals):,} particles. "
+                "Every row is placed for itself; copies of a particle share its noise, stay in one "
+                "half-set, and count as one particle in every test."
+            )
         if self.symmetry_copies:
             told.append(
                 f"The set is symmetry-expanded: {self.symmetry_copies:,} rows are copies of a particle "
-                "in an earlier row, share its noise and were left out. Each particle counts once, in "
-                "the pose of its first row; choose other copies with --ind."
+                "in an earlier row, share its noise and were left out, as poses are ignored."
             )
         return told
 
     def select(self, index: NDArray[np.int64]) -> ParticleSet:
         """The particles at positions `index` (any order), identity kept."""
+        copy_of = None
+        if self.copy_of is not None:
+            copy_of = first_of_each(self.copy_of[index])
+            if np.array_equal(copy_of, np.arange(len(index))):
+                copy_of = None
         return replace(
             self,
+            copy_of=copy_of,
             row=self.row[index],
             uid=self.uid[index],
             poses=Poses(self.poses.rotation[index], self.poses.shift_angstrom[index]),

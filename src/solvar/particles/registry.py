@@ -15,13 +15,14 @@ from solvar.errors import InputError
 from solvar.imaging.optics import CtfParameters, Optics
 from solvar.mrc_header import read_mrc_header
 from solvar.particles import cryodrgn, cryosparc, relion
+from solvar.particles.expansion import copies_by_pose, uids_of_copies
 from solvar.particles.exposures import Exposures
-from solvar.particles.identity import image_uid
+from solvar.particles.identity import first_of_each, image_uid
 from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.reading import Reading, existing
 from solvar.particles.selection import read_selection
 from solvar.particles.stack_paths import FoundElsewhere, StackFinder
-from solvar.particles.table import Format, ParticleTable
+from solvar.particles.table import Format, ParticleTable, group_rows
 from solvar.particles.validate import Origin, check_row_count, validate
 
 log = logging.getLogger(__name__)
@@ -166,19 +167,24 @@ def _assemble(
 ) -> ParticleSet:
     """The selected rows with images found, companion pickles merged in and everything checked."""
     given = len(row)
-    row = _once(table, row)
+    if reading.ignore_poses:
+        row = _once(table, row)
     stacks, stack_index, elsewhere = _resolve_stacks(table, row, reading.finder(source))
     optics, optics_group, ctf = _optics_and_ctf(source, table, row, reading, stacks, stack_index)
-    uid = table.uid
-    if uid is None:
-        uid = image_uid(table.stack_names, table.stack_index, table.frame)
+    poses = _poses(source, table, row, reading, optics, optics_group)
+    copy_of = None if reading.ignore_poses else _copy_of(table, row, poses)
+    if table.uid is not None:
+        uid = table.uid[row]
+    else:
+        uid = image_uid(table.stack_names, table.stack_index[row], table.frame[row])
+        uid = uid if copy_of is None else uids_of_copies(uid, copy_of)
     particles = ParticleSet(
         source=source,
         source_format=format_name,
         row=row,
-        uid=uid[row],
+        uid=uid,
         optics=optics,
-        poses=_poses(source, table, row, reading, optics, optics_group),
+        poses=poses,
         stacks=stacks,
         exposures=Exposures.one_each(
             optics_group,
@@ -191,6 +197,7 @@ def _assemble(
         reading=reading,
         picks=None if table.picks is None else table.picks.select(row),
         found_elsewhere=elsewhere,
+        copy_of=copy_of,
         symmetry_copies=given - len(row),
         supposed=table.remarks,
     )
@@ -203,6 +210,20 @@ def _once(table: ParticleTable, row: NDArray[np.int64]) -> NDArray[np.int64]:
     if table.expanded_from is None:
         return row
     return row[np.sort(np.unique(table.expanded_from[row], return_index=True)[1])]
+
+
+def _copy_of(
+    table: ParticleTable, row: NDArray[np.int64], poses: Poses
+) -> NDArray[np.int64] | None:
+    """For each selected row the first one of the same particle; None if every particle is there once.
+
+    A file says so itself, or by poses of rows that share an image.
+    """
+    if table.expanded_from is not None:
+        first = first_of_each(table.expanded_from[row])
+        return None if np.array_equal(first, np.arange(len(row))) else first
+    _, image = group_rows([table.stack_index[row], table.frame[row]])
+    return copies_by_pose(image, poses.rotation)
 
 
 def _resolve_stacks(

@@ -31,8 +31,8 @@ _SMALLEST_COMMON_BOX = 4
 # Copies share their noise: in both half-sets it passes for signal, in one it counts twice.
 _WHY_ONCE = "copies share their noise, which would pass for signal"
 REPEATED_REMEDY = (
-    f"keep one row of each image ({_WHY_ONCE}); of a symmetry-expanded file pass the one from before "
-    "the expansion"
+    f"keep one row of each image ({_WHY_ONCE}); symmetry copies are known by poses that a point group "
+    "makes alike: of a file where these were changed pass the one from before the expansion"
 )
 # Relative; people round, and files hold single precision.
 _SAME_CONSTANT = 1e-4
@@ -303,11 +303,12 @@ def _check_poses(particles: ParticleSet, check: _Checker) -> None:
 
 
 def _check_identity(particles: ParticleSet) -> None:
-    """No image and no uid may occur twice."""
-    images = particles.exposures
-    found = repeated(images.frame, number_files(particles.stacks)[images.stack_index])
+    """No image may occur twice, but for symmetry copies, and no uid."""
+    once = particles.select(particles.originals)
+    images = once.exposures
+    found = repeated(images.frame, number_files(once.stacks)[images.stack_index])
     if found is not None:
-        _refuse_repeated_image(particles, found)
+        _refuse_repeated_image(once, found)
     found = repeated(particles.uid)
     if found is None:
         return

@@ -59,6 +59,7 @@ def check_particles(
         Silent by default.
     """
     progress = harmless(progress)
+    whole, particles = particles, particles.select(particles.originals)
     findings = [*table_findings(particles)]
     if not settings.ab_initio:
         findings += view_findings(particles)
@@ -76,7 +77,7 @@ def check_particles(
     if mask is not None and k_c is not None and are_sound(images):
         if not settings.ab_initio:
             findings += trial_findings(particles, mask, settings, THOROUGH, progress)
-        findings.append(_cost(particles, settings, progress))
+        findings.append(_cost(whole, settings, progress))
     return CheckReport(findings)
 
 

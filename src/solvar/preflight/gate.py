@@ -57,6 +57,7 @@ def gate(
 
 
 def _looked(particles: ParticleSet, settings: FitSettings, progress: Progress) -> list[Finding]:
+    particles = particles.select(particles.originals)
     findings = [*table_findings(particles)]
     if settings.ab_initio:
         # what else is looked at is how images and poses go together

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.band import Band, band_box
 from solvar.estimation.images import WhitenedImages
-from solvar.estimation.kernels import gram
+from solvar.estimation.mean import crossed_gains
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import band_means, finest_frequency, whitened_images
 from solvar.imaging.masks import default_mask, resample_mask
@@ -71,7 +71,13 @@ class QuickMean:
         shift = np.zeros_like(images.shift) if shift is None else shift
         bands = [band.seeing(images.posed(rotation, shift)) for band in self.bands]
         means, _ = band_means(bands)
-        return QuickMean(bands, means, _gains(means, bands), self.signal)
+        return QuickMean(bands, means, crossed_gains(means, bands), self.signal)
+
+    def with_symmetry(self, operations: Float64) -> QuickMean:
+        """The same with means that have the symmetry of rotations (n, 3, 3)."""
+        bands = [band.with_operations(operations) for band in self.bands]
+        means, _ = band_means(bands)
+        return QuickMean(bands, means, crossed_gains(means, bands), self.signal)
 
     @cached_property
     def explains(self) -> bool:
@@ -85,13 +91,13 @@ class QuickMean:
         for band in self.bands:
             dealt[band.index] = rng.permutation(band.index)
         other = images.posed(images.rotation[dealt], images.shift)
-        chance = _gains(self.means, [band.seeing(other) for band in self.bands])
+        chance = crossed_gains(self.means, [band.seeing(other) for band in self.bands])
         return is_beyond_chance(self.gain) and is_beyond_chance(self.gain - chance)
 
     def gain_within(self, mask: Float32) -> Float64:
         """What is gained by the part of these means within a mask (L, L, L)."""
         inside = resample_mask(mask, self.bands[0].box)
-        return _gains([inside * mean for mean in self.means], self.bands)
+        return crossed_gains([inside * mean for mean in self.means], self.bands)
 
 
 def quick_mean(
@@ -126,7 +132,7 @@ def quick_mean(
         for half in (1, 2)
     ]  # fmt: skip
     means, _ = band_means(bands)
-    return QuickMean(bands, means, _gains(means, bands), float(power[usual].mean()) - 1)
+    return QuickMean(bands, means, crossed_gains(means, bands), float(power[usual].mean()) - 1)
 
 
 def is_beyond_chance(gain: Float64) -> bool:
@@ -143,21 +149,3 @@ def _power(images: WhitenedImages) -> Float64:
         images_each = batch.per_pose(np.ones_like(square))
         power[batch.index] = batch.per_pose(square) / images_each
     return power
-
-
-def _gains(means: list[Float32], bands: list[Band]) -> Float64:
-    """Log-likelihood that each mean gains for every particle of the other band."""
-    return np.concatenate(
-        [_gain(mean, band) for mean, band in zip(means[::-1], bands, strict=True)]
-    )
-
-
-def _gain(mean: Float32, band: Band) -> Float64:
-    """Log-likelihood of each particle with the mean minus that without it."""
-    prepared = band.projector.prepare(mean[None])
-    gains = []
-    for batch in band.batches():
-        slices = band.slices(prepared, batch.frame, batch.ctf)
-        products = gram(slices, batch.data, band.team)
-        gains.append(batch.per_pose(products[:, 0, -1] - 0.5 * products[:, 0, 0]))
-    return np.concatenate(gains)

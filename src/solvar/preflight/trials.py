@@ -24,6 +24,7 @@ from solvar.particles import ParticleSet
 from solvar.preflight.findings import Finding
 from solvar.preflight.quick_mean import QuickMean, is_beyond_chance, quick_mean
 from solvar.preflight.residuals import background_finding, noise_finding, pose_finding
+from solvar.preflight.symmetry import symmetry_finding
 from solvar.progress import Progress
 from solvar.threads import ThreadTeam
 
@@ -77,6 +78,8 @@ def trial_findings(
         yield _sign(mean, mask, settings)
         yield from _conventions(trials)
         yield _agreement(mean)
+        if len(settings.point_group) > 1 and mean.explains:
+            yield symmetry_finding(mean, settings.point_group)
         if settings.names_mask:
             yield _mask(mean, mask)
         elif looks is THOROUGH:

@@ -214,6 +214,11 @@ class Run:
         return self._stored.columns(*names)
 
     @cached_property
+    def copy_of(self) -> NDArray[np.int64] | None:
+        """(N,) position of the first row of each particle; None without symmetry copies."""
+        return self._stored.copy_of()
+
+    @cached_property
     def picks(self) -> Picks | None:
         """Micrographs and coordinates of the particles; None where the input had none."""
         return self._stored.picks()
@@ -222,6 +227,11 @@ class Run:
     def pose_refinement(self) -> PoseRefinement | None:
         """The input poses and what is known of the refined ones; None when the poses were kept."""
         return self._stored.refinement()
+
+    @property
+    def has_own_poses(self) -> bool:
+        """Whether the poses of the run are others than those of the input."""
+        return self.pose_refinement is not None or self.settings.symmetry != "C1"
 
     @cached_property
     def pose_change(self) -> PoseChange | None:

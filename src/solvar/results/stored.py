@@ -106,6 +106,17 @@ class StoredNumbers:
             return np.ones(self._count)
         return self.columns("particle_probability")["particle_probability"]
 
+    def copy_of(self) -> NDArray[np.int64] | None:
+        """See `Run.copy_of`."""
+        with self.hdf5(PARTICLES) as file:
+            if "copy_of" not in file:
+                return None
+            (found,) = file.arrays({"copy_of": (self._count,)}).values()
+        lost = (found.dtype.kind not in "iu") | (found < 0) | (found > np.arange(self._count))
+        judge = Judge(self._folder / PARTICLES)
+        judge.refuse(lost, "copy_of", "points to no earlier row")
+        return found.astype(np.int64)
+
     def picks(self) -> Picks | None:
         """See `Run.picks`."""
         shapes: dict[str, Shape] = {

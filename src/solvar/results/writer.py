@@ -187,7 +187,7 @@ def write_run(own: OwnedFolder, fit: Fit, provenance: Provenance) -> None:
     _write_particles(particles, fit, run_id)
     columns = latent_columns(fit.posterior, fit.particle_probability)
     write_star(star, fit.particles, columns)
-    if fit.pose_refinement is not None:
+    if fit.pose_refinement is not None or fit.settings.symmetry != "C1":
         write_poses_pickle(poses, fit.particles)
     write_json(record, _run_record(fit, provenance))
 
@@ -273,6 +273,8 @@ def _write_particles(path: Path, fit: Fit, run_id: str) -> None:
         file["rotation"] = particles.poses.rotation
         file["shift_angstrom"] = particles.poses.shift_angstrom
         file["halfset"] = particles.halfset
+        if particles.copy_of is not None:
+            file["copy_of"] = particles.copy_of
         _write_picks(file, particles.picks)
         _write_refinement(file, fit.pose_refinement)
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.imaging.point_groups import PointGroup
+from solvar.simulation.assembly import Assembly, all_states
 from solvar.simulation.molecule import FlexibleMolecule, atoms_from_file, flexible_molecule
 from solvar.simulation.settings import SimulationSettings
 from solvar.simulation.volumes import blob_volume
@@ -80,6 +82,8 @@ def build_ensemble(settings: SimulationSettings) -> Ensemble:
         return _gaussian(settings, rng)
     if settings.atoms is not None:
         return _file_states(settings, rng)
+    if settings.symmetry != "C1":
+        return _assembly(settings, rng)
     molecule = _fitted_molecule(settings)
     sigma = molecule.sigma_angstrom if settings.blob_sigma is None else settings.blob_sigma
 
@@ -98,8 +102,35 @@ def build_ensemble(settings: SimulationSettings) -> Ensemble:
 def _fitted_molecule(settings: SimulationSettings) -> FlexibleMolecule:
     """The built-in molecule, scaled to the wanted diameter."""
     molecule = flexible_molecule(settings.seed)
-    wanted = settings.diameter or 0.6 * settings.box_size * settings.pixel_size
-    return molecule.scaled(wanted / molecule.diameter())
+    return molecule.scaled(settings.wanted_diameter / molecule.diameter())
+
+
+def _assembly(settings: SimulationSettings, rng: np.random.Generator) -> Ensemble:
+    """Subunits about symmetry axes, all alike or each open or closed for itself."""
+    group = PointGroup.named(settings.symmetry)
+    assembly = Assembly.of(flexible_molecule(settings.seed), group, settings.wanted_diameter)
+    sigma, count = assembly.subunit.sigma_angstrom, settings.particles
+    sigma = sigma if settings.blob_sigma is None else settings.blob_sigma
+
+    def place(coordinate: Float64) -> tuple[Float64, Float64]:
+        states = coordinate if coordinate.shape[1] else np.full((len(coordinate), len(group)), 0.5)
+        positions = assembly.positions(states)
+        return positions, np.broadcast_to(assembly.weights, positions.shape[:2])
+
+    if settings.heterogeneity == "rigid":
+        return _rigid(sigma, place, count)
+    nodes, weight = all_states(len(group), settings.occupancy)
+    shown = np.unique(np.rint(np.linspace(0, len(nodes) - 1, _EXAMPLES)).astype(np.int64))
+    return Ensemble(
+        sigma_angstrom=sigma,
+        place=place,
+        coordinate=(rng.random((count, len(group))) < settings.occupancy).astype(np.float64),
+        state=None,
+        nodes=nodes,
+        node_weight=weight,
+        examples=nodes[shown],
+        example_name=tuple(f"{number:03d}" for number in shown),
+    )
 
 
 def _continuous(sigma: float, place: Place, count: int, rng: np.random.Generator) -> Ensemble:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Heterogeneity = Literal["hinge-loop", "discrete", "rigid", "gaussian"]
+from solvar.imaging.point_groups import PointGroup
+
+Heterogeneity = Literal["hinge-loop", "discrete", "rigid", "gaussian", "subunits"]
+
+# every combination of their states is part of the truth
+_MOST_SUBUNITS = 8
 
 
 class SimulationSettings(BaseModel):
@@ -26,7 +31,14 @@ class SimulationSettings(BaseModel):
     heterogeneity: Heterogeneity = Field(
         "hinge-loop",
         description="hinge-loop: two continuous motions; discrete: a few states, or the models of "
-        "--atoms; rigid: none; gaussian: drawn from a low-rank Gaussian model with known latents.",
+        "--atoms; rigid: none; gaussian: drawn from a low-rank Gaussian model with known latents; "
+        "subunits: each subunit of --symmetry has its arm open or closed.",
+    )
+    symmetry: str = Field(
+        "C1", description="Point group of an assembly of built-in molecules (C4, D2, O …)."
+    )
+    occupancy: float = Field(
+        0.5, gt=0, lt=1, description="Share of the subunits that are open, of 'subunits'."
     )
     states: int = Field(4, ge=1, le=1000, description="Number of states of 'discrete'.")
     motion: float = Field(
@@ -75,6 +87,16 @@ class SimulationSettings(BaseModel):
     stacks: int = Field(1, ge=1, le=1000, description="Stack files the images are spread over.")
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
 
+    @property
+    def wanted_diameter(self) -> float:
+        """Of the built-in molecule or assembly, Å."""
+        return self.diameter or 0.6 * self.box_size * self.pixel_size
+
+    @field_validator("symmetry")
+    @classmethod
+    def _known_group(cls, name: str) -> str:
+        return PointGroup.named(name).name
+
     @model_validator(mode="after")
     def _consistent(self) -> SimulationSettings:
         if self.defocus_max < self.defocus_min:
@@ -91,6 +113,18 @@ class SimulationSettings(BaseModel):
             raise ValueError(
                 "motion is that of the built-in hinge and loop; choose heterogeneity hinge-loop or discrete"
             )
+        self._check_symmetry()
         if self.diameter is not None and self.diameter > self.box_size * self.pixel_size:
             raise ValueError("the molecule's diameter is larger than the box")
         return self
+
+    def _check_symmetry(self) -> None:
+        subunits = len(PointGroup.named(self.symmetry))
+        if self.heterogeneity == "subunits" and not 1 < subunits <= _MOST_SUBUNITS:
+            raise ValueError(
+                f"heterogeneity subunits needs a --symmetry of 2 to {_MOST_SUBUNITS} subunits"
+            )
+        if subunits > 1 and self.heterogeneity not in ("subunits", "rigid"):
+            raise ValueError("an assembly with --symmetry is rigid, or its subunits differ")
+        if subunits > 1 and self.atoms is not None:
+            raise ValueError("--symmetry assembles built-in molecules; leave out --atoms")

@@ -19,6 +19,8 @@ from solvar.estimation.abinitio.consensus import (
 )
 from solvar.estimation.abinitio.placing import Placed, placed
 from solvar.estimation.band import Band
+from solvar.imaging.point_groups import PointGroup
+from solvar.imaging.symmetry import find_axes
 from solvar.progress import Step
 
 Float32 = NDArray[np.float32]
@@ -44,11 +46,14 @@ class Start:
         What it has ended with.
     judged : Placed
         Poses of particles that took no part.
+    axes : (3, 3) float64
+        How the axes of a point group lie in it, as `imaging.symmetry.Axes.rotation`.
     """
 
     first: Float32
     consensus: Consensus
     judged: Placed
+    axes: Float64
 
     @property
     def evidence(self) -> float:
@@ -124,10 +129,17 @@ def run_stages(
     return first, consensus
 
 
-def judged(bands: Sequence[Band], first: Float32, consensus: Consensus, index: Int64) -> Start:
+def judged(
+    bands: Sequence[Band],
+    first: Float32,
+    consensus: Consensus,
+    index: Int64,
+    group: PointGroup,
+) -> Start:
     """The start that has led to a consensus, with the poses of particles that took no part."""
     found = placed(bands, consensus.volume[None], index, consensus.shift_sd)
-    return Start(first, consensus, found)
+    axes = find_axes(consensus.volume, group).rotation if len(group) > 1 else np.eye(3)
+    return Start(first, consensus, found, axes)
 
 
 def blank_start(first: Band, last: Band, judges: int) -> Start:
@@ -136,4 +148,4 @@ def blank_start(first: Band, last: Band, judges: int) -> Start:
     moments = Moments(blank[1], np.zeros((2 * last.k_c + 3,) * 3))
     consensus = Consensus(moments, blank[1], np.zeros((len(last.images), 2)), 0.0)
     found = Placed(np.zeros((judges, 3, 3)), np.zeros((judges, 2)), np.zeros(judges))
-    return Start(blank[0], consensus, found)
+    return Start(blank[0], consensus, found, np.eye(3))

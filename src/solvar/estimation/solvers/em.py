@@ -10,6 +10,7 @@ The particles of a band are split at random into batches. Visiting batch b (docs
 with N the summed weight of the particles, D the sampling information, Λ the prior precision and m the mask.
 The targets of the other batches are kept from their last visit (Neal & Hinton 1998), so each step uses all
 particles and costs one batch.
+A mean that has a symmetry stays as it was found, at all equivalent poses.
 Stationary points are those of the penalised marginal likelihood whatever D is. Steps from one batch alone,
 with a decreasing rate, lost what the previous band had found (docs/decisions/0004).
 """
@@ -127,5 +128,9 @@ class IncrementalEm:
         self._total += target - self._targets[b]
         self._targets[b] = target
         aim = self.metric.solve(self._total, self.second)
-        self.columns = self.columns + band.support.masked(band.volumes(aim - current))
+        change = band.support.masked(band.volumes(aim - current))
+        if band.operations is not None:
+            # these images, at one pose each, would take the symmetry from it
+            change[0] = 0
+        self.columns = self.columns + change
         return found.statistics
