@@ -100,7 +100,8 @@ def test_click_in_a_umap_is_the_mean_of_the_particles_there(data):
 
 def test_nearest_particles(data):
     point = np.array([0.3, -0.2, 0.1])
-    distance = ((data.latents.T - point) ** 2).sum(axis=1)
+    # in eigenvolume units, where distances of latents are those of volumes
+    distance = (((data.latents.T - point) * data.spread) ** 2).sum(axis=1)
     expected = np.sort(np.argsort(distance)[:17])
     np.testing.assert_array_equal(data.near(point, 17), expected)
     assert len(data.near(point, 10_000)) == 500

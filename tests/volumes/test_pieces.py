@@ -11,7 +11,7 @@ import pytest
 from solvar.errors import InputError
 from solvar.imaging.fourier import volume_shells
 from solvar.imaging.fsc import resolution
-from solvar.volumes.neighbours import distances, nested_balls
+from solvar.volumes.neighbours import ellipsoid_distances, nested_balls
 from solvar.volumes.postprocess import (
     guinier_bfactor,
     local_resolution,
@@ -25,10 +25,10 @@ from solvar.volumes.writing import Placement
 RNG = np.random.default_rng(0)
 
 
-def test_distances_use_each_particles_own_error_bar() -> None:
+def test_ellipsoids_are_each_particles_own_error_bars() -> None:
     z = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
     precision = np.stack([np.eye(2), 9 * np.eye(2), np.diag([1.0, 0.25])])
-    np.testing.assert_allclose(distances(z, precision, np.zeros(2)), [1, 9, 1])
+    np.testing.assert_allclose(ellipsoid_distances(z, precision, np.zeros(2)), [1, 9, 1])
 
 
 def test_nested_balls_hold_the_nearest_of_a_half_and_nobody_twice() -> None:

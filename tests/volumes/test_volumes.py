@@ -20,7 +20,7 @@ from solvar.results.run import Run
 from solvar.simulation import SimulationSettings, simulate
 from solvar.volume_file import read_volume
 from solvar.volumes import Targets, VolumeSettings, reconstruct
-from solvar.volumes.neighbours import distances
+from solvar.volumes.neighbours import ellipsoid_distances
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,8 @@ def test_an_ellipsoid_of_probability_chooses_more_particles_the_larger_it_is(
         (record, _) = reconstruct(run, targets, tmp_path, settings, overwrite=True)
         used.append(record["particles"])
     assert used[0] == 20  # the ten nearest of each half, when the ellipsoids hold nobody
-    inside = distances(known.z, known.precision, targets.z[0]) <= -2 * np.log(0.05)  # r = 2
+    away = ellipsoid_distances(known.z, known.precision, targets.z[0])
+    inside = away <= -2 * np.log(0.05)  # r = 2
     assert used[0] < used[1] < used[2] == inside.sum()
 
 

@@ -12,6 +12,21 @@ from solvar.particles import Poses
 Float64 = NDArray[np.float64]
 
 
+def squared_differences(z: Float64, point: Float64) -> Float64:
+    """‖V z_i - V z*‖² (N,) of latents (N, r), eigenvolume units, and a point (r,): who is near to it.
+
+    Eigenvolumes are orthonormal, so it is how much volumes differ: a component counts by what it changes.
+    Each particle's own precision takes no part, for as a metric it has those nearest of which least is
+    known, and as a penalty those best seen, which show few views
+    (docs/decisions/0025-particles-near-a-point.md).
+    """
+    found = np.zeros(len(z))
+    # one component after the other: no copy of all latents
+    for values, value in zip(z.T, point, strict=True):
+        found += (values - value) ** 2
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """What is known of each particle given the model (N particles in input row order).

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from solvar.analysis.reading import analysed_columns
 from solvar.errors import InputError
 from solvar.estimation.low_rank import prior_spread
+from solvar.estimation.posterior import squared_differences
 from solvar.report.interactive.latents import MOST_POINTS
 from solvar.report.style import component_title
 from solvar.results.run import Run
@@ -143,10 +144,8 @@ class ViewerData:
         return first, second
 
     def near(self, point: Float64, many: int) -> Int64:
-        """The `many` particles nearest to a point (r,), in standard deviations; ascending."""
-        distance = np.zeros(len(self))
-        for row, value in zip(self.latents, point, strict=True):
-            distance += (row - value) ** 2
+        """The `many` particles nearest to a point (r,), as for a volume there; ascending."""
+        distance = squared_differences(self.latents.T * self.spread, point * self.spread)
         return np.sort(nearest(distance, many))
 
     # -- colours ------------------------------------------------------------------------------

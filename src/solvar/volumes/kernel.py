@@ -21,11 +21,12 @@ from solvar.estimation.back_projection import BackProjection
 from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.information import sampling_information, shell_mean
 from solvar.estimation.kernels import on_host
+from solvar.estimation.posterior import Posterior, squared_differences
 from solvar.estimation.prior import mean_precision
 from solvar.imaging.fourier import crop_volume, fourier_filter, volume_shells
 from solvar.imaging.fsc import fourier_shell_correlation
 from solvar.volumes.half_maps import HalfMaps
-from solvar.volumes.neighbours import distances, nested_balls
+from solvar.volumes.neighbours import nested_balls
 from solvar.volumes.source import Source
 from solvar.volumes.volume import Reconstruction
 
@@ -46,24 +47,23 @@ class KernelRegression:
     Parameters
     ----------
     source : Source
-    z, precision : (N, r), (N, r, r)
-        Posterior of the latents.
-    contrast : (N,)
+    known : Posterior
+        Of its particles.
     """
 
-    def __init__(self, source: Source, z: Float64, precision: Float64, contrast: Float64) -> None:
-        self.source, self._z, self._precision, self._contrast = source, z, precision, contrast
-        everybody = np.arange(len(z))
+    def __init__(self, source: Source, known: Posterior) -> None:
+        self.source, self._known = source, known
+        everybody = np.arange(len(known.z))
         self._band = source.band(everybody)
         self._shells = self._band.k_c + 1
         volumes = np.concatenate([source.mean[None], source.columns])
         self._prepared = self._band.projector.prepare(crop_volume(volumes, self._band.box))
         self._residual = self._residual_images()
-        self._half_maps = HalfMaps(source, contrast)
+        self._half_maps = HalfMaps(source, known.contrast)
 
     def volume(self, target: Float64) -> Reconstruction:
         """The volume at a point z* (r,)."""
-        distance = distances(self._z, self._precision, target)
+        distance = squared_differences(self._known.z, target)
         balls = [nested_balls(distance, half, _FRACTIONS) for half in self.source.halves]
         halves = [self._accumulate(shells) for shells in balls]
         moved = np.tensordot(target.astype(np.float32), self.source.columns, axes=1)
@@ -95,8 +95,8 @@ class KernelRegression:
 
     def _new_residual(self, batch: ImageBatch) -> Complex64:
         slices = on_host(self._band.slices(self._prepared, batch.frame, batch.ctf))
-        own = np.column_stack([np.ones(len(batch.row)), self._z[batch.particle]])
-        weight = (self._contrast[batch.particle, None] * own).astype(np.float32)
+        own = np.column_stack([np.ones(len(batch.row)), self._known.z[batch.particle]])
+        weight = (self._known.contrast[batch.particle, None] * own).astype(np.float32)
         shown = np.matmul(weight[:, None], slices.view(np.float32))[:, 0].view(np.complex64)
         return batch.data - shown
 
@@ -109,9 +109,9 @@ class KernelRegression:
             for batch in band.batches(index):
                 kept = self._residual
                 rest = self._new_residual(batch) if kept is None else kept[batch.row]
-                weighted = rest * self._contrast[batch.particle, None].astype(np.float32)
+                weighted = rest * self._known.contrast[batch.particle, None].astype(np.float32)
                 total.add(weighted[:, None], batch.frame, batch.ctf)
-            square = np.float32(np.mean(self._contrast[index] ** 2))
+            square = np.float32(np.mean(self._known.contrast[index] ** 2))
             found = sampling_information(self.source.images, index, band.k_c, band.team)
             residual.append(band.sum(total.sum())[0])
             information.append(found.on_grid(band.box, band.k_c) * square)

@@ -37,13 +37,11 @@ Maker = Callable[[int], Reconstruction]
 
 
 def _kernel(source: Source, run: Run, settings: VolumeSettings) -> Method:
-    known = run.posterior
-    return KernelRegression(source, known.z, known.precision, known.contrast)
+    return KernelRegression(source, run.posterior)
 
 
 def _subset(source: Source, run: Run, settings: VolumeSettings) -> Method:
-    known, share = run.posterior, (settings.subset_fraction, settings.subset_probability)
-    return Subset(source, known.z, known.precision, known.contrast, *share)
+    return Subset(source, run.posterior, settings.subset_fraction, settings.subset_probability)
 
 
 # Methods that read images, each a function of source, run and settings; "reproject" reads none

@@ -1,4 +1,4 @@
-"""Which particles are near a point in latent space, by their own error bars."""
+"""Balls of particles around a point in latent space, and whose error bars hold it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ Int64 = NDArray[np.int64]
 _CHUNK = 20_000
 
 
-def distances(z: Float64, precision: Float64, target: Float64) -> Float64:
-    """d² = (z_i - z*)ᵀ P_i (z_i - z*) of all particles to a point.
+def ellipsoid_distances(z: Float64, precision: Float64, target: Float64) -> Float64:
+    """d² = (z_i - z*)ᵀ P_i (z_i - z*): whether a particle's error ellipsoid of some size holds a point.
+
+    It does not say who is near: the less is known of a particle, the smaller it is.
 
     Parameters
     ----------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.volumes.neighbours import distances, nested_balls
+from solvar.estimation.posterior import Posterior, squared_differences
+from solvar.volumes.neighbours import ellipsoid_distances, nested_balls
 from solvar.volumes.set_mean import SetMean
 from solvar.volumes.source import Source
 from solvar.volumes.volume import Reconstruction
@@ -22,9 +23,8 @@ class Subset:
     Parameters
     ----------
     source : Source
-    z, precision : (N, r), (N, r, r)
-        Posterior of the latents.
-    contrast : (N,)
+    known : Posterior
+        Of its particles.
     fraction : float
         Share of each half that takes part, unless `probability` is given.
     probability : float, optional
@@ -35,27 +35,26 @@ class Subset:
     def __init__(
         self,
         source: Source,
-        z: Float64,
-        precision: Float64,
-        contrast: Float64,
+        known: Posterior,
         fraction: float,
         probability: float | None = None,
     ) -> None:
-        self.source, self._z, self._precision = source, z, precision
+        self.source, self._known = source, known
         self._fraction, self._probability = fraction, probability
-        self._mean = SetMean(source, contrast)
+        self._mean = SetMean(source, known.contrast)
 
     def volume(self, target: Float64) -> Reconstruction:
         """The volume at a point z* (r,)."""
-        distance = distances(self._z, self._precision, target)
-        return self._mean.of([self._near(distance, half) for half in self.source.halves])
+        return self._mean.of([self._near(target, half) for half in self.source.halves])
 
-    def _near(self, distance: Float64, half: Int64) -> Int64:
+    def _near(self, target: Float64, half: Int64) -> Int64:
         """The particles of a half that take part."""
         if self._probability is None:
+            distance = squared_differences(self._known.z, target)
             return nested_balls(distance, half, (self._fraction,))[0]
         from scipy.stats import chi2
 
-        nearest = half[np.argsort(distance[half], kind="stable")]
-        inside = int((distance[half] <= chi2.ppf(self._probability, self._z.shape[1])).sum())
+        away = ellipsoid_distances(self._known.z, self._known.precision, target)
+        nearest = half[np.argsort(away[half], kind="stable")]
+        inside = int((away[half] <= chi2.ppf(self._probability, len(target))).sum())
         return np.sort(nearest[: max(inside, _FEWEST)])
