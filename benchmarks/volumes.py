@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from solvar.estimation.posterior import squared_differences
 from solvar.evaluation import Truth, fsc_auc, masked_fsc
 from solvar.particles import read_particles, write_star
 from solvar.progress import SilentProgress
@@ -27,8 +28,9 @@ from solvar.results.run import Run
 from solvar.threads import ThreadTeam
 from solvar.volume_file import read_volume
 from solvar.volumes import VolumeSettings
-from solvar.volumes.methods import make_method
-from solvar.volumes.neighbours import distances, nested_balls
+from solvar.volumes.methods import volume_maker
+from solvar.volumes.neighbours import nested_balls
+from solvar.volumes.targets import Targets
 
 MANY = 20
 
@@ -44,8 +46,7 @@ def relion(run: Run, target: np.ndarray, fraction: float, box: int) -> np.ndarra
     """relion_reconstruct from the particles that `subset` takes, or None without RELION."""
     if shutil.which("relion_reconstruct") is None:
         return None
-    known = run.posterior
-    distance = distances(known.z, known.precision, target)
+    distance = squared_differences(run.posterior.z, target)
     halves = [np.flatnonzero(run.particles["halfset"] == h) for h in (1, 2)]
     chosen = np.concatenate([nested_balls(distance, h, (fraction,))[0] for h in halves])
     particles = read_particles(Path(run.record["particles"]["source"]))
@@ -71,8 +72,9 @@ def main() -> None:
         for method in ("reproject", "kernel", "subset"):
             settings = VolumeSettings(method=method)
             scratch = Path(tempfile.gettempdir())
-            made, _ = make_method(run, settings, None, scratch, SilentProgress(), team)
-            found = {name: made.volume(z) for name, z in targets.items()}
+            points = Targets(np.stack(list(targets.values())), tuple(targets))
+            make, _ = volume_maker(run, points, settings, None, scratch, SilentProgress(), team)
+            found = {name: make(k) for k, name in enumerate(targets)}
             area = [fsc_auc(masked_fsc(found[name].volume, true[name], mask)) for name in targets]
             told = f"{method:10} AUC-FSC {np.mean(area):.4f}, worst {min(area):.4f}"
             if found[next(iter(found))].halves is not None:
