@@ -88,12 +88,16 @@ def build_ensemble(settings: SimulationSettings) -> Ensemble:
     sigma = molecule.sigma_angstrom if settings.blob_sigma is None else settings.blob_sigma
 
     def place(coordinate: Float64) -> tuple[Float64, Float64]:
-        ends = coordinate if coordinate.shape[1] else np.full((len(coordinate), 2), 0.5)
+        ends = np.full((len(coordinate), 2), 0.5)
+        # the hinge rests where the loop alone swings
+        ends[:, 2 - coordinate.shape[1] :] = coordinate
         positions = molecule.conformation(*(0.5 + settings.motion * (ends.T - 0.5)))
         return positions, np.broadcast_to(molecule.weights, positions.shape[:2])
 
     if settings.heterogeneity == "hinge-loop":
         return _continuous(sigma, place, settings.particles, rng)
+    if settings.heterogeneity == "loop":
+        return _local(sigma, place, settings.particles, rng)
     if settings.heterogeneity == "discrete":
         return _discrete(sigma, place, _spread_out(settings.states), settings.particles, rng)
     return _rigid(sigma, place, settings.particles)
@@ -147,6 +151,21 @@ def _continuous(sigma: float, place: Place, count: int, rng: np.random.Generator
         node_weight=np.outer(weight, weight).ravel() / 4,
         examples=np.array(examples),
         example_name=tuple(f"{number:03d}" for number in range(len(examples))),
+    )
+
+
+def _local(sigma: float, place: Place, count: int, rng: np.random.Generator) -> Ensemble:
+    """The loop alone, a tenth of the molecule, uniform along its swing."""
+    node, weight = np.polynomial.legendre.leggauss(_QUADRATURE)
+    return Ensemble(
+        sigma_angstrom=sigma,
+        place=place,
+        coordinate=rng.random((count, 1)),
+        state=None,
+        nodes=(node[:, None] + 1) / 2,
+        node_weight=weight / 2,
+        examples=np.linspace(0, 1, _EXAMPLES)[:, None],
+        example_name=tuple(f"{number:03d}" for number in range(_EXAMPLES)),
     )
 
 

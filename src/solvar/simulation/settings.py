@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from solvar.imaging.point_groups import PointGroup
 
-Heterogeneity = Literal["hinge-loop", "discrete", "rigid", "gaussian", "subunits"]
+Heterogeneity = Literal["hinge-loop", "loop", "discrete", "rigid", "gaussian", "subunits"]
 
 # every combination of their states is part of the truth
 _MOST_SUBUNITS = 8
@@ -30,7 +30,8 @@ class SimulationSettings(BaseModel):
     )
     heterogeneity: Heterogeneity = Field(
         "hinge-loop",
-        description="hinge-loop: two continuous motions; discrete: a few states, or the models of "
+        description="hinge-loop: two continuous motions; loop: the second one alone, of a tenth of the mass; "
+        "discrete: a few states, or the models of "
         "--atoms; rigid: none; gaussian: drawn from a low-rank Gaussian model with known latents; "
         "subunits: each subunit of --symmetry has its arm open or closed.",
     )
@@ -103,12 +104,12 @@ class SimulationSettings(BaseModel):
             raise ValueError("defocus_max must not be smaller than defocus_min")
         if self.stacks > self.particles:
             raise ValueError("there are more stacks than particles")
-        if self.atoms is not None and self.heterogeneity == "hinge-loop":
+        if self.atoms is not None and self.heterogeneity in ("hinge-loop", "loop"):
             raise ValueError(
-                "an atom file has no hinge; choose heterogeneity discrete (its models), rigid or "
+                "an atom file has no hinge or loop; choose heterogeneity discrete (its models), rigid or "
                 "gaussian"
             )
-        moves = self.atoms is None and self.heterogeneity in ("hinge-loop", "discrete")
+        moves = self.atoms is None and self.heterogeneity in ("hinge-loop", "loop", "discrete")
         if self.motion != 1 and not moves:
             raise ValueError(
                 "motion is that of the built-in hinge and loop; choose heterogeneity hinge-loop or discrete"
