@@ -59,6 +59,17 @@ def refuse_copied_stacks(particles: ParticleSet) -> None:
     )
 
 
+def image_places(particles: ParticleSet) -> NDArray[np.void]:
+    """(N,) what no two images share: device and inode of the stack, and the place in it."""
+    used, place = np.unique(particles.exposures.stack_index, return_inverse=True)
+    status = [particles.stacks[stack].stat() for stack in used]
+    image = np.empty(len(particles), [("device", "u8"), ("inode", "u8"), ("frame", "i8")])
+    image["device"] = np.array([one.st_dev for one in status], np.uint64)[place]
+    image["inode"] = np.array([one.st_ino for one in status], np.uint64)[place]
+    image["frame"] = particles.exposures.frame
+    return image
+
+
 def _originals(
     stacks: tuple[Path, ...], number: NDArray[np.int64], used: NDArray[np.int64]
 ) -> NDArray[np.int64]:

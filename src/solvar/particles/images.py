@@ -108,18 +108,39 @@ class ImageStack:
         """
         index = np.asarray(index, dtype=np.int64)
         if not self._size.any():
-            return self._brought(self._whole(index), index, self.factor)
+            return self.brought(self.recorded(index), index)
         images = np.empty((len(index), self._box_size, self._box_size), dtype=np.float32)
-        size = self._size[self._particles.exposures.optics_group[index]]
-        for one in np.unique(size):
-            some = np.flatnonzero(size == one)
-            factor = self.factor * float(self._gain[one])
-            images[some] = self._brought(self._whole(index[some]), index[some], factor)
+        for some in self.by_size(index):
+            images[some] = self.brought(self.recorded(index[some]), index[some])
         return images
 
-    def _brought(self, images: Float32, index: NDArray[np.int64], factor: float) -> Float32:
-        """Images of one size on the common grid."""
+    def by_size(self, index: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Which of the images at positions `index` share pixel size and box: places in `index`, rising."""
+        size = self._size[self._particles.exposures.optics_group[index]]
+        return [np.flatnonzero(size == one) for one in np.unique(size)]
+
+    def recorded(self, index: NDArray[np.int64]) -> Float32:
+        """Images of one size as they are on disk, (B, L, L); see `read`.
+
+        Raises
+        ------
+        InputError
+            As `read`.
+        """
+        images = self._whole(index)
         self._refuse_broken(images, index)
+        return images
+
+    def gain(self, index: NDArray[np.int64]) -> float:
+        """What pixels of images of one size at positions `index` are multiplied by."""
+        if not self._size.any() or not len(index):
+            return self.factor
+        size = self._size[self._particles.exposures.optics_group[index[0]]]
+        return self.factor * float(self._gain[size])
+
+    def brought(self, images: Float32, index: NDArray[np.int64]) -> Float32:
+        """Images (B, L, L) of one size, as they are on disk, on the common grid; they may change in place."""
+        factor = self.gain(index)
         if factor != 1:
             images *= np.float32(factor)
         return self._cropped(images, index)

@@ -155,10 +155,8 @@ def complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], st
     """Optics, CTF and image names of particles from elsewhere, as a RELION 3.1 file."""
     import pandas as pd
 
-    stacks = np.array([str(s) for s in particles.stacks], dtype=object)
-    frames = pd.Series(particles.exposures.frame + 1).astype(str).str.zfill(6)
     table = {
-        "rlnImageName": frames + "@" + stacks[particles.exposures.stack_index],
+        "rlnImageName": image_names(particles),
         "rlnOpticsGroup": as_text(particles.exposures.optics_group + 1),
         **ctf_columns(particles.exposures.ctf),
     }
@@ -167,6 +165,15 @@ def complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], st
     if np.any(particles.halfset):
         table["rlnRandomSubset"] = as_text(particles.halfset)
     return {"optics": optics_table(particles.optics), "particles": pd.DataFrame(table)}, "particles"
+
+
+def image_names(particles: ParticleSet) -> pd.Series:
+    """Images of N particles as RELION names them, by absolute paths, (N,) str."""
+    import pandas as pd
+
+    stacks = np.array([str(s) for s in particles.stacks], dtype=object)
+    frames = pd.Series(particles.exposures.frame + 1).astype(str).str.zfill(6)
+    return frames + "@" + stacks[particles.exposures.stack_index]
 
 
 def optics_table(optics: Optics) -> pd.DataFrame:

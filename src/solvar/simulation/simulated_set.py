@@ -15,6 +15,7 @@ from solvar.files import OwnedFolder, write_json
 from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.rotations import to_euler
 from solvar.particles import CtfParameters, Optics, Poses
+from solvar.particles.stack_write import write_stack
 from solvar.progress import Progress, Step, harmless
 from solvar.simulation.ensemble import Ensemble
 from solvar.simulation.images import disc_pixels, noise_images, project_blobs, to_images
@@ -25,7 +26,6 @@ from solvar.simulation.writing import (
     simulation_folder,
     stack_rows,
     write_arrays,
-    write_stack,
     write_stacked_volumes,
     write_star,
 )

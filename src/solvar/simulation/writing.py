@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,31 +57,6 @@ def stack_rows(count: int, stacks: int) -> dict[str, range]:
         return {_STACK: range(count)}
     cut = np.linspace(0, count, stacks + 1).astype(int).tolist()
     return {f"particles_{i + 1:03d}.mrcs": range(cut[i], cut[i + 1]) for i in range(stacks)}
-
-
-def write_stack(
-    path: Path, shape: tuple[int, int, int], pixel_size: float, chunks: Iterable[Float32]
-) -> None:
-    """A stack of a shape (n, L, L) from its images, some at a time."""
-    import mrcfile
-
-    with (
-        replacing(path) as partial,
-        mrcfile.new_mmap(partial, shape=shape, mrc_mode=2, overwrite=True) as stack,
-    ):
-        stack.set_image_stack()
-        stack.voxel_size = pixel_size
-        moments, start = np.zeros(2), 0
-        low, high = np.inf, -np.inf
-        for images in chunks:
-            stack.data[start : start + len(images)] = images
-            start += len(images)
-            moments += images.sum(dtype=np.float64), np.square(images, dtype=np.float64).sum()
-            low, high = min(low, images.min()), max(high, images.max())
-        mean, square = moments / np.prod(shape)
-        header = stack.header
-        header.dmin, header.dmax, header.dmean = low, high, mean
-        header.rms = np.sqrt(square - mean**2)
 
 
 def write_stacked_volumes(path: Path, volumes: Float32, pixel_size: float) -> None:

@@ -80,7 +80,7 @@ def open_source(
     InputError
         If images or particles cannot be found.
     """
-    particles = _with_poses_of(run, _particles_of(run) if original is None else original)
+    particles = particles_of(run) if original is None else _with_poses_of(run, original)
     settings = run.settings.model_copy(
         update={} if original is None else {"downsample": None, "resolution": None}
     ).model_copy(update={"lazy": wanted.lazy, "scratch": scratch})
@@ -108,10 +108,16 @@ def open_source(
     )
 
 
-def _particles_of(run: Run) -> ParticleSet:
-    """The particles that the run was made from."""
+def particles_of(run: Run) -> ParticleSet:
+    """The particles that the run was made from, with its poses and half-sets.
+
+    Raises
+    ------
+    InputError
+        If their files have changed since, or are gone.
+    """
     try:
-        return run.read_input(pixels=True)
+        return _with_poses_of(run, run.read_input(pixels=True))
     except InputError as error:
         raise InputError(
             f"the run's particles cannot be read again ({error})",
