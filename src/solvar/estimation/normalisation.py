@@ -196,6 +196,10 @@ class Normalisation:
             images[slow] = some
         return told.stark
 
+    def strength_of(self, images: Float32, group: Int64) -> Float64:
+        """How strongly images (B, L, L) of optics groups (B,) were recorded, (B,); `apply` divides by it."""
+        return self.told(Looked(group, *self.background.fitted(images))).strength
+
     def deviation(self, disc: HalfDisc) -> Float64:
         """By how much noise is to be believed larger at the pixels of a disc, (P, 2, n).
 

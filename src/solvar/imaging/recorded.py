@@ -46,3 +46,20 @@ def as_recorded(
     lost = multiplied & (np.abs(ctf) < _LEAST_CTF)
     factor = np.where(multiplied, 1.0 / np.where(lost, 1.0, ctf), 1.0)
     return np.where(lost, 0.0, ctf), np.where(lost, 0.0, factor)
+
+
+def transfer_on_file(ctf: Float64, optics: Optics, optics_group: NDArray[np.int64]) -> Float64:
+    """What the specimen's transform is multiplied by in N images as their file holds them: C, |C| or C².
+
+    Parameters
+    ----------
+    ctf : (N, n) float64
+        As of `evaluate_ctf`.
+    optics : Optics
+    optics_group : (N,) int64
+    """
+    if optics.phase_flipped is not None:
+        ctf = np.where(optics.phase_flipped[optics_group, None], np.abs(ctf), ctf)
+    if optics.premultiplied is None:
+        return ctf
+    return np.where(optics.premultiplied[optics_group, None], ctf**2, ctf)
