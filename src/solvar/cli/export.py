@@ -23,12 +23,6 @@ _LISTED = 10  # more files than these are counted
 @command
 def export(
     run: RunFolder,
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to", help="relion, cryosparc, cryodrgn, chimerax or challenge.", show_default=False
-        ),
-    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -39,6 +33,14 @@ def export(
         ),
     ],
     reading: ReadingOptions,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            help="relion, cryosparc, cryodrgn, chimerax or challenge; default: where the input came from.",
+            show_default=False,
+        ),
+    ] = None,
     cluster: Annotated[
         list[int],
         typer.Option(
@@ -136,6 +138,16 @@ def export(
             rich_help_panel=_WHAT,
         ),
     ] = None,
+    subtract: Annotated[
+        Path | None,
+        typer.Option(
+            "--subtract",
+            help="Mask of what is to stay: write new stacks, without what the model has elsewhere "
+            "(RELION, cryoSPARC).",
+            rich_help_panel=_WHAT,
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -145,10 +157,11 @@ def export(
     --polygon and --ind (rows of the input of the run) one can be given, and --keep beside it. The input is
     read as the run read it. Every file is read back before it gets its name.
     """
+    from solvar.cli.console import make_progress, print_json
     from solvar.cli.console import output as console
-    from solvar.cli.console import print_json
-    from solvar.export import ExportOptions, Selection
+    from solvar.export import ExportOptions, Selection, program_of
     from solvar.export import export as write
+    from solvar.results.run import Run
 
     selection = Selection(
         tuple(cluster), polygon, _pair(components), reading.ind, invert, keep, tuple(state)
@@ -164,8 +177,11 @@ def export(
         overwrite,
         reading.given,
         pick_tolerance,
+        subtract,
     )
-    exported = write(run, to, output, options)
+    opened = Run(run)
+    to = to or program_of(opened)
+    exported = write(opened, to, output, options, progress=make_progress())
     poses = "refined" if exported.refined_poses else "input"
     if as_json:
         content = {"particles": exported.particles, "poses": poses if exported.particles else None}

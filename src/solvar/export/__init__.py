@@ -13,6 +13,7 @@ from solvar.export import challenge, chimerax, cryodrgn, cryosparc, relion
 from solvar.export.job import export_to
 from solvar.export.target import Exported, ExportOptions, Target
 from solvar.files import OwnedFolder
+from solvar.progress import Progress
 from solvar.results.run import Run
 
 TARGETS: tuple[Target, ...] = (
@@ -24,6 +25,11 @@ TARGETS: tuple[Target, ...] = (
 )
 
 
+def program_of(run: Run) -> str:
+    """The target of the program that wrote the input of a run."""
+    return str(run.record["particles"]["source_format"])
+
+
 def export(
     run: Run | str | Path,
     to: str,
@@ -31,6 +37,7 @@ def export(
     options: ExportOptions | None = None,
     *,
     own: OwnedFolder | None = None,
+    progress: Progress | None = None,
 ) -> Exported:
     """Write the particles or volumes of a run for another program.
 
@@ -46,6 +53,8 @@ def export(
         The whole set, by default, with refined poses if the run has any.
     own : OwnedFolder, optional
         The right to write there, of who holds it already.
+    progress : Progress, optional
+        Silent by default; told of images that are written.
 
     Returns
     -------
@@ -63,7 +72,7 @@ def export(
             f"--to {to}: there is no such target", remedy=f"choose from {', '.join(known)}"
         )
     opened = run if isinstance(run, Run) else Run(run)
-    return export_to(known[to], opened, Path(output), options or ExportOptions(), own)
+    return export_to(known[to], opened, Path(output), options or ExportOptions(), own, progress)
 
 
-__all__ = ["TARGETS", "ExportOptions", "Exported", "Selection", "export"]
+__all__ = ["TARGETS", "ExportOptions", "Exported", "Selection", "export", "program_of"]

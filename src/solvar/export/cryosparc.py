@@ -29,11 +29,11 @@ Fields = dict[str, NDArray[Any]]
 
 
 def files(job: Job) -> Mapping[str, Writer]:
-    """One .cs file."""
+    """One .cs file, after the stacks that are written for it."""
     particles = job.particles.particles
     if particles.source_format != "cryosparc":
         _refuse_aberrations(particles)
-    return {"particles.cs": lambda path: write(path, job)}
+    return job.with_stacks("particles.cs", lambda path: write(path, job))
 
 
 def write(path: Path, job: Job) -> None:
@@ -47,11 +47,13 @@ def write(path: Path, job: Job) -> None:
     path : Path
     job : Job
     """
-    particles = job.particles.particles
+    particles = job.written
     if particles.source_format == "cryosparc":
         table = _original_rows(particles)
         table = _with_fields(table, _given_constants(particles))
         table = _with_fields(table, _lasting_paths(particles, table, path))
+        if job.stacks is not None:
+            table = _with_fields(table, {"blob/idx": particles.exposures.frame.astype(np.uint32)})
         if job.poses_replaced:
             table = _with_fields(table, _pose_fields(particles, table))
         if job.ctf_replaced:
@@ -205,4 +207,4 @@ def _with_fields(table: NDArray[Any], fields: Fields) -> NDArray[Any]:
     return result
 
 
-TARGET = Target("cryosparc", files, read_alone, suffix=".cs")
+TARGET = Target("cryosparc", files, read_alone, suffix=".cs", takes_images=True)

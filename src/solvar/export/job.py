@@ -8,9 +8,12 @@ from pathlib import Path
 
 from solvar.errors import InputError
 from solvar.export.matching import choose
-from solvar.export.target import Exported, ExportOptions, Job, Target
+from solvar.export.new_stacks import NewStacks
+from solvar.export.subtraction import Subtraction
+from solvar.export.target import Chosen, Exported, ExportOptions, Job, Target
 from solvar.files import OwnedFolder, check_destination, inside, owned, replacing
 from solvar.paths import require_utf8
+from solvar.progress import Progress, harmless
 from solvar.results.run import Run
 
 
@@ -20,6 +23,7 @@ def export_to(
     output: Path,
     options: ExportOptions,
     own: OwnedFolder | None = None,
+    progress: Progress | None = None,
 ) -> Exported:
     """Write what `target` needs, after every input was found to be good.
 
@@ -35,6 +39,7 @@ def export_to(
     options : ExportOptions
     own : OwnedFolder, optional
         The right to write there, of who holds it already.
+    progress : Progress, optional
 
     Returns
     -------
@@ -49,7 +54,7 @@ def export_to(
     require_utf8(output)
     _check_options(target, options)
     chosen = choose(run, options, target.whole_file) if target.takes_particles else None
-    job = Job(run, options, chosen)
+    job = Job(run, options, chosen, _new_stacks(run, options, chosen, output, harmless(progress)))
     writers = target.files(job)
     paths = _paths(target, output, list(writers))
     with _owned(run, paths) if own is None else nullcontext():
@@ -60,6 +65,17 @@ def export_to(
             count = target.read_back(job, dict(zip(writers, temporary, strict=True)))
     refined = chosen is not None and chosen.poses is not None
     return Exported(tuple(paths), count, refined)
+
+
+def _new_stacks(
+    run: Run, options: ExportOptions, chosen: Chosen | None, output: Path, progress: Progress
+) -> NewStacks | None:
+    """The stacks that are to be written beside the particles, if any."""
+    if options.subtract is None or chosen is None:
+        return None
+    subtraction = Subtraction.of(run, options.subtract)
+    folder = output.absolute()
+    return NewStacks(subtraction, chosen.particles, chosen.in_run, folder, progress)
 
 
 @contextmanager
@@ -117,18 +133,26 @@ def _check_options(target: Target, options: ExportOptions) -> None:
     misplaced = [
         *(name for name, given in about_particles.items() if given and not target.takes_particles),
         *(["--latents"] if options.latents and target.name != "relion" else []),
+        *(["--subtract"] if options.subtract is not None and not target.takes_images else []),
         *(["--volumes"] if options.volumes is not None and target.name != "chimerax" else []),
         *(["--component"] if options.component != 1 and target.name != "chimerax" else []),
     ]
     if misplaced:
-        raise InputError(
-            f"{misplaced[0]} has no meaning with --to {target.name}", remedy="leave it out"
-        )
+        remedy = "leave it out"
+        if misplaced[0] == "--subtract" and target.takes_particles:
+            remedy = "choose --to relion or --to cryosparc"
+        raise InputError(f"{misplaced[0]} has no meaning with --to {target.name}", remedy=remedy)
 
 
 def _paths(target: Target, output: Path, names: list[str]) -> list[Path]:
     if target.suffix is not None and output.suffix == target.suffix and not output.is_dir():
-        return [output]
+        if len(names) == 1:
+            return [output]
+        raise InputError(
+            "would be one file, and stacks are written beside it",
+            file=output,
+            remedy="pass a folder with --output",
+        )
     if output.is_file():
         wanted = f"a folder or a {target.suffix} file" if target.suffix else "a folder"
         raise InputError("is a file", file=output, remedy=f"pass {wanted} with --output")
@@ -142,6 +166,8 @@ def _inputs(job: Job) -> list[Path]:
     if job.chosen is not None:
         original = job.chosen.original
         inputs += [original.source, *original.reading.files, *original.stacks]
+    if job.options.subtract is not None:
+        inputs.append(job.options.subtract)
     if job.options.volumes is not None:
         inputs += job.options.volumes.glob("*.mrc")
     return inputs

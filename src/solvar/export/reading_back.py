@@ -12,6 +12,7 @@ from solvar.errors import InputError
 from solvar.export.target import Job
 from solvar.imaging.optics import ABERRATION_FIELDS
 from solvar.particles import ImageStack, ParticleSet, Reading, read_as
+from solvar.particles.copies import image_places
 
 _REPORT = "report this, and what you exported"
 # Files hold six decimals or single precision.
@@ -21,11 +22,13 @@ _RELATIVE, _ABSOLUTE = 1e-5, 1e-4
 def read_alone(job: Job, files: Mapping[str, Path]) -> int:
     """Read one file of particles by itself, without options and from no particular working folder.
 
+    Or with the stacks that were written for it, which have no names of their own yet.
+
     Parameters
     ----------
     job : Job
     files : mapping of file name to Path
-        The one file of the target.
+        The file of particles, which comes last, and perhaps stacks.
 
     Returns
     -------
@@ -37,9 +40,12 @@ def read_alone(job: Job, files: Mapping[str, Path]) -> int:
     InputError
         As `compare`.
     """
-    (path,) = files.values()
-    found = read_as(path, Reading(working_folder=path.absolute().parent))
-    return compare(found, job.particles.particles, path)
+    *_, path = files.values()
+    if job.stacks is None:
+        found = read_as(path, Reading(working_folder=path.absolute().parent))
+        return compare(found, job.written, path)
+    with job.stacks.reading(files) as reading:
+        return compare(read_as(path, reading), job.stacks.found_at(files), path)
 
 
 def compare(found: ParticleSet, wanted: ParticleSet, path: Path) -> int:
@@ -61,7 +67,7 @@ def compare(found: ParticleSet, wanted: ParticleSet, path: Path) -> int:
         problem = f"holds {len(found):,} particles instead of {len(wanted):,}"
         raise InputError(problem, file=path, remedy=_REPORT)
     ImageStack(found)
-    _refuse(_image(found) != _image(wanted), "names another image", path)
+    _refuse(image_places(found) != image_places(wanted), "names another image", path)
     if found.source_format == "cryosparc":
         _refuse(found.uid != wanted.uid, "has another uid", path)
     _refuse(_sign(found) != _sign(wanted), "has another sign", path)
@@ -105,17 +111,6 @@ def _sign(particles: ParticleSet) -> NDArray[np.int8]:
     if images.sign is None or not images.signs_differ:
         return np.ones(len(images), np.int8)
     return images.sign
-
-
-def _image(particles: ParticleSet) -> NDArray[np.void]:
-    """(N,) what no two images share: device and inode of the stack, and the place in it."""
-    used, place = np.unique(particles.exposures.stack_index, return_inverse=True)
-    status = [particles.stacks[stack].stat() for stack in used]
-    image = np.empty(len(particles), [("device", "u8"), ("inode", "u8"), ("frame", "i8")])
-    image["device"] = np.array([one.st_dev for one in status], np.uint64)[place]
-    image["inode"] = np.array([one.st_ino for one in status], np.uint64)[place]
-    image["frame"] = particles.exposures.frame
-    return image
 
 
 def _quantities(particles: ParticleSet) -> dict[str, NDArray[np.float64]]:

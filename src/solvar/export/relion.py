@@ -24,6 +24,7 @@ from solvar.particles.relion_write import (
     as_text,
     complete_blocks,
     ctf_columns,
+    image_names,
     lasting_images,
     optics_table,
     original_rows,
@@ -40,9 +41,9 @@ _OLD_CONSTANTS = ("rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
 
 
 def files(job: Job) -> Mapping[str, Writer]:
-    """One star file."""
+    """One star file, after the stacks that are written for it."""
     _refuse_signs(job.particles.particles)
-    return {"particles.star": lambda path: write(path, job)}
+    return job.with_stacks("particles.star", lambda path: write(path, job))
 
 
 def write(path: Path, job: Job) -> None:
@@ -53,12 +54,14 @@ def write(path: Path, job: Job) -> None:
     path : Path
     job : Job
     """
-    particles = job.particles.particles
+    particles = job.written
     if particles.source_format == "relion":
         blocks, name = original_rows(particles)
     else:
         blocks, name = complete_blocks(particles)
     table, optics = blocks.pop(name), blocks.pop("optics", None)
+    if job.stacks is not None:
+        table["rlnImageName"] = image_names(particles)
     table["rlnImageName"] = lasting_images(table["rlnImageName"], particles, path)
     if job.ctf_replaced or not _is_complete(optics, table):
         optics, table = _regrouped(optics, table, particles, job.ctf_replaced)
@@ -138,4 +141,4 @@ def _optics_rows(optics: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.int64]
     return order[np.searchsorted(known[order], asked)].astype(np.int64)
 
 
-TARGET = Target("relion", files, read_alone, suffix=".star")
+TARGET = Target("relion", files, read_alone, suffix=".star", takes_images=True)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.selection import Selection
+from solvar.export.new_stacks import NewStacks
 from solvar.particles import ParticleSet, Poses
 from solvar.particles.picks import TOLERANCE_PIXEL
 from solvar.results.run import Run
@@ -46,6 +47,8 @@ class ExportOptions:
         the run, those that differ from what the run was made with.
     pick_tolerance : float
         Micrograph pixels by which coordinates may differ where images have other names.
+    subtract : Path or None
+        Mask of what is to stay in the images: new stacks are written, without what the model has elsewhere.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -58,6 +61,7 @@ class ExportOptions:
     overwrite: bool = False
     reading: Mapping[str, Any] = field(default_factory=dict)
     pick_tolerance: float = TOLERANCE_PIXEL
+    subtract: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -120,17 +124,27 @@ class Chosen:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What a target is given: the run, the options and, where it takes them, the particles."""
+    """What a target is given: the run, the options and, where it takes them, particles and new stacks."""
 
     run: Run
     options: ExportOptions
     chosen: Chosen | None = None
+    stacks: NewStacks | None = None
 
     @property
     def particles(self) -> Chosen:
         """The chosen particles of a target that takes particles."""
         assert self.chosen is not None
         return self.chosen
+
+    @property
+    def written(self) -> ParticleSet:
+        """The chosen particles, with the poses and images to write."""
+        return self.particles.particles if self.stacks is None else self.stacks.particles
+
+    def with_stacks(self, name: str, write: Writer) -> Mapping[str, Writer]:
+        """The files of a target whose one file of particles has this name: that, and stacks before it."""
+        return {**({} if self.stacks is None else self.stacks.writers()), name: write}
 
     @property
     def poses_replaced(self) -> bool:
@@ -163,6 +177,8 @@ class Target:
         False for targets that show volumes alone.
     whole_file : bool
         Whether every row of the file is needed, not only those that the run used.
+    takes_images : bool
+        Whether it can name images other than those of the file.
     """
 
     name: str
@@ -171,3 +187,4 @@ class Target:
     suffix: str | None = None
     takes_particles: bool = True
     whole_file: bool = False
+    takes_images: bool = False
