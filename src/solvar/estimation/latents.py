@@ -78,6 +78,13 @@ def combined(columns: Float32, factor: Float64) -> Float32:
     return np.tensordot(factor.T.astype(np.float32), columns, axes=1)
 
 
+def along(columns: Float32, target: Float32) -> Float32:
+    """Columns V·Q (r, L, L, L) of V, turned onto others by Q: orthogonal Procrustes, r(r-1)/2 numbers."""
+    overlap = np.tensordot(target, columns, axes=((1, 2, 3), (1, 2, 3))).astype(np.float64)
+    left, _, right = np.linalg.svd(overlap, full_matrices=False)
+    return combined(columns, (left @ right).T)
+
+
 def place_particles(band: Band, model: ColumnModel, eigenvalues: Float64, step: Step) -> Posterior:
     """Posterior of all particles of a band under the final model.
 

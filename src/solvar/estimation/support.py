@@ -36,6 +36,10 @@ class Support:
             return Support.of(mask)
         return Support(np.maximum(mask, self.columns), self.columns)
 
+    def weighted(self, weight: Float32) -> Support:
+        """The same where columns may vary by a weight (L, L, L) more or less."""
+        return Support(self.mean, weight * self.columns)
+
     def resampled(self, box: int) -> Support:
         """The same on a grid of `box` voxels."""
         mean = resample_mask(self.mean, box)

@@ -90,7 +90,9 @@ class Context:
 
     def support(self, state: FitState) -> Support:
         """Where volumes may differ from 0."""
-        return self.given_support if state.mask is None else self.given_support.around(state.mask)
+        found = self.given_support if state.mask is None else self.given_support.around(state.mask)
+        weight = state.spatial_weight
+        return found if weight is None else found.weighted(weight)
 
     def band(self, state: FitState, part: int | None, k_c: int) -> Band:
         """Particles of a part, or all of them, up to `k_c` or as far as images go."""

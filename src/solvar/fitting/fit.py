@@ -19,11 +19,12 @@ from solvar.estimation import finite
 from solvar.estimation.finite import require_finite, require_invertible
 from solvar.estimation.poses import SOLVERS
 from solvar.fitting.abinitio import knows_poses, summary, with_consensus
+from solvar.fitting.bands import fit_band
 from solvar.fitting.clock import StageClock
 from solvar.fitting.context import Context
 from solvar.fitting.final import Final, finish
 from solvar.fitting.junk import monstrous_count, without_junk
-from solvar.fitting.marching import fit_band, with_new_models
+from solvar.fitting.marching import with_new_models
 from solvar.fitting.own_mask import in_widest_sphere, makes_mask, mask_words, with_own_mask
 from solvar.fitting.poses import with_refined_poses
 from solvar.fitting.result import Fit

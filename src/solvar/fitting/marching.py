@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.band import Band, band_box
+from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
 from solvar.estimation.held_out import evenly_spread, held_out_scale
@@ -20,9 +20,7 @@ from solvar.estimation.latents import combined
 from solvar.estimation.prior import Prior, column_precision, extend
 from solvar.estimation.solvers import ColumnSolver
 from solvar.estimation.statistics import SweepStatistics
-from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
-from solvar.fitting.junk import weighed_again
 from solvar.fitting.schedule import BandSchedule, has_settled, has_settled_on_its_own, split_batches
 from solvar.fitting.start import start_contrast_sd
 from solvar.fitting.state import FitState, PartModel, Sweeping
@@ -30,7 +28,7 @@ from solvar.fitting.sweeps import StoppingRule, sweep
 from solvar.imaging.fourier import crop_volume, fourier_filter
 from solvar.imaging.fsc import covariance_fsc
 from solvar.parallel import agreed
-from solvar.progress import Progress, Step
+from solvar.progress import Step
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -51,32 +49,6 @@ def with_new_models(context: Context, state: FitState) -> FitState:
         return replace(state, models=[PartModel(part, None, sd) for part in (0, 1)])
     mean = np.asarray(np.mean(state.means, axis=0), dtype=np.float32)
     return replace(state, means=[mean], models=[PartModel(None, None, sd)])
-
-
-def fit_band(
-    context: Context, state: FitState, schedule: BandSchedule, progress: Progress
-) -> FitState:
-    """Fit the models in one band; renew prior and amplitudes, weights and noise."""
-    name = f"band {schedule.k_c}"
-
-    def step(state: FitState) -> FitState:
-        count = sum(len(context.members(model.part)) for model in state.models)
-        title = f"Eigenvolumes to {context.images.store.extent_angstrom / schedule.k_c:.1f} Å"
-        with progress.step(title, count * schedule.most_sweeps) as told:
-            state, bands = fit_models(context, state, schedule, name, told)
-        state = weighed_again(context, state)
-        return with_measured_noise(context, state, bands, state.fitted_models)
-
-    return context.once(name, step, state, _fitted(context, state, schedule))
-
-
-def _fitted(context: Context, state: FitState, schedule: BandSchedule) -> FitState:
-    """What has the form of a state whose models were fitted in a band."""
-    box, rank = band_box(schedule.k_c, context.images.box), context.settings.columns
-    columns = np.zeros((1 + rank, box, box, box), np.float32)
-    factor = np.zeros((rank, rank))
-    models = [replace(model, columns=columns, factor=factor) for model in state.models]
-    return replace(state, models=models)
 
 
 def fit_models(
@@ -140,8 +112,7 @@ def _sweep_until_settled(
     step: Step,
 ) -> tuple[FitState, list[SweepStatistics]]:
     """Sweep all models side by side until held-out particles gain nothing more."""
-    held_out = [context.one_of_each(context.held_out(model.part)) for model in state.models]
-    samples = [evenly_spread(each, _HELD_OUT_SAMPLE) for each in held_out]
+    samples = held_out_samples(context, state)
 
     def settled(now: Sweeping, before: Sweeping) -> tuple[bool, dict[str, float]]:
         likelihood = _held_out_likelihood(now)
@@ -154,6 +125,12 @@ def _sweep_until_settled(
     # after a single sweep there is nothing to decide
     rule = StoppingRule(samples, settled) if schedule.most_sweeps > 1 else None
     return sweep(context, state, f"{name} sweeps", solvers, schedule.most_sweeps, step, rule)
+
+
+def held_out_samples(context: Context, state: FitState) -> list[Int64]:
+    """Particles that judge each model of a state without having taken part in it."""
+    held_out = [context.one_of_each(context.held_out(model.part)) for model in state.models]
+    return [evenly_spread(each, _HELD_OUT_SAMPLE) for each in held_out]
 
 
 def _held_out_likelihood(at: Sweeping) -> float:

@@ -104,6 +104,11 @@ class FitSettings(BaseModel):
         "ml",
         description="ml: likelihood; ls: least squares of the covariance (with --solver adam).",
     )
+    spatial_prior: bool = Field(
+        True,
+        description="Let eigenvolumes vary more where the half-sets agree that the molecule changes; kept "
+        "where held-out particles gain by it.",
+    )
     halfsets: bool = Field(
         True, description="Fit the two half-sets apart and derive the prior from their agreement."
     )

@@ -80,6 +80,9 @@ class FitState:
         Whether the sign of the images is turned around.
     mask : (L, L, L) float32 or None
         Around what the means have shown, where none was given.
+    spatial_weight : (L, L, L) float32 or None
+        How much columns may vary at each place, as of `estimation.spatial_prior`; None before the first band,
+        and where halves cannot tell.
     means : list of (L, L, L) float32
         Mean of each part of the particles, then of each model.
     prior : Prior or None
@@ -102,6 +105,7 @@ class FitState:
     weight: Float64
     inverted: bool = False
     mask: Float32 | None = None
+    spatial_weight: Float32 | None = None
     means: list[Float32] = field(default_factory=list)
     prior: Prior | None = None
     models: list[PartModel] = field(default_factory=list)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from solvar.estimation.causes import PoseDoubt, displacement
 from solvar.estimation.evidence import evidence, pose_doubt
 from solvar.estimation.held_out import evenly_spread
-from solvar.estimation.latents import PrincipalAxes, combined, principal_axes
+from solvar.estimation.latents import PrincipalAxes, along, principal_axes
 from solvar.estimation.local_variance import LocalVariance, local_variance
 from solvar.estimation.low_rank import to_columns
 from solvar.estimation.nuisances import HeldOutProducts, held_out_products, products_bytes
@@ -147,14 +147,7 @@ def seen_by_halves(state: FitState, axes: PrincipalAxes) -> list[Float32]:
     columns = [model.columns[1:] for model in state.models if model.columns is not None]
     scaled = to_columns(axes.eigenvolumes, axes.eigenvalues)
     target = crop_volume(scaled, columns[0].shape[-1])
-    return [_aligned(each, target) for each in columns]
-
-
-def _aligned(columns: Float32, target: Float32) -> Float32:
-    """A half's columns rotated onto the final ones: orthogonal Procrustes, r(r-1)/2 numbers."""
-    overlap = np.tensordot(target, columns, axes=((1, 2, 3), (1, 2, 3))).astype(np.float64)
-    left, _, right = np.linalg.svd(overlap, full_matrices=False)
-    return combined(columns, (left @ right).T)
+    return [along(each, target) for each in columns]
 
 
 def doubted(

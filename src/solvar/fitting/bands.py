@@ -1,0 +1,93 @@
+"""What happens in a frequency band: models are fitted, then once more under the spatial prior they imply."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.band import Band, band_box
+from solvar.estimation.latents import along
+from solvar.estimation.log_likelihood import log_likelihood
+from solvar.estimation.spatial_prior import LEAST, spatial_weight
+from solvar.fitting.calibration import with_measured_noise
+from solvar.fitting.context import Context
+from solvar.fitting.junk import weighed_again
+from solvar.fitting.marching import fit_models, held_out_samples
+from solvar.fitting.schedule import BandSchedule, has_settled
+from solvar.fitting.state import FitState
+from solvar.imaging.masks import resample_mask
+from solvar.parallel import agreed
+from solvar.progress import Progress, Step
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+def fit_band(
+    context: Context, state: FitState, schedule: BandSchedule, progress: Progress
+) -> FitState:
+    """Fit the models in one band; renew priors and amplitudes, weights and noise."""
+    name, several = f"band {schedule.k_c}", 2 if _has_spatial_prior(context) else 1
+
+    def step(state: FitState) -> FitState:
+        count = sum(len(context.members(model.part)) for model in state.models)
+        title = f"Eigenvolumes to {context.images.store.extent_angstrom / schedule.k_c:.1f} Å"
+        with progress.step(title, several * count * schedule.most_sweeps) as told:
+            state, bands = fit_models(context, state, schedule, name, told)
+            if several > 1:
+                state, bands = _with_spatial_prior(context, state, bands, schedule, told)
+        state = weighed_again(context, state)
+        return with_measured_noise(context, state, bands, state.fitted_models)
+
+    return context.once(name, step, state, _fitted(context, state, schedule))
+
+
+def _fitted(context: Context, state: FitState, schedule: BandSchedule) -> FitState:
+    """What has the form of a state whose models were fitted in a band."""
+    box, rank = band_box(schedule.k_c, context.images.box), context.settings.columns
+    columns = np.zeros((1 + rank, box, box, box), np.float32)
+    factor = np.zeros((rank, rank))
+    models = [replace(model, columns=columns, factor=factor) for model in state.models]
+    weight = _even(context) if _has_spatial_prior(context) else None
+    return replace(state, models=models, spatial_weight=weight)
+
+
+def _has_spatial_prior(context: Context) -> bool:
+    """Whether halves are to tell how much columns may vary at each place."""
+    settings = context.settings
+    return settings.spatial_prior and settings.halfsets and settings.solver == "em"
+
+
+def _even(context: Context) -> Float32:
+    """A spatial prior that says nothing."""
+    return np.ones((context.images.box,) * 3, np.float32)
+
+
+def _with_spatial_prior(
+    context: Context, state: FitState, bands: list[Band], schedule: BandSchedule, step: Step
+) -> tuple[FitState, list[Band]]:
+    """Models fitted again under the spatial prior that they imply, if held-out particles gain by it."""
+    if state.spatial_weight is None:
+        state = replace(state, spatial_weight=_even(context))
+    first, second = (model.columns[1:] for model in state.fitted_models)
+    weight = spatial_weight(along(first, second), second, schedule.k_c)
+    weight = np.maximum(resample_mask(weight, context.images.box), LEAST)
+    tried = replace(state, spatial_weight=weight)
+    name = f"band {schedule.k_c} under the spatial prior"
+    tried, there = fit_models(context, tried, schedule, name, step)
+    before, after = _judged(context, state, bands), _judged(context, tried, there)
+    if agreed(has_settled(before, after), context.images.processes):
+        return state, bands
+    return tried, there
+
+
+def _judged(context: Context, state: FitState, bands: list[Band]) -> Float64:
+    """Log-likelihood of particles that no model of a state has seen."""
+    errors = state.poses.errors() if state.poses else None
+    models = [replace(model, pose_errors=errors) for model in state.fitted_models]
+    samples = held_out_samples(context, state)
+    return np.concatenate(
+        [log_likelihood(*each) for each in zip(bands, models, samples, strict=True)]
+    )
