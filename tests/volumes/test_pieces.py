@@ -52,6 +52,7 @@ def _run(z: np.ndarray) -> SimpleNamespace:
         posterior=posterior,
         model=model,
         validation=SimpleNamespace(reliable=np.ones(z.shape[1], bool)),
+        copy_of=None,
         particle_probability=np.ones(len(z)),
         is_real=lambda component: True,
         folder=Path("run"),

@@ -48,8 +48,6 @@ class Band:
         Default: all cores.
     sampling : callable, optional
         Where D is known already, up to `k_c` or further; it is summed up anew by default.
-    operations : (n, 3, 3) float64, optional
-        Rotations of the point group of the mean; default: it has none.
 
     Attributes
     ----------
@@ -57,6 +55,8 @@ class Band:
         Edge of the band's volumes.
     support : Support
         On the band's grid.
+    operations : (n, 3, 3) float64 or None
+        Rotations of the point group of the mean; None without symmetry.
     """
 
     def __init__(
@@ -68,7 +68,6 @@ class Band:
         projection: Projection | None = None,
         team: ThreadTeam | None = None,
         sampling: Callable[[], SamplingInformation] | None = None,
-        operations: Float64 | None = None,
     ) -> None:
         index = np.arange(len(images)) if index is None else index
         k_c = images.disc.k_c if k_c is None else k_c
@@ -83,7 +82,8 @@ class Band:
         self.support = support.resampled(self.box)
         self._projection = projection or Projection()
         self.projector = self._projector(team)
-        self._sampling, self.operations = sampling, operations
+        self._sampling = sampling
+        self.operations: Float64 | None = None
         self._buffers: dict[str, Any] = {}
         self._shell = np.minimum(volume_shells(self.box), k_c + 1)
 
@@ -118,7 +118,7 @@ class Band:
 
     def with_operations(self, operations: Float64 | None) -> Band:
         """The same band, whose mean has the symmetry of rotations (n, 3, 3), or none."""
-        other = self.seeing(self.images)
+        other = copy(self)
         other.operations = operations
         return other
 

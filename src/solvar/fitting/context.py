@@ -96,7 +96,7 @@ class Context:
 
     def band(self, state: FitState, part: int | None, k_c: int) -> Band:
         """Particles of a part, or all of them, up to `k_c` or as far as images go."""
-        return Band(
+        band = Band(
             self.seen(state),
             self.members(part),
             min(k_c, self.k_max),
@@ -104,8 +104,8 @@ class Context:
             self.settings.projection,
             self.team,
             partial(self._sampling, state, part),
-            self.operations,
         )
+        return band.with_operations(self.operations)
 
     @property
     def operations(self) -> Float64 | None:

@@ -207,6 +207,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         monstrous=monstrous_count(context),
         pose_refinement=refinement,
         ab_initio=summary(state, context.settings.point_group) if state.starts else None,
+        spatial_weight=state.spatial_weight,
         symmetry_loss=loss,
         history=state.history,
     )

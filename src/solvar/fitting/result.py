@@ -213,6 +213,8 @@ class Fit:
         What the corners of the images said of the noise.
     focus : (L, L, L) float32 or None
         Where components live; None where that is all of the mask.
+    spatial_weight : (L, L, L) float32 or None
+        How much components were let vary at each place, 1 the most; None where halves cannot tell.
     symmetry_loss : float
         What a mean with the symmetry of the settings explains less of held-out images, a share; 0 by chance.
     warnings : list of str
@@ -236,6 +238,7 @@ class Fit:
     history: list[dict[str, float]] = field(default_factory=list)
     corner_noise_power: Float64 | None = None
     focus: Float32 | None = None
+    spatial_weight: Float32 | None = None
     symmetry_loss: float = 0.0
     costs: list[StageCost] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

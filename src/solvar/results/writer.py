@@ -40,6 +40,7 @@ RUN = Writer(
         "mean_half[12].mrc",
         "mask.mrc",
         "focus_mask.mrc",
+        "spatial_prior.mrc",
         "variance.mrc",
         "variance_error.mrc",
         "consensus.mrc",
@@ -198,6 +199,8 @@ def _volumes(fit: Fit) -> dict[str, NDArray[np.float32]]:
     volumes = {"mean.mrc": model.mean, "mask.mrc": model.mask}
     if fit.focus is not None:
         volumes["focus_mask.mrc"] = fit.focus
+    if fit.spatial_weight is not None:
+        volumes["spatial_prior.mrc"] = fit.spatial_weight
     if fit.validation is not None:
         volumes["mean_half1.mrc"], volumes["mean_half2.mrc"] = fit.validation.means
         if (change := fit.validation.change) is not None:
