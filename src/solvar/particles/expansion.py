@@ -123,11 +123,17 @@ def spread_over(particles: ParticleSet, group: PointGroup, seed: int) -> Particl
     """Every particle at one of the poses that a point group makes alike, by chance.
 
     Programs look for poses in one asymmetric unit: what is not symmetric would be seen from there alone.
-    Which pose is a function of seed and uid. Sets with symmetry copies stay as they are.
+    Sets with symmetry copies stay as they are.
     """
     if len(group) == 1 or particles.copy_of is not None:
         return particles
-    key = mix(particles.uid ^ mix(np.array(seed % 2**64, dtype=np.uint64)))
-    chosen = (key % np.uint64(len(group))).astype(np.int64)
-    rotation = group.operations[chosen] @ particles.poses.rotation
+    rotation = spreading(particles, group, seed) @ particles.poses.rotation
     return replace(particles, poses=Poses(rotation, particles.poses.shift_angstrom))
+
+
+def spreading(particles: ParticleSet, group: PointGroup, seed: int) -> Float64:
+    """The operation (N, 3, 3) by which `spread_over` moves each particle: a function of seed and uid."""
+    if particles.copy_of is not None:
+        return np.tile(np.eye(3), (len(particles), 1, 1))
+    key = mix(particles.uid ^ mix(np.array(seed % 2**64, dtype=np.uint64)))
+    return group.operations[(key % np.uint64(len(group))).astype(np.int64)]
