@@ -12,7 +12,14 @@ from solvar.commands import command_line
 from solvar.fitting.own_mask import mask_words
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
-from solvar.results.words import headline, pose_advice, resolution_text, short_verdict, viewing
+from solvar.results.words import (
+    counted,
+    headline,
+    pose_advice,
+    resolution_text,
+    short_verdict,
+    viewing,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +47,7 @@ def print_summary(run: Run) -> None:
 
 def components_table(run: Run) -> Table:
     """One row a component: eigenvalue, share, half-set agreement, resolution."""
-    table = plain_table(f"{run.particle_count:,} particles in {run.folder}")
+    table = plain_table(f"{counted(run)} in {run.folder}")
     for name in ("component", "eigenvalue", "share of variance found"):
         table.add_column(name, justify="right")
     validation = run.validation

@@ -218,6 +218,11 @@ class Run:
         """(N,) position of the first row of each particle; None without symmetry copies."""
         return self._stored.copy_of()
 
+    @property
+    def distinct_particles(self) -> int:
+        """How many particles the rows show: fewer than rows where some are symmetry copies."""
+        return self.particle_count if self.copy_of is None else len(np.unique(self.copy_of))
+
     @cached_property
     def picks(self) -> Picks | None:
         """Micrographs and coordinates of the particles; None where the input had none."""

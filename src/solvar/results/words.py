@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from solvar.results.run import Run
 
 
+def counted(run: Run) -> str:
+    """How many particles a run has, and copies of them."""
+    if run.copy_of is None:
+        return f"{run.particle_count:,} particles"
+    return f"{run.particle_count:,} symmetry copies of {run.distinct_particles:,} particles"
+
+
 def headline(run: Run) -> str:
     """One sentence on whether the molecule varies."""
     if run.ab_initio is not None and not run.ab_initio.settled:

@@ -184,10 +184,11 @@ def provenance(run: Run) -> Table:
     record = run.record
     machine = record.get("machine", {})
     sizes = record["particles"].get("halfset_sizes") or []
-    focus = run.settings.focus_mask
+    focus, symmetry = run.settings.focus_mask, run.settings.symmetry
     rows = [
         ["Particles", f"{run.source} ({record['particles']['source_format']})"],
         ["Mask", mask_words(run.settings, run.model.mask, run.pixel_size_angstrom)],
+        *([["Symmetry of the mean", symmetry]] if symmetry != "C1" else []),
         *([["Components in", ", ".join(map(str, focus))]] if focus else []),
         *([["Half-sets", " and ".join(f"{size:,}" for size in sizes)]] if any(sizes) else []),
         ["Started, finished", f"{day(record['started'])}, {day(record['finished'])} (UTC)"],
@@ -212,10 +213,11 @@ def day(stamp: str) -> str:
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
-    """The run in four numbers."""
+    """The run in a few numbers."""
     model = run.model
     told = [
-        ("particles", f"{run.particle_count:,}"),
+        ("particles", f"{run.distinct_particles:,}"),
+        *([] if run.copy_of is None else [("symmetry copies", f"{run.particle_count:,}")]),
         ("components", str(run.rank)),
         ("box", f"{model.box_size} px, {model.box_size * run.pixel_size_angstrom:.0f} Å"),
     ]

@@ -17,6 +17,7 @@ from solvar.results.run import Run
 from solvar.results.words import (
     NO_OTHER_CAUSE,
     agreement,
+    counted,
     headline,
     pose_advice,
     viewing,
@@ -32,7 +33,7 @@ _BLUR_ANGSTROM = 5.0
 def what_moves(run: Run) -> list[str]:
     """How many directions were found, and where in the molecule each of the first changes density."""
     shown = real_components(run)
-    particles = f"{run.particle_count:,} particles"
+    particles = counted(run)
     if len(shown) == 0:
         return [
             f"Nothing that can be told from noise: the {particles} look alike to this analysis.",
