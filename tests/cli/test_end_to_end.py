@@ -72,7 +72,7 @@ def test_run_folder_is_as_documented(finished):
     names = {path.name for path in folder.glob("*.mrc")}
     assert names == {
         "mean.mrc", "mean_half1.mrc", "mean_half2.mrc", "mask.mrc", "eigenvolume_001.mrc",
-        "eigenvolume_002.mrc",
+        "eigenvolume_002.mrc", "spatial_prior.mrc",
     }  # fmt: skip
     for name in names:
         with mrcfile.open(folder / name) as volume:

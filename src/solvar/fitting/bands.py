@@ -29,7 +29,7 @@ def fit_band(
     context: Context, state: FitState, schedule: BandSchedule, progress: Progress
 ) -> FitState:
     """Fit the models in one band; renew priors and amplitudes, weights and noise."""
-    name, several = f"band {schedule.k_c}", 2 if _has_spatial_prior(context) else 1
+    name, several = f"band {schedule.k_c}", 2 if context.settings.has_spatial_prior else 1
 
     def step(state: FitState) -> FitState:
         count = sum(len(context.members(model.part)) for model in state.models)
@@ -50,14 +50,8 @@ def _fitted(context: Context, state: FitState, schedule: BandSchedule) -> FitSta
     columns = np.zeros((1 + rank, box, box, box), np.float32)
     factor = np.zeros((rank, rank))
     models = [replace(model, columns=columns, factor=factor) for model in state.models]
-    weight = _even(context) if _has_spatial_prior(context) else None
+    weight = _even(context) if context.settings.has_spatial_prior else None
     return replace(state, models=models, spatial_weight=weight)
-
-
-def _has_spatial_prior(context: Context) -> bool:
-    """Whether halves are to tell how much columns may vary at each place."""
-    settings = context.settings
-    return settings.spatial_prior and settings.halfsets and settings.solver == "em"
 
 
 def _even(context: Context) -> Float32:

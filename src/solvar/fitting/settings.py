@@ -152,6 +152,11 @@ class FitSettings(BaseModel):
         return self.mask is not None or self.mask_diameter is not None
 
     @property
+    def has_spatial_prior(self) -> bool:
+        """Whether halves are to tell how much columns may vary at each place."""
+        return self.spatial_prior and self.halfsets and self.solver == "em"
+
+    @property
     def point_group(self) -> PointGroup:
         """Of the mean."""
         return PointGroup.named(self.symmetry)

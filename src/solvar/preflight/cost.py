@@ -222,11 +222,16 @@ class _Size:
         return cls(pixels, (band_box(schedule.k_c, box_size) / band_box(k_c, box_size)) ** 3)
 
 
-def _sweeps(number: int, schedule: BandSchedule, settings: FitSettings) -> float:
-    """Sweeps of the half models at a band."""
+def _sweeps(
+    number: int, schedule: BandSchedule, settings: FitSettings, of_round: bool = False
+) -> float:
+    """Sweeps of the half models at a band, of the fit itself or of a round of pose refinement."""
     if settings.solver == "adam":
         return schedule.most_sweeps
     usual = min(schedule.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS)
+    if settings.has_spatial_prior and not of_round:
+        # once more under it, and both are judged
+        usual += min(schedule.most_sweeps, _SWEEPS) + _E_STEP
     return usual * _WITH_MOTIONS if settings.refine_pose else usual
 
 
@@ -235,7 +240,7 @@ def _round_passes(box_size: int, k_c: int, settings: FitSettings) -> tuple[float
     pixels, voxels = _POSE_PASSES, 0.0
     for number, schedule in enumerate(pose_schedule(k_c, settings)):
         size = _Size.of(schedule, box_size, k_c)
-        sweeps = _sweeps(number, schedule, settings)
+        sweeps = _sweeps(number, schedule, settings, of_round=True)
         pixels, voxels = pixels + sweeps * size.pixels, voxels + sweeps * size.voxels
     return pixels, voxels
 
