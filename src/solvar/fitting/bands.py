@@ -18,7 +18,7 @@ from solvar.fitting.marching import fit_models, held_out_samples
 from solvar.fitting.schedule import BandSchedule, has_settled
 from solvar.fitting.state import FitState
 from solvar.imaging.masks import resample_mask
-from solvar.parallel import agreed
+from solvar.parallel import agreed, of_first_process
 from solvar.progress import Progress, Step
 
 Float32 = NDArray[np.float32]
@@ -68,6 +68,7 @@ def _with_spatial_prior(
     first, second = (model.columns[1:] for model in state.fitted_models)
     weight = spatial_weight(along(first, second), second, schedule.k_c)
     weight = np.maximum(resample_mask(weight, context.images.box), LEAST)
+    weight = of_first_process(weight, context.images.processes)
     tried = replace(state, spatial_weight=weight)
     name = f"band {schedule.k_c} under the spatial prior"
     tried, there = fit_models(context, tried, schedule, name, step)

@@ -18,7 +18,7 @@ from solvar.fitting.start import with_means
 from solvar.fitting.state import FitState
 from solvar.imaging.density_mask import density_mask
 from solvar.imaging.masks import default_mask, mask_diameter, share_of_box, widest_sphere
-from solvar.parallel import broadcast
+from solvar.parallel import of_first_process
 
 Float32 = NDArray[np.float32]
 
@@ -43,7 +43,9 @@ def with_own_mask(context: Context, state: FitState) -> FitState:
     mask = density_mask(first, second, context.images.store.pixel_size_angstrom, state.mask)
     if mask is None:
         mask = context.given_support.mean
-    return with_means(context, replace(state, mask=_of_first_process(context, mask)))
+    return with_means(
+        context, replace(state, mask=of_first_process(mask, context.images.processes))
+    )
 
 
 def mask_words(settings: FitSettings, mask: Float32, pixel_size: float) -> str:
@@ -57,9 +59,3 @@ def mask_words(settings: FitSettings, mask: Float32, pixel_size: float) -> str:
         return f"made from the half-maps, {share}"
     words = f"a sphere of {mask_diameter(sphere) * pixel_size:.0f} Å, {share}"
     return words if settings.names_mask else f"{words}; nothing stands out in the half-maps"
-
-
-def _of_first_process(context: Context, mask: Float32) -> Float32:
-    """The same mask at every process: sums differ in their last digit."""
-    shared = broadcast(np.ascontiguousarray(mask).tobytes(), context.images.processes)
-    return np.frombuffer(shared, np.float32).reshape(mask.shape)

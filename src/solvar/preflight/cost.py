@@ -228,7 +228,7 @@ def _sweeps(
     """Sweeps of the half models at a band, of the fit itself or of a round of pose refinement."""
     if settings.solver == "adam":
         return schedule.most_sweeps
-    usual = min(schedule.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS)
+    usual = float(min(schedule.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS))
     if settings.has_spatial_prior and not of_round:
         # once more under it, and both are judged
         usual += min(schedule.most_sweeps, _SWEEPS) + _E_STEP
