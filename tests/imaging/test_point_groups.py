@@ -7,7 +7,14 @@ import pytest
 
 from solvar.imaging import rotations
 from solvar.imaging.frames import frame_between
-from solvar.imaging.point_groups import PointGroup, angles_between, distinct, generated, is_group
+from solvar.imaging.point_groups import (
+    PointGroup,
+    angles_between,
+    distinct,
+    generated,
+    is_group,
+    nearest_equivalent,
+)
 from solvar.imaging.symmetry import find_axes, symmetry_fsc
 from solvar.simulation.assembly import Assembly, all_states
 from solvar.simulation.molecule import flexible_molecule
@@ -83,6 +90,15 @@ def test_a_frame_is_found_where_every_pose_may_be_any_equivalent_one():
     assert np.median(frame_between(pose, second).angle) > 0.5
     found = frame_between(pose, second, operations=group.operations)
     assert not found.mirror and found.angle.max() < 1e-6
+
+
+def test_the_nearest_of_equivalent_poses_is_found():
+    rng, group = np.random.default_rng(4), PointGroup.named("T")
+    pose = rotations.random(20, rng)
+    off = rotations.from_rotation_vector(rng.normal(0, 0.05, (20, 3)))
+    copy = group.operations[rng.integers(len(group), size=20)]
+    found = nearest_equivalent(copy @ pose, off @ pose, group.operations)
+    assert np.allclose(found, pose)
 
 
 def test_states_of_subunits_have_the_shares_that_were_asked_for():

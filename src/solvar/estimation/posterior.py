@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.point_groups import nearest_equivalent
 from solvar.particles import Poses
 
 Float64 = NDArray[np.float64]
@@ -69,3 +70,8 @@ class PoseRefinement:
     covariance: Float64
     prior_rotation_degree: float
     prior_shift_angstrom: float
+
+    def beginning_near(self, refined: Poses, operations: Float64) -> PoseRefinement:
+        """From those of the poses alike by a group (n, 3, 3) that are nearest to the refined ones."""
+        rotation = nearest_equivalent(self.start.rotation, refined.rotation, operations)
+        return replace(self, start=replace(self.start, rotation=rotation))

@@ -190,6 +190,8 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
     refinement = None
     if state.poses is not None:
         particles, refinement = state.poses.report(particles, context.images)
+        if context.operations is not None:
+            refinement = refinement.beginning_near(particles.poses, context.operations)
     assert state.prior is not None
     return Fit(
         particles=particles,

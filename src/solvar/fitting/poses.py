@@ -134,7 +134,11 @@ def _taken(context: Context, progress: Progress, rounds: _Rounds, k_c: int) -> _
         following = Search.NOBODY if finest else Search.MISPLACED
         return _Rounds(before, now, plan.number, following)
     assert before.poses is not None and now.poses is not None
-    found = float(np.mean(now.poses.found_elsewhere(before.poses, _believed(now))))
+    earlier = before.poses
+    if context.operations is not None:
+        # a pose that the symmetry makes alike is none elsewhere
+        earlier = earlier.near(now.poses, context.operations)
+    found = float(np.mean(now.poses.found_elsewhere(earlier, _believed(now))))
     most = max(found, rounds.most_found)
     taken = _Rounds(before, now, plan.number, found=found, most_found=most)
     # noise is measured in the first round of a kind, which has nothing to be compared with

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.point_groups import nearest_equivalent
 from solvar.imaging.rotations import nearest_rotation, to_rotation_vector
 
 Float64 = NDArray[np.float64]
@@ -129,8 +130,8 @@ def _nearest_equivalent(rotation: Float64, relative: Float64, operations: Float6
     """Relative rotations (N, 3, 3) after the operation that brings each nearest to one rotation."""
     if len(operations) == 1:
         return relative
-    near = np.einsum("nij,mjk,ik->mn", operations, relative, rotation, optimize=True)
-    return operations[near.argmax(axis=1)] @ relative
+    near = np.broadcast_to(rotation, relative.shape)
+    return nearest_equivalent(relative, near, operations)
 
 
 def _angles(rotation: Float64, relative: Float64) -> Float64:

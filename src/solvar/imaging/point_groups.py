@@ -110,6 +110,12 @@ def angles_between(first: Float64, second: Float64) -> Float64:
     return angle.reshape(np.broadcast_shapes(first.shape, second.shape)[:-2])
 
 
+def nearest_equivalent(rotation: Float64, near: Float64, operations: Float64) -> Float64:
+    """Of the poses that a group makes alike to each (N, 3, 3), the one nearest to another pose (N, 3, 3)."""
+    alike = np.einsum("mij,njk,nik->mn", operations, rotation, near, optimize=True)
+    return operations[alike.argmax(axis=0)] @ rotation
+
+
 def _generators(symbol: str, asked: str) -> Float64:
     cyclic = re.fullmatch(r"([CD])([1-9]\d?)", symbol)
     if cyclic is not None and int(cyclic[2]) <= _HIGHEST_ORDER:

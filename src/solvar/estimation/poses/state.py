@@ -13,6 +13,7 @@ from solvar.estimation.poses.prior import PosePrior
 from solvar.estimation.poses.shape import ShapeTurns, of_shape
 from solvar.estimation.posterior import PoseRefinement
 from solvar.imaging.frames import without_common_move
+from solvar.imaging.point_groups import nearest_equivalent
 from solvar.imaging.rotations import from_rotation_vector, to_rotation_vector
 from solvar.particles import ParticleSet, Poses
 
@@ -160,6 +161,10 @@ class PoseState:
     def turn_since(self, earlier: PoseState, index: Int64) -> Float64:
         """By how much some particles have turned since an earlier state, rotation vectors (B, 3)."""
         return to_rotation_vector(self.rotation[index] @ earlier.rotation[index].transpose(0, 2, 1))
+
+    def near(self, other: PoseState, operations: Float64) -> PoseState:
+        """With the rotations that a group (n, 3, 3) makes alike, those nearest to another state's."""
+        return replace(self, rotation=nearest_equivalent(self.rotation, other.rotation, operations))
 
     def found_elsewhere(self, earlier: PoseState, index: Int64) -> NDArray[np.bool_]:
         """Which of some particles (B,) have turned since an earlier state by more than errors of poses."""
