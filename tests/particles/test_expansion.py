@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 import starfile
@@ -123,3 +124,23 @@ def test_the_command_writes_a_set_and_refuses_what_is_none(folder, tmp_path):
         told = runner.invoke(app, given)
         assert told.exit_code == 2 and sentence in " ".join(told.output.split())
     assert not (tmp_path / "a.star").exists()
+
+
+def test_copies_that_subtraction_has_made_images_of_are_known_by_the_original(folder, tmp_path):
+    """As `relion_particle_subtract` and `solvar export --subtract` write them."""
+    blocks = starfile.read(folder / "expanded.star", always_dict=True)
+    table = blocks["particles"]
+    table["rlnImageOriginalName"] = table["rlnImageName"]
+    old = read_particles(folder / "expanded.star")
+    with mrcfile.mmap(folder / "particles.mrcs", permissive=True) as stack:
+        images = np.repeat(stack.data, 3, axis=0)
+    with mrcfile.new(tmp_path / "new.mrcs") as file:
+        file.set_data(images)
+        file.voxel_size = 8.0
+        file.set_image_stack()
+    table["rlnImageName"] = [f"{row + 1:06d}@{tmp_path}/new.mrcs" for row in range(36)]
+    starfile.write({**blocks, "particles": table}, tmp_path / "new.star")
+    found = read_particles(tmp_path / "new.star")
+    assert np.array_equal(found.copy_of, old.copy_of)
+    # each has its own image
+    assert np.array_equal(found.image_of, np.arange(36)) and old.image_of.max() == 33

@@ -20,6 +20,7 @@ from solvar.export.target import Job, Target, Writer
 from solvar.particles import ParticleSet
 from solvar.particles.relion_aberrations import ABERRATIONS
 from solvar.particles.relion_write import (
+    ORIGINAL,
     ORIGINS_PIXEL,
     as_text,
     complete_blocks,
@@ -61,6 +62,9 @@ def write(path: Path, job: Job) -> None:
         blocks, name = complete_blocks(particles)
     table, optics = blocks.pop(name), blocks.pop("optics", None)
     if job.stacks is not None:
+        if ORIGINAL not in table.columns:
+            # by this symmetry copies are still known
+            table[ORIGINAL] = image_names(job.particles.particles)
         table["rlnImageName"] = image_names(particles)
     table["rlnImageName"] = lasting_images(table["rlnImageName"], particles, path)
     if job.ctf_replaced or not _is_complete(optics, table):

@@ -31,7 +31,7 @@ from solvar.particles.pixel_columns import (
 from solvar.particles.reading import Reading
 from solvar.particles.relion_aberrations import ABERRATIONS, read_aberrations
 from solvar.particles.relion_tomo import refuse_subtomograms
-from solvar.particles.relion_write import SIGN, write_star
+from solvar.particles.relion_write import ORIGINAL, SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
 from solvar.particles.star_lines import begins_block
 from solvar.particles.table import CENTRED, FIND_POSES, Format, ParticleTable, group_rows
@@ -104,6 +104,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         optics=optics,
         ctf=ctf,
         poses=_poses(table, reading) if reading.reads_poses else None,
+        expanded_from=_expanded_from(table),
         picks=_picks(table),
         sign=_sign(table),
         remarks=()
@@ -377,6 +378,21 @@ def _picks(table: _Columns) -> Picks | None:
     index, paths = pd.factorize(_text(table.particles[names[0]]))
     xy = [pd.to_numeric(table.particles[name], errors="coerce") for name in names[1:]]
     return Picks.of_paths(list(paths), index.astype(np.int64), np.column_stack(xy))
+
+
+def _expanded_from(table: _Columns) -> NDArray[np.uint64] | None:
+    """The image that each row is made of, where subtraction has made several of one.
+
+    That is done to symmetry copies, each of which keeps another part.
+    """
+    import pandas as pd
+
+    if ORIGINAL not in table.particles.columns:
+        return None
+    number, names = pd.factorize(_text(table.particles[ORIGINAL]))
+    if len(names) == len(number) or "nan" in names:
+        return None
+    return number.astype(np.uint64)
 
 
 def _halfset(table: _Columns) -> NDArray[np.int8]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _ORIGINS_ANGST = ("rlnOriginXAngst", "rlnOriginYAngst")
+# as relion_particle_subtract has it: the image that a row's is made of
+ORIGINAL = "rlnImageOriginalName"
 # For solvar alone: what a star file of another program has no column for
 SIGN = "solvarSign"
 ORIGINS_PIXEL = ("rlnOriginX", "rlnOriginY")
