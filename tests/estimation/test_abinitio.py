@@ -31,6 +31,7 @@ from solvar.imaging import rotations
 from solvar.imaging.fourier import HalfDisc, centring_phase, crop_volume
 from solvar.imaging.frames import common_move, frame_between, mirrored, shifts_by
 from solvar.imaging.masks import soft_sphere
+from solvar.imaging.point_groups import PointGroup
 from solvar.imaging.projector import Projection
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.progress import SilentProgress
@@ -244,7 +245,7 @@ def _started(images: Set, seed: int):
     rng = np.random.default_rng(seed)
     with SilentProgress().step("", 1) as step:
         first, found = run_stages(images.band, stages, pool, SHIFT_SD, rng, step)
-    return judged(bands_to(images.band, 10), first, found, judges)
+    return judged(bands_to(images.band, 10), first, found, judges, PointGroup.named("C1"))
 
 
 @pytest.mark.slow

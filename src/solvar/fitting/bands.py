@@ -15,8 +15,8 @@ from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.junk import weighed_again
 from solvar.fitting.marching import fit_models, held_out_samples
-from solvar.fitting.schedule import BandSchedule, has_settled
-from solvar.fitting.state import FitState
+from solvar.fitting.schedule import BandSchedule
+from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.masks import resample_mask
 from solvar.parallel import agreed, of_first_process
 from solvar.progress import Progress, Step
@@ -69,13 +69,23 @@ def _with_spatial_prior(
     weight = spatial_weight(along(first, second), second, schedule.k_c)
     weight = np.maximum(resample_mask(weight, context.images.box), LEAST)
     weight = of_first_process(weight, context.images.processes)
-    tried = replace(state, spatial_weight=weight)
+    # a few sweeps would not rid columns of the noise that is there already
+    models = [_within(weight, model) for model in state.models]
+    tried = replace(state, spatial_weight=weight, models=models)
     name = f"band {schedule.k_c} under the spatial prior"
     tried, there = fit_models(context, tried, schedule, name, step)
-    before, after = _judged(context, state, bands), _judged(context, tried, there)
-    if agreed(has_settled(before, after), context.images.processes):
-        return state, bands
-    return tried, there
+    gain = _judged(context, tried, there) - _judged(context, state, bands)
+    if agreed(bool(gain.mean() > 0), context.images.processes):
+        return tried, there
+    return state, bands
+
+
+def _within(weight: Float32, model: PartModel) -> PartModel:
+    """A model whose columns are no more at each place than their share of the weight."""
+    assert model.columns is not None
+    there = resample_mask(weight, model.columns.shape[-1])
+    columns = np.concatenate([model.columns[:1], there * model.columns[1:]])
+    return replace(model, columns=columns)
 
 
 def _judged(context: Context, state: FitState, bands: list[Band]) -> Float64:

@@ -67,7 +67,7 @@ class HalfAgreement:
         return cls(
             fourier_shell_correlation(state.means[0], state.means[1], shells),
             covariance_fsc(first, second, shells),
-            shell_freedom(support.columns, shells),
+            shell_freedom(support.of_steps, shells),
         )
 
 

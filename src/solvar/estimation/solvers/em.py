@@ -124,11 +124,11 @@ class IncrementalEm:
         current = band.spectrum(self.columns)
         self._seconds[b] = found.statistics.second / band.count
         target = self.metric.apply_data(current, self._seconds[b])
-        target -= band.spectrum(band.support.masked(found.columns)) / np.float32(band.box**3)
+        target -= band.spectrum(band.support.step(found.columns)) / np.float32(band.box**3)
         self._total += target - self._targets[b]
         self._targets[b] = target
         aim = self.metric.solve(self._total, self.second)
-        change = band.support.masked(band.volumes(aim - current))
+        change = band.support.step(band.volumes(aim - current))
         if band.operations is not None:
             # these images, at one pose each, would take the symmetry from it
             change[0] = 0
