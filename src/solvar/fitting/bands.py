@@ -15,7 +15,7 @@ from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.junk import weighed_again
 from solvar.fitting.marching import fit_models, held_out_samples
-from solvar.fitting.schedule import BandSchedule
+from solvar.fitting.schedule import BandSchedule, under_spatial_prior
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.masks import resample_mask
 from solvar.parallel import agreed, of_first_process
@@ -29,14 +29,17 @@ def fit_band(
     context: Context, state: FitState, schedule: BandSchedule, progress: Progress
 ) -> FitState:
     """Fit the models in one band; renew priors and amplitudes, weights and noise."""
-    name, several = f"band {schedule.k_c}", 2 if context.settings.has_spatial_prior else 1
+    name, has_prior = f"band {schedule.k_c}", context.settings.has_spatial_prior
+    sweeps = schedule.most_sweeps
+    if has_prior:
+        sweeps += under_spatial_prior(schedule, context.k_max).most_sweeps
 
     def step(state: FitState) -> FitState:
         count = sum(len(context.members(model.part)) for model in state.models)
         title = f"Eigenvolumes to {context.images.store.extent_angstrom / schedule.k_c:.1f} Å"
-        with progress.step(title, several * count * schedule.most_sweeps) as told:
+        with progress.step(title, count * sweeps) as told:
             state, bands = fit_models(context, state, schedule, name, told)
-            if several > 1:
+            if has_prior:
                 state, bands = _with_spatial_prior(context, state, bands, schedule, told)
         state = weighed_again(context, state)
         return with_measured_noise(context, state, bands, state.fitted_models)
@@ -73,7 +76,8 @@ def _with_spatial_prior(
     models = [_within(weight, model) for model in state.models]
     tried = replace(state, spatial_weight=weight, models=models)
     name = f"band {schedule.k_c} under the spatial prior"
-    tried, there = fit_models(context, tried, schedule, name, step)
+    again = under_spatial_prior(schedule, context.k_max)
+    tried, there = fit_models(context, tried, again, name, step)
     gain = _judged(context, tried, there) - _judged(context, state, bands)
     if agreed(bool(gain.mean() > 0), context.images.processes):
         return tried, there

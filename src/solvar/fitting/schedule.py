@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ _FIRST_POSE_BAND, _POSE_RATIO = 4, 1.5
 # sweeps of a model that is made for one look at the poses: those of the finest band cost nearly all of it,
 # and with EM's second one held-out particles lose again
 _POSE_SWEEPS, _FINEST_POSE_SWEEPS, _FINEST_POSE_EPOCHS = 12, 1, 5
+# sweeps under the spatial prior, from columns that have settled without it; more cost half as much again
+_AGAIN, _FINEST_AGAIN = 2, 1
 _EPOCHS = 20
 _BATCH = 750
 # images of more particles than this may not fit in memory: then so many neighbours stay together
@@ -83,6 +85,11 @@ def pose_schedule(k_max: int, settings: FitSettings) -> list[BandSchedule]:
     last = _FINEST_POSE_EPOCHS if settings.solver == "adam" else _FINEST_POSE_SWEEPS
     sweeps = [_POSE_SWEEPS] * (len(radii) - 1) + [last]
     return [BandSchedule(k, most, 0) for k, most in zip(radii, sweeps, strict=True)]
+
+
+def under_spatial_prior(schedule: BandSchedule, k_max: int) -> BandSchedule:
+    """A band once more, from columns that are nearly there: few sweeps do."""
+    return replace(schedule, most_sweeps=_AGAIN if schedule.k_c < k_max else _FINEST_AGAIN)
 
 
 def pose_rounds(k_max: int) -> list[int]:

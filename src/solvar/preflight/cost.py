@@ -20,7 +20,13 @@ from solvar.estimation.pose_errors import MOTIONS
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
 from solvar.estimation.whitening import in_memory_images
-from solvar.fitting.schedule import BandSchedule, pose_schedule, schedule_bands, split_batches
+from solvar.fitting.schedule import (
+    BandSchedule,
+    pose_schedule,
+    schedule_bands,
+    split_batches,
+    under_spatial_prior,
+)
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import finest_frequency, goes_to_disk, load_mask
 from solvar.fitting.warm import compile_kernels
@@ -148,7 +154,7 @@ def cost_of(
     seconds += _MEAN_PASSES * count * speed.image / (1 + settings.columns)
     for number, schedule in enumerate(schedules):
         size = _Size.of(schedule, box_size, k_c)
-        sweeps = _sweeps(number, schedule, settings)
+        sweeps = _sweeps(number, schedule, k_c, settings)
         final = schedule.final_sweeps if number >= len(schedules) - 2 else 0
         passes = sweeps + final + 2 * _E_STEP
         steps = sweeps * _batches(count, settings, halves=True) + final * _batches(count, settings)
@@ -223,7 +229,7 @@ class _Size:
 
 
 def _sweeps(
-    number: int, schedule: BandSchedule, settings: FitSettings, of_round: bool = False
+    number: int, schedule: BandSchedule, k_c: int, settings: FitSettings, of_round: bool = False
 ) -> float:
     """Sweeps of the half models at a band, of the fit itself or of a round of pose refinement."""
     if settings.solver == "adam":
@@ -231,7 +237,7 @@ def _sweeps(
     usual = float(min(schedule.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS))
     if settings.has_spatial_prior and not of_round:
         # once more under it, and both are judged
-        usual += min(schedule.most_sweeps, _SWEEPS) + _E_STEP
+        usual += under_spatial_prior(schedule, k_c).most_sweeps + _E_STEP
     return usual * _WITH_MOTIONS if settings.refine_pose else usual
 
 
@@ -240,7 +246,7 @@ def _round_passes(box_size: int, k_c: int, settings: FitSettings) -> tuple[float
     pixels, voxels = _POSE_PASSES, 0.0
     for number, schedule in enumerate(pose_schedule(k_c, settings)):
         size = _Size.of(schedule, box_size, k_c)
-        sweeps = _sweeps(number, schedule, settings, of_round=True)
+        sweeps = _sweeps(number, schedule, k_c, settings, of_round=True)
         pixels, voxels = pixels + sweeps * size.pixels, voxels + sweeps * size.voxels
     return pixels, voxels
 
