@@ -72,12 +72,12 @@ def test_run_folder_is_as_documented(finished):
     names = {path.name for path in folder.glob("*.mrc")}
     assert names == {
         "mean.mrc", "mean_half1.mrc", "mean_half2.mrc", "mask.mrc", "eigenvolume_001.mrc",
-        "eigenvolume_002.mrc", "spatial_prior.mrc",
+        "eigenvolume_002.mrc", "spatial_prior.mrc", "variance.mrc", "variance_error.mrc",
     }  # fmt: skip
     for name in names:
         with mrcfile.open(folder / name) as volume:
             assert volume.voxel_size.x == pytest.approx(APIX)
-    assert len(list((folder / "figures").glob("*.png"))) == 6
+    assert len(list((folder / "figures").glob("*.png"))) == 7
     assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 

@@ -62,7 +62,8 @@ def test_a_component_keeps_what_pose_errors_beside_it_cannot_explain() -> None:
 
 @pytest.mark.parametrize("size", [0.5, 1.5])
 def test_the_size_of_pose_errors_is_found(size: float) -> None:
-    found = pose_doubt(halves(4, latent=0.5, pose=size), with_components=True)
+    seen = halves(4, latent=0.5, pose=size)
+    found = pose_doubt(seen, np.ones(len(seen[0].components), bool))
     assert found.beyond_chance
     assert found.rotation_degree == pytest.approx(np.sqrt(3) * size * UNITS.degrees, rel=0.1)
     assert found.shift_pixel == pytest.approx(size * UNITS.pixels, rel=0.1)
@@ -70,5 +71,6 @@ def test_the_size_of_pose_errors_is_found(size: float) -> None:
 
 
 def test_good_poses_are_not_doubted() -> None:
-    found = pose_doubt(halves(5, latent=0.5), with_components=True)
+    seen = halves(5, latent=0.5)
+    found = pose_doubt(seen, np.ones(len(seen[0].components), bool))
     assert not found.beyond_chance or found.rotation_degree < 0.1 * UNITS.degrees

@@ -77,19 +77,21 @@ def _spread(products: Float64, columns: NDArray[np.int64]) -> Float64:
     return held_out_scale(residual_only(some, columns), 0.0, _SPREAD_STEPS).factor
 
 
-def pose_doubt(halves: list[HeldOutProducts], with_components: bool) -> PoseDoubt:
+def pose_doubt(halves: list[HeldOutProducts], real: NDArray[np.bool_] | None = None) -> PoseDoubt:
     """How far poses are off, by particles that took no part in fitting the model.
 
     Parameters
     ----------
     halves : list of HeldOutProducts
-    with_components : bool
-        Whether the components explain what they can; motion that no column holds looks like pose errors.
+    real : (r,) bool, optional
+        Components that explain what they can first, as motion that no column holds looks like pose errors.
+        Others may be made of these errors. None by default.
     """
     covariance, known, gains = [], [], []
     for half in halves:
         contrast = half.nuisances(CONTRAST)
-        base = np.concatenate([half.components, contrast]) if with_components else contrast
+        known_motion = half.components[:0] if real is None else half.components[real]
+        base = np.concatenate([known_motion, contrast])
         both = np.concatenate([base, half.nuisances(POSE)])
         factor, plain = (_spread(half.products, each) for each in (both, base))
         found, before = (

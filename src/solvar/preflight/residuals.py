@@ -67,7 +67,7 @@ def pose_finding(mean: QuickMean, particles: ParticleSet, mask: Float32) -> Find
     for band, volume in zip(mean.bands, mean.means[::-1], strict=True):
         some = evenly_spread(band.index, _SAMPLE)
         halves.append(held_out_products(band, volume[None], some, particles, rng))
-    found = pose_doubt(halves, with_components=False)
+    found = pose_doubt(halves)
     store = mean.images.store
     fsc = fourier_shell_correlation(mean.means[0], mean.means[1], mean.bands[0].k_c + 1)
     finest = resolution(fsc, store.extent_angstrom)
