@@ -33,7 +33,7 @@ class _Context:
     """Takes every step at once."""
 
     k_max = FINEST
-    settings = FitSettings()
+    settings, operations = FitSettings(), None
     images = SimpleNamespace(processes=OneProcess())
 
     def once(self, name: str, step: Any, state: _State, like: _State) -> _State:

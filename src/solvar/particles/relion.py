@@ -30,6 +30,7 @@ from solvar.particles.pixel_columns import (
 )
 from solvar.particles.reading import Reading
 from solvar.particles.relion_aberrations import ABERRATIONS, read_aberrations
+from solvar.particles.relion_subtracted import made_of_one
 from solvar.particles.relion_tomo import refuse_subtomograms
 from solvar.particles.relion_write import ORIGINAL, SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
@@ -104,11 +105,11 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         optics=optics,
         ctf=ctf,
         poses=_poses(table, reading) if reading.reads_poses else None,
-        expanded_from=_expanded_from(table),
+        expanded_from=made_of_one(table.particles.get(ORIGINAL)),
         picks=_picks(table),
         sign=_sign(table),
         remarks=()
-        if not reading.reads_poses or _has_origins(table)
+        if not reading.reads_poses or table.has_any(_ORIGINS)
         else (CENTRED.format(_ORIGINS[0]),),
         columns=_COLUMNS,
     )
@@ -143,6 +144,9 @@ class _Columns:
     def has(self, name: str) -> bool:
         in_optics = self.optics is not None and name in self.optics.columns
         return in_optics or name in self.particles.columns
+
+    def has_any(self, names: tuple[str, ...]) -> bool:
+        return bool(self.particles.columns.isin(names).any())
 
     def of_rows(self, name: str, row: NDArray[np.int64]) -> pd.Series | None:
         """What a column says of some particles, as it is spelled; None if there is no such column."""
@@ -317,16 +321,12 @@ def _poses(table: _Columns, reading: Reading) -> Poses:
     finite = np.isfinite(angles).all(axis=1)
     rotation = np.full((len(angles), 3, 3), np.nan)
     rotation[finite] = Rotation.from_euler("ZYZ", angles[finite], degrees=True).as_matrix()
-    if _has_origins(table):
+    if table.has_any(_ORIGINS):
         shift = [_origin(table, axis, reading) for axis in "XY"]
     else:
         # as RELION and cryoDRGN take it
         shift = [np.zeros(len(table))] * 2
     return Poses(rotation, np.stack(shift, axis=-1))
-
-
-def _has_origins(table: _Columns) -> bool:
-    return bool(table.particles.columns.isin(_ORIGINS).any())
 
 
 def _refuse_no_angles(table: _Columns, names: tuple[str, ...], angles: Float64) -> None:
@@ -378,21 +378,6 @@ def _picks(table: _Columns) -> Picks | None:
     index, paths = pd.factorize(_text(table.particles[names[0]]))
     xy = [pd.to_numeric(table.particles[name], errors="coerce") for name in names[1:]]
     return Picks.of_paths(list(paths), index.astype(np.int64), np.column_stack(xy))
-
-
-def _expanded_from(table: _Columns) -> NDArray[np.uint64] | None:
-    """The image that each row is made of, where subtraction has made several of one.
-
-    That is done to symmetry copies, each of which keeps another part.
-    """
-    import pandas as pd
-
-    if ORIGINAL not in table.particles.columns:
-        return None
-    number, names = pd.factorize(_text(table.particles[ORIGINAL]))
-    if len(names) == len(number) or "nan" in names:
-        return None
-    return number.astype(np.uint64)
 
 
 def _halfset(table: _Columns) -> NDArray[np.int8]:
