@@ -80,6 +80,7 @@ VARIANTS: list[tuple[str, dict[str, Any], Change]] = [
     ("nufft", {"interpolation": "nufft"}, nullcontext),
     ("contrast fixed", {"refine_contrast": False}, nullcontext),
     ("no half-sets", {"halfsets": False}, nullcontext),
+    ("no spatial prior", {"spatial_prior": False}, nullcontext),
     ("no posterior variance", {}, without_posterior_variance),
     ("no held-out scale", {}, without_held_out_scale),
     ("no spare columns", {"seed": 3}, without_spare_columns),
