@@ -41,8 +41,8 @@ def subunit_mask(settings: SimulationSettings) -> NDArray[np.float32]:
     from scipy.ndimage import distance_transform_edt
 
     group = PointGroup.named(settings.symmetry)
-    one = Assembly.of(flexible_molecule(settings.seed), group, settings.wanted_diameter).subunit
     whole = Assembly.of(flexible_molecule(settings.seed), group, settings.wanted_diameter)
+    one = whole.subunit
     places = np.concatenate([one.conformation(u, 0.5) + whole.centre for u in (0.0, 0.5, 1.0)])
     size, pixel = settings.box_size, settings.pixel_size
     volume = blob_volume(places, np.tile(one.weights, 3), one.sigma_angstrom, size, pixel)

@@ -13,7 +13,8 @@ from solvar.fitting.fit import fit
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fsc import fourier_shell_correlation
 from solvar.imaging.masks import soft_sphere
-from solvar.imaging.point_groups import PointGroup, angles_between
+from solvar.imaging.point_groups import PointGroup
+from solvar.imaging.rotations import angles_between
 from solvar.imaging.symmetry import symmetry_fsc
 from solvar.job import run_job
 from solvar.particles import read_particles, write_star

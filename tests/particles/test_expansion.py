@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from solvar.cli.main import app
 from solvar.errors import InputError
-from solvar.imaging.point_groups import PointGroup, angles_between
+from solvar.imaging.point_groups import PointGroup
+from solvar.imaging.rotations import angles_between
 from solvar.particles import assign_halfsets, read_particles, write_star
 from solvar.particles.expansion import copies_by_pose, copy_numbers, expanded, spread_over
 from solvar.simulation import SimulationSettings, simulate

@@ -13,8 +13,10 @@ from solvar.particles import Poses
 Float64 = NDArray[np.float64]
 
 
-def squared_differences(z: Float64, point: Float64) -> Float64:
-    """‖V z_i - V z*‖² (N,) of latents (N, r), eigenvolume units, and a point (r,): who is near to it.
+def squared_differences(z: Float64, point: Float64, unit: Float64 | None = None) -> Float64:
+    """‖V z_i - V z*‖² (N,) of latents (N, r) and a point (r,) in units (r,): who is near to it.
+
+    Units are those of eigenvolumes by default.
 
     Eigenvolumes are orthonormal, so it is how much volumes differ: a component counts by what it changes.
     Each particle's own precision takes no part, for as a metric it has those nearest of which least is
@@ -23,8 +25,9 @@ def squared_differences(z: Float64, point: Float64) -> Float64:
     """
     found = np.zeros(len(z))
     # one component after the other: no copy of all latents
-    for values, value in zip(z.T, point, strict=True):
-        found += (values - value) ** 2
+    units = np.ones(len(point)) if unit is None else unit
+    for values, value, one in zip(z.T, point, units, strict=True):
+        found += (one * (values - value)) ** 2
     return found
 
 

@@ -110,8 +110,8 @@ class Context:
     @property
     def operations(self) -> Float64 | None:
         """Rotations (n, 3, 3) of the point group of the mean; None without symmetry."""
-        group = self.settings.point_group
-        return group.operations if len(group) > 1 else None
+        settings = self.settings
+        return settings.point_group.operations if settings.has_symmetry else None
 
     def one_of_each(self, index: Int64) -> Int64:
         """Of the symmetry copies of a particle among `index` one by chance, ascending; else all of them.

@@ -157,6 +157,11 @@ class FitSettings(BaseModel):
         return self.spatial_prior and self.halfsets and self.solver == "em"
 
     @property
+    def has_symmetry(self) -> bool:
+        """Whether the mean has more than the identity, and particles go to any of their equivalent poses."""
+        return self.symmetry != "C1"
+
+    @property
     def point_group(self) -> PointGroup:
         """Of the mean."""
         return PointGroup.named(self.symmetry)
@@ -209,6 +214,6 @@ class FitSettings(BaseModel):
             raise ValueError("--rank auto asks the half-sets; it cannot go with --no-halfsets")
         if self.solver == "adam" and self.refine_pose:
             raise ValueError("poses are refined with --solver em alone")
-        if self.solver == "adam" and self.symmetry != "C1":
+        if self.solver == "adam" and self.has_symmetry:
             raise ValueError("the mean keeps its --symmetry with --solver em alone")
         return self

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.imaging.point_groups import nearest_equivalent
-from solvar.imaging.rotations import nearest_rotation, to_rotation_vector
+from solvar.imaging.rotations import angles_between, nearest_rotation
 
 Float64 = NDArray[np.float64]
 
@@ -120,10 +120,12 @@ def _frame(first: Float64, second: Float64, mirror: bool, operations: Float64) -
     guesses = [_improved(each, told, operations) for each in told[:_GUESSES]]
 
     def typical(guess: Float64) -> float:
-        return float(np.median(_angles(guess, _nearest_equivalent(guess, told, operations))))
+        return float(np.median(angles_between(guess, _nearest_equivalent(guess, told, operations))))
 
     best = _improved(min(guesses, key=typical), relative, operations)
-    return Frame(best, mirror, _angles(best, _nearest_equivalent(best, relative, operations)))
+    return Frame(
+        best, mirror, angles_between(best, _nearest_equivalent(best, relative, operations))
+    )
 
 
 def _nearest_equivalent(rotation: Float64, relative: Float64, operations: Float64) -> Float64:
@@ -134,15 +136,10 @@ def _nearest_equivalent(rotation: Float64, relative: Float64, operations: Float6
     return nearest_equivalent(relative, near, operations)
 
 
-def _angles(rotation: Float64, relative: Float64) -> Float64:
-    angle: Float64 = np.linalg.norm(to_rotation_vector(relative @ rotation.T), axis=1)
-    return angle
-
-
 def _improved(rotation: Float64, relative: Float64, operations: Float64) -> Float64:
     """The rotation that most of the relative ones (N, 3, 3) are near, from a guess."""
     for _ in range(_STEPS):
         there = _nearest_equivalent(rotation, relative, operations)
-        weight = 1 / (_angles(rotation, there) + _SOFT) ** 2
+        weight = 1 / (angles_between(rotation, there) + _SOFT) ** 2
         rotation = nearest_rotation(np.einsum("n,nij->ij", weight, there))
     return rotation

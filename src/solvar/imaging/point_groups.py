@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.imaging.rotations import from_rotation_vector, nearest_rotation, to_rotation_vector
+from solvar.imaging.rotations import from_rotation_vector, nearest_rotation
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -30,9 +30,10 @@ _GENERATORS: dict[str, tuple[tuple[int, tuple[float, float, float]], ...]] = {
     "I4": ((5, _Z), (2, (1.0, 0.0, _GOLDEN))),
 }
 _ALIAS = {"I": "I2"}
-_HIGHEST_ORDER = 60
+HIGHEST_ORDER = 60
 # radians: angles in files have some six digits
 _SAME = np.deg2rad(0.05)
+_BLOCK = 1 << 16
 KINDS = "C1, C2, …, D2, D3, …, T, O, I1 to I4"
 
 
@@ -77,12 +78,6 @@ class PointGroup:
         return PointGroup(self.name, rotation @ self.operations @ rotation.T)
 
 
-def is_group(operations: Float64) -> bool:
-    """Whether rotations (n, 3, 3), all different, are a group as far as angles in files tell."""
-    products = operations[:, None] @ operations
-    return bool((_nearest(products.reshape(-1, 3, 3), operations)[1] < 2 * _SAME).all())
-
-
 def generated(operations: Float64) -> Float64 | None:
     """The rotations (n, 3, 3) of the smallest group that holds some (m, 3, 3), roughly known.
 
@@ -98,27 +93,35 @@ def distinct(rotations: Float64) -> Float64:
     """Those of the rotations (m, 3, 3) that differ by more than angles in files do, first ones kept."""
     kept = np.empty((0, 3, 3))
     for rotation in rotations:
-        if not len(kept) or _nearest(rotation[None], kept)[1][0] > _SAME:
+        if not len(kept) or nearest_operation(rotation[None], kept)[1][0] > _SAME:
             kept = np.concatenate([kept, rotation[None]])
     return kept
 
 
-def angles_between(first: Float64, second: Float64) -> Float64:
-    """Angles (…) of the rotations (…, 3, 3) that lead from one to the other, radians."""
-    turn = (second @ np.swapaxes(first, -1, -2)).reshape(-1, 3, 3)
-    angle = np.linalg.norm(to_rotation_vector(turn), axis=-1)
-    return angle.reshape(np.broadcast_shapes(first.shape, second.shape)[:-2])
+def nearest_operation(rotations: Float64, operations: Float64) -> tuple[Int64, Float64]:
+    """For each of (m, 3, 3) the nearest of (n, 3, 3), (m,), and the angle between them, (m,) radians."""
+    place, angle = np.empty(len(rotations), np.int64), np.empty(len(rotations))
+    for start in range(0, len(rotations), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        trace = rotations[part].reshape(-1, 9) @ operations.reshape(-1, 9).T
+        place[part] = trace.argmax(axis=1)
+        # the sine of half the angle, which small angles do not lose
+        away = rotations[part] - operations[place[part]]
+        half = np.linalg.norm(away, axis=(1, 2)) / np.sqrt(8)
+        angle[part] = 2 * np.arcsin(np.minimum(half, 1))
+    return place, angle
 
 
 def nearest_equivalent(rotation: Float64, near: Float64, operations: Float64) -> Float64:
     """Of the poses that a group makes alike to each (N, 3, 3), the one nearest to another pose (N, 3, 3)."""
-    alike = np.einsum("mij,njk,nik->mn", operations, rotation, near, optimize=True)
-    return operations[alike.argmax(axis=0)] @ rotation
+    return (
+        operations[nearest_operation(near @ rotation.transpose(0, 2, 1), operations)[0]] @ rotation
+    )
 
 
 def _generators(symbol: str, asked: str) -> Float64:
     cyclic = re.fullmatch(r"([CD])([1-9]\d?)", symbol)
-    if cyclic is not None and int(cyclic[2]) <= _HIGHEST_ORDER:
+    if cyclic is not None and int(cyclic[2]) <= HIGHEST_ORDER:
         axes = [(int(cyclic[2]), _Z)] + ([(2, _X)] if cyclic[1] == "D" else [])
     elif symbol in _GENERATORS:
         axes = list(_GENERATORS[symbol])
@@ -141,17 +144,8 @@ def _closure(generators: Float64) -> Float64:
     while reached < len(found):
         element, reached = found[reached], reached + 1
         for product in generators @ element:
-            if _nearest(product[None], found)[1][0] > _SAME:
+            if nearest_operation(product[None], found)[1][0] > _SAME:
                 found = np.concatenate([found, nearest_rotation(product)[None]])
-        if len(found) > 2 * _HIGHEST_ORDER:
+        if len(found) > 2 * HIGHEST_ORDER:
             raise ValueError("these rotations generate no point group")
     return found
-
-
-def _nearest(rotations: Float64, among: Float64) -> tuple[Int64, Float64]:
-    """For each of (m, 3, 3) the nearest of (n, 3, 3), and the angle to it in radians."""
-    # the sine of half the angle, which small angles do not lose
-    away = np.linalg.norm(rotations[:, None] - among, axis=(2, 3)) / np.sqrt(8)
-    place = away.argmin(axis=1)
-    angle = 2 * np.arcsin(np.minimum(away[np.arange(len(place)), place], 1))
-    return place, angle

@@ -38,8 +38,7 @@ def as_recorded(
     factor : (N, n) float64 or None
         After which the noise is what it was before the CTF was applied; None for 1.
     """
-    if optics.phase_flipped is not None:
-        ctf = np.where(optics.phase_flipped[optics_group, None], np.abs(ctf), ctf)
+    ctf = _after_flips(ctf, optics, optics_group)
     if optics.premultiplied is None:
         return ctf, None
     multiplied = optics.premultiplied[optics_group, None]
@@ -58,8 +57,14 @@ def transfer_on_file(ctf: Float64, optics: Optics, optics_group: NDArray[np.int6
     optics : Optics
     optics_group : (N,) int64
     """
-    if optics.phase_flipped is not None:
-        ctf = np.where(optics.phase_flipped[optics_group, None], np.abs(ctf), ctf)
+    ctf = _after_flips(ctf, optics, optics_group)
     if optics.premultiplied is None:
         return ctf
     return np.where(optics.premultiplied[optics_group, None], ctf**2, ctf)
+
+
+def _after_flips(ctf: Float64, optics: Optics, optics_group: NDArray[np.int64]) -> Float64:
+    """The CTF (N, n) of images, |C| of those whose phases were flipped."""
+    if optics.phase_flipped is None:
+        return ctf
+    return np.where(optics.phase_flipped[optics_group, None], np.abs(ctf), ctf)

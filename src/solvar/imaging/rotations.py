@@ -91,6 +91,13 @@ def to_rotation_vector(rotation: Float64) -> Float64:
     return Rotation.from_matrix(rotation).as_rotvec()
 
 
+def angles_between(first: Float64, second: Float64) -> Float64:
+    """Angles (…) of the rotations (…, 3, 3) that lead from one to the other, radians."""
+    turn = second @ np.swapaxes(first, -1, -2)
+    angle = np.linalg.norm(to_rotation_vector(turn.reshape(-1, 3, 3)), axis=-1)
+    return angle.reshape(turn.shape[:-2])
+
+
 def nearest_rotation(matrix: Float64) -> Float64:
     """The proper rotation with the largest inner product with `matrix` (Kabsch)."""
     u, _, vt = np.linalg.svd(matrix)

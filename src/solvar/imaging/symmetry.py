@@ -70,7 +70,9 @@ def find_axes(volume: Float32, group: PointGroup) -> Axes:
         A consensus, noise low-passed.
     group : PointGroup
     """
-    centre = _centre_of_mass(volume)
+    # the strongest voxels are those of the molecule, be it dark or bright
+    bright = volume if np.sum(volume.astype(np.float64) ** 3) >= 0 else -volume
+    centre = _centre_of_mass(bright)
     rough = _Scene(crop_volume(volume, min(_ROUGH, len(volume))), group.generators)
     along = _directions(_DIRECTIONS)
     tilts = np.stack([_onto(direction) for direction in along])

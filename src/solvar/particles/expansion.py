@@ -12,8 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.imaging.point_groups import PointGroup, distinct, generated
-from solvar.particles.identity import first_of_each, mix
+from solvar.imaging.point_groups import (
+    HIGHEST_ORDER,
+    PointGroup,
+    distinct,
+    generated,
+    nearest_operation,
+)
+from solvar.particles.identity import first_of_each, mix, seeded
 from solvar.particles.particle_set import ParticleSet, Poses
 
 Float64 = NDArray[np.float64]
@@ -22,6 +28,8 @@ UInt64 = NDArray[np.uint64]
 
 # particles whose copies tell which rotations there are
 _ASKED = 200
+# radians from an operation; angles in files have six digits, and some have fewer
+_COPY = 7e-3
 
 
 def copies_by_pose(image: Int64, rotation: Float64) -> Int64 | None:
@@ -45,16 +53,14 @@ def copies_by_pose(image: Int64, rotation: Float64) -> Int64 | None:
     if not len(copies) or not np.isfinite(rotation).all():
         return None
     between = rotation[copies] @ rotation[first[copies]].transpose(0, 2, 1)
-    some = distinct(
-        between[: 60 * _ASKED][np.isin(first[copies], np.unique(first[copies])[:_ASKED])]
-    )
-    found = generated(some) if len(some) < 60 else None
+    asked = np.isin(first[copies], np.unique(first[copies])[:_ASKED])
+    some = distinct(between[asked][: HIGHEST_ORDER * _ASKED])
+    found = generated(some) if len(some) < HIGHEST_ORDER else None
     if found is None:
         return None
-    away = np.linalg.norm(between[:, None] - found, axis=(2, 3))
-    which = away.argmin(axis=1)
-    # a row at the pose of another is no copy by symmetry; angles in files have six digits
-    is_operation = (which > 0) & (away.min(axis=1) < 1e-2)
+    which, angle = nearest_operation(between, found)
+    # a row at the pose of another is no copy by symmetry
+    is_operation = (which > 0) & (angle < _COPY)
     pairs = np.unique(np.stack([first[copies], which]), axis=1)
     return first if is_operation.all() and pairs.shape[1] == len(copies) else None
 
@@ -135,5 +141,5 @@ def spreading(particles: ParticleSet, group: PointGroup, seed: int) -> Float64:
     """The operation (N, 3, 3) by which `spread_over` moves each particle: a function of seed and uid."""
     if particles.copy_of is not None:
         return np.tile(np.eye(3), (len(particles), 1, 1))
-    key = mix(particles.uid ^ mix(np.array(seed % 2**64, dtype=np.uint64)))
+    key = seeded(particles.uid, seed)
     return group.operations[(key % np.uint64(len(group))).astype(np.int64)]

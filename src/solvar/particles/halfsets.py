@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from solvar.particles.identity import mix
+from solvar.particles.identity import seeded
 from solvar.particles.particle_set import ParticleSet
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def assign_halfsets(particles: ParticleSet, seed: int) -> ParticleSet:
     if np.any(given):
         log.info("%s does not give both half-sets to all particles: new split", particles.source)
     uid = particles.uid[originals]
-    key = mix(uid ^ mix(np.array(seed % 2**64, dtype=np.uint64)))
+    key = seeded(uid, seed)
     halfset = np.full(len(particles), 2, dtype=np.int8)
     halfset[originals[np.argsort(key, kind="stable")[: (len(uid) + 1) // 2]]] = 1
     if copy_of is not None:

@@ -26,6 +26,11 @@ def mix(values: UInt64) -> UInt64:
     return x ^ (x >> np.uint64(31))
 
 
+def seeded(uid: UInt64, seed: int) -> UInt64:
+    """A random-looking number (N,) of each particle, a function of its uid and a seed alone."""
+    return mix(uid ^ mix(np.array(seed % 2**64, dtype=np.uint64)))
+
+
 def first_of_each(value: NDArray[np.generic]) -> NDArray[np.int64]:
     """For each of some values (N,) the position of the first that is the same."""
     _, first, inverse = np.unique(value, return_index=True, return_inverse=True)

@@ -22,7 +22,7 @@ from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.reading import Reading, existing
 from solvar.particles.selection import read_selection
 from solvar.particles.stack_paths import FoundElsewhere, StackFinder
-from solvar.particles.table import Format, ParticleTable, group_rows
+from solvar.particles.table import Format, ParticleTable
 from solvar.particles.validate import Origin, check_row_count, validate
 
 log = logging.getLogger(__name__)
@@ -222,8 +222,8 @@ def _copy_of(
     if table.expanded_from is not None:
         first = first_of_each(table.expanded_from[row])
         return None if np.array_equal(first, np.arange(len(row))) else first
-    _, image = group_rows([table.stack_index[row], table.frame[row]])
-    return copies_by_pose(image, poses.rotation)
+    stack, frame = table.stack_index[row], table.frame[row]
+    return copies_by_pose(stack * (frame.max(initial=0) + 1) + frame, poses.rotation)
 
 
 def _resolve_stacks(

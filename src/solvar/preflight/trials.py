@@ -78,7 +78,7 @@ def trial_findings(
         yield _sign(mean, mask, settings)
         yield from _conventions(trials)
         yield _agreement(mean)
-        if len(settings.point_group) > 1 and mean.explains:
+        if settings.has_symmetry and mean.explains:
             yield symmetry_finding(mean, settings.point_group)
         if settings.names_mask:
             yield _mask(mean, mask)

@@ -236,7 +236,7 @@ class Run:
     @property
     def has_own_poses(self) -> bool:
         """Whether the poses of the run are others than those of the input."""
-        return self.pose_refinement is not None or self.settings.symmetry != "C1"
+        return self.pose_refinement is not None or self.settings.has_symmetry
 
     @cached_property
     def pose_change(self) -> PoseChange | None:

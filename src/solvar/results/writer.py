@@ -188,7 +188,7 @@ def write_run(own: OwnedFolder, fit: Fit, provenance: Provenance) -> None:
     _write_particles(particles, fit, run_id)
     columns = latent_columns(fit.posterior, fit.particle_probability)
     write_star(star, fit.particles, columns)
-    if fit.pose_refinement is not None or fit.settings.symmetry != "C1":
+    if fit.pose_refinement is not None or fit.settings.has_symmetry:
         write_poses_pickle(poses, fit.particles)
     write_json(record, _run_record(fit, provenance))
 

@@ -145,7 +145,7 @@ class ViewerData:
 
     def near(self, point: Float64, many: int) -> Int64:
         """The `many` particles nearest to a point (r,), as for a volume there; ascending."""
-        distance = squared_differences(self.latents.T * self.spread, point * self.spread)
+        distance = squared_differences(self.latents.T, point, self.spread)
         return np.sort(nearest(distance, many))
 
     # -- colours ------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ The particles of a band are split at random into batches. Visiting batch b (docs
     target      t_b = D W S_b - F(m g_b),   S_b = Σ_i∈b S / N: what the batch alone would have W solve for
     M-step      W ← W + m F⁻¹[ (Σ_b t_b) (D ΣS_b + Λ)⁻¹ - F W ]
 
-with N the summed weight of the particles, D the sampling information, Λ the prior precision and m the mask.
+with N the summed weight of the particles, D the sampling information, Λ the prior precision and m the mask,
+of the columns with the weight of the spatial prior.
 The targets of the other batches are kept from their last visit (Neal & Hinton 1998), so each step uses all
 particles and costs one batch.
 A mean that has a symmetry stays as it was found, at all equivalent poses.

@@ -184,11 +184,11 @@ def provenance(run: Run) -> Table:
     record = run.record
     machine = record.get("machine", {})
     sizes = record["particles"].get("halfset_sizes") or []
-    focus, symmetry = run.settings.focus_mask, run.settings.symmetry
+    focus = run.settings.focus_mask
     rows = [
         ["Particles", f"{run.source} ({record['particles']['source_format']})"],
         ["Mask", mask_words(run.settings, run.model.mask, run.pixel_size_angstrom)],
-        *([["Symmetry of the mean", symmetry]] if symmetry != "C1" else []),
+        *([["Symmetry of the mean", run.settings.symmetry]] if run.settings.has_symmetry else []),
         *([["Components in", ", ".join(map(str, focus))]] if focus else []),
         *([["Half-sets", " and ".join(f"{size:,}" for size in sizes)]] if any(sizes) else []),
         ["Started, finished", f"{day(record['started'])}, {day(record['finished'])} (UTC)"],
