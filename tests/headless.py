@@ -99,14 +99,24 @@ class Page:
         return self.driver.execute_script(script, *arguments)
 
     def until(self, condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
-        """Wait for a condition; its value."""
-        deadline = time.monotonic() + seconds
+        """Wait for a condition; its value.
+
+        A script that fails asks about what is only half drawn, so it is asked again; the last
+        failure is told when time is up.
+        """
+        from selenium.common.exceptions import JavascriptException
+
+        deadline, failure = time.monotonic() + seconds, None
         while time.monotonic() < deadline:
-            if found := condition():
-                return found
+            try:
+                if found := condition():
+                    return found
+                failure = None
+            except JavascriptException as error:
+                failure = error
             time.sleep(0.05)
         self.picture("timeout")
-        raise AssertionError("the page did not get there in time; see timeout.png")
+        raise AssertionError("the page did not get there in time; see timeout.png") from failure
 
     def settle(self) -> None:
         """Wait until no callback is under way, twice in a row."""
