@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any
@@ -120,6 +120,12 @@ class Band:
         """The same band, whose mean has the symmetry of rotations (n, 3, 3), or none."""
         other = copy(self)
         other.operations = operations
+        return other
+
+    def with_counts(self, counts: Sequence[int]) -> Band:
+        """The same band for other numbers of columns in each of their blocks, where there are any."""
+        other = copy(self)
+        other.support = self.support.with_counts(tuple(counts))
         return other
 
     def restricted(self, index: Int64) -> Band:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.likelihood import image_posterior
 
+Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
@@ -48,7 +49,9 @@ def evenly_spread(index: Int64, count: int) -> Int64:
     return index[:: max(1, len(index) // count)]
 
 
-def held_out_scale(products: Float64, contrast_sd: float, steps: int) -> HeldOutScale:
+def held_out_scale(
+    products: Float64, contrast_sd: float, steps: int, free: Bool | None = None
+) -> HeldOutScale:
     """Maximum-likelihood latent covariance and contrast spread for fixed columns.
 
     EM with each direction's step lengthened by 1/ρ², ρ the share of its variance that the particles explain:
@@ -62,12 +65,15 @@ def held_out_scale(products: Float64, contrast_sd: float, steps: int) -> HeldOut
     contrast_sd : float
         Start; 0 keeps the contrasts fixed at 1.
     steps : int
+    free : (r, r) bool, optional
+        Which covariances of latents need not be 0, as of `blocks.together`; all by default.
     """
+    free = np.ones((products.shape[1] - 2,) * 2, bool) if free is None else free
     factor = np.eye(products.shape[1] - 2)
     for _ in range(steps):
         found = image_posterior(transformed(products, factor), contrast_sd)
-        explained = found.z.T @ found.z / len(products)
-        moment = explained + found.covariance.mean(axis=0)
+        explained = found.z.T @ found.z / len(products) * free
+        moment = explained + found.covariance.mean(axis=0) * free
         factor = factor @ _lengthened_root(moment, explained)
         if contrast_sd > 0:
             variance = np.mean(found.contrast_square - 2 * found.contrast + 1)

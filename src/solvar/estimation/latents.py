@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from solvar.progress import Step
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _VOXELS_AT_A_TIME = 1 << 16
 
@@ -32,16 +34,22 @@ class PrincipalAxes:
         Falling.
     rotation : (r, r) float64
         R with V R = eigenvolumes · √eigenvalues.
+    block : (r,) int64
+        The block of columns that each is made of.
     """
 
     eigenvolumes: Float32
     eigenvalues: Float64
     rotation: Float64
+    block: Int64
 
     def first(self, count: int) -> PrincipalAxes:
         """The first ones."""
         return PrincipalAxes(
-            self.eigenvolumes[:count], self.eigenvalues[:count], self.rotation[:, :count]
+            self.eigenvolumes[:count],
+            self.eigenvalues[:count],
+            self.rotation[:, :count],
+            self.block[:count],
         )
 
     def with_eigenvalues(self, eigenvalues: Float64) -> PrincipalAxes:
@@ -49,8 +57,31 @@ class PrincipalAxes:
         return replace(self, eigenvalues=eigenvalues)
 
 
-def principal_axes(columns: Float32) -> PrincipalAxes:
-    """Principal axes of columns V (r, L, L, L), each signed so that its skewness is positive."""
+def principal_axes(columns: Float32, block: Int64 | None = None) -> PrincipalAxes:
+    """Principal axes of columns V (r, L, L, L), each signed so that its skewness is positive.
+
+    Those of each block (r,) of columns by themselves: axes of several blocks are orthogonal as far as the
+    blocks do not overlap.
+    """
+    if block is None or len(np.unique(block)) < 2:
+        return _axes_of_block(columns, 0 if block is None else int(block[0]))
+    found = [_axes_of_block(columns[block == b], int(b)) for b in np.unique(block)]
+    order = np.argsort([-value for each in found for value in each.eigenvalues], kind="stable")
+    rotation = np.zeros((len(columns),) * 2)
+    for each in found:
+        # ascending in labels, so that axes stand where their block's columns do
+        own = np.flatnonzero(block == each.block[0])
+        rotation[np.ix_(own, own)] = each.rotation
+    return PrincipalAxes(
+        np.concatenate([each.eigenvolumes for each in found])[order],
+        np.concatenate([each.eigenvalues for each in found])[order],
+        rotation[:, order],
+        np.concatenate([each.block for each in found])[order],
+    )
+
+
+def _axes_of_block(columns: Float32, label: int) -> PrincipalAxes:
+    """Principal axes of columns that mix with each other."""
     flat = columns.reshape(len(columns), -1)
     # float64: the Gram matrix squares the condition number of V
     products = np.zeros((len(flat), len(flat)))
@@ -62,7 +93,8 @@ def principal_axes(columns: Float32) -> PrincipalAxes:
     axes = np.tensordot(rotation.T, flat, axes=1) / np.sqrt(np.maximum(value, 1e-30))[:, None]
     sign = np.where(np.sum(axes**3, axis=1) < 0, -1.0, 1.0)
     eigenvolumes = (axes * sign[:, None]).reshape(columns.shape)
-    return PrincipalAxes(eigenvolumes.astype(np.float32), value, rotation * sign)
+    block = np.full(len(columns), label)
+    return PrincipalAxes(eigenvolumes.astype(np.float32), value, rotation * sign, block)
 
 
 def leading(columns: Float32, rank: int) -> Float32:
@@ -73,13 +105,31 @@ def leading(columns: Float32, rank: int) -> Float32:
     return to_columns(axes.eigenvolumes, axes.eigenvalues)[:rank]
 
 
+def leading_of_blocks(columns: Float32, block: Int64, counts: Sequence[int]) -> Float32:
+    """The leading principal columns of each block (r,), so many of each, block by block."""
+    if len(counts) == 1:
+        return leading(columns, counts[0])
+    parts = [leading(columns[block == b], count) for b, count in enumerate(counts)]
+    return np.concatenate(parts)
+
+
 def combined(columns: Float32, factor: Float64) -> Float32:
     """Columns V·factor of V (r, L, L, L) and a factor (r, m), (m, L, L, L)."""
     return np.tensordot(factor.T.astype(np.float32), columns, axes=1)
 
 
-def along(columns: Float32, target: Float32) -> Float32:
-    """Columns V·Q (r, L, L, L) of V, turned onto others by Q: orthogonal Procrustes, r(r-1)/2 numbers."""
+def along(
+    columns: Float32, target: Float32, block: Int64 | None = None, onto: Int64 | None = None
+) -> Float32:
+    """Columns V·Q (m, L, L, L) of V, turned onto others by Q: orthogonal Procrustes, r(r-1)/2 numbers.
+
+    Those of a block (r,) onto the ones of the same block (m,).
+    """
+    if block is not None and onto is not None and len(np.unique(block)) > 1:
+        found = np.empty_like(target)
+        for b in np.unique(onto):
+            found[onto == b] = along(columns[block == b], target[onto == b])
+        return found
     overlap = np.tensordot(target, columns, axes=((1, 2, 3), (1, 2, 3))).astype(np.float64)
     left, _, right = np.linalg.svd(overlap, full_matrices=False)
     return combined(columns, (left @ right).T)

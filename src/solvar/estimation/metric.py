@@ -58,10 +58,10 @@ class Metric:
         shells = slice(0, self._band.k_c + 1)
         information, support = self._band.shell_information, self._band.support
         value, basis = np.linalg.eigh(second[1:, 1:])
+        share = support.share_of_columns(len(value)) @ basis**2
         return PosteriorVariance(
             mean=support.share_of_mean / (second[0, 0] * information + self._prior.mean[shells]),
-            columns=support.share_of_columns
-            / (np.outer(value, information) + self._prior.columns[shells]),
+            columns=share[:, None] / (np.outer(value, information) + self._prior.columns[shells]),
             basis=basis,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +22,10 @@ from solvar.imaging.masks import resample_mask
 from solvar.parallel import agreed, of_first_process
 from solvar.progress import Progress, Step
 
+Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 
 def fit_band(
@@ -69,7 +72,9 @@ def _with_spatial_prior(
     if state.spatial_weight is None:
         state = replace(state, spatial_weight=_even(context))
     first, second = (model.columns[1:] for model in state.fitted_models)
-    weight = spatial_weight(along(first, second), second, schedule.k_c)
+    block = context.labels
+    pairs = ((along(first[own], second[own]), second[own]) for own in _members(block))
+    weight = np.max([spatial_weight(*pair, schedule.k_c) for pair in pairs], axis=0)
     weight = np.maximum(resample_mask(weight, context.images.box), LEAST)
     weight = of_first_process(weight, context.images.processes)
     # a few sweeps would not rid columns of the noise that is there already
@@ -82,6 +87,11 @@ def _with_spatial_prior(
     if agreed(bool(gain.mean() > 0), context.images.processes):
         return tried, there
     return state, bands
+
+
+def _members(block: Int64) -> Iterator[Bool]:
+    """The columns (r,) of each block."""
+    return (block == label for label in np.unique(block))
 
 
 def _within(weight: Float32, model: PartModel) -> PartModel:

@@ -94,6 +94,11 @@ class Context:
         weight = state.spatial_weight
         return found if weight is None else found.weighted(weight)
 
+    @property
+    def labels(self) -> Int64:
+        """The block of each column (r,), where focus masks have columns of their own; else 0."""
+        return self.given_support.labels(self.settings.columns)
+
     def band(self, state: FitState, part: int | None, k_c: int) -> Band:
         """Particles of a part, or all of them, up to `k_c` or as far as images go."""
         band = Band(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.blocks import together
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.latents import (
     combined,
-    leading,
+    leading_of_blocks,
     place_particles,
     principal_axes,
 )
@@ -35,16 +37,21 @@ from solvar.progress import Progress
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _MOST_SPARE_COLUMNS = 6
 
 
-def merge(state: FitState, rank: int) -> Float32:
-    """Columns W (1 + rank, l, l, l) of the mean covariance of the models: leading axes of ½ΣVVᵀ."""
+def merge(state: FitState, labels: Int64, counts: Sequence[int]) -> Float32:
+    """Columns W (1 + r, l, l, l) of the mean covariance of the models: leading axes of ½ΣVVᵀ.
+
+    Those of each block of columns, of whose labels each model has its own, so many as `counts` says.
+    """
     stacked = np.concatenate([m.columns[1:] for m in state.models if m.columns is not None])
     mean = crop_volume(np.mean(state.means, axis=0, dtype=np.float32), stacked.shape[-1])
     averaged = (stacked / np.sqrt(len(state.models))).astype(np.float32)
-    return np.concatenate([mean[None], leading(averaged, rank)])
+    block = np.tile(labels, len(state.fitted_models))
+    return np.concatenate([mean[None], leading_of_blocks(averaged, block, counts)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +72,7 @@ def finish(
     state, solver, amplitude = _sweep_all(context, state, contrast_sd, schedules, progress)
     fitted = solver.model
     columns = crop_volume(combined(fitted.columns[1:], amplitude), images.box)
-    axes = principal_axes(columns)
+    axes = principal_axes(columns, context.labels)
     trained, validation = axes.eigenvalues, None
     if len(state.models) == 2:
         with progress.step("Testing components on held-out particles", len(images)) as step:
@@ -73,7 +80,7 @@ def finish(
             doubt = doubted(context, state, axes, agreement)
             step.advance(len(images))
         reliable = doubt.evidence.real
-        held_out = held_out_eigenvalues(state.models, images.box)
+        held_out = held_out_eigenvalues(state.models, images.box, context.labels, axes.block)
         axes = axes.with_eigenvalues(balanced_eigenvalues(trained, held_out, reliable))
         if context.settings.rank == "auto":
             # real ones come first but for chance: none of them is left out
@@ -136,17 +143,20 @@ def _sweep_all(
     """
     prior = state.prior
     assert prior is not None
-    rank, last = context.settings.columns, schedules[-2:]
-    spare = min(rank, _MOST_SPARE_COLUMNS) if len(last) > 1 and len(state.models) > 1 else 0
-    columns = merge(state, rank + spare)
+    last, labels = schedules[-2:], context.labels
+    counts = np.bincount(labels).tolist()
+    has_spare = len(last) > 1 and len(state.models) > 1
+    wide = [n + min(n, _MOST_SPARE_COLUMNS) for n in counts] if has_spare else counts
+    columns = merge(state, labels, wide)
     if context.operations is not None:
         columns[0] = crop_volume(_symmetric_mean(context, state), columns.shape[-1])
     mean, errors = columns[:1], state.poses.errors() if state.poses else None
     total = len(context.images) * sum(schedule.final_sweeps for schedule in last)
     with progress.step("Final model", total) as step:
         for schedule in last:
-            band = context.band(state, None, schedule.k_c)
-            kept = columns[1:] if schedule is not last[-1] else leading(columns[1:], rank)
+            now = counts if schedule is last[-1] else wide
+            band = context.band(state, None, schedule.k_c).with_counts(now)
+            kept = leading_of_blocks(columns[1:], np.repeat(np.arange(len(wide)), wide), now)
             start = band.support.masked(
                 np.concatenate([crop_volume(v, band.box) for v in (mean, kept)])
             )
@@ -158,7 +168,9 @@ def _sweep_all(
             name = f"final model to shell {schedule.k_c} sweeps"
             most = schedule.final_sweeps
             state, (statistics,) = sweep(context, state, name, [solver], most, step)
-            amplitude = np.asarray(np.linalg.cholesky(statistics.latent_moment), dtype=np.float64)
+            free = together(np.repeat(np.arange(len(now)), now))
+            moment = statistics.latent_moment * free
+            amplitude = np.asarray(np.linalg.cholesky(moment), dtype=np.float64)
             fitted = solver.model.columns
             columns = np.concatenate([fitted[:1], combined(fitted[1:], amplitude)])
     return state, solver, amplitude

@@ -201,7 +201,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         validation=final.validation,
         noise_power=state.noise.power,
         corner_noise_power=context.images.noise.power,
-        focus=context.given_support.columns if context.settings.focus_mask else None,
+        focus=context.given_support.all_focus if context.settings.focus_mask else None,
         prior_precision=state.prior.columns,
         inverted=state.inverted,
         normalisation=context.images.store.reference.normalisation,

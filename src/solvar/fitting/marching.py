@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.band import Band
+from solvar.estimation.blocks import together
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
 from solvar.estimation.held_out import evenly_spread, held_out_scale
@@ -100,7 +101,7 @@ def _random_columns(band: Band, prior: Prior, rank: int, rng: np.random.Generato
     amplitude = (_START_AMPLITUDE / np.sqrt(power)).astype(np.float32)
     shape = (band.box,) * 3
     noise = (rng.standard_normal(shape).astype(np.float32) for _ in range(rank))
-    return np.stack([band.support.columns * fourier_filter(n, amplitude) for n in noise])
+    return band.support.masked_columns(np.stack([fourier_filter(n, amplitude) for n in noise]))
 
 
 def _sweep_until_settled(
@@ -152,14 +153,15 @@ def _rescaled(
 ) -> PartModel:
     """The fitted model with columns scaled to unit latent variance, by held-out particles if any are."""
     held_out, fitted = context.held_out(model.part), solver.model
+    free = together(context.labels)
     if len(held_out):
         held_out = solver.band.images.believed(held_out)
         sample = held_out[:: -(-len(held_out) // _MOST_FOR_SCALE)]
         products = gram_matrices(BandModel(solver.band, fitted), sample)
-        scale = held_out_scale(products, fitted.contrast_sd, _SCALE_STEPS)
+        scale = held_out_scale(products, fitted.contrast_sd, _SCALE_STEPS, free)
         factor, contrast_sd = scale.factor, scale.contrast_sd
     else:
-        factor = np.linalg.cholesky(statistics.latent_moment).astype(np.float64)
+        factor = np.linalg.cholesky(statistics.latent_moment * free).astype(np.float64)
         refined = np.sqrt(statistics.contrast_variance)
         contrast_sd = float(refined) if context.settings.refine_contrast else 0.0
     columns = np.concatenate([fitted.columns[:1], combined(fitted.columns[1:], factor)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,22 @@ _CHOICES = {
 RECORDED = {"recorded": True}
 
 
+@dataclass(frozen=True)
+class FocusMask:
+    """A mask volume in which components live, and how many of its own it has; None: it shares them."""
+
+    path: Path
+    columns: int | None = None
+
+    @classmethod
+    def named(cls, text: Path) -> FocusMask:
+        """Of `path` or `path:columns`."""
+        path, colon, columns = str(text).rpartition(":")
+        if not colon or not columns.isdecimal():
+            return cls(text)
+        return cls(Path(path), int(columns))
+
+
 class FitSettings(BaseModel):
     """Settings of the main job; the command line and the API share these names and defaults.
 
@@ -56,7 +73,14 @@ class FitSettings(BaseModel):
     )
     focus_mask: list[Path] = Field(
         [],
-        description="Mask volume in which components live, the mean in the whole; may be repeated.",
+        description="Mask volume in which components live, the mean in the whole; may be repeated. "
+        "head.mrc:4 gives it four components of its own.",
+    )
+    rest_rank: int = Field(
+        0,
+        ge=0,
+        le=200,
+        description="Components outside all focus masks, so that what moves there does not leak in.",
     )
     downsample: int | None = Field(
         None, ge=8, description="Fourier-crop images to this box size in pixels."
@@ -152,6 +176,19 @@ class FitSettings(BaseModel):
         return self.mask is not None or self.mask_diameter is not None
 
     @property
+    def focus(self) -> list[FocusMask]:
+        """The focus masks."""
+        return [FocusMask.named(path) for path in self.focus_mask]
+
+    @property
+    def block_columns(self) -> tuple[int, ...]:
+        """How many columns each focus mask has, or all of them together, and the rest; () for one block."""
+        counts = [each.columns for each in self.focus if each.columns is not None]
+        if self.rest_rank:
+            counts = [*(counts or [self.columns - self.rest_rank]), self.rest_rank]
+        return tuple(counts)
+
+    @property
     def has_spatial_prior(self) -> bool:
         """Whether halves are to tell how much columns may vary at each place."""
         return self.spatial_prior and self.halfsets and self.solver == "em"
@@ -203,6 +240,35 @@ class FitSettings(BaseModel):
         if isinstance(given, dict) and given.get("ab_initio"):
             return {**given, "refine_pose": True}
         return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rank_is_the_sum_of_blocks(cls, given: Any) -> Any:
+        """Where every focus mask says how many components it has, nobody needs to say how many there are."""
+        if not isinstance(given, dict) or given.get("rank") == "auto":
+            return given
+        masks = [FocusMask.named(Path(path)) for path in given.get("focus_mask") or []]
+        own = [mask.columns for mask in masks if mask.columns is not None]
+        rest = str(given.get("rest_rank") or 0)
+        if not own or len(own) < len(masks) or not rest.isdecimal():
+            return given
+        return {**given, "rank": max(1, sum(own) + int(rest))}
+
+    @model_validator(mode="after")
+    def _blocks_are_consistent(self) -> FitSettings:
+        if self.rest_rank and not self.focus_mask:
+            raise ValueError("--rest-rank is what lives outside focus masks; give --focus-mask")
+        if len({each.columns is None for each in self.focus}) > 1:
+            raise ValueError("give every --focus-mask a number of components (head.mrc:4), or none")
+        if not self.block_columns:
+            return self
+        if self.rank == "auto":
+            raise ValueError("--rank auto cannot go with numbers of components of focus masks")
+        if min(self.block_columns) < 1:
+            raise ValueError(
+                "a --focus-mask needs one component or more (of --rank less --rest-rank)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> FitSettings:

@@ -149,8 +149,13 @@ def load_support(settings: FitSettings, stack: ImageStack) -> Support:
         mask = default_mask(box, pixel_size, settings.mask_diameter)
     if not settings.focus_mask:
         return Support.of(mask)
-    focus = np.max([read_mask(path, box, pixel_size) for path in settings.focus_mask], axis=0)
-    return Support(np.maximum(mask, focus), focus)
+    focus = np.stack([read_mask(each.path, box, pixel_size) for each in settings.focus])
+    if not settings.block_columns:
+        together = focus.max(axis=0)
+        return Support(np.maximum(mask, together), together)
+    if settings.focus[0].columns is None:
+        focus = focus.max(axis=0, keepdims=True)
+    return Support.of_blocks(mask, focus, settings.block_columns)
 
 
 def whitened_images(

@@ -32,6 +32,7 @@ from solvar.parallel import all_agreed
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _MOST_HELD_OUT = 5000
 _MOST_BYTES = 1 << 28
@@ -52,11 +53,14 @@ class HalfAgreement:
     covariance_fsc : (S, S) float64
     freedom : (S,) float64
         Independent coefficients of each shell within the support of the columns.
+    freedom_of_blocks : (b, S) float64
+        The same of each block of columns.
     """
 
     mean_fsc: Float64
     covariance_fsc: Float64
     freedom: Float64
+    freedom_of_blocks: Float64
 
     @classmethod
     def of(cls, context: Context, state: FitState) -> HalfAgreement:
@@ -68,6 +72,7 @@ class HalfAgreement:
             fourier_shell_correlation(state.means[0], state.means[1], shells),
             covariance_fsc(first, second, shells),
             shell_freedom(support.of_steps, shells),
+            np.stack([shell_freedom(mask, shells) for mask in support.step_masks]),
         )
 
 
@@ -88,12 +93,13 @@ def validate_halves(
         As of `doubted`, of the same axes.
     """
     shells, extent = context.k_max + 1, context.images.store.extent_angstrom
-    pairs = list(zip(*seen_by_halves(state, axes), strict=True))
+    pairs = list(zip(*seen_by_halves(context, state, axes), strict=True))
     component = np.stack([fourier_shell_correlation(a, b, shells) for a, b in pairs])
     similarity = [
         float(np.vdot(a, b) / np.sqrt(max(np.vdot(a, a) * np.vdot(b, b), 1e-60))) for a, b in pairs
     ]
-    detail = [shared_detail(curve, agreement.freedom, extent) for curve in component]
+    freedom = agreement.freedom_of_blocks[axes.block]
+    detail = [shared_detail(*each, extent) for each in zip(component, freedom, strict=True)]
     half = np.array([resolution(c, extent, TRUTH_THRESHOLD) for c in component])
     return HalfsetValidation(
         means=np.stack(state.means),
@@ -142,12 +148,12 @@ def _change(
     return local_variance(halves, box / finest.max())
 
 
-def seen_by_halves(state: FitState, axes: PrincipalAxes) -> list[Float32]:
+def seen_by_halves(context: Context, state: FitState, axes: PrincipalAxes) -> list[Float32]:
     """The components of the final model as each half's columns have them, (r, l, l, l) each."""
     columns = [model.columns[1:] for model in state.models if model.columns is not None]
     scaled = to_columns(axes.eigenvolumes, axes.eigenvalues)
     target = crop_volume(scaled, columns[0].shape[-1])
-    return [along(each, target) for each in columns]
+    return [along(each, target, context.labels, axes.block) for each in columns]
 
 
 def doubted(
@@ -160,7 +166,7 @@ def doubted(
     """
     columns = [
         np.concatenate([model.columns[:1], seen])
-        for model, seen in zip(state.models, seen_by_halves(state, axes), strict=True)
+        for model, seen in zip(state.models, seen_by_halves(context, state, axes), strict=True)
         if model.columns is not None
     ]
     k_c = min(_COARSE, context.k_max)
@@ -221,7 +227,23 @@ def _tested(
     return found
 
 
-def held_out_eigenvalues(models: list[PartModel], box: int) -> Float64:
-    """Eigenvalues at the scale that held-out particles set, mean over models, (r,)."""
+def held_out_eigenvalues(models: list[PartModel], box: int, labels: Int64, block: Int64) -> Float64:
+    """Eigenvalues at the scale that held-out particles set, mean over models, (r,).
+
+    Parameters
+    ----------
+    models : list of PartModel
+    box : int
+        Of the result.
+    labels : (r,) int64
+        The block of each column of the models.
+    block : (r,) int64
+        Of each axis that an eigenvalue is asked for; the strongest of a block comes first.
+    """
     columns = [model.columns[1:] for model in models if model.columns is not None]
-    return np.mean([principal_axes(crop_volume(v, box)).eigenvalues for v in columns], axis=0)
+    axes = [principal_axes(crop_volume(each, box), labels) for each in columns]
+    found = np.zeros(len(block))
+    for label in np.unique(block):
+        own = [each.eigenvalues[each.block == label] for each in axes]
+        found[block == label] = np.mean(own, axis=0)
+    return found

@@ -54,7 +54,7 @@ class Provenance:
 def input_paths(particles: ParticleSet, settings: FitSettings) -> list[Path]:
     """Every file that a job reads."""
     mask = [] if settings.mask is None else [settings.mask]
-    masks = [*mask, *settings.focus_mask]
+    masks = [*mask, *(each.path for each in settings.focus)]
     return [particles.source, *particles.reading.files, *particles.stacks, *masks]
 
 

@@ -79,7 +79,7 @@ class MinibatchAdam:
             found = self._objective.gradient(self.band, model, batch)
             prior = self.metric.prior_gradient(model.columns, found.prior_factor)
             total = found.columns[1:] * np.float32(len(self.band.index) / len(batch)) + prior[1:]
-            self._update(self.band.support.columns * total, model.columns[1:])
+            self._update(self.band.support.masked_columns(total), model.columns[1:])
             statistics.include(found.statistics)
             step.advance(len(batch))
         self.second = statistics.second / self.band.count

@@ -106,9 +106,10 @@ class IncrementalEm:
     def _fix_degeneracy(self, pose_errors: PoseErrors) -> None:
         """Move rigid motion between V and δ as `poses/degeneracy.py` says; W ζ + T δ stays what it is."""
         rate = pose_errors.rate(self.columns, self.second[1:, 1:], np.sum(self._crosses, axis=0))
-        motions = pose_errors.columns(self.columns[0]) * self.band.support.columns
+        motions = pose_errors.columns(self.columns[0])
+        rigid = np.tensordot(rate.T.astype(np.float32), motions, axes=1)
         change = np.zeros_like(self.columns)
-        change[1:] = np.tensordot(rate.T.astype(np.float32), motions, axes=1)
+        change[1:] = self.band.support.masked_columns(rigid)
         self.columns = self.columns + change
         spectrum = self.band.spectrum(change)
         for target, second, cross in zip(self._targets, self._seconds, self._crosses, strict=True):
