@@ -52,7 +52,7 @@ def without_posterior_variance() -> Iterator[None]:
 def without_held_out_scale() -> Iterator[None]:
     """Amplitudes and contrast spread are those of the training particles."""
 
-    def unscaled(products: Any, contrast_sd: float, steps: int) -> HeldOutScale:
+    def unscaled(products: Any, contrast_sd: float, steps: int, free: Any) -> HeldOutScale:
         return HeldOutScale(np.eye(products.shape[1] - 2), contrast_sd)
 
     with mock.patch.object(marching, "held_out_scale", unscaled):

@@ -17,7 +17,7 @@ from solvar.errors import InputError
 from solvar.estimation.low_rank import prior_spread
 from solvar.report import style
 from solvar.results import run as results
-from solvar.results.words import headline, resolution_text, short_verdict
+from solvar.results.words import component_name, headline, resolution_text, short_verdict
 from solvar.text import visible
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Run(results.Run):
 
     def _told(self, j: int) -> list[str]:
         eigenvalues, validation = self.model.eigenvalues, self.validation
-        told = [str(j + 1), style.percent(eigenvalues[j], eigenvalues.sum())]
+        told = [component_name(self, j), style.percent(eigenvalues[j], eigenvalues.sum())]
         if validation is not None:
             told.append(resolution_text(self, validation.component_resolution[j]))
             told.append(short_verdict(self, j))

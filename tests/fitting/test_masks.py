@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
+from scipy.stats import spearmanr
 
 from solvar.fitting.fit import fit
 from solvar.fitting.own_mask import mask_words
@@ -68,3 +70,76 @@ def test_components_live_in_the_focus_and_the_mean_in_the_whole(particles, tmp_p
     assert "a sphere of" in mask_words(wider, load_mask(wider, stack), PIXEL)
     named = [entry["path"] for entry in run.record["inputs"]]
     assert all(str(path) in named for path in paths)
+
+
+@pytest.fixture(scope="module")
+def halves_of_a_ring(simulated, tmp_path_factory):
+    """A ring of two subunits, each open or closed for itself, and masks of its two sides."""
+    folder = simulated(
+        symmetry="C2", heterogeneity="subunits", particles=800, box_size=24, pixel_size=8, snr=0.3
+    )
+    true = np.load(folder / "gt.npz")["state_coord"]
+    axis = np.arange(BOX) - BOX // 2
+    side = gaussian_filter(np.broadcast_to(axis > 0, (BOX,) * 3).astype(np.float32), 1)
+    made = tmp_path_factory.mktemp("sides")
+    for name, mask in (("right", side), ("left", 1 - side)):
+        write_volume(made / f"{name}.mrc", mask, PIXEL)
+    return folder, made, true
+
+
+def test_components_of_each_focus_mask_tell_of_their_own_place(halves_of_a_ring, tmp_path):
+    folder, made, true = halves_of_a_ring
+    settings = FitSettings(focus_mask=[f"{made / 'right'}.mrc:1", f"{made / 'left'}.mrc:1"])
+    assert settings.rank == 2
+    run_job(read_particles(folder / "particles.star"), settings, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert sorted(run.component_masks) == ["left", "right"]
+    for j, name in enumerate(run.component_masks):
+        outside = read_volume(made / f"{name}.mrc")[0] == 0
+        assert np.abs(run.model.eigenvolumes[j][outside]).max() == 0
+    told = abs(spearmanr(run.posterior.z, true).statistic[:2, 2:])
+    own, other = told.max(axis=1), told.min(axis=1)
+    assert sorted(told.argmax(axis=1)) == [0, 1]
+    assert own.min() > 0.7
+    assert other.max() < 0.12
+    html = (run.folder / "report.html").read_text()
+    assert f"Component 1, {run.component_masks[0]}" in html
+
+
+def test_what_is_outside_the_focus_has_components_if_asked(halves_of_a_ring):
+    folder, made, true = halves_of_a_ring
+    particles = read_particles(folder / "particles.star")
+    settings = FitSettings(rank=2, rest_rank=1, focus_mask=[made / "right.mrc"])
+    found = fit(particles, settings)
+    assert settings.block_names == ["right", "rest"]
+    assert sorted(found.block) == [0, 1]
+    side = read_volume(made / "right.mrc")[0]
+    np.testing.assert_allclose(found.focus, side, atol=1e-5)
+    rest = found.model.eigenvolumes[found.block.tolist().index(1)]
+    assert np.abs(rest[side == 1]).max() < 1e-6
+    told = abs(spearmanr(found.posterior.z, true).statistic[:2, 2:])
+    assert sorted(told.argmax(axis=1)) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"focus_mask": ["a.mrc:2", "b.mrc"]}, "every --focus-mask"),
+        ({"focus_mask": ["a.mrc:0"]}, "one component or more"),
+        ({"focus_mask": ["a.mrc"], "rank": 3, "rest_rank": 3}, "one component or more"),
+        ({"focus_mask": ["a.mrc:2"], "rank": "auto"}, "--rank auto"),
+        ({"rest_rank": 2}, "give --focus-mask"),
+    ],
+)
+def test_numbers_of_components_that_do_not_fit_are_refused(given, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        FitSettings(**given)
+
+
+def test_settings_with_blocks_come_back_from_a_record():
+    settings = FitSettings(focus_mask=["a/head.mrc:2", "stalk.mrc:1"], rest_rank=3)
+    again = FitSettings.model_validate(settings.model_dump(mode="json"))
+    assert again == settings
+    assert again.rank == 6
+    assert again.block_columns == (2, 1, 3)
+    assert again.block_names == ["head", "stalk", "rest"]

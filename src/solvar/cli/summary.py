@@ -13,6 +13,7 @@ from solvar.fitting.own_mask import mask_words
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
 from solvar.results.words import (
+    component_name,
     counted,
     headline,
     pose_advice,
@@ -58,7 +59,7 @@ def components_table(run: Run) -> Table:
     eigenvalues = run.model.eigenvalues
     total = max(float(eigenvalues.sum()), np.finfo(float).tiny)
     for j, eigenvalue in enumerate(eigenvalues):
-        row = [str(j + 1), f"{eigenvalue:.4g}", f"{100 * eigenvalue / total:.1f} %"]
+        row = [component_name(run, j), f"{eigenvalue:.4g}", f"{100 * eigenvalue / total:.1f} %"]
         if validation is not None:
             row += [
                 f"{validation.reliability[j]:.2f}",

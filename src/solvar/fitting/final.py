@@ -61,6 +61,7 @@ class Final:
     model: LowRankModel
     posterior: Posterior
     validation: HalfsetValidation | None
+    block: Int64
 
 
 def finish(
@@ -104,7 +105,7 @@ def finish(
         context.support(state).mean,
         images.store.pixel_size_angstrom,
     )
-    return state, Final(model, posterior, validation)
+    return state, Final(model, posterior, validation, axes.block)
 
 
 def balanced_eigenvalues(

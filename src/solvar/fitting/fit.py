@@ -202,6 +202,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         noise_power=state.noise.power,
         corner_noise_power=context.images.noise.power,
         focus=context.given_support.all_focus if context.settings.focus_mask else None,
+        block=final.block if context.settings.block_columns else None,
         prior_precision=state.prior.columns,
         inverted=state.inverted,
         normalisation=context.images.store.reference.normalisation,

@@ -17,6 +17,7 @@ from solvar.particles import ParticleSet
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 
 # A component that the halves share to no finer than this is there, but has no shape to speak of.
@@ -213,6 +214,9 @@ class Fit:
         What the corners of the images said of the noise.
     focus : (L, L, L) float32 or None
         Where components live; None where that is all of the mask.
+    block : (r,) int64 or None
+        Which focus mask each component lives in, where they have components of their own: their number in
+        the settings, and the next one outside all of them.
     spatial_weight : (L, L, L) float32 or None
         How much components were let vary at each place, 1 the most; None where halves cannot tell.
     symmetry_loss : float
@@ -238,6 +242,7 @@ class Fit:
     history: list[dict[str, float]] = field(default_factory=list)
     corner_noise_power: Float64 | None = None
     focus: Float32 | None = None
+    block: Int64 | None = None
     spatial_weight: Float32 | None = None
     symmetry_loss: float = 0.0
     costs: list[StageCost] = field(default_factory=list)

@@ -189,6 +189,14 @@ class FitSettings(BaseModel):
         return tuple(counts)
 
     @property
+    def block_names(self) -> list[str]:
+        """What the places of `block_columns` are called: by their masks, or "rest"."""
+        names = [each.path.stem for each in self.focus]
+        if names and self.focus[0].columns is None:
+            names = [" or ".join(names)]
+        return [*names, *(["rest"] if self.rest_rank else [])]
+
+    @property
     def has_spatial_prior(self) -> bool:
         """Whether halves are to tell how much columns may vary at each place."""
         return self.spatial_prior and self.halfsets and self.solver == "em"

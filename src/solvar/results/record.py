@@ -147,6 +147,7 @@ class _Result(_Part):
     # runs of early versions knew no junk
     junk_share: Annotated[float, Field(ge=-1e-9, le=1)] = 0.0
     monstrous: _Count = 0
+    component_masks: list[str] | None = None
     reliability: list[_OrNone] | None = None
     reliable: list[bool] | None = None
     component_resolution_angstrom: list[_NotNegative | None] | None = None
@@ -173,7 +174,11 @@ class _Result(_Part):
         for some in (told, doubts):
             if len({value is None for value in some.values()}) > 1:
                 raise ValueError(f"has some of {', '.join(some)} and not all")
-        lists = {"verdict": self.verdict, "could_be": self.could_be}
+        lists = {
+            "verdict": self.verdict,
+            "could_be": self.could_be,
+            "component_masks": self.component_masks,
+        }
         for name, values in {"eigenvalues": self.eigenvalues, **told, **lists}.items():
             if values is not None and len(values) != self.rank:
                 raise ValueError(f"{name} has {len(values)} entries for a rank of {self.rank}")

@@ -180,6 +180,11 @@ class Run:
         """Mean, eigenvolumes, eigenvalues and mask."""
         return self._stored.model()
 
+    @property
+    def component_masks(self) -> list[str] | None:
+        """Name of the focus mask that each component lives in, or "rest"; None where they share one."""
+        return self.record["result"].get("component_masks")
+
     @cached_property
     def posterior(self) -> Posterior:
         """Latents, their precision, contrast and log-likelihood, in input row order."""

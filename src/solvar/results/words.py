@@ -75,6 +75,12 @@ _CAUSES_SHORT = {
 }
 
 
+def component_name(run: Run, j: int) -> str:
+    """Number of component j, from 1, and the focus mask that it lives in where it has one of its own."""
+    masks = run.component_masks
+    return str(j + 1) if masks is None else f"{j + 1}, {masks[j]}"
+
+
 def short_verdict(run: Run, j: int) -> str:
     """What is known of component j, in a word or two."""
     assert run.validation is not None  # who else would know

@@ -350,6 +350,9 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
             "best": told.best,
             "is_molecule": told.is_molecule,
         }
+    if fit.block is not None:
+        names = fit.settings.block_names
+        result["component_masks"] = [names[block] for block in fit.block]
     if fit.normalisation is not None:
         result["normalisation"] = fit.normalisation.numbers()
     if fit.validation is not None:

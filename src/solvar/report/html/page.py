@@ -30,7 +30,7 @@ from solvar.report.interactive.junk import particle_probability
 from solvar.report.interactive.poses import pose_corrections
 from solvar.report.volumes import VIEWS
 from solvar.results.run import Run
-from solvar.results.words import NO_OTHER_CAUSE, agreement, verdict
+from solvar.results.words import NO_OTHER_CAUSE, agreement, component_name, verdict
 from solvar.results.writer import REPORT
 from solvar.text import visible, with_capital
 
@@ -199,6 +199,7 @@ def _components(run: Run, slices: list[list[str]]) -> list[dict[str, Any]]:
     for j, addresses in enumerate(slices):
         card: dict[str, Any] = {
             "number": j + 1,
+            "name": component_name(run, j),
             "share": style.percent(eigenvalues[j], eigenvalues.sum()),
             "slices": list(zip(VIEWS, addresses, strict=True)),
             "verdict": None,

@@ -17,7 +17,7 @@ from solvar.imaging.fsc import resolution
 from solvar.report import style
 from solvar.results.poses import PARTS
 from solvar.results.run import Run
-from solvar.results.words import resolution_text, short_verdict
+from solvar.results.words import component_name, resolution_text, short_verdict
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,11 @@ def components(run: Run) -> Table:
         head += ["Half-map similarity", "Resolution (Å)", "Verdict"]
     rows = []
     for j, eigenvalue in enumerate(eigenvalues):
-        row = [str(j + 1), style.percent(eigenvalue, eigenvalues.sum()), f"{eigenvalue:.4g}"]
+        row = [
+            component_name(run, j),
+            style.percent(eigenvalue, eigenvalues.sum()),
+            f"{eigenvalue:.4g}",
+        ]
         if validation is not None:
             row += [
                 f"{validation.reliability[j]:.2f}",
@@ -64,7 +68,7 @@ def doubts(run: Run) -> Table | None:
     head = ["Component", "Gain (nats)", "pose errors", "defocus", "background", "any view"]
     rows = []
     for j, gain in enumerate(found.gain):
-        row = [str(j + 1), f"{gain:.3g}"]
+        row = [component_name(run, j), f"{gain:.3g}"]
         if found.seen[j]:
             row += [f"{100 * share:.0f} %" for share in (*found.explained[j], found.left[j])]
         else:
