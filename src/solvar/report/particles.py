@@ -34,7 +34,7 @@ def draw_latents(run: Run, path: Path) -> None:
                 if row == column:
                     marginal(axes, z[:, row], limits[row], noise=not real[row])
                     axes.set_title(
-                        style.component_title(row, run.model.eigenvalues, real[row]), fontsize=8,
+                        style.component_title(run, row, real[row]), fontsize=8,
                         color=style.INK if real[row] else style.GREY,
                     )  # fmt: skip
                 else:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solvar.files import replacing
+from solvar.results.words import component_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
+
+    from solvar.results.run import Run
 
 # Okabe & Ito's palette, without its yellow, which is too pale for lines on white.
 BLUE, VERMILION, GREEN, SKY, ORANGE, PURPLE = (
@@ -149,10 +152,11 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.0f} %" if share >= 9.95 or share == 0 else f"{share:.1f} %"
 
 
-def component_title(j: int, eigenvalues: np.ndarray, real: bool) -> str:
+def component_title(run: Run, j: int, real: bool) -> str:
     """The name of component j, with its share of the variance, and a doubt unless it is `real`."""
-    share = percent(eigenvalues[j], eigenvalues.sum())
-    return f"Component {j + 1} ({share}{'' if real else ', noise?'})"
+    eigenvalues = run.record["result"]["eigenvalues"]
+    share = percent(eigenvalues[j], sum(eigenvalues))
+    return f"Component {component_name(run, j)} ({share}{'' if real else ', noise?'})"
 
 
 def axis_name(j: int, real: bool = True) -> str:

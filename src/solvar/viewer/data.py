@@ -71,9 +71,7 @@ class ViewerData:
     def axes(self) -> dict[str, str]:
         """Titles of what can be an axis, by key."""
         reliable = self.run.record["result"].get("reliable") or [True] * self.rank
-        titles = {
-            f"z{j + 1}": component_title(j, self.eigenvalues, reliable[j]) for j in range(self.rank)
-        }
+        titles = {f"z{j + 1}": component_title(self.run, j, reliable[j]) for j in range(self.rank)}
         if self.rank == 1:  # a plane needs a second axis
             titles["contrast"] = "Contrast"
         if self._umap is not None:

@@ -73,7 +73,7 @@ def explorer(run: Run, analysis: StoredAnalysis | None, seed: int = 0) -> dict[s
 
 def axis_title(run: Run, j: int) -> str:
     """The name of a component's axis, with its share of the variance and a doubt where there is one."""
-    return f"{style.component_title(j, run.model.eigenvalues, run.is_real(j))}, σ"
+    return f"{style.component_title(run, j, run.is_real(j))}, σ"
 
 
 def _axes(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, Float64]]:

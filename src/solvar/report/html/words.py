@@ -17,6 +17,7 @@ from solvar.results.run import Run
 from solvar.results.words import (
     NO_OTHER_CAUSE,
     agreement,
+    component_name,
     counted,
     headline,
     pose_advice,
@@ -50,7 +51,8 @@ def what_moves(run: Run) -> list[str]:
     total = float(run.model.eigenvalues.sum())
     for j in shown[:_TOLD]:
         share = style.percent(run.model.eigenvalues[j], total)
-        told.append(f"Component {j + 1} ({share} of the variance found) {_place(run, int(j))}.")
+        name, place = component_name(run, int(j)), _place(run, int(j))
+        told.append(f"Component {name} ({share} of the variance found) {place}.")
     if len(shown) > _TOLD:
         told.append("The others are drawn below.")
     return told
