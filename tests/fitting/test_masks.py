@@ -143,3 +143,8 @@ def test_settings_with_blocks_come_back_from_a_record():
     assert again.rank == 6
     assert again.block_columns == (2, 1, 3)
     assert again.block_names == ["head", "stalk", "rest"]
+
+
+def test_masks_of_the_same_name_are_told_apart():
+    settings = FitSettings(focus_mask=["a/mask.mrc:1", "b/mask.mrc:1"])
+    assert settings.block_names == ["a/mask.mrc", "b/mask.mrc"]

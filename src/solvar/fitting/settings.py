@@ -192,6 +192,8 @@ class FitSettings(BaseModel):
     def block_names(self) -> list[str]:
         """What the places of `block_columns` are called: by their masks, or "rest"."""
         names = [each.path.stem for each in self.focus]
+        if len(set(names)) < len(names):
+            names = [str(each.path) for each in self.focus]
         if names and self.focus[0].columns is None:
             names = [" or ".join(names)]
         return [*names, *(["rest"] if self.rest_rank else [])]

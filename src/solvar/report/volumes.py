@@ -12,7 +12,7 @@ from solvar.fitting.result import has_shape
 from solvar.report import style
 from solvar.results.run import Run
 from solvar.results.supported import supported_model
-from solvar.results.words import component_name
+from solvar.results.words import component_place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,9 +118,9 @@ class Grid:
 
 def _title(run: Run, j: int) -> str:
     eigenvalues = run.model.eigenvalues
-    title = (
-        f"Component {component_name(run, j)}\n{style.percent(eigenvalues[j], eigenvalues.sum())}"
-    )
+    lines = [f"Component {j + 1}", component_place(run, j)]
+    lines.append(style.percent(eigenvalues[j], eigenvalues.sum()))
+    title = "\n".join(line for line in lines if line)
     validation = run.validation
     if validation is None:
         return title

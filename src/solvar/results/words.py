@@ -12,9 +12,12 @@ from solvar.estimation.causes import BACKGROUND, DEFOCUS, POSE, VIEW
 from solvar.extras import install_command, missing
 from solvar.fitting.result import NOISE, REAL, RESOLVED, has_shape
 from solvar.fitting.warnings import consensus_sentence, pose_sentence
+from solvar.text import visible
 
 if TYPE_CHECKING:
     from solvar.results.run import Run
+
+_LONGEST_PLACE = 14
 
 
 def counted(run: Run) -> str:
@@ -77,8 +80,16 @@ _CAUSES_SHORT = {
 
 def component_name(run: Run, j: int) -> str:
     """Number of component j, from 1, and the focus mask that it lives in where it has one of its own."""
-    masks = run.component_masks
-    return str(j + 1) if masks is None else f"{j + 1}, {masks[j]}"
+    place = component_place(run, j)
+    return str(j + 1) if place is None else f"{j + 1}, {place}"
+
+
+def component_place(run: Run, j: int) -> str | None:
+    """Name of the focus mask of component j, cut where it is long; None where all live in the same place."""
+    if run.component_masks is None:
+        return None
+    name = visible(run.component_masks[j])
+    return name if len(name) <= _LONGEST_PLACE else f"{name[: _LONGEST_PLACE - 1]}…"
 
 
 def short_verdict(run: Run, j: int) -> str:
