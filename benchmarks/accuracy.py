@@ -79,6 +79,7 @@ VARIANTS: list[tuple[str, dict[str, Any], Change]] = [
     ("kaiser, upsampling 2", {"upsampling": 2.0}, nullcontext),
     ("nufft", {"interpolation": "nufft"}, nullcontext),
     ("contrast fixed", {"refine_contrast": False}, nullcontext),
+    ("no spatial prior", {"spatial_prior": False}, nullcontext),
     ("no half-sets", {"halfsets": False}, nullcontext),
     ("no spatial prior", {"spatial_prior": False}, nullcontext),
     ("no posterior variance", {}, without_posterior_variance),
