@@ -148,3 +148,16 @@ def test_settings_with_blocks_come_back_from_a_record():
 def test_masks_of_the_same_name_are_told_apart():
     settings = FitSettings(focus_mask=["a/mask.mrc:1", "b/mask.mrc:1"])
     assert settings.block_names == ["a/mask.mrc", "b/mask.mrc"]
+
+
+@pytest.mark.parametrize("paths", [True, 3, [3], {"a": 1}, "a.mrc:2"])
+def test_what_is_no_list_of_masks_is_refused_in_words(paths):
+    with pytest.raises(ValueError, match="focus_mask"):
+        FitSettings(focus_mask=paths)
+
+
+def test_a_number_too_long_to_count_components_belongs_to_the_name():
+    (mask,) = FitSettings(focus_mask=["a.mrc:" + 5000 * "9"]).focus
+    assert mask.columns is None
+    with pytest.raises(ValueError, match="rank"):
+        FitSettings(focus_mask=["a.mrc:999999"])

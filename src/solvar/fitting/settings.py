@@ -22,6 +22,7 @@ from solvar.imaging.projector.devices import DEVICE_NAMES, complaint
 from solvar.machine import MOST_THREADS
 
 _AUTO_COLUMNS = 10
+_MOST_DIGITS = 9
 # What a plug-in can add to, and the names that are built in
 _CHOICES = {
     "backend": (plugins.PROJECTORS, ("auto", *BACKENDS)),
@@ -43,7 +44,7 @@ class FocusMask:
     def named(cls, text: Path) -> FocusMask:
         """Of `path` or `path:columns`."""
         path, colon, columns = str(text).rpartition(":")
-        if not colon or not columns.isdecimal():
+        if not colon or not columns.isdecimal() or len(columns) > _MOST_DIGITS:
             return cls(text)
         return cls(Path(path), int(columns))
 
@@ -257,7 +258,10 @@ class FitSettings(BaseModel):
         """Where every focus mask says how many components it has, nobody needs to say how many there are."""
         if not isinstance(given, dict) or given.get("rank") == "auto":
             return given
-        masks = [FocusMask.named(Path(path)) for path in given.get("focus_mask") or []]
+        paths = given.get("focus_mask")
+        if not isinstance(paths, list) or not all(isinstance(path, str | Path) for path in paths):
+            return given
+        masks = [FocusMask.named(Path(path)) for path in paths]
         own = [mask.columns for mask in masks if mask.columns is not None]
         rest = str(given.get("rest_rank") or 0)
         if not own or len(own) < len(masks) or not rest.isdecimal():
