@@ -30,9 +30,10 @@ def write_poses_pickle(path: str | Path, particles: ParticleSet) -> None:
     particles : ParticleSet
     """
     optics = particles.optics
+    poses = particles.image_poses
     width = (optics.box_size * optics.pixel_size_angstrom)[particles.exposures.optics_group]
-    rotation = np.swapaxes(particles.poses.rotation, -1, -2).astype(np.float32)
-    shift = (particles.poses.shift_angstrom / width[:, None]).astype(np.float32)
+    rotation = np.swapaxes(poses.rotation, -1, -2).astype(np.float32)
+    shift = (poses.shift_angstrom / width[:, None]).astype(np.float32)
     _write_pickle(path, (np.ascontiguousarray(rotation), shift))
 
 
@@ -74,6 +75,7 @@ def refuse_what_cryodrgn_lacks(particles: ParticleSet) -> None:
         "symmetric aberrations": optics.even_zernike,
         "flipped phases": optics.phase_flipped,
         "images multiplied by their CTF": optics.premultiplied,
+        "several images of a particle": None if particles.exposures.are_single else True,
         "images of both signs": particles.exposures.signs_differ or None,
     }
     what = [words for words, values in beyond.items() if values is not None]

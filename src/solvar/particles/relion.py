@@ -31,6 +31,16 @@ from solvar.particles.pixel_columns import (
 from solvar.particles.reading import Reading
 from solvar.particles.relion_aberrations import ABERRATIONS, read_aberrations
 from solvar.particles.relion_subtracted import made_of_one
+from solvar.particles.relion_tilts import (
+    BFACTOR,
+    PRE_EXPOSURE,
+    SCALE,
+    ctf_of_tilts,
+    particles_of_tilts,
+    refuse_premultiplied,
+    refuse_readings,
+    with_magnification,
+)
 from solvar.particles.relion_tomo import refuse_subtomograms
 from solvar.particles.relion_write import ORIGINAL, SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
@@ -47,7 +57,7 @@ _CTF_REMEDY = "pass a star file with CTF parameters, or --ctf ctf.pkl"
 _POSE_REMEDY = f"{REFINEMENT} or --poses poses.pkl, or {FIND_POSES}"
 _ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY")
 _ORIGIN_TOLERANCE_ANGSTROM = 1e-3
-_SCALE, _MIRRORED = "rlnCtfScalefactor", "rlnIsFlip"
+_MIRRORED = "rlnIsFlip"
 _COLUMNS = {
     "rotation": "rlnAngleRot, rlnAngleTilt, rlnAnglePsi",
     "shift_angstrom": "rlnOriginXAngst, rlnOriginYAngst",
@@ -55,7 +65,9 @@ _COLUMNS = {
     "defocus_v_angstrom": "rlnDefocusV",
     "defocus_angle_radian": "rlnDefocusAngle",
     "phase_shift_radian": "rlnPhaseShift",
-    "bfactor_angstrom2": "rlnCtfBfactor",
+    "bfactor_angstrom2": BFACTOR,
+    "scale": SCALE,
+    "dose_per_angstrom2": f"{BFACTOR}, {PRE_EXPOSURE}",
     "voltage_kv": "rlnVoltage",
     "spherical_aberration_mm": "rlnSphericalAberration",
     "amplitude_contrast": "rlnAmplitudeContrast",
@@ -87,13 +99,22 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         raise InputError("holds no particles", file=path, remedy=REFINEMENT)
     refuse_subtomograms(path, table.particles, table.optics)
     refuse_mirrored(table.optional(_MIRRORED), path, _MIRRORED)
+    particle = particles_of_tilts(table.particles)
+    if particle is not None:
+        refuse_readings(reading, path)
+        table.particles = with_magnification(table.particles)
     stack_names, stack_index, frame = _images(table)
     optics, optics_group, ctf = None, np.zeros(len(frame), dtype=np.int64), None
+    remarks = _remarks(table, reading)
     if reading.ctf is None:
         optics, optics_group = _optics(table, reading)
         ctf = _ctf(table)
-        if table.has(_SCALE):
-            refuse_scales_that_differ(table.constant(_SCALE, ""), path, _SCALE)
+        if particle is not None:
+            refuse_premultiplied(optics, path)
+            ctf, told = ctf_of_tilts(ctf, table.given, path)
+            remarks = (*remarks, *told)
+        elif table.has(SCALE):
+            refuse_scales_that_differ(table.constant(SCALE, ""), path, SCALE)
     else:
         refuse_hidden(_recorded(table), path)
     return ParticleTable(
@@ -105,14 +126,19 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         optics=optics,
         ctf=ctf,
         poses=_poses(table, reading) if reading.reads_poses else None,
-        expanded_from=made_of_one(table.particles.get(ORIGINAL)),
+        expanded_from=None if particle is not None else made_of_one(table.particles.get(ORIGINAL)),
         picks=_picks(table),
         sign=_sign(table),
-        remarks=()
-        if not reading.reads_poses or table.has_any(_ORIGINS)
-        else (CENTRED.format(_ORIGINS[0]),),
+        particle=particle,
+        remarks=remarks,
         columns=_COLUMNS,
     )
+
+
+def _remarks(table: _Columns, reading: Reading) -> tuple[str, ...]:
+    if not reading.reads_poses or table.has_any(_ORIGINS):
+        return ()
+    return (CENTRED.format(_ORIGINS[0]),)
 
 
 class _Columns:
@@ -134,6 +160,10 @@ class _Columns:
     def optional(self, name: str) -> Float64:
         """A particle column, or zeros."""
         return self.numbers(name, "") if name in self.particles.columns else np.zeros(len(self))
+
+    def given(self, name: str) -> Float64 | None:
+        """A particle column, if there is one."""
+        return self.numbers(name, "") if name in self.particles.columns else None
 
     def constant(self, name: str, remedy: str) -> Float64:
         """An optical constant of each particle, (N,) float64."""
@@ -308,7 +338,7 @@ def _ctf(table: _Columns) -> CtfParameters:
         table.numbers("rlnDefocusV", _CTF_REMEDY),
         np.deg2rad(table.numbers("rlnDefocusAngle", _CTF_REMEDY)),
         phase_shift_radian=np.deg2rad(table.optional("rlnPhaseShift")),
-        bfactor_angstrom2=table.optional("rlnCtfBfactor"),
+        bfactor_angstrom2=table.optional(BFACTOR),
     )
 
 

@@ -86,7 +86,8 @@ def _by_image_file(run: Run, in_run: Int64, original: ParticleSet) -> Int64 | No
 
 def _image_file_uid(particles: ParticleSet) -> NDArray[np.uint64]:
     names = [str(stack.resolve()) for stack in particles.stacks]
-    return image_uid(names, particles.exposures.stack_index, particles.exposures.frame)
+    images = particles.exposures
+    return image_uid(names, images.first_of(images.stack_index), images.first_of(images.frame))
 
 
 def _refuse_unknown(
