@@ -67,6 +67,7 @@ def write_ctf_pickle(path: str | Path, particles: ParticleSet) -> None:
 
 def refuse_what_cryodrgn_lacks(particles: ParticleSet) -> None:
     """Raise InputError if optics hold what cryoDRGN's pickles have no place for."""
+    particles.exposures.refuse_several("an export to cryoDRGN", "export to RELION")
     optics = particles.optics
     beyond = {
         "an anisotropic magnification": optics.magnification,
@@ -75,7 +76,6 @@ def refuse_what_cryodrgn_lacks(particles: ParticleSet) -> None:
         "symmetric aberrations": optics.even_zernike,
         "flipped phases": optics.phase_flipped,
         "images multiplied by their CTF": optics.premultiplied,
-        "several images of a particle": None if particles.exposures.are_single else True,
         "images of both signs": particles.exposures.signs_differ or None,
     }
     what = [words for words, values in beyond.items() if values is not None]

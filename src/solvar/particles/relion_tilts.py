@@ -76,6 +76,14 @@ def particles_of_tilts(particles: pd.DataFrame) -> Int64 | None:
     return group.astype(np.int64) if are_tilts else None
 
 
+def first_rows(group: NDArray[np.generic] | pd.Series, count: int) -> Int64 | None:
+    """First row of each group of names (M,), in order of appearance; None if they are not `count` groups."""
+    import pandas as pd
+
+    first = np.flatnonzero(~pd.Series(group).duplicated().to_numpy())
+    return first if len(first) == count else None
+
+
 def _are_exposures(particles: pd.DataFrame, group: Int64) -> bool:
     """Whether rows of a group differ in exposure, by steps that groups have in common."""
     for name, sign in ((PRE_EXPOSURE, 1.0), (BFACTOR, 1 / _BFACTOR_OF_DOSE)):
