@@ -134,7 +134,7 @@ def assert_same_particles(particles, other):
     np.testing.assert_allclose(
         other.poses.shift_angstrom, particles.poses.shift_angstrom, atol=1e-4
     )
-    for name in particles.exposures.ctf.__dataclass_fields__:
+    for name in particles.exposures.ctf.columns:
         np.testing.assert_allclose(
             getattr(other.exposures.ctf, name),
             getattr(particles.exposures.ctf, name),
