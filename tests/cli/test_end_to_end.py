@@ -48,7 +48,7 @@ def test_run_tells_what_it_found_and_where(finished):
     mentioned = (str(folder / "mean.mrc"), str(folder / "report.html"))
     for words in ("component", "eigenvalue", "peak memory", *mentioned):
         assert words in result.stdout
-    assert "Reading and whitening images: 400 particles in" in result.stderr
+    assert "Reading and whitening images: 400 images in" in result.stderr
 
 
 def test_run_folder_is_as_documented(finished):
@@ -134,7 +134,7 @@ def assert_same_particles(particles, other):
     np.testing.assert_allclose(
         other.poses.shift_angstrom, particles.poses.shift_angstrom, atol=1e-4
     )
-    for name in particles.exposures.ctf.__dataclass_fields__:
+    for name in particles.exposures.ctf.columns:
         np.testing.assert_allclose(
             getattr(other.exposures.ctf, name),
             getattr(particles.exposures.ctf, name),

@@ -204,11 +204,14 @@ def test_slices_of_poses_with_weights_may_lie_on_a_device(tilted: Band, monkeypa
 def test_selected_particles_keep_their_own_images() -> None:
     count = np.array([2, 1, 3])
     particle = np.repeat(np.arange(3), count)
-    ctf = replace(_no_ctf(6), defocus_u_angstrom=np.arange(6.0))
+    each = np.arange(6.0)
+    ctf = replace(_no_ctf(6), defocus_u_angstrom=each, dose_per_angstrom2=each)
     zero = np.zeros(6, np.int64)
-    exposures = Exposures(particle, zero, ctf, zero, np.arange(6), dose=np.arange(6.0))
+    moved = np.stack([each, -each], axis=1)
+    exposures = Exposures(particle, zero, ctf, zero, np.arange(6), shift_angstrom=moved)
     chosen = exposures.of(np.array([2, 0]))
-    assert chosen.frame.tolist() == [3, 4, 5, 0, 1] == chosen.dose.tolist()
+    assert chosen.frame.tolist() == [3, 4, 5, 0, 1] == chosen.ctf.dose_per_angstrom2.tolist()
+    assert chosen.shift_angstrom.tolist() == moved[[3, 4, 5, 0, 1]].tolist()
     assert chosen.particle.tolist() == [0, 0, 0, 1, 1]
     assert chosen.ctf.defocus_u_angstrom.tolist() == [3, 4, 5, 0, 1]
     assert ranges(np.array([5, 0]), np.array([2, 3])).tolist() == [5, 6, 0, 1, 2]

@@ -98,7 +98,7 @@ def assert_same_particles(found: ParticleSet, expected: ParticleSet, uid: bool =
         np.testing.assert_array_equal(found.uid, expected.uid)
     np.testing.assert_allclose(found.poses.rotation, expected.poses.rotation, atol=1e-5)
     np.testing.assert_allclose(found.poses.shift_angstrom, expected.poses.shift_angstrom, atol=1e-5)
-    for name in expected.exposures.ctf.__dataclass_fields__:
+    for name in expected.exposures.ctf.columns:
         ours, theirs = getattr(found.exposures.ctf, name), getattr(expected.exposures.ctf, name)
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6, err_msg=name)
     for name in ("voltage_kv", "spherical_aberration_mm", "amplitude_contrast", "box_size"):

@@ -1,5 +1,7 @@
 """The CTF against numbers worked out by hand and against torch-ctf."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,33 @@ def test_each_particle_uses_its_own_optics_group():
     first = ctf(1e4, 9e3, np.rad2deg(0.3))
     np.testing.assert_allclose(both[1], evaluate(disc.kx, disc.ky, first))
     np.testing.assert_allclose(both[0], evaluate(disc.kx, disc.ky, first, optics(200.0, 2.7, 0.07)))
+
+
+def _tilted(scale=None, dose=None):
+    plain = ctf(15e3, 15e3)
+    given = {"scale": scale, "dose_per_angstrom2": dose}
+    return replace(plain, **{k: None if v is None else np.array([v]) for k, v in given.items()})
+
+
+def test_scale_is_a_factor_of_the_amplitude():
+    kx = np.arange(20)
+    whole, half = evaluate(kx, 0 * kx, _tilted()), evaluate(kx, 0 * kx, _tilted(scale=0.5))
+    np.testing.assert_allclose(half, 0.5 * whole)
+
+
+def test_dose_damps_by_the_critical_exposure():
+    # s = 16/96 Å⁻¹: 0.245 · 6^1.665 + 2.81 = 7.649 electrons per Å²; of 10, exp(-10 / 15.299) = 0.5201
+    whole, left = (evaluate(16, 0, _tilted(dose=d))[0] for d in (None, 10.0))
+    assert left / whole == pytest.approx(0.5201, abs=2e-4)
+    # 200 kV do as much harm with four fifths of the electrons
+    lenses = optics(voltage=200.0)
+    whole, left = (evaluate(16, 0, _tilted(dose=d), lenses)[0] for d in (None, 8.0))
+    assert left / whole == pytest.approx(0.5201, abs=2e-4)
+    assert evaluate(0, 0, _tilted(dose=10.0)) == evaluate(0, 0, _tilted())
+
+
+def test_neither_scale_nor_dose_of_nothing_changes_a_bit():
+    kx = np.arange(20)
+    plain = evaluate(kx, 0 * kx, ctf(15e3, 14e3, 20.0))
+    nothing = replace(ctf(15e3, 14e3, 20.0), scale=np.ones(1), dose_per_angstrom2=np.zeros(1))
+    np.testing.assert_array_equal(evaluate(kx, 0 * kx, nothing), plain)

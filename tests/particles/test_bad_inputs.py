@@ -42,15 +42,6 @@ def _old_without(*names):
     return lambda folder: {"path": files.write_star30(folder, changed(COLUMNS_30, names))}
 
 
-def _tilt_series(folder):
-    groups = {
-        "rlnGroupName": ["ribosome1"] * 3 + ["ribosome2"] * 3,
-        "rlnMicrographName": ["tilt1", "tilt2", "tilt3"] * 2,
-        "rlnCtfScalefactor": [1.0, 0.99, 0.9] * 2,
-    }
-    return {"path": files.write_star30(folder, changed(COLUMNS_30, **groups))}
-
-
 def _damaged_star(folder):
     path = files.write_star31(folder)
     path.write_text(path.read_text().rstrip()[:-80])
@@ -204,9 +195,11 @@ BAD = {
     "repeated image": (_value("rlnImageName", 3, "2@stack.mrcs"), "row 4: is the same.*row 2"),
     "origins disagree": (_added(rlnOriginX="3.0", rlnOriginY="0.0"), "row 1, .*OriginX says 6 Å"),
     "huge shift": (_value("rlnOriginXAngst", 2, "17.0"), "row 3, .*larger than the whole image"),
-    "tomogram": (_added(rlnTomoName="tomo1"), "rlnTomoName: subtomograms are not supported"),
+    "tomogram": (
+        _added(rlnTomoName="tomo1"),
+        "rlnTomoName: subtomograms, and tilt series with tomograms.*one row a tilt",
+    ),
     "three dimensions": (_optics(" 8 2", " 8 3"), "rlnImageDimensionality: three-dimensional"),
-    "tilt series": (_tilt_series, "tilt series.*not supported; pass single-particle"),
     "CTF scales": (
         lambda folder: {
             "path": files.write_star31(

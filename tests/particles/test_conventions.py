@@ -35,7 +35,7 @@ def test_poses_equal_the_simulated_truth(adk, shared_data, name):
 @pytest.mark.parametrize("name", FORMATS[1:])
 def test_ctf_and_optics_agree_with_relion(adk, name):
     relion, other = adk["relion"], adk[name]
-    for field in relion.exposures.ctf.__dataclass_fields__:
+    for field in relion.exposures.ctf.columns:
         expected, value = getattr(relion.exposures.ctf, field), getattr(other.exposures.ctf, field)
         np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6)
     assert other.optics.voltage_kv == relion.optics.voltage_kv == [300.0]
@@ -82,7 +82,7 @@ def test_a_real_cryosparc_refinement_equals_the_pickles_made_from_it(shared_data
     with mrcfile.new(direct.stacks[0], overwrite=True) as file:
         file.set_data(np.zeros((1, 180, 180), np.int8))
     pickled = read_particles(**arguments, ctf=folder / "ctf2.pkl")
-    for field in direct.exposures.ctf.__dataclass_fields__:
+    for field in direct.exposures.ctf.columns:
         expected, value = (
             getattr(pickled.exposures.ctf, field),
             getattr(direct.exposures.ctf, field),

@@ -24,7 +24,7 @@ REFUSED = {
     "cryosparc_J2_particles_exported.cs": "alignments3D/pose",
     "rln_proj_65_shifted.star": "rlnAmplitudeContrast",
     "sample_particles_relion30.star": "truncated|too short|header",
-    "sta_testing_bin8.star": "tilt series",
+    "sta_testing_bin8.star": "no such file|not found|truncated|too short",
     "toy_projections.star": "rlnImagePixelSize",
     "toy_projections_13.star": "rlnAngleRot",
     "toy_projections_2.txt": "does not hold poses",

@@ -27,7 +27,7 @@ def _assert_same(particles, other):
     np.testing.assert_allclose(other.poses.rotation, particles.poses.rotation, atol=1e-6)
     shift = particles.poses.shift_angstrom
     np.testing.assert_allclose(other.poses.shift_angstrom, shift, atol=2e-6)
-    for field in particles.exposures.ctf.__dataclass_fields__:
+    for field in particles.exposures.ctf.columns:
         expected = getattr(particles.exposures.ctf, field)
         np.testing.assert_allclose(
             getattr(other.exposures.ctf, field), expected, rtol=1e-6, atol=1e-6

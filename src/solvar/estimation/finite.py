@@ -89,8 +89,8 @@ def require_finite_images(
     bad = np.flatnonzero(~np.isfinite(pixels).all(axis=1))
     if len(bad):
         first, images = place[bad[0]], particles.exposures
-        stack, row = particles.stacks[images.stack_index[first]], images.particle[first]
+        stack, row = particles.stacks[images.stack_index[first]], particles.image_row[first]
         raise SolvarError(
-            f"{stack}: image {images.frame[first] + 1} (row {particles.row[row] + 1} of "
+            f"{stack}: image {images.frame[first] + 1} (row {row + 1} of "
             f"{particles.source}) is not finite after whitening. Likely cause: {IMAGES}."
         )

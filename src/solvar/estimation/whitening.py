@@ -75,7 +75,7 @@ def whiten(
     deviation = np.ones((1, 2, len(disc))) if freed is None else freed.deviation(disc)
     rows = [np.arange(len(shown))[start : start + CHUNK] for start in range(0, len(shown), CHUNK)]
     parts = [shown[row] for row in rows]
-    with progress.step("Reading and whitening images", len(shown)) as step:
+    with progress.step("Reading and whitening images", len(shown), "images") as step:
         for row, images in zip(rows, prefetched(stack.read, parts), strict=True):
             some, group = exposures.rows(row), exposures.optics_group[row]
             factor = scale[group]

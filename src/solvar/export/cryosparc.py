@@ -31,6 +31,7 @@ Fields = dict[str, NDArray[Any]]
 def files(job: Job) -> Mapping[str, Writer]:
     """One .cs file, after the stacks that are written for it."""
     particles = job.particles.particles
+    particles.exposures.refuse_several("an export to cryoSPARC", "export to RELION")
     if particles.source_format != "cryosparc":
         _refuse_aberrations(particles)
     return job.with_stacks("particles.cs", lambda path: write(path, job))

@@ -67,6 +67,8 @@ def compare(found: ParticleSet, wanted: ParticleSet, path: Path) -> int:
         problem = f"holds {len(found):,} particles instead of {len(wanted):,}"
         raise InputError(problem, file=path, remedy=_REPORT)
     ImageStack(found)
+    grouped = np.array_equal(found.exposures.particle, wanted.exposures.particle)
+    _refuse([not grouped], "groups its images in another way", path)
     _refuse(image_places(found) != image_places(wanted), "names another image", path)
     if found.source_format == "cryosparc":
         _refuse(found.uid != wanted.uid, "has another uid", path)
@@ -74,9 +76,9 @@ def compare(found: ParticleSet, wanted: ParticleSet, path: Path) -> int:
     theirs = _quantities(wanted)
     for what, ours in _quantities(found).items():
         same = np.isclose(ours, theirs[what], rtol=_RELATIVE, atol=_ABSOLUTE)
-        _refuse(~same.reshape(len(found), -1).all(axis=1), f"has another {what}", path)
+        _refuse(~same.reshape(len(found.exposures), -1).all(axis=1), f"has another {what}", path)
     for field in (*ABERRATION_FIELDS, "phase_flipped", "premultiplied"):
-        given = [_of_particles(particles, field) for particles in (found, wanted)]
+        given = [_of_images(particles, field) for particles in (found, wanted)]
         _refuse(_differ(*given), f"has another {field.removesuffix('_mrad')}", path)
     return len(found)
 
@@ -87,11 +89,11 @@ def _refuse(differs: ArrayLike, problem: str, path: Path) -> None:
         raise InputError(problem, file=path, row=int(rows[0]), remedy=_REPORT)
 
 
-def _of_particles(particles: ParticleSet, field: str) -> NDArray[np.float64]:
-    """An aberration of each particle, (N, n), 0 for none."""
+def _of_images(particles: ParticleSet, field: str) -> NDArray[np.float64]:
+    """An aberration of each image, (M, n), 0 for none."""
     values = getattr(particles.optics, field)
     if values is None:
-        return np.zeros((len(particles), 1))
+        return np.zeros((len(particles.exposures), 1))
     perfect = np.eye(2) if field == "magnification" else np.zeros(1)
     excess: NDArray[np.float64] = (values - perfect).reshape(len(values), -1)
     return excess[particles.exposures.optics_group]
@@ -106,7 +108,7 @@ def _differ(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[n
 
 
 def _sign(particles: ParticleSet) -> NDArray[np.int8]:
-    """(N,) signs of the images, 1 where they are alike."""
+    """(M,) signs of the images, 1 where they are alike."""
     images = particles.exposures
     if images.sign is None or not images.signs_differ:
         return np.ones(len(images), np.int8)
@@ -114,8 +116,8 @@ def _sign(particles: ParticleSet) -> NDArray[np.int8]:
 
 
 def _quantities(particles: ParticleSet) -> dict[str, NDArray[np.float64]]:
-    """What every format can hold of N particles, each (N, …)."""
-    optics, ctf, poses = particles.optics, particles.exposures.ctf, particles.poses
+    """What every format can hold of the M images, each (M, …)."""
+    optics, ctf, poses = particles.optics, particles.exposures.ctf, particles.image_poses
     twice = 2 * ctf.defocus_angle_radian  # half a turn is no difference
     return {
         "pixel size": optics.pixel_size_angstrom[particles.exposures.optics_group],

@@ -79,7 +79,7 @@ def write(path: Path, job: Job) -> None:
     table = table.drop(columns=[c for c in ORIGINS_PIXEL if c in table.columns])
     if job.options.latents:
         latents = latent_columns(job.run.posterior, job.run.particle_probability)
-        in_run = job.particles.in_run
+        in_run = job.particles.in_run[particles.exposures.particle]
         table = table.assign(**{c: as_text(v[in_run]) for c, v in latents.items()})
     write_blocks(path, {"optics": optics, "particles": table, **blocks})
 
@@ -133,7 +133,7 @@ def _regrouped(
 
 
 def _optics_rows(optics: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.int64]:
-    """(M,) row of the old optics table of each particle; the reader has checked that it is there."""
+    """(M,) row of the old optics table of each row; the reader has checked that it is there."""
     if "rlnOpticsGroup" not in table.columns:
         return np.zeros(len(table), dtype=np.int64)
     if "rlnOpticsGroup" in optics.columns:

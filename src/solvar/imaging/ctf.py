@@ -14,6 +14,9 @@ from solvar.imaging.optics import CtfParameters, Optics
 
 Float64 = NDArray[np.float64]
 
+# the critical exposure at these voltages (kV), as a share of that at 300 kV
+_STRENGTH = ((200.0, 300.0), (0.8, 1.0))
+
 
 def evaluate_ctf(
     kx: NDArray[np.integer],
@@ -27,7 +30,7 @@ def evaluate_ctf(
 
     With s² = |M k|² / extent², M the magnification of the optics group, and df the astigmatic defocus along
     M k, χ = πλ df s² - ½π Cs λ³ s⁴ + phase - (symmetric aberrations) and C = √(1-w²) sin χ + w cos χ, times
-    exp(-B s²/4).
+    exp(-B s²/4), the scale and the damping by dose where there are such.
 
     Parameters
     ----------
@@ -63,4 +66,30 @@ def evaluate_ctf(
     # √(1-w²) sin χ + w cos χ in one sine
     value = np.sin(chi + np.arcsin(w))
     bfactor = ctf.bfactor_angstrom2[:, None]
-    return value * np.exp(-0.25 * bfactor * s2) if bfactor.any() else value
+    if bfactor.any():
+        value = value * np.exp(-0.25 * bfactor * s2)
+    if ctf.scale is not None:
+        value *= ctf.scale[:, None]
+    if ctf.dose_per_angstrom2 is not None:
+        voltage = optics.voltage_kv[optics_group][:, None]
+        value *= dose_damping(s2, ctf.dose_per_angstrom2[:, None], voltage)
+    return value
+
+
+def dose_damping(s2: Float64, dose_per_angstrom2: Float64, voltage_kv: Float64) -> Float64:
+    """What radiation leaves of the amplitude: exp(-½ dose / critical exposure).
+
+    The critical exposure is 0.245 s^-1.665 + 2.81 electrons per Å² at 300 kV and less below, as electrons do
+    more damage there (Grant & Grigorieff 2015, doi:10.7554/eLife.06980).
+
+    Parameters
+    ----------
+    s2 : array
+        Squared frequency, 1/Å².
+    dose_per_angstrom2, voltage_kv : array
+        Of shapes that go with it.
+    """
+    with np.errstate(divide="ignore"):
+        critical = 0.245 * s2 ** (-0.5 * 1.665) + 2.81
+    strength = np.interp(voltage_kv, *_STRENGTH)
+    return np.asarray(np.exp(-0.5 * dose_per_angstrom2 / (strength * critical)))

@@ -83,6 +83,10 @@ class CtfParameters:
     phase_shift_radian : (N,) float64
     bfactor_angstrom2 : (N,) float64
         Envelope exp(-B |k|² / 4); 0 for none.
+    scale : (N,) float64 or None
+        Factor of the amplitude, for what a tilted specimen lets through. None: 1 for all.
+    dose_per_angstrom2 : (N,) float64 or None
+        Electrons per Å² that the specimen had received, by which `dose_damping` is. None: no damping.
     """
 
     defocus_u_angstrom: Float64
@@ -90,6 +94,17 @@ class CtfParameters:
     defocus_angle_radian: Float64
     phase_shift_radian: Float64
     bfactor_angstrom2: Float64
+    scale: Float64 | None = None
+    dose_per_angstrom2: Float64 | None = None
+
+    @property
+    def columns(self) -> dict[str, Float64]:
+        """Fields that are given, (N,) each."""
+        return {name: values for name, values in vars(self).items() if values is not None}
+
+    def take(self, index: NDArray[np.int64]) -> CtfParameters:
+        """Those of some of the particles, in this order."""
+        return replace(self, **{name: values[index] for name, values in self.columns.items()})
 
     def defocused(self, angstrom: float) -> CtfParameters:
         """The same with this much more underfocus."""

@@ -49,7 +49,7 @@ def refuse_copied_stacks(particles: ParticleSet) -> None:
     file, copy = (particles.stacks[images.stack_index[place]] for place in (earlier, later))
     if not _are_equal(file, copy, int(images.frame[later])):
         return
-    first_row, row = (int(particles.row[images.particle[place]]) for place in (earlier, later))
+    first_row, row = (int(particles.image_row[place]) for place in (earlier, later))
     raise InputError(
         f"is the same image as row {first_row + 1}: {copy} is a copy of {file}"
         + (f"; {found.total:,} repetitions in all" if found.total > 1 else ""),
@@ -60,10 +60,10 @@ def refuse_copied_stacks(particles: ParticleSet) -> None:
 
 
 def image_places(particles: ParticleSet) -> NDArray[np.void]:
-    """(N,) what no two images share: device and inode of the stack, and the place in it."""
+    """(M,) what no two images share: device and inode of the stack, and the place in it."""
     used, place = np.unique(particles.exposures.stack_index, return_inverse=True)
     status = [particles.stacks[stack].stat() for stack in used]
-    image = np.empty(len(particles), [("device", "u8"), ("inode", "u8"), ("frame", "i8")])
+    image = np.empty(len(particles.exposures), [("device", "u8"), ("inode", "u8"), ("frame", "i8")])
     image["device"] = np.array([one.st_dev for one in status], np.uint64)[place]
     image["inode"] = np.array([one.st_ino for one in status], np.uint64)[place]
     image["frame"] = particles.exposures.frame

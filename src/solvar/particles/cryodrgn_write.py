@@ -30,9 +30,10 @@ def write_poses_pickle(path: str | Path, particles: ParticleSet) -> None:
     particles : ParticleSet
     """
     optics = particles.optics
+    poses = particles.image_poses
     width = (optics.box_size * optics.pixel_size_angstrom)[particles.exposures.optics_group]
-    rotation = np.swapaxes(particles.poses.rotation, -1, -2).astype(np.float32)
-    shift = (particles.poses.shift_angstrom / width[:, None]).astype(np.float32)
+    rotation = np.swapaxes(poses.rotation, -1, -2).astype(np.float32)
+    shift = (poses.shift_angstrom / width[:, None]).astype(np.float32)
     _write_pickle(path, (np.ascontiguousarray(rotation), shift))
 
 
@@ -66,6 +67,7 @@ def write_ctf_pickle(path: str | Path, particles: ParticleSet) -> None:
 
 def refuse_what_cryodrgn_lacks(particles: ParticleSet) -> None:
     """Raise InputError if optics hold what cryoDRGN's pickles have no place for."""
+    particles.exposures.refuse_several("an export to cryoDRGN", "export to RELION")
     optics = particles.optics
     beyond = {
         "an anisotropic magnification": optics.magnification,

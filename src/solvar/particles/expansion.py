@@ -103,6 +103,7 @@ def expanded(particles: ParticleSet, group: PointGroup) -> ParticleSet:
     InputError
         If they are expanded already, or the group has no symmetry.
     """
+    particles.exposures.refuse_several("symmetry expansion")
     if particles.copy_of is not None:
         raise InputError(
             "is symmetry-expanded already",

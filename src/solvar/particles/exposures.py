@@ -30,8 +30,10 @@ class Exposures:
     tilt : (M, 3, 3) float64 or None
         Rotation from the frame of the image into that of its particle: the image samples the volume's
         transform at R·tilt·(kx, ky, 0), R the particle's rotation. None where all are the identity.
-    dose : (M,) float64 or None
-        Electrons per Å² that had passed through the specimen before.
+    shift_angstrom : (M, 2) float64 or None
+        Shift (x, y) of each image of its own, besides what is seen in it of its particle's. None: no own.
+    row : (M,) int64 or None
+        Zero-based row of each image in the metadata file; None where that is its particle's.
     sign : (M,) int8 or None
         1 or -1: by what pixels are to be multiplied so that all images have the same contrast.
         None where the file says the same of all its images, which tells nothing.
@@ -43,7 +45,8 @@ class Exposures:
     stack_index: Int64
     frame: Int64
     tilt: Float64 | None = None
-    dose: Float64 | None = None
+    shift_angstrom: Float64 | None = None
+    row: Int64 | None = None
     sign: NDArray[np.int8] | None = None
 
     @classmethod
@@ -63,8 +66,9 @@ class Exposures:
 
     @property
     def are_single(self) -> bool:
-        """Whether every particle has one image, which nothing turns."""
-        return self.tilt is None and bool(np.array_equal(self.particle, np.arange(len(self))))
+        """Whether every particle has one image, which nothing turns or moves."""
+        still = self.tilt is None and self.shift_angstrom is None
+        return still and bool(np.array_equal(self.particle, np.arange(len(self))))
 
     @property
     def signs_differ(self) -> bool:
@@ -97,21 +101,24 @@ class Exposures:
         return self._at(index, self.particle[index])
 
     def moves(self, shift: Float64) -> Float64:
-        """Shifts (M, 2) of the images, from shifts (M, 2) along x and y of their particles' own frames."""
-        return seen_shifts(shift, self.tilt)
+        """Shifts (M, 2) of the images, Å, from shifts (M, 2) along x and y of their particles' own frames."""
+        seen = seen_shifts(shift, self.tilt)
+        return seen if self.shift_angstrom is None else seen + self.shift_angstrom
 
     def _at(self, place: Int64, particle: Int64) -> Exposures:
         columns = {each.name: getattr(self, each.name) for each in fields(self)}
         taken = {n: v[place] for n, v in columns.items() if isinstance(v, np.ndarray)}
-        ctf = {each.name: getattr(self.ctf, each.name)[place] for each in fields(self.ctf)}
-        return Exposures(**{**columns, **taken, "ctf": CtfParameters(**ctf), "particle": particle})
+        ctf = self.ctf.take(place)
+        return Exposures(**{**columns, **taken, "ctf": ctf, "particle": particle})
 
-    def refuse_several(self, what: str) -> None:
+    def refuse_several(
+        self, what: str, remedy: str = "give a stack with one image a particle"
+    ) -> None:
         """Raise InputError if a particle has several images, which `what` does not know."""
         if not self.are_single:
             raise InputError(
                 f"{what} knows one image a particle, these have up to {self.counts().max()}",
-                remedy="give a stack with one image a particle",
+                remedy=remedy,
             )
 
 

@@ -247,8 +247,7 @@ class ImageStack:
             return
         particles, position = self._particles, index[broken[0]]
         problem = "is constant" if spread[broken[0]] == 0 else "holds NaN or infinite pixels"
-        shown = particles.exposures.particle[position]
-        row = f"row {particles.row[shown] + 1} of {particles.source}"
+        row = f"row {particles.image_row[position] + 1} of {particles.source}"
         raise InputError(
             f"image {particles.exposures.frame[position] + 1} {problem} ({row})",
             file=particles.stacks[particles.exposures.stack_index[position]],
@@ -326,7 +325,7 @@ def _refuse_other_box(particles: ParticleSet, side: NDArray[np.int64]) -> None:
         f"box size is {promised[position]} pixels in optics group {group}, "
         f"but {side[images.stack_index[position]]} in {stack}",
         file=particles.source,
-        row=int(particles.row[images.particle[position]]),
+        row=int(particles.image_row[position]),
         remedy="use the stack that belongs to this file; a downsampled copy has its own metadata",
     )
 
@@ -342,6 +341,6 @@ def _refuse_missing_frames(particles: ParticleSet, depth: NDArray[np.int64]) -> 
         f"image {images.frame[position] + 1} is asked for, but "
         f"{particles.stacks[images.stack_index[position]]} holds {available[position]}",
         file=particles.source,
-        row=int(particles.row[images.particle[position]]),
+        row=int(particles.image_row[position]),
         remedy="use the stack that belongs to this file, or extract it again",
     )

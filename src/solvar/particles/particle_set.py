@@ -49,9 +49,10 @@ class ParticleSet:
     source_format : str
         Name of its format in the registry: "relion", "cryosparc", "cryodrgn".
     row : (N,) int64
-        Zero-based row of each particle in `source`, the way back to the original metadata.
+        Zero-based place of each particle in `source`, the way back to the original metadata: its row, and in
+        a tilt series, where a particle has several rows, its number among the particles.
     uid : (N,) uint64
-        Identity of a particle: cryoSPARC's uid, or a digest of stack path and frame.
+        Identity of a particle: cryoSPARC's uid, or a digest of stack path and frame (of its first image).
     optics : Optics
     poses : Poses
     stacks : tuple of Path
@@ -109,6 +110,23 @@ class ParticleSet:
         """Edge of the common grid, pixels: that of the images where they are all alike."""
         return self.grid.box_size
 
+    @property
+    def image_row(self) -> NDArray[np.int64]:
+        """Zero-based row of each of the M images in `source`, (M,)."""
+        row = self.exposures.row
+        return self.row[self.exposures.particle] if row is None else row
+
+    @property
+    def image_poses(self) -> Poses:
+        """Orientation and centring of each of the M images, as if they were particles of their own."""
+        images, poses = self.exposures, self.poses
+        if images.are_single:
+            return poses
+        rotation = poses.rotation[images.particle]
+        if images.tilt is not None:
+            rotation = rotation @ images.tilt
+        return Poses(rotation, images.moves(poses.shift_angstrom[images.particle]))
+
     @cached_property
     def originals(self) -> NDArray[np.int64]:
         """Positions of the rows that are no symmetry copies of an earlier one, ascending."""
@@ -130,7 +148,7 @@ class ParticleSet:
             images.stack_index,
             images.frame,
             images.optics_group,
-            *vars(images.ctf).values(),
+            *images.ctf.columns.values(),
         ]
         alike = np.all([each == each[first] for each in columns], axis=0)
         return np.where(alike, first, own)

@@ -23,6 +23,7 @@ from solvar.particles.reading import Reading, existing
 from solvar.particles.selection import read_selection
 from solvar.particles.stack_paths import FoundElsewhere, StackFinder
 from solvar.particles.table import Format, ParticleTable
+from solvar.particles.tilts import tilted
 from solvar.particles.validate import Origin, check_row_count, validate
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ def read_particles(
     strip_prefix : str, optional
         Leading path to remove from image paths.
     ind : path or (M,) array-like, optional
-        Zero-based rows to keep, in this order: an array, or a .pkl, .npy or text file.
+        Zero-based rows to keep, in this order: an array, or a .pkl, .npy or text file. Where a particle
+        has several rows, a tilt series, these are numbers of particles, in order of their first rows.
     poses, ctf : path, optional
         cryoDRGN pickles, one row per row of `path`; needed with an image stack, and taking the
         place of the file's own poses or CTFs otherwise.
@@ -121,7 +123,7 @@ def read_as(
     table = format_.read(source, reading)
     for remark in table.remarks:
         log.warning("%s: %s", source, remark)
-    row = read_selection(ind, len(table), source)
+    row = read_selection(ind, table.particle_count, source)
     return _assemble(source, format_.name, table, row, reading)
 
 
@@ -165,7 +167,9 @@ def _assemble(
     row: NDArray[np.int64],
     reading: Reading,
 ) -> ParticleSet:
-    """The selected rows with images found, companion pickles merged in and everything checked."""
+    """The selected particles with images found, companion pickles merged in and everything checked."""
+    if table.particle is not None:
+        return _assemble_tilts(source, format_name, table, row, reading)
     given = len(row)
     if reading.ignore_poses:
         row = _once(table, row)
@@ -203,6 +207,57 @@ def _assemble(
     )
     validate(particles, _origins(source, table, reading))
     return particles
+
+
+def _assemble_tilts(
+    source: Path,
+    format_name: str,
+    table: ParticleTable,
+    index: NDArray[np.int64],
+    reading: Reading,
+) -> ParticleSet:
+    """The selected particles of a tilt series, numbered by first appearance, each with its rows."""
+    row, particle = table.rows_of(index)
+    stacks, stack_index, elsewhere = _resolve_stacks(table, row, reading.finder(source))
+    optics, optics_group, ctf = _optics_and_ctf(source, table, row, reading, stacks, stack_index)
+    poses = _poses(source, table, row, reading, optics, optics_group)
+    images = Exposures(
+        particle,
+        optics_group,
+        ctf,
+        stack_index,
+        table.frame[row],
+        row=row,
+        sign=None if table.sign is None else table.sign[row],
+    )
+    poses, images = tilted(poses, images)
+    first = images.first_of(row)
+    particles = ParticleSet(
+        source=source,
+        source_format=format_name,
+        row=index,
+        uid=image_uid(table.stack_names, table.stack_index[first], table.frame[first]),
+        optics=optics,
+        poses=poses,
+        stacks=stacks,
+        exposures=images,
+        halfset=_shared_halfset(table.halfset[row], images),
+        reading=reading,
+        picks=None if table.picks is None else table.picks.select(first),
+        found_elsewhere=elsewhere,
+        supposed=table.remarks,
+    )
+    validate(particles, _origins(source, table, reading))
+    return particles
+
+
+def _shared_halfset(halfset: NDArray[np.int8], images: Exposures) -> NDArray[np.int8]:
+    """Half-sets (N,) of particles from those of their images; 0 where these differ."""
+    first = images.first_of(np.arange(len(images)))
+    found = halfset[first]
+    torn = np.unique(images.particle[halfset != found[images.particle]])
+    found[torn] = 0
+    return found
 
 
 def _once(table: ParticleTable, row: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -262,7 +317,7 @@ def _optics_and_ctf(
     group = group.reshape(-1).astype(np.int64)
     optics = table.optics.take(used)
     optics = _fill_box_size(optics, group, stacks, stack_index)
-    return optics, group, _take_ctf(table.ctf, row)
+    return optics, group, table.ctf.take(row)
 
 
 def _fill_box_size(
@@ -295,10 +350,6 @@ def _poses(
         return cryodrgn.scale_poses(rotation[row], fraction[row], optics, optics_group)
     assert table.poses is not None
     return Poses(table.poses.rotation[row], table.poses.shift_angstrom[row])
-
-
-def _take_ctf(ctf: CtfParameters, row: NDArray[np.int64]) -> CtfParameters:
-    return CtfParameters(*(getattr(ctf, name)[row] for name in ctf.__dataclass_fields__))
 
 
 def _origins(source: Path, table: ParticleTable, reading: Reading) -> dict[str, Origin]:

@@ -31,9 +31,20 @@ from solvar.particles.pixel_columns import (
 from solvar.particles.reading import Reading
 from solvar.particles.relion_aberrations import ABERRATIONS, read_aberrations
 from solvar.particles.relion_subtracted import made_of_one
+from solvar.particles.relion_tilts import (
+    BFACTOR,
+    PRE_EXPOSURE,
+    SCALE,
+    ctf_of_tilts,
+    particles_of_tilts,
+    refuse_premultiplied,
+    refuse_readings,
+    with_magnification,
+)
 from solvar.particles.relion_tomo import refuse_subtomograms
 from solvar.particles.relion_write import ORIGINAL, SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
+from solvar.particles.star_columns import StarColumns, as_words
 from solvar.particles.star_lines import begins_block
 from solvar.particles.table import CENTRED, FIND_POSES, Format, ParticleTable, group_rows
 from solvar.particles.validate import LARGEST_ANGLE_DEGREE
@@ -47,7 +58,7 @@ _CTF_REMEDY = "pass a star file with CTF parameters, or --ctf ctf.pkl"
 _POSE_REMEDY = f"{REFINEMENT} or --poses poses.pkl, or {FIND_POSES}"
 _ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY")
 _ORIGIN_TOLERANCE_ANGSTROM = 1e-3
-_SCALE, _MIRRORED = "rlnCtfScalefactor", "rlnIsFlip"
+_MIRRORED = "rlnIsFlip"
 _COLUMNS = {
     "rotation": "rlnAngleRot, rlnAngleTilt, rlnAnglePsi",
     "shift_angstrom": "rlnOriginXAngst, rlnOriginYAngst",
@@ -55,7 +66,9 @@ _COLUMNS = {
     "defocus_v_angstrom": "rlnDefocusV",
     "defocus_angle_radian": "rlnDefocusAngle",
     "phase_shift_radian": "rlnPhaseShift",
-    "bfactor_angstrom2": "rlnCtfBfactor",
+    "bfactor_angstrom2": BFACTOR,
+    "scale": SCALE,
+    "dose_per_angstrom2": f"{BFACTOR}, {PRE_EXPOSURE}",
     "voltage_kv": "rlnVoltage",
     "spherical_aberration_mm": "rlnSphericalAberration",
     "amplitude_contrast": "rlnAmplitudeContrast",
@@ -82,18 +95,27 @@ def recognises(path: Path) -> bool:
 def read(path: Path, reading: Reading) -> ParticleTable:
     """Read the particle block with the optics it refers to."""
     blocks = read_blocks(path)
-    table = _Columns(path, blocks[particle_block(blocks, path)], _optics_block(blocks, path))
+    table = StarColumns(path, blocks[particle_block(blocks, path)], _optics_block(blocks, path))
     if not len(table):
         raise InputError("holds no particles", file=path, remedy=REFINEMENT)
     refuse_subtomograms(path, table.particles, table.optics)
     refuse_mirrored(table.optional(_MIRRORED), path, _MIRRORED)
+    particle = particles_of_tilts(table.particles)
+    if particle is not None:
+        refuse_readings(reading, path)
+        table.particles = with_magnification(table.particles)
     stack_names, stack_index, frame = _images(table)
     optics, optics_group, ctf = None, np.zeros(len(frame), dtype=np.int64), None
+    remarks = _remarks(table, reading)
     if reading.ctf is None:
         optics, optics_group = _optics(table, reading)
         ctf = _ctf(table)
-        if table.has(_SCALE):
-            refuse_scales_that_differ(table.constant(_SCALE, ""), path, _SCALE)
+        if particle is not None:
+            refuse_premultiplied(optics, path)
+            ctf, told = ctf_of_tilts(ctf, table.given, path)
+            remarks = (*remarks, *told)
+        elif table.has(SCALE):
+            refuse_scales_that_differ(table.constant(SCALE, ""), path, SCALE)
     else:
         refuse_hidden(_recorded(table), path)
     return ParticleTable(
@@ -105,84 +127,19 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         optics=optics,
         ctf=ctf,
         poses=_poses(table, reading) if reading.reads_poses else None,
-        expanded_from=made_of_one(table.particles.get(ORIGINAL)),
+        expanded_from=None if particle is not None else made_of_one(table.particles.get(ORIGINAL)),
         picks=_picks(table),
         sign=_sign(table),
-        remarks=()
-        if not reading.reads_poses or table.has_any(_ORIGINS)
-        else (CENTRED.format(_ORIGINS[0]),),
+        particle=particle,
+        remarks=remarks,
         columns=_COLUMNS,
     )
 
 
-class _Columns:
-    """Looks a quantity up where the dialect keeps it: optics table or beside each particle."""
-
-    def __init__(self, path: Path, particles: pd.DataFrame, optics: pd.DataFrame | None) -> None:
-        self.path, self.particles, self.optics = path, particles, optics
-        self.group_row = self._group_rows()
-
-    def __len__(self) -> int:
-        return len(self.particles)
-
-    def numbers(self, name: str, remedy: str) -> Float64:
-        """A particle column, (N,) float64."""
-        if name not in self.particles.columns:
-            raise self.missing(name, remedy)
-        return _as_numbers(self.particles[name], name, self.path)
-
-    def optional(self, name: str) -> Float64:
-        """A particle column, or zeros."""
-        return self.numbers(name, "") if name in self.particles.columns else np.zeros(len(self))
-
-    def constant(self, name: str, remedy: str) -> Float64:
-        """An optical constant of each particle, (N,) float64."""
-        if self.optics is not None and name in self.optics.columns:
-            return _as_numbers(self.optics[name], name, self.path)[self.group_row]
-        return self.numbers(name, remedy)
-
-    def has(self, name: str) -> bool:
-        in_optics = self.optics is not None and name in self.optics.columns
-        return in_optics or name in self.particles.columns
-
-    def has_any(self, names: tuple[str, ...]) -> bool:
-        return bool(self.particles.columns.isin(names).any())
-
-    def of_rows(self, name: str, row: NDArray[np.int64]) -> pd.Series | None:
-        """What a column says of some particles, as it is spelled; None if there is no such column."""
-        if self.optics is not None and name in self.optics.columns:
-            return self.optics[name].iloc[self.group_row[row]]
-        return self.particles[name].iloc[row] if name in self.particles.columns else None
-
-    def missing(self, name: str, remedy: str, problem: str = "is missing") -> InputError:
-        """That a column is missing, and that `data_optics` is, where the file refers to it."""
-        if self.optics is None and "rlnOpticsGroup" in self.particles.columns:
-            remedy = "the data_optics block is missing from the file, " + remedy
-        return InputError(problem, file=self.path, column=name, remedy=remedy)
-
-    def _group_rows(self) -> NDArray[np.int64]:
-        """Row of the optics table that each particle refers to."""
-        if self.optics is None:
-            return np.zeros(len(self), dtype=np.int64)
-        if "rlnOpticsGroup" not in self.particles.columns and len(self.optics) == 1:
-            return np.zeros(len(self), dtype=np.int64)
-        number = self.numbers("rlnOpticsGroup", "write the file again with RELION")
-        if "rlnOpticsGroup" in self.optics.columns:
-            known = _as_numbers(self.optics["rlnOpticsGroup"], "rlnOpticsGroup", self.path)
-        else:
-            known = np.arange(1.0, len(self.optics) + 1)
-        order = np.argsort(known)
-        place = order[np.minimum(np.searchsorted(known[order], number), len(known) - 1)]
-        unknown = np.flatnonzero(known[place] != number)
-        if len(unknown):
-            raise InputError(
-                f"optics group {number[unknown[0]]:g} is not in the data_optics block",
-                file=self.path,
-                row=int(unknown[0]),
-                column="rlnOpticsGroup",
-                remedy="add the group to data_optics, or correct the number",
-            )
-        return place
+def _remarks(table: StarColumns, reading: Reading) -> tuple[str, ...]:
+    if not reading.reads_poses or table.has_any(_ORIGINS):
+        return ()
+    return (CENTRED.format(_ORIGINS[0]),)
 
 
 def _optics_block(blocks: dict[str, pd.DataFrame], path: Path) -> pd.DataFrame | None:
@@ -192,32 +149,11 @@ def _optics_block(blocks: dict[str, pd.DataFrame], path: Path) -> pd.DataFrame |
     return optics
 
 
-def _as_numbers(column: pd.Series, name: str, path: Path) -> Float64:
-    import pandas as pd
-
-    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-    odd = np.flatnonzero(np.isnan(values) & column.notna().to_numpy())
-    if len(odd):
-        raise InputError(
-            f"'{column.iloc[odd[0]]}' is not a number",
-            file=path,
-            row=int(odd[0]),
-            column=name,
-            remedy="correct the value",
-        )
-    return values
-
-
-def _text(column: pd.Series) -> pd.Series:
-    """A column as text: pandas takes "nan" for a value that is missing, and numbers those as -1."""
-    return column.astype(str).fillna("nan")
-
-
-def _images(table: _Columns) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
+def _images(table: StarColumns) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
     """Split `frame@stack` (frames from 1); a bare name is a file with one image."""
     import pandas as pd
 
-    names = _text(table.particles["rlnImageName"])
+    names = as_words(table.particles["rlnImageName"])
     parts = names.str.partition("@")
     numbered = parts[1] == "@"
     stacks = parts[2].where(numbered, parts[0])
@@ -235,7 +171,7 @@ def _images(table: _Columns) -> tuple[tuple[str, ...], NDArray[np.int64], NDArra
     return tuple(stack_names), stack_index.astype(np.int64), number.astype(np.int64) - 1
 
 
-def _constants(table: _Columns, reading: Reading, *fields: str) -> dict[str, Float64]:
+def _constants(table: StarColumns, reading: Reading, *fields: str) -> dict[str, Float64]:
     """Constants of each particle, (N,) each, from the file or as they are given."""
     found = {field: _constant(table, field) for field in fields}
 
@@ -248,14 +184,14 @@ def _constants(table: _Columns, reading: Reading, *fields: str) -> dict[str, Flo
     return complete(found, reading.constants, len(table), missing)
 
 
-def _constant(table: _Columns, field: str) -> Float64 | None:
+def _constant(table: StarColumns, field: str) -> Float64 | None:
     if field == "pixel_size_angstrom":
         return _pixel_size(table)
     name = _COLUMNS[field]
     return table.constant(name, "") if table.has(name) else None
 
 
-def _optics(table: _Columns, reading: Reading) -> tuple[Optics, NDArray[np.int64]]:
+def _optics(table: StarColumns, reading: Reading) -> tuple[Optics, NDArray[np.int64]]:
     """One group per optics group of the file and set of constants."""
     constants = _constants(
         table,
@@ -267,7 +203,7 @@ def _optics(table: _Columns, reading: Reading) -> tuple[Optics, NDArray[np.int64
         box_size = table.constant("rlnImageSize", "")
     # an old file tells aberrations beside each particle
     beside = [name for name in ABERRATIONS if name in table.particles.columns]
-    spelled = [_text(table.particles[name]).to_numpy(dtype=str) for name in beside]
+    spelled = [as_words(table.particles[name]).to_numpy(dtype=str) for name in beside]
     recorded = _recorded(table)
     first, group = group_rows(
         [table.group_row, *constants.values(), box_size, *spelled, *recorded.values()]
@@ -284,14 +220,14 @@ def _optics(table: _Columns, reading: Reading) -> tuple[Optics, NDArray[np.int64
     return optics, group
 
 
-def _group_names(table: _Columns, first: NDArray[np.int64]) -> tuple[str, ...]:
+def _group_names(table: StarColumns, first: NDArray[np.int64]) -> tuple[str, ...]:
     if table.optics is not None and "rlnOpticsGroupName" in table.optics.columns:
-        named = _text(table.optics["rlnOpticsGroupName"]).to_numpy()[table.group_row[first]]
+        named = as_words(table.optics["rlnOpticsGroupName"]).to_numpy()[table.group_row[first]]
         return tuple(str(n) for n in named)
     return tuple(f"opticsGroup{g + 1}" for g in range(len(first)))
 
 
-def _pixel_size(table: _Columns) -> Float64 | None:
+def _pixel_size(table: StarColumns) -> Float64 | None:
     """Å: given as such, or as detector pixel size (µm) and magnification; None if neither is there."""
     for name in ("rlnImagePixelSize", "rlnPixelSize"):
         if table.has(name):
@@ -302,17 +238,17 @@ def _pixel_size(table: _Columns) -> Float64 | None:
     return None
 
 
-def _ctf(table: _Columns) -> CtfParameters:
+def _ctf(table: StarColumns) -> CtfParameters:
     return CtfParameters(
         table.numbers("rlnDefocusU", _CTF_REMEDY),
         table.numbers("rlnDefocusV", _CTF_REMEDY),
         np.deg2rad(table.numbers("rlnDefocusAngle", _CTF_REMEDY)),
         phase_shift_radian=np.deg2rad(table.optional("rlnPhaseShift")),
-        bfactor_angstrom2=table.optional("rlnCtfBfactor"),
+        bfactor_angstrom2=table.optional(BFACTOR),
     )
 
 
-def _poses(table: _Columns, reading: Reading) -> Poses:
+def _poses(table: StarColumns, reading: Reading) -> Poses:
     from scipy.spatial.transform import Rotation
 
     names = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
@@ -329,7 +265,7 @@ def _poses(table: _Columns, reading: Reading) -> Poses:
     return Poses(rotation, np.stack(shift, axis=-1))
 
 
-def _refuse_no_angles(table: _Columns, names: tuple[str, ...], angles: Float64) -> None:
+def _refuse_no_angles(table: StarColumns, names: tuple[str, ...], angles: Float64) -> None:
     odd = np.argwhere(np.abs(angles) > LARGEST_ANGLE_DEGREE)
     if len(odd):
         row, column = (int(place) for place in odd[0])
@@ -342,7 +278,7 @@ def _refuse_no_angles(table: _Columns, names: tuple[str, ...], angles: Float64) 
         )
 
 
-def _origin(table: _Columns, axis: str, reading: Reading) -> Float64:
+def _origin(table: StarColumns, axis: str, reading: Reading) -> Float64:
     """Origin along one axis in Å, from Å, pixels, or both where they agree."""
     angst, pixel = f"rlnOrigin{axis}Angst", f"rlnOrigin{axis}"
     columns = table.particles.columns
@@ -368,31 +304,31 @@ def _origin(table: _Columns, axis: str, reading: Reading) -> Float64:
     return in_angst
 
 
-def _picks(table: _Columns) -> Picks | None:
+def _picks(table: StarColumns) -> Picks | None:
     """Micrographs and coordinates in their pixels; what is no number counts as not given."""
     import pandas as pd
 
     names = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY")
     if any(name not in table.particles.columns for name in names):
         return None
-    index, paths = pd.factorize(_text(table.particles[names[0]]))
+    index, paths = pd.factorize(as_words(table.particles[names[0]]))
     xy = [pd.to_numeric(table.particles[name], errors="coerce") for name in names[1:]]
     return Picks.of_paths(list(paths), index.astype(np.int64), np.column_stack(xy))
 
 
-def _halfset(table: _Columns) -> NDArray[np.int8]:
+def _halfset(table: StarColumns) -> NDArray[np.int8]:
     subset = table.optional("rlnRandomSubset")
     return np.where(np.isin(subset, (1, 2)), subset, 0).astype(np.int8)
 
 
-def _sign(table: _Columns) -> NDArray[np.int8] | None:
+def _sign(table: StarColumns) -> NDArray[np.int8] | None:
     """RELION has no such column: `write_star` adds it to particles that came from cryoSPARC."""
     if SIGN not in table.particles.columns:
         return None
     return signs_that_differ(table.numbers(SIGN, ""), table.path, SIGN)
 
 
-def _recorded(table: _Columns) -> dict[str, NDArray[np.bool_]]:
+def _recorded(table: StarColumns) -> dict[str, NDArray[np.bool_]]:
     given = {name: table.constant(name, "") for name in RECORDED if table.has(name)}
     return read_recorded(given, table.path)
 

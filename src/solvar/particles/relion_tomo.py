@@ -1,18 +1,18 @@
-"""Recognising subtomograms and tilt series in star files, which are refused for now."""
+"""Refusing subtomograms in star files, and tilt series that are described by several files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from solvar.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_REMEDY = "pass single-particle data: one image per particle"
+_REMEDY = (
+    "pass a star file with one row a tilt, grouped by rlnGroupName (Warp 1, M), or single particles"
+)
 
 
 def refuse_subtomograms(path: Path, particles: pd.DataFrame, optics: pd.DataFrame | None) -> None:
@@ -27,8 +27,7 @@ def refuse_subtomograms(path: Path, particles: pd.DataFrame, optics: pd.DataFram
     Raises
     ------
     InputError
-        If images are three-dimensional, columns belong to tomograms, or the rows are several tilts
-        of each particle.
+        If images are three-dimensional, or columns belong to tomograms.
     """
     for table in (optics, particles):
         if table is None:
@@ -38,7 +37,11 @@ def refuse_subtomograms(path: Path, particles: pd.DataFrame, optics: pd.DataFram
         ]
         if tomo:
             raise InputError(
-                "subtomograms are not supported", file=path, column=tomo[0], remedy=_REMEDY
+                "subtomograms, and tilt series with tomograms beside them (RELION 4 and 5, WarpTools), "
+                "are not supported",
+                file=path,
+                column=tomo[0],
+                remedy=_REMEDY,
             )
         edges = table.get("rlnImageDimensionality")
         if edges is not None and (edges.astype(str) == "3").any():
@@ -48,30 +51,3 @@ def refuse_subtomograms(path: Path, particles: pd.DataFrame, optics: pd.DataFram
                 column="rlnImageDimensionality",
                 remedy=_REMEDY,
             )
-    if _is_tilt_series(particles):
-        raise InputError(
-            "the rows are tilts of the same particles (a tilt series), which is not supported",
-            file=path,
-            column="rlnGroupName",
-            remedy=_REMEDY,
-        )
-
-
-def _is_tilt_series(particles: pd.DataFrame) -> bool:
-    """Whether groups are particles seen at several tilts, as Warp and M write them.
-
-    In single-particle files a group is a micrograph, or some of them, and its rows share their CTF
-    scale. In tilt series a group is one particle, each of its rows comes from another image of the
-    series, and the scale follows the cosine of the tilt.
-    """
-    needed = ("rlnGroupName", "rlnMicrographName", "rlnCtfScalefactor")
-    if not all(name in particles.columns for name in needed):
-        return False
-    group, micrograph, scale = (particles[name] for name in needed)
-    size = group.groupby(group).transform("size").to_numpy()
-    if not np.any(size > 1):
-        return False
-    distinct = micrograph.groupby(group).transform("nunique").to_numpy()
-    scales = scale.groupby(group).transform("nunique").to_numpy()
-    several = size > 1
-    return bool(np.all(distinct[several] == size[several]) and np.any(scales[several] > 1))

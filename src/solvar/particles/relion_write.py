@@ -55,7 +55,7 @@ def write_star(
     particles : ParticleSet
         Rows, order and poses to write.
     extra : mapping of column name to (N,) array-like, optional
-        Columns to add or replace.
+        Columns to add or replace; all rows of a particle with several images have its value.
 
     Raises
     ------
@@ -63,6 +63,7 @@ def write_star(
         If an extra column has another length, or the source can no longer be read.
     """
     columns = {name: np.asarray(values) for name, values in (extra or {}).items()}
+    shown = particles.exposures.particle
     for name, values in columns.items():
         if values.shape != (len(particles),):
             raise InputError(
@@ -70,6 +71,7 @@ def write_star(
                 file=path,
                 column=name,
             )
+    columns = {name: values[shown] for name, values in columns.items()}
     from_relion = particles.source_format == "relion"
     blocks, name = original_rows(particles) if from_relion else complete_blocks(particles)
     old_dialect = from_relion and "optics" not in blocks
@@ -83,17 +85,18 @@ def write_star(
 
 
 def original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:
-    """The blocks of the source with the particles' rows in the particles' order, as text."""
+    """The blocks of the source with the images' rows in the images' order, as text."""
     blocks = read_blocks(particles.source, as_text=True)
     name = particle_block(blocks, particles.source)
     table = blocks[name]
-    if len(table) <= particles.row.max():
+    row = particles.image_row
+    if len(table) <= row.max():
         raise InputError(
             f"has {len(table)} rows, fewer than when it was read",
             file=particles.source,
             remedy="restore the file",
         )
-    blocks[name] = table.iloc[particles.row].reset_index(drop=True)
+    blocks[name] = table.iloc[row].reset_index(drop=True)
     _fill_constants(blocks, name, particles.reading.constants)
     return blocks, name
 
@@ -122,15 +125,15 @@ def lasting_images(images: pd.Series, particles: ParticleSet, path: Path) -> pd.
 
     Parameters
     ----------
-    images : (N,) Series of str
+    images : (M,) Series of str
         As the source spells them: ``000001@stack.mrcs``, or a file with one image.
     particles : ParticleSet
-        The same N particles.
+        Particles with the same M images.
     path : Path
 
     Returns
     -------
-    (N,) Series of str
+    (M,) Series of str
     """
     parts = images.str.partition("@")
     numbered = parts[1] == "@"
@@ -157,6 +160,7 @@ def complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], st
     """Optics, CTF and image names of particles from elsewhere, as a RELION 3.1 file."""
     import pandas as pd
 
+    particles.exposures.refuse_several("a star file that is not made from another")
     table = {
         "rlnImageName": image_names(particles),
         "rlnOpticsGroup": as_text(particles.exposures.optics_group + 1),
@@ -170,7 +174,7 @@ def complete_blocks(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], st
 
 
 def image_names(particles: ParticleSet) -> pd.Series:
-    """Images of N particles as RELION names them, by absolute paths, (N,) str."""
+    """The M images as RELION names them, by absolute paths, (M,) str."""
     import pandas as pd
 
     stacks = np.array([str(s) for s in particles.stacks], dtype=object)
@@ -214,16 +218,17 @@ def ctf_columns(ctf: CtfParameters) -> dict[str, NDArray[Any]]:
 
 
 def pose_columns(particles: ParticleSet, in_pixels: bool) -> dict[str, NDArray[Any]]:
-    """Angles in degrees, each (N,), and origins in Å, or in pixels as before RELION 3.1."""
+    """Angles of each image in degrees, (M,), and origins in Å, or in pixels as before RELION 3.1."""
     from scipy.spatial.transform import Rotation
 
-    rotation = Rotation.from_matrix(particles.poses.rotation)
+    poses = particles.image_poses
+    rotation = Rotation.from_matrix(poses.rotation)
     with warnings.catch_warnings():
         # views along the axis have no unique angles; any of them is right
         warnings.filterwarnings("ignore", message="Gimbal lock")
         angles = rotation.as_euler("ZYZ", degrees=True)
     pixel_size = particles.optics.pixel_size_angstrom[particles.exposures.optics_group][:, None]
-    origins = particles.poses.shift_angstrom / (pixel_size if in_pixels else 1.0)
+    origins = poses.shift_angstrom / (pixel_size if in_pixels else 1.0)
     names = ORIGINS_PIXEL if in_pixels else _ORIGINS_ANGST
     return {
         **dict(zip(_ANGLES, angles.T, strict=True)),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles.exposures import ranges
 from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
@@ -50,6 +51,8 @@ class ParticleTable:
         None if the file does not say where the particles were picked.
     sign : (N,) int8 or None
         As in `Exposures`.
+    particle : (N,) int64 or None
+        Which particle each row is a tilt of, numbered by first appearance; None where a row is a particle.
     remarks : tuple of str
         What was supposed on reading that the user should know, in plain sentences.
     columns : mapping
@@ -68,11 +71,26 @@ class ParticleTable:
     expanded_from: NDArray[np.uint64] | None = None
     picks: Picks | None = None
     sign: NDArray[np.int8] | None = None
+    particle: NDArray[np.int64] | None = None
     remarks: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    @property
+    def particle_count(self) -> int:
+        """How many particles the rows show."""
+        return len(self) if self.particle is None else int(self.particle.max(initial=-1)) + 1
+
+    def rows_of(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows (M,) of tilted particles `index` (n,), side by side, and which of the n each shows, (M,)."""
+        assert self.particle is not None
+        order = np.argsort(self.particle, kind="stable")
+        count = np.bincount(self.particle)
+        first = np.cumsum(count) - count
+        places = ranges(first[index], count[index])
+        return order[places], np.repeat(np.arange(len(index)), count[index])
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def check_row_count(count: int, expected: int, *, file: Path, what: str, of: str
 
 
 class _Checker:
-    """Raises for the first row at which a condition fails."""
+    """Raises for the first row, that is image, at which a condition fails."""
 
     def __init__(self, particles: ParticleSet, origins: Mapping[str, Origin]) -> None:
         self._particles, self._origins = particles, origins
@@ -113,9 +113,9 @@ class _Checker:
     def group(self, group: np.integer) -> str:
         """Name of an optics group, with its rows where it is not the only one."""
         particles = self._particles
-        rows = particles.row[particles.exposures.optics_group == group]
+        rows = particles.image_row[particles.exposures.optics_group == group]
         name = particles.optics.name[group]
-        if not 0 < len(rows) < len(particles):
+        if not 0 < len(rows) < len(particles.exposures):
             return name
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
         return f"{name} (row {rows[0] + 1}{more})"
@@ -163,7 +163,7 @@ class _Checker:
     def _raise(self, field: str, position: int, count: int, problem: str, remedy: str) -> None:
         file, column = self.origin(field)
         others = f", and {count - 1} more rows" if count > 1 else ""
-        row = int(self._particles.row[position])
+        row = int(self._particles.image_row[position])
         raise InputError(problem + others, file=file, row=row, column=column, remedy=remedy)
 
 
@@ -239,8 +239,8 @@ def _check_aberrations(optics: Optics, check: _Checker) -> None:
 
 def _check_ctf(particles: ParticleSet, check: _Checker) -> None:
     ctf = particles.exposures.ctf
-    for field in ctf.__dataclass_fields__:
-        check.finite(field, getattr(ctf, field))
+    for field, values in ctf.columns.items():
+        check.finite(field, values)
     for field in ("defocus_angle_radian", "phase_shift_radian"):
         check.refuse(
             np.abs(np.rad2deg(getattr(ctf, field))) > LARGEST_ANGLE_DEGREE,
@@ -281,7 +281,8 @@ def _check_ctf(particles: ParticleSet, check: _Checker) -> None:
 
 
 def _check_poses(particles: ParticleSet, check: _Checker) -> None:
-    rotation, shift = particles.poses.rotation, particles.poses.shift_angstrom
+    poses = particles.image_poses
+    rotation, shift = poses.rotation, poses.shift_angstrom
     check.finite("rotation", rotation)
     check.finite("shift_angstrom", shift)
     check.refuse(
@@ -312,7 +313,10 @@ def _check_identity(particles: ParticleSet) -> None:
     found = repeated(particles.uid)
     if found is None:
         return
-    earlier, later = (int(particles.row[place]) for place in (found.earlier, found.later))
+    first = np.flatnonzero(np.diff(particles.exposures.particle, prepend=-1))
+    earlier, later = (
+        int(particles.image_row[first[place]]) for place in (found.earlier, found.later)
+    )
     raise InputError(
         f"is the same particle as row {earlier + 1}{_in_all(found)}",
         file=particles.source,
@@ -323,9 +327,7 @@ def _check_identity(particles: ParticleSet) -> None:
 
 def _refuse_repeated_image(particles: ParticleSet, found: Repeated) -> NoReturn:
     images = particles.exposures
-    earlier, later = (
-        int(particles.row[images.particle[place]]) for place in (found.earlier, found.later)
-    )
+    earlier, later = (int(particles.image_row[place]) for place in (found.earlier, found.later))
     file, other = (
         particles.stacks[images.stack_index[place]] for place in (found.later, found.earlier)
     )

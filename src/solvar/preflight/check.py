@@ -67,7 +67,7 @@ def check_particles(
     if stack is None:
         return CheckReport(findings)
     stacks = len(particles.stacks)
-    text = f"{len(particles):,} images in {stacks:,} stack{'s' * (stacks > 1)}, all found and whole"
+    text = f"{len(particles.exposures):,} images in {stacks:,} stack{'s' * (stacks > 1)}, all found and whole"
     findings.insert(0, Finding("ok", "files", text))
     _attempt(findings, "files", lambda: refuse_copied_stacks(particles))
     images = list(image_findings(particles, stack, settings.seed, every_image, progress))

@@ -27,7 +27,7 @@ def image_findings(
     progress: Progress,
 ) -> Iterator[Finding]:
     """Broken images, and images whose spread of values stands out, among 1,000 or all."""
-    count = len(particles)
+    count = len(particles.exposures)
     sample = np.arange(count)
     if not every_image and count > _SAMPLE:
         sample = np.sort(np.random.default_rng(seed).choice(count, _SAMPLE, replace=False))
@@ -47,7 +47,7 @@ def image_findings(
         yield Finding("ok", "images", f"no NaN, infinite or constant image among {looked}")
     strange = strange_values(spread)
     if len(strange):
-        row = int(particles.row[sample[strange[0]]]) + 1
+        row = int(particles.image_row[sample[strange[0]]]) + 1
         text = (
             f"{len(strange):,} images have a standard deviation far from the median "
             f"{np.nanmedian(spread):.3g}, the first in row {row} ({spread[strange[0]]:.3g})"

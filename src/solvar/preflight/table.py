@@ -79,18 +79,18 @@ def _ctf(particles: ParticleSet) -> Iterator[Finding]:
     text = f"defocus {low:.2f} to {high:.2f} µm, median {middle:.2f} µm"
     unusual = (mean < _USUAL_DEFOCUS[0]) | (mean > _USUAL_DEFOCUS[1])
     if unusual.any():
-        first = int(particles.row[np.argmax(unusual)]) + 1
+        first = int(particles.image_row[np.argmax(unusual)]) + 1
         text += f"; {int(unusual.sum()):,} are outside 0.1 to 6 µm, the first in row {first}"
     yield Finding("warning" if unusual.any() else "ok", "CTF", text)
     astigmatism = np.abs(ctf.defocus_u_angstrom - ctf.defocus_v_angstrom)
     strong = astigmatism > np.maximum(0.5 * mean, 3000)
     if strong.mean() > 0.01:
-        text = f"{strong.mean():.0%} of the particles have more than 50 % astigmatism"
+        text = f"{strong.mean():.0%} of the images have more than 50 % astigmatism"
         yield Finding("warning", "CTF", f"{text}; are defocus U and V in the same unit?")
 
 
 def _shifts(particles: ParticleSet) -> Finding:
-    length = np.linalg.norm(particles.poses.shift_angstrom, axis=1)
+    length = np.linalg.norm(particles.image_poses.shift_angstrom, axis=1)
     if not length.any():
         return Finding("ok", "shifts", "all are 0: the particles are taken as centred")
     box = particles.box_size * particles.pixel_size_angstrom

@@ -44,8 +44,10 @@ def find_particles(
     Raises
     ------
     InputError
-        If a particle is not there, or its coordinates fit more than one.
+        If a particle is not there, or its coordinates fit more than one; or if one of run and file is a tilt
+        series and the other is not.
     """
+    _refuse_other_kind(run, original)
     place, found = find_uids(run.particles["uid"][in_run], original.uid)
     if found.all():
         return place
@@ -74,6 +76,20 @@ def find_particles(
     return place
 
 
+def _refuse_other_kind(run: Run, original: ParticleSet) -> None:
+    """Shifts of tilts stand at each image, so poses of one kind are none of the other."""
+    if run.is_of_tilts == (not original.exposures.are_single):
+        return
+    ours, theirs = ("a tilt series", "has one image a particle")
+    if not run.is_of_tilts:
+        ours, theirs = ("single particles", "is a tilt series")
+    raise InputError(
+        f"{theirs}, but {run.folder} is of {ours}",
+        file=original.source,
+        remedy="pass a file of the same kind",
+    )
+
+
 def _by_image_file(run: Run, in_run: Int64, original: ParticleSet) -> Int64 | None:
     """Positions by image file and place in it; None if that does not find every particle."""
     try:
@@ -86,7 +102,8 @@ def _by_image_file(run: Run, in_run: Int64, original: ParticleSet) -> Int64 | No
 
 def _image_file_uid(particles: ParticleSet) -> NDArray[np.uint64]:
     names = [str(stack.resolve()) for stack in particles.stacks]
-    return image_uid(names, particles.exposures.stack_index, particles.exposures.frame)
+    images = particles.exposures
+    return image_uid(names, images.first_of(images.stack_index), images.first_of(images.frame))
 
 
 def _refuse_unknown(

@@ -76,6 +76,8 @@ class _Reading(_Part):
 
 class _Particles(_Part):
     count: _Some
+    # of tilt series; None where a particle has one image
+    images: _Some | None = None
     source: _Path
     source_format: str
     # runs of early versions kept no record of it

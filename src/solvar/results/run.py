@@ -74,6 +74,11 @@ class Run:
         return int(self.record["particles"]["count"])
 
     @property
+    def is_of_tilts(self) -> bool:
+        """Whether particles have several images, a tilt series."""
+        return self.record["particles"].get("images") is not None
+
+    @property
     def source(self) -> Path:
         """The particle file that the run was made from."""
         return Path(self.record["particles"]["source"])

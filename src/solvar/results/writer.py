@@ -331,7 +331,7 @@ def _doubt_record(validation: HalfsetValidation, model: LowRankModel) -> dict[st
 
 
 def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
-    particles, model = fit.particles, fit.model
+    particles, model, images = fit.particles, fit.model, fit.particles.exposures
     result: dict[str, Any] = {
         "rank": model.rank,
         "box_size": model.box_size,
@@ -376,6 +376,7 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
         "settings": fit.settings.model_dump(mode="json"),
         "particles": {
             "count": len(particles),
+            **({} if images.are_single else {"images": len(images)}),
             "source": particles.source.absolute(),
             "source_format": particles.source_format,
             "reading": asdict(particles.reading),

@@ -116,7 +116,7 @@ class SimulatedSet:
             kx,
             ky,
             settings.box_size * settings.pixel_size,
-            _rows_of(self.ctf, index),
+            self.ctf.take(index),
             self.optics,
             self.optics_group[index],
         )
@@ -268,13 +268,3 @@ def _truth_arrays(particles: SimulatedSet) -> dict[str, Any]:
 def _flat(coordinate: NDArray[np.float64]) -> NDArray[np.float64]:
     """One coordinate a row as a plain vector (n,), several as (n, d)."""
     return coordinate[:, 0] if coordinate.shape[1] == 1 else coordinate
-
-
-def _rows_of(ctf: CtfParameters, index: Int64) -> CtfParameters:
-    return CtfParameters(
-        ctf.defocus_u_angstrom[index],
-        ctf.defocus_v_angstrom[index],
-        ctf.defocus_angle_radian[index],
-        ctf.phase_shift_radian[index],
-        ctf.bfactor_angstrom2[index],
-    )

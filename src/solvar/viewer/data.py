@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from solvar.analysis.reading import analysed_columns
 from solvar.errors import InputError
 from solvar.estimation.low_rank import prior_spread
 from solvar.estimation.posterior import squared_differences
+from solvar.particles.relion_tilts import GROUP, first_rows
 from solvar.report.interactive.latents import MOST_POINTS
 from solvar.report.style import component_title
 from solvar.results.run import Run
@@ -212,6 +214,11 @@ class ViewerData:
     def _from_star(self, name: str) -> Column:
         assert self._star is not None
         column = self._star.read(name)
+        if len(column.values) > len(self) and GROUP in self._star.columns:
+            # a tilt series: what the first row of a particle says
+            first = first_rows(self._star.read(GROUP).values, len(self))
+            if first is not None:
+                return replace(column, values=column.values[first])
         if len(column.values) != len(self):
             raise InputError(
                 f"has {len(column.values)} rows for {len(self)} particles",

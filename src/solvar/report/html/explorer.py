@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from solvar.analysis.reading import StoredAnalysis
 from solvar.errors import InputError
 from solvar.estimation.low_rank import prior_spread
+from solvar.particles.relion_tilts import GROUP, first_rows
 from solvar.particles.star_blocks import particle_block, read_blocks
 from solvar.report import style
 from solvar.report.html.encoding import base64_of, quantised
@@ -111,6 +112,10 @@ def read_defocus(run: Run) -> Float64 | None:
     try:
         blocks = read_blocks(path, inside=run.folder)
         table = blocks[particle_block(blocks, path)]
+        if len(table) > run.particle_count and GROUP in table.columns:
+            # a tilt series: what the first row of a particle says
+            first = first_rows(table[GROUP], run.particle_count)
+            table = table if first is None else table.iloc[first]
         pair = table[["rlnDefocusU", "rlnDefocusV"]].to_numpy(np.float64)
     except (InputError, OSError, KeyError, ValueError):
         return None
