@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ class Blocks:
     @property
     def labels(self) -> Int64:
         """The block of each column, (r,), ascending."""
-        return np.repeat(np.arange(len(self.counts)), self.counts)
+        return labels_of(self.counts)
 
     def masked(self, columns: Float32) -> Float32:
         """Columns V (r, L, L, L), each within the mask of its block."""
@@ -37,6 +38,11 @@ class Blocks:
         for j, block in enumerate(self.labels):
             np.multiply(self.masks[block], columns[j], out=out[j])
         return out
+
+
+def labels_of(counts: Sequence[int]) -> Int64:
+    """The block of each column, (r,), ascending, by how many columns each block has."""
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def together(labels: Int64) -> Bool:

@@ -46,8 +46,9 @@ class Support:
     @classmethod
     def of_blocks(cls, mask: Float32, focus: Float32, counts: tuple[int, ...]) -> Support:
         """Columns in blocks; the mean in a mask and wherever columns are."""
-        mean = np.maximum(mask, focus.max(axis=0))
-        columns = mean if len(counts) > len(focus) else focus.max(axis=0)
+        everywhere = focus.max(axis=0)
+        mean = np.maximum(mask, everywhere)
+        columns = mean if len(counts) > len(focus) else everywhere
         return cls(mean, columns, focus=focus, counts=counts)
 
     @cached_property
@@ -57,7 +58,7 @@ class Support:
             return None
         if len(self.counts) == len(self.focus):
             return Blocks(self.focus, self.counts)
-        rest = self.mean * (1 - self.focus.max(axis=0))
+        rest = self.mean * (1 - self.all_focus)
         return Blocks(np.concatenate([self.focus, rest[None]]), self.counts)
 
     def labels(self, rank: int) -> Int64:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.blocks import together
+from solvar.estimation.blocks import labels_of, together
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.latents import (
     combined,
@@ -157,7 +157,7 @@ def _sweep_all(
         for schedule in last:
             now = counts if schedule is last[-1] else wide
             band = context.band(state, None, schedule.k_c).with_counts(now)
-            kept = leading_of_blocks(columns[1:], np.repeat(np.arange(len(wide)), wide), now)
+            kept = leading_of_blocks(columns[1:], labels_of(wide), now)
             start = band.support.masked(
                 np.concatenate([crop_volume(v, band.box) for v in (mean, kept)])
             )
@@ -169,8 +169,7 @@ def _sweep_all(
             name = f"final model to shell {schedule.k_c} sweeps"
             most = schedule.final_sweeps
             state, (statistics,) = sweep(context, state, name, [solver], most, step)
-            free = together(np.repeat(np.arange(len(now)), now))
-            moment = statistics.latent_moment * free
+            moment = statistics.latent_moment * together(labels_of(now))
             amplitude = np.asarray(np.linalg.cholesky(moment), dtype=np.float64)
             fitted = solver.model.columns
             columns = np.concatenate([fitted[:1], combined(fitted[1:], amplitude)])
