@@ -106,7 +106,7 @@ class CtfParameters:
         """Those of some of the particles, in this order."""
         return replace(self, **{name: values[index] for name, values in self.columns.items()})
 
-    def defocused(self, angstrom: float) -> CtfParameters:
-        """The same with this much more underfocus."""
+    def defocused(self, angstrom: float | Float64) -> CtfParameters:
+        """The same with this much more underfocus, a number or (N,)."""
         u, v = self.defocus_u_angstrom + angstrom, self.defocus_v_angstrom + angstrom
         return replace(self, defocus_u_angstrom=u, defocus_v_angstrom=v)
