@@ -197,9 +197,12 @@ BAD = {
     "huge shift": (_value("rlnOriginXAngst", 2, "17.0"), "row 3, .*larger than the whole image"),
     "tomogram": (
         _added(rlnTomoName="tomo1"),
-        "rlnTomoName: subtomograms, and tilt series with tomograms.*one row a tilt",
+        "nothing beside it says how these were tilted; pass the optimisation set.*--tomograms",
     ),
-    "three dimensions": (_optics(" 8 2", " 8 3"), "rlnImageDimensionality: three-dimensional"),
+    "three dimensions": (
+        _optics(" 8 2", " 8 3"),
+        "rlnImageDimensionality: the images are subtomograms",
+    ),
     "CTF scales": (
         lambda folder: {
             "path": files.write_star31(

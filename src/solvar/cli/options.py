@@ -47,6 +47,10 @@ class ReadingOptions(BaseModel):
     )
     poses: Path | None = Field(None, description="Poses of a cryoDRGN project (poses.pkl).")
     ctf: Path | None = Field(None, description="CTF of a cryoDRGN project (ctf.pkl).")
+    tomograms: Path | None = Field(
+        None,
+        description="Star file of the tomograms that the particles are of; without it the one beside them.",
+    )
     passthrough: list[Path] = Field(
         [], description="cryoSPARC passthrough file to merge by uid (.cs); may be repeated."
     )

@@ -71,7 +71,7 @@ def write(path: Path, job: Job) -> None:
         optics, table = _regrouped(optics, table, particles, job.ctf_replaced)
         if job.ctf_replaced:
             table = table.assign(**ctf_columns(particles.exposures.ctf))
-    poses = pose_columns(particles, in_pixels=False)
+    poses = pose_columns(particles, False, table)
     if not job.poses_replaced:
         # what the file says of its own poses stays as it is spelled
         poses = {column: v for column, v in poses.items() if column not in table.columns}
@@ -79,9 +79,10 @@ def write(path: Path, job: Job) -> None:
     table = table.drop(columns=[c for c in ORIGINS_PIXEL if c in table.columns])
     if job.options.latents:
         latents = latent_columns(job.run.posterior, job.run.particle_probability)
-        in_run = job.particles.in_run[particles.exposures.particle]
+        in_run = job.particles.in_run[particles.exposures.particle[particles.row_images]]
         table = table.assign(**{c: as_text(v[in_run]) for c, v in latents.items()})
-    write_blocks(path, {"optics": optics, "particles": table, **blocks})
+    first = {name: blocks.pop(name) for name in ("general",) if name in blocks}
+    write_blocks(path, {**first, "optics": optics, "particles": table, **blocks})
 
 
 def _refuse_signs(particles: ParticleSet) -> None:

@@ -34,6 +34,9 @@ class Exposures:
         Shift (x, y) of each image of its own, besides what is seen in it of its particle's. None: no own.
     row : (M,) int64 or None
         Zero-based row of each image in the metadata file; None where that is its particle's.
+    tilt_image : (M,) int64 or None
+        Which exposure of its tilt series (tomogram and tilt) each image was cut from, numbered from 0; None
+        where the file does not say.
     sign : (M,) int8 or None
         1 or -1: by what pixels are to be multiplied so that all images have the same contrast.
         None where the file says the same of all its images, which tells nothing.
@@ -47,6 +50,7 @@ class Exposures:
     tilt: Float64 | None = None
     shift_angstrom: Float64 | None = None
     row: Int64 | None = None
+    tilt_image: Int64 | None = None
     sign: NDArray[np.int8] | None = None
 
     @classmethod
@@ -124,7 +128,7 @@ class Exposures:
 
 def seen_shifts(shift: Float64, tilt: Float64 | None) -> Float64:
     """What is seen of shifts (M, 2) along a particle's x and y in images tilted by (M, 3, 3), (M, 2)."""
-    return shift if tilt is None else np.einsum("mji,mj->mi", tilt[:, :2, :2], shift)
+    return shift if tilt is None else np.einsum("mji,mj->mi", tilt[:, : shift.shape[1], :2], shift)
 
 
 def ranges(start: Int64, count: Int64) -> Int64:

@@ -117,6 +117,17 @@ class ParticleSet:
         return self.row[self.exposures.particle] if row is None else row
 
     @property
+    def is_of_tomograms(self) -> bool:
+        """Whether rows of `source` are particles with tilts that another file describes."""
+        return self.exposures.tilt is not None and self.exposures.row is None
+
+    @property
+    def row_images(self) -> NDArray[np.int64]:
+        """Of the rows (K,) of `source` that these particles have, the position of each one's first image."""
+        every = np.arange(len(self.exposures))
+        return self.exposures.first_of(every) if self.exposures.row is None else every
+
+    @property
     def image_poses(self) -> Poses:
         """Orientation and centring of each of the M images, as if they were particles of their own."""
         images, poses = self.exposures, self.poses

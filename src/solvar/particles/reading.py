@@ -29,6 +29,8 @@ class Reading:
         cryoDRGN pickles that take the place of the poses and CTFs of the file.
     passthrough : tuple of Path
         cryoSPARC passthrough files.
+    tomograms : Path or None
+        Star file of the tomograms that the particles are of; None: the one beside them.
     ignore_poses : bool
         Leave poses unread, where there are any: every particle then has the identity and no shift.
     pixel_size, voltage, cs, amplitude_contrast : float or None
@@ -42,6 +44,7 @@ class Reading:
     poses: Path | None = None
     ctf: Path | None = None
     passthrough: tuple[Path, ...] = ()
+    tomograms: Path | None = None
     ignore_poses: bool = False
     pixel_size: float | None = None
     voltage: float | None = None
@@ -50,7 +53,7 @@ class Reading:
     working_folder: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self) -> None:
-        for name in ("datadir", "poses", "ctf", "working_folder"):
+        for name in ("datadir", "poses", "ctf", "tomograms", "working_folder"):
             path = getattr(self, name)
             if path is not None:
                 object.__setattr__(self, name, Path(path).absolute())
@@ -70,8 +73,8 @@ class Reading:
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that are read beside the metadata file and the images."""
-        pickles = (self.poses, self.ctf)
-        return (*(path for path in pickles if path is not None), *self.passthrough)
+        others = (self.poses, self.ctf, self.tomograms)
+        return (*(path for path in others if path is not None), *self.passthrough)
 
     @property
     def reads_poses(self) -> bool:

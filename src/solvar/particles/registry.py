@@ -18,11 +18,12 @@ from solvar.particles import cryodrgn, cryosparc, relion
 from solvar.particles.expansion import copies_by_pose, uids_of_copies
 from solvar.particles.exposures import Exposures
 from solvar.particles.identity import first_of_each, image_uid
+from solvar.particles.optimisation_set import located, members
 from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.reading import Reading, existing
 from solvar.particles.selection import read_selection
 from solvar.particles.stack_paths import FoundElsewhere, StackFinder
-from solvar.particles.table import Format, ParticleTable
+from solvar.particles.table import Format, ParticleTable, Series
 from solvar.particles.tilts import tilted
 from solvar.particles.validate import Origin, check_row_count, validate
 
@@ -42,6 +43,7 @@ def read_particles(
     poses: str | Path | None = None,
     ctf: str | Path | None = None,
     passthrough: Sequence[str | Path] = (),
+    tomograms: str | Path | None = None,
     ignore_poses: bool = False,
     pixel_size: float | None = None,
     voltage: float | None = None,
@@ -53,8 +55,8 @@ def read_particles(
     Parameters
     ----------
     path : path
-        RELION .star, cryoSPARC .cs, an image stack (.mrcs) or a text file that lists stacks; the
-        content decides, not the extension.
+        RELION .star (an optimisation set too), cryoSPARC .cs, an image stack (.mrcs) or a text file that
+        lists stacks; the content decides, not the extension.
     datadir : path, optional
         Folder that image paths are relative to.
     strip_prefix : str, optional
@@ -67,6 +69,9 @@ def read_particles(
         place of the file's own poses or CTFs otherwise.
     passthrough : sequence of path
         cryoSPARC passthrough files, joined by uid.
+    tomograms : path, optional
+        Star file of the tomograms that the particles are of, with the geometry of their tilt series; by
+        default what an optimisation set beside `path` names, or the `tomograms.star` there.
     ignore_poses : bool
         Leave poses unread, so that files without any will do: for `ab_initio` of `FitSettings`.
     pixel_size, voltage, cs, amplitude_contrast : float, optional
@@ -92,6 +97,7 @@ def read_particles(
         "poses": poses,
         "ctf": ctf,
         "passthrough": passthrough,
+        "tomograms": tomograms,
         "ignore_poses": ignore_poses,
         "pixel_size": pixel_size,
         "voltage": voltage,
@@ -117,7 +123,7 @@ def read_as(
     InputError
         As `read_particles`.
     """
-    source = existing(path)
+    source, reading = _followed(existing(path), reading)
     reading.check()
     format_ = _format_of(source)
     table = format_.read(source, reading)
@@ -125,6 +131,17 @@ def read_as(
         log.warning("%s: %s", source, remark)
     row = read_selection(ind, table.particle_count, source)
     return _assemble(source, format_.name, table, row, reading)
+
+
+def _followed(source: Path, reading: Reading) -> tuple[Path, Reading]:
+    """The particles that an optimisation set names, read with its tomograms; any other file as it is."""
+    named = members(source)
+    if named is None:
+        return source, reading
+    particles, tomograms = named
+    if reading.tomograms is None and tomograms is not None:
+        reading = replace(reading, tomograms=located(tomograms, source))
+    return existing(located(particles, source)), reading
 
 
 def _format_of(source: Path) -> Format:
@@ -170,6 +187,8 @@ def _assemble(
     """The selected particles with images found, companion pickles merged in and everything checked."""
     if table.particle is not None:
         return _assemble_tilts(source, format_name, table, row, reading)
+    if table.series is not None:
+        return _assemble_series(source, format_name, table, row, reading)
     given = len(row)
     if reading.ignore_poses:
         row = _once(table, row)
@@ -251,6 +270,72 @@ def _assemble_tilts(
     return particles
 
 
+def _assemble_series(
+    source: Path,
+    format_name: str,
+    table: ParticleTable,
+    row: NDArray[np.int64],
+    reading: Reading,
+) -> ParticleSet:
+    """The selected particles of tomograms, each a row with the images of a stack."""
+    assert table.series is not None and table.poses is not None
+    stacks, stack_index, elsewhere = _resolve_stacks(table, row, reading.finder(source))
+    optics, optics_group = _optics(table, row, stacks, stack_index)
+    series = table.series.of(row)
+    shown = series.images.particle
+    images = replace(
+        series.images,
+        optics_group=optics_group[shown],
+        stack_index=stack_index[shown],
+        frame=_frames(series, stacks, stack_index, source, row),
+    )
+    if table.uid is None:
+        uid = image_uid(table.stack_names, table.stack_index[row], table.frame[row])
+    else:
+        uid = table.uid[row]
+    particles = ParticleSet(
+        source=source,
+        source_format=format_name,
+        row=row,
+        uid=uid,
+        optics=optics,
+        poses=Poses(table.poses.rotation[row], table.poses.shift_angstrom[row]),
+        stacks=stacks,
+        exposures=images,
+        halfset=table.halfset[row],
+        reading=replace(reading, tomograms=table.tomograms),
+        picks=None if table.picks is None else table.picks.select(row),
+        found_elsewhere=elsewhere,
+        supposed=table.remarks,
+    )
+    validate(particles, _origins(source, table, reading))
+    return particles
+
+
+def _frames(
+    series: Series,
+    stacks: tuple[Path, ...],
+    stack_index: NDArray[np.int64],
+    source: Path,
+    row: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Frame (M,) of each image in its stack, which has the visible exposures or all of them."""
+    depth = np.array([read_mrc_header(stack).shape[0] for stack in stacks])[stack_index]
+    odd = np.flatnonzero((depth != series.visible) & (depth != series.total))
+    if len(odd):
+        first = odd[0]
+        raise InputError(
+            f"its stack has {depth[first]} images, but its tilt series has {series.total[first]} exposures, "
+            f"{series.visible[first]} of them visible",
+            file=source,
+            row=int(row[first]),
+            column="rlnImageName",
+            remedy="pass the tomograms that the particles were extracted from",
+        )
+    has_all = (depth == series.total)[series.images.particle]
+    return np.where(has_all, series.number, series.images.frame)
+
+
 def _shared_halfset(halfset: NDArray[np.int8], images: Exposures) -> NDArray[np.int8]:
     """Half-sets (N,) of particles from those of their images; 0 where these differ."""
     first = images.first_of(np.arange(len(images)))
@@ -312,12 +397,21 @@ def _optics_and_ctf(
         )
         box_size = np.full(len(row), read_mrc_header(stacks[0]).shape[1] if stacks else 0)
         return cryodrgn.interpret_ctf(pickled[row], box_size)
-    assert table.optics is not None and table.ctf is not None
+    assert table.ctf is not None
+    return *_optics(table, row, stacks, stack_index), table.ctf.take(row)
+
+
+def _optics(
+    table: ParticleTable,
+    row: NDArray[np.int64],
+    stacks: tuple[Path, ...],
+    stack_index: NDArray[np.int64],
+) -> tuple[Optics, NDArray[np.int64]]:
+    """The optics groups that the selected rows use, and which of them each is of."""
+    assert table.optics is not None
     used, group = np.unique(table.optics_group[row], return_inverse=True)
     group = group.reshape(-1).astype(np.int64)
-    optics = table.optics.take(used)
-    optics = _fill_box_size(optics, group, stacks, stack_index)
-    return optics, group, table.ctf.take(row)
+    return _fill_box_size(table.optics.take(used), group, stacks, stack_index), group
 
 
 def _fill_box_size(

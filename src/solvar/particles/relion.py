@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from solvar.errors import InputError
 from solvar.files import open_regular, read_bytes
 from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles import relion_tomo
 from solvar.particles.constants import complete
+from solvar.particles.optimisation_set import tomograms_of
 from solvar.particles.particle_set import Poses
 from solvar.particles.picks import Picks
 from solvar.particles.pixel_columns import (
@@ -41,13 +43,13 @@ from solvar.particles.relion_tilts import (
     refuse_readings,
     with_magnification,
 )
-from solvar.particles.relion_tomo import refuse_subtomograms
+from solvar.particles.relion_tomo import ANGLES, is_of_tomograms, refuse_subtomograms
 from solvar.particles.relion_write import ORIGINAL, SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
 from solvar.particles.star_columns import StarColumns, as_words
 from solvar.particles.star_lines import begins_block
 from solvar.particles.table import CENTRED, FIND_POSES, Format, ParticleTable, group_rows
-from solvar.particles.validate import LARGEST_ANGLE_DEGREE
+from solvar.particles.tomograms import read_tomograms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,8 +100,10 @@ def read(path: Path, reading: Reading) -> ParticleTable:
     table = StarColumns(path, blocks[particle_block(blocks, path)], _optics_block(blocks, path))
     if not len(table):
         raise InputError("holds no particles", file=path, remedy=REFINEMENT)
-    refuse_subtomograms(path, table.particles, table.optics)
+    refuse_subtomograms(table, blocks.get("general"))
     refuse_mirrored(table.optional(_MIRRORED), path, _MIRRORED)
+    if is_of_tomograms(table):
+        return _read_of_tomograms(table, blocks.get("general"), reading)
     particle = particles_of_tilts(table.particles)
     if particle is not None:
         refuse_readings(reading, path)
@@ -132,6 +136,37 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         sign=_sign(table),
         particle=particle,
         remarks=remarks,
+        columns=_COLUMNS,
+    )
+
+
+def _read_of_tomograms(
+    table: StarColumns, general: pd.DataFrame | None, reading: Reading
+) -> ParticleTable:
+    """Particles of tomograms: a row has the images of a stack, and tilts that another file describes."""
+    relion_tomo.refuse_readings(reading, table.path)
+    tomograms_star = reading.tomograms or tomograms_of(table.path, general)
+    names = np.unique(relion_tomo.names_of_tomograms(table))
+    tomograms = read_tomograms(tomograms_star, names, reading.finder(tomograms_star))
+    found = relion_tomo.positions(table, tomograms)
+    stack_names, stack_index, frame = _images(table)
+    relion_tomo.refuse_single_images(table)
+    optics, optics_group = _optics(table, reading)
+    series = relion_tomo.series(table, found, tomograms, stack_index, optics_group)
+    told = [remark for each in tomograms.values() for remark in each.remarks]
+    return ParticleTable(
+        stack_names=stack_names,
+        stack_index=stack_index,
+        frame=frame,
+        halfset=_halfset(table),
+        optics_group=optics_group,
+        optics=optics,
+        poses=relion_tomo.poses(table),
+        uid=relion_tomo.uids(table),
+        picks=relion_tomo.picks(table, found),
+        series=series,
+        tomograms=tomograms_star,
+        remarks=(*dict.fromkeys(told), *found.remarks),
         columns=_COLUMNS,
     )
 
@@ -249,33 +284,13 @@ def _ctf(table: StarColumns) -> CtfParameters:
 
 
 def _poses(table: StarColumns, reading: Reading) -> Poses:
-    from scipy.spatial.transform import Rotation
-
-    names = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
-    angles = np.stack([table.numbers(name, _POSE_REMEDY) for name in names], axis=-1)
-    _refuse_no_angles(table, names, angles)
-    finite = np.isfinite(angles).all(axis=1)
-    rotation = np.full((len(angles), 3, 3), np.nan)
-    rotation[finite] = Rotation.from_euler("ZYZ", angles[finite], degrees=True).as_matrix()
+    rotation = table.rotations(ANGLES, _POSE_REMEDY)
     if table.has_any(_ORIGINS):
         shift = [_origin(table, axis, reading) for axis in "XY"]
     else:
         # as RELION and cryoDRGN take it
         shift = [np.zeros(len(table))] * 2
     return Poses(rotation, np.stack(shift, axis=-1))
-
-
-def _refuse_no_angles(table: StarColumns, names: tuple[str, ...], angles: Float64) -> None:
-    odd = np.argwhere(np.abs(angles) > LARGEST_ANGLE_DEGREE)
-    if len(odd):
-        row, column = (int(place) for place in odd[0])
-        raise InputError(
-            f"{angles[row, column]:g} is no angle",
-            file=table.path,
-            row=row,
-            column=names[column],
-            remedy="correct the value",
-        )
 
 
 def _origin(table: StarColumns, axis: str, reading: Reading) -> Float64:

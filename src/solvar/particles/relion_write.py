@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvar.errors import InputError
 from solvar.imaging.optics import CtfParameters, Optics
+from solvar.particles import relion_tomo
+from solvar.particles.optimisation_set import TOMOGRAMS
 from solvar.particles.particle_set import ParticleSet
 from solvar.particles.pixel_columns import RECORDED
 from solvar.particles.relion_aberrations import aberration_columns
 from solvar.particles.stack_paths import lasting_name
 from solvar.particles.star_blocks import can_stand, particle_block, read_blocks, write_blocks
+from solvar.particles.star_columns import StarColumns, angles_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _ORIGINS_ANGST = ("rlnOriginXAngst", "rlnOriginYAngst")
 # as relion_particle_subtract has it: the image that a row's is made of
 ORIGINAL = "rlnImageOriginalName"
@@ -63,7 +64,7 @@ def write_star(
         If an extra column has another length, or the source can no longer be read.
     """
     columns = {name: np.asarray(values) for name, values in (extra or {}).items()}
-    shown = particles.exposures.particle
+    shown = particles.exposures.particle[particles.row_images]
     for name, values in columns.items():
         if values.shape != (len(particles),):
             raise InputError(
@@ -77,7 +78,8 @@ def write_star(
     old_dialect = from_relion and "optics" not in blocks
     table = blocks[name]
     table["rlnImageName"] = lasting_images(table["rlnImageName"], particles, Path(path))
-    for column, values in {**pose_columns(particles, old_dialect), **columns}.items():
+    poses = pose_columns(particles, old_dialect, table)
+    for column, values in {**poses, **columns}.items():
         table[column] = as_text(values)
     stale = _ORIGINS_ANGST if old_dialect else ORIGINS_PIXEL
     blocks[name] = table.drop(columns=[c for c in stale if c in table.columns])
@@ -85,11 +87,13 @@ def write_star(
 
 
 def original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]:
-    """The blocks of the source with the images' rows in the images' order, as text."""
+    """The blocks of the source with the rows of these particles, in their order, as text."""
+    import pandas as pd
+
     blocks = read_blocks(particles.source, as_text=True)
     name = particle_block(blocks, particles.source)
     table = blocks[name]
-    row = particles.image_row
+    row = particles.image_row[particles.row_images]
     if len(table) <= row.max():
         raise InputError(
             f"has {len(table)} rows, fewer than when it was read",
@@ -98,6 +102,13 @@ def original_rows(particles: ParticleSet) -> tuple[dict[str, pd.DataFrame], str]
         )
     blocks[name] = table.iloc[row].reset_index(drop=True)
     _fill_constants(blocks, name, particles.reading.constants)
+    if particles.is_of_tomograms:
+        # so that the new file is read from wherever it lies
+        told = {TOMOGRAMS: [str(particles.reading.tomograms)]}
+        blocks = {
+            "general": blocks.pop("general", pd.DataFrame(index=[0])).assign(**told),
+            **blocks,
+        }
     return blocks, name
 
 
@@ -125,24 +136,27 @@ def lasting_images(images: pd.Series, particles: ParticleSet, path: Path) -> pd.
 
     Parameters
     ----------
-    images : (M,) Series of str
-        As the source spells them: ``000001@stack.mrcs``, or a file with one image.
+    images : (K,) Series of str
+        As the source spells them: ``000001@stack.mrcs``, or a file with one image or the stack of a particle.
     particles : ParticleSet
-        Particles with the same M images.
+        Particles with the same K rows.
     path : Path
 
     Returns
     -------
-    (M,) Series of str
+    (K,) Series of str
     """
+    stack_index = particles.exposures.stack_index[particles.row_images]
     parts = images.str.partition("@")
     numbered = parts[1] == "@"
     spelled = parts[2].where(numbered, parts[0]).to_numpy(dtype=object)
     names = np.empty(len(particles.stacks), dtype=object)
-    used, first = np.unique(particles.exposures.stack_index, return_index=True)
+    used, first = np.unique(stack_index, return_index=True)
     for stack, row in zip(used, first, strict=True):
         names[stack] = _name_in_star(spelled[row], particles.stacks[stack], path)
-    wanted = names[particles.exposures.stack_index]
+    wanted = names[stack_index]
+    if particles.is_of_tomograms:
+        return images.where(wanted == spelled, wanted)
     frame = parts[0].where(numbered, "000001")
     return images.where(wanted == spelled, frame + "@" + wanted)
 
@@ -217,21 +231,27 @@ def ctf_columns(ctf: CtfParameters) -> dict[str, NDArray[Any]]:
     }
 
 
-def pose_columns(particles: ParticleSet, in_pixels: bool) -> dict[str, NDArray[Any]]:
-    """Angles of each image in degrees, (M,), and origins in Å, or in pixels as before RELION 3.1."""
-    from scipy.spatial.transform import Rotation
+def pose_columns(
+    particles: ParticleSet, in_pixels: bool, table: pd.DataFrame
+) -> dict[str, NDArray[Any]]:
+    """Angles (degrees) and origins (Å, or pixels as before RELION 3.1) of the rows of a table, (K,) each.
 
+    Parameters
+    ----------
+    particles : ParticleSet
+    in_pixels : bool
+    table : DataFrame
+        The rows, each a particle, or an image of one.
+    """
+    if particles.is_of_tomograms:
+        box = relion_tomo.box_rotations(StarColumns(particles.source, table, None))
+        return relion_tomo.pose_columns(particles.poses, box)
     poses = particles.image_poses
-    rotation = Rotation.from_matrix(poses.rotation)
-    with warnings.catch_warnings():
-        # views along the axis have no unique angles; any of them is right
-        warnings.filterwarnings("ignore", message="Gimbal lock")
-        angles = rotation.as_euler("ZYZ", degrees=True)
     pixel_size = particles.optics.pixel_size_angstrom[particles.exposures.optics_group][:, None]
     origins = poses.shift_angstrom / (pixel_size if in_pixels else 1.0)
     names = ORIGINS_PIXEL if in_pixels else _ORIGINS_ANGST
     return {
-        **dict(zip(_ANGLES, angles.T, strict=True)),
+        **dict(zip(relion_tomo.ANGLES, angles_of(poses.rotation).T, strict=True)),
         **dict(zip(names, origins.T, strict=True)),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
+from solvar.particles.validate import LARGEST_ANGLE_DEGREE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,26 @@ class StarColumns:
     def given(self, name: str) -> Float64 | None:
         """A particle column, if there is one."""
         return self.numbers(name, "") if name in self.particles.columns else None
+
+    def rotations(self, names: tuple[str, str, str], remedy: str) -> Float64:
+        """R = Rz(rot)·Ry(tilt)·Rz(psi) of three columns of angles in degrees, (N, 3, 3); NaN where one is."""
+        from scipy.spatial.transform import Rotation
+
+        angles = np.stack([self.numbers(name, remedy) for name in names], axis=-1)
+        odd = np.argwhere(np.abs(angles) > LARGEST_ANGLE_DEGREE)
+        if len(odd):
+            row, column = (int(place) for place in odd[0])
+            raise InputError(
+                f"{angles[row, column]:g} is no angle",
+                file=self.path,
+                row=row,
+                column=names[column],
+                remedy="correct the value",
+            )
+        finite = np.isfinite(angles).all(axis=1)
+        found = np.full((len(angles), 3, 3), np.nan)
+        found[finite] = Rotation.from_euler("ZYZ", angles[finite], degrees=True).as_matrix()
+        return found
 
     def constant(self, name: str, remedy: str) -> Float64:
         """An optical constant of each particle, (N,) float64."""
@@ -110,3 +132,13 @@ def as_numbers(column: pd.Series, name: str, path: Path) -> Float64:
 def as_words(column: pd.Series) -> pd.Series:
     """A column as text: pandas takes "nan" for a value that is missing, and numbers those as -1."""
     return column.astype(str).fillna("nan")
+
+
+def angles_of(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """rot, tilt and psi (K, 3), degrees, of rotations (K, 3, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    with warnings.catch_warnings():
+        # views along the axis have no unique angles; any of them is right
+        warnings.filterwarnings("ignore", message="Gimbal lock")
+        return np.asarray(Rotation.from_matrix(rotation).as_euler("ZYZ", degrees=True))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvar.imaging.optics import CtfParameters, Optics
-from solvar.particles.exposures import ranges
+from solvar.particles.exposures import Exposures, ranges
 from solvar.particles.particle_set import ParticleSet, Poses
 from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
@@ -24,6 +24,31 @@ from solvar.particles.reading import Reading
 FIND_POSES = "find them from the images alone with solvar abinitio"
 # what is supposed where a column with shifts is missing
 CENTRED = "The file has no shifts ({}), so the particles were taken to be centred."
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """The M images of N rows that are particles of tomograms.
+
+    Attributes
+    ----------
+    images : Exposures
+        In the table's own stacks; `frame` counts the visible ones.
+    number : (M,) int64
+        Of each image among all exposures of its tilt series, from 0.
+    visible, total : (N,) int64
+        How many images the stack of each row has if it has the visible ones, or all.
+    """
+
+    images: Exposures
+    number: NDArray[np.int64]
+    visible: NDArray[np.int64]
+    total: NDArray[np.int64]
+
+    def of(self, index: NDArray[np.int64]) -> Series:
+        """Of the rows `index`, which are counted anew."""
+        number = self.number[self.images.places(index)]
+        return Series(self.images.of(index), number, self.visible[index], self.total[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +76,10 @@ class ParticleTable:
         None if the file does not say where the particles were picked.
     sign : (N,) int8 or None
         As in `Exposures`.
+    series : Series or None
+        The images of rows that have several each, with their CTFs; `ctf` is then None.
+    tomograms : Path or None
+        The file that describes the tilts of `series`.
     particle : (N,) int64 or None
         Which particle each row is a tilt of, numbered by first appearance; None where a row is a particle.
     remarks : tuple of str
@@ -71,6 +100,8 @@ class ParticleTable:
     expanded_from: NDArray[np.uint64] | None = None
     picks: Picks | None = None
     sign: NDArray[np.int8] | None = None
+    series: Series | None = None
+    tomograms: Path | None = None
     particle: NDArray[np.int64] | None = None
     remarks: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)

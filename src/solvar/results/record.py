@@ -66,6 +66,7 @@ class _Reading(_Part):
     poses: _Path | None = None
     ctf: _Path | None = None
     passthrough: list[_Path] = []
+    tomograms: _Path | None = None
     ignore_poses: bool = False
     pixel_size: _Finite | None = None
     voltage: _Finite | None = None
