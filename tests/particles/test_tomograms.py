@@ -150,6 +150,16 @@ def test_without_doses_nothing_is_guessed(tmp_path):
     assert sum("no exposures" in told for told in particles.remarks()) == 1
 
 
+def test_a_b_factor_by_dose_takes_the_place_of_the_critical_exposure(tmp_path):
+    write_set(tmp_path)
+    write_tomograms(tmp_path, without(TILTS, "rlnTomoXTilt"), rlnCtfBfactorPerElectronDose=[4, 0])
+    ctf = read_particles(tmp_path / "particles.star").exposures.ctf
+    dose = np.array([files.DOSE[tilt] for _, tilt in SEEN])
+    first = np.array([files.OF[particle] == 0 for particle, _ in SEEN])
+    assert ctf.bfactor_angstrom2.tolist() == (4 * dose * first).tolist()
+    assert ctf.dose_per_angstrom2.tolist() == (dose * ~first).tolist()
+
+
 def test_angles_of_subtomograms_turn_the_particle(tmp_path):
     write_set(tmp_path)
     box = {"Rot": 20.0, "Tilt": 50.0, "Psi": -70.0}

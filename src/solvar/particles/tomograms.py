@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ _ANGLES = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
 _MATRIX = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
 _SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
 _FILE, _PIXEL, _HAND = "rlnTomoTiltSeriesStarFile", "rlnTomoTiltSeriesPixelSize", "rlnTomoHand"
+_BFACTOR_OF_DOSE = "rlnCtfBfactorPerElectronDose"
 _REMEDY = "pass the tomograms that belong to these particles with --tomograms"
 # of the rows of projection matrices, which programs print with six to nine digits
 _ORTHONORMAL_TOLERANCE = 1e-3
@@ -165,6 +166,12 @@ def _tomogram(
         return values if name != SCALE or values is None else np.where(values == 0, np.nan, values)
 
     ctf, remarks = ctf_of_tilts(_ctf(column, place), told, place)
+    dose = ctf.dose_per_angstrom2
+    if _BFACTOR_OF_DOSE in table.columns and dose is not None and of_all(_BFACTOR_OF_DOSE) > 0:
+        # then RELION damps by it, and not by the critical exposure
+        ctf = replace(
+            ctf, bfactor_angstrom2=of_all(_BFACTOR_OF_DOSE) * dose, dose_per_angstrom2=None
+        )
     return Tomogram(TiltGeometry(rotation, hand), ctf, pixel_size, size, remarks)
 
 
@@ -177,15 +184,17 @@ def _rotations(column: partial[Float64 | None], series: pd.DataFrame, place: Pat
     if all(name in series.columns for name in _MATRIX):
         matrix = np.stack([_rows_of_matrix(series, name, place) for name in _MATRIX], axis=1)
         return _nearest_rotations(matrix[:, :, :3], place)
-    angles = [column(name) for name in _ANGLES]
-    if any(values is None for values in angles):
-        raise InputError(
-            "is missing, and so is rlnTomoProjX: nothing says how the tilts lie",
-            file=place,
-            column=_ANGLES[1],
-            remedy="align the tilt series, and pass the tomograms of that job",
-        )
-    return rotations_of_angles(*(np.asarray(values) for values in angles))
+    x_tilt, *others = (column(name) for name in _ANGLES)
+    for name, values in zip(_ANGLES[1:], others, strict=True):
+        if values is None:
+            raise InputError(
+                "is missing, and so is rlnTomoProjX: nothing says how the tilts lie",
+                file=place,
+                column=name,
+                remedy="align the tilt series, and pass the tomograms of that job",
+            )
+    still = np.zeros(len(series)) if x_tilt is None else x_tilt
+    return rotations_of_angles(still, *(np.asarray(values) for values in others))
 
 
 def _rows_of_matrix(series: pd.DataFrame, name: str, place: Path) -> Float64:
