@@ -369,6 +369,17 @@ def test_the_mean_of_warptools_images_is_the_volume_that_it_made(warp):
     assert other[3:].max() < 0.4
 
 
+def test_what_holds_no_images_is_told_what_to_pass(tmp_path):
+    write_set(tmp_path)
+    for name in ("tomograms.star", "tilts/TS_01.star"):
+        with pytest.raises(InputError, match=r"column rlnImageName: is missing \(data_"):
+            read_particles(tmp_path / name)
+    with pytest.raises(
+        InputError, match=r"data_global in the file.; pass particles that were extr"
+    ):
+        read_particles(tmp_path / "tomograms.star")
+
+
 def test_pseudo_subtomograms_are_refused(tmp_path):
     head = files.HEAD.replace("Are2DStacks 1", "Are2DStacks 0")
     write_particles(tmp_path, head=head), write_tomograms(tmp_path)

@@ -213,8 +213,8 @@ def series(
     visible, count = _visible(table, of_row)
     particle = np.repeat(np.arange(len(count)), of_row)[visible]
     place = ranges(first[found.tomogram], of_row)[visible]
-    ctf = _together([one.ctf for one in each]).take(place)
-    ctf = ctf.defocused(_defocus_offsets(found, each)[visible])
+    offset = _defocus_offsets(found, each)[visible]
+    ctf = _together([one.ctf for one in each]).take(place).defocused(offset)
     rotation = np.concatenate([one.geometry.rotation for one in each])
     exposures = Exposures(
         particle,
@@ -224,6 +224,7 @@ def series(
         ranges(np.zeros_like(count), count),
         tilt=rotation[place].transpose(0, 2, 1),
         tilt_image=place,
+        defocus_offset_angstrom=offset,
     )
     number = place - first[found.tomogram][particle]
     if ctf.scale is not None and np.isnan(ctf.scale).any():

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REFINEMENT = "pass the particle star file of a 3D refinement (run_data.star)"
+_EXTRACTED = "pass particles that were extracted as 2D stacks, or their optimisation set"
+_SHOWN = 5
 _AGAIN = "write the file again"
 _MOST_COLUMNS = 1000
 # A carriage return without a newline, and what only some programs take for the end of a line or text.
@@ -203,10 +205,13 @@ def particle_block(blocks: Mapping[str, pd.DataFrame], path: Path) -> str:
     for name in ("particles", "images", "", *named):
         if name in named:
             return name
-    found = ", ".join(f"data_{n}" for n in blocks) or "no data block"
+    # of hundreds of tomograms each may have a block
+    shown = [f"data_{name}" for name in blocks][:_SHOWN]
+    found = ", ".join(shown + ["…"] * (len(blocks) > _SHOWN)) or "no data block"
+    of_tomograms = any("rlnTomoName" in block.columns for block in blocks.values())
     raise InputError(
         f"is missing ({found} in the file)",
         file=path,
         column="rlnImageName",
-        remedy=REFINEMENT,
+        remedy=_EXTRACTED if of_tomograms else REFINEMENT,
     )

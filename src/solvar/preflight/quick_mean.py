@@ -7,7 +7,7 @@ two ways to see the same images is free of what both share.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -69,7 +69,15 @@ class QuickMean:
         """The same of images at rotations (N, 3, 3), moved by (N, 2) box lengths."""
         images = self.images
         shift = np.zeros_like(images.shift) if shift is None else shift
-        bands = [band.seeing(images.posed(rotation, shift)) for band in self.bands]
+        return self._seeing(images.posed(rotation, shift))
+
+    def tilted(self, tilt: Float64) -> QuickMean:
+        """The same with other tilts (M, 3, 3) of the images."""
+        store = replace(self.images.store, tilt=tilt)
+        return self._seeing(replace(self.images, store=store))
+
+    def _seeing(self, images: WhitenedImages) -> QuickMean:
+        bands = [band.seeing(images) for band in self.bands]
         means, _ = band_means(bands)
         return QuickMean(bands, means, crossed_gains(means, bands), self.signal)
 

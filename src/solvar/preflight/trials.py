@@ -9,7 +9,7 @@ within the mask.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,8 +29,9 @@ from solvar.progress import Progress
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
-_FEWEST = 50
+_FEWEST, _FEWEST_TILTED = 50, 20
 # Good poses show in some dozen particles; with errors of 3 degrees and of a pixel, it takes this many at a
 # SNR of 0.01
 _ENOUGH = 300
@@ -60,7 +61,7 @@ def trial_findings(
         `THOROUGH` or `QUICK`.
     progress : Progress
     """
-    if len(particles) < _FEWEST:
+    if len(particles) < _FEWEST and not _FEWEST_TILTED <= len(particles) < len(particles.exposures):
         text = f"{len(particles)} particles are too few to test poses and CTF"
         yield Finding("warning", "mean", text)
         return
@@ -70,6 +71,8 @@ def trial_findings(
             few = particles.select(np.sort(order[:sample]))
             mean = quick_mean(few, mask, shells, settings, team)
             trials = _Trials.of(mean, few)
+            if trials.given.explains:
+                trials = trials.with_other_hand(few, mask, settings, team)
             if trials.are_clear or sample >= len(particles):
                 break
         step.note(f"of {len(few):,} particles")
@@ -94,7 +97,7 @@ def trial_findings(
 
 @dataclass(frozen=True, eq=False)
 class _Trials:
-    """The quick mean as particles are given, and under the two commonest mistakes."""
+    """The quick mean as particles are given, and under the commonest mistakes."""
 
     given: QuickMean
     others: dict[str, QuickMean]
@@ -103,13 +106,26 @@ class _Trials:
     def of(cls, given: QuickMean, particles: ParticleSet) -> _Trials:
         """Of particles and their quick mean."""
         rotation, shift = particles.poses.rotation, particles.poses.shift_angstrom
-        transposed = np.ascontiguousarray(np.swapaxes(rotation, 1, 2))
-        others = {"rotations transposed": given.repeated(transposed)}
+        others = {"rotations transposed": given.repeated(_transposed(rotation))}
+        if (tilt := given.images.store.tilt) is not None:
+            others["tilts turned the other way"] = given.tilted(_transposed(tilt))
         if shift.any():
             group = particles.exposures.first_of(particles.exposures.optics_group)
             back = -2 * shift / given.images.store.shift_unit(group)
             others["shifts reversed"] = given.repeated(rotation, back)
         return cls(given, others)
+
+    def with_other_hand(
+        self, particles: ParticleSet, mask: Float32, settings: FitSettings, team: ThreadTeam
+    ) -> _Trials:
+        """And with the defocus of particles in tomograms as if height counted the other way."""
+        images = particles.exposures
+        if images.defocus_offset_angstrom is None:
+            return self
+        ctf = images.ctf.defocused(-2 * images.defocus_offset_angstrom)
+        turned = replace(particles, exposures=replace(images, ctf=ctf))
+        other = quick_mean(turned, mask, self.given.bands[0].k_c, settings, team)
+        return replace(self, others={**self.others, "the other hand (rlnTomoHand)": other})
 
     @cached_property
     def better(self) -> list[str]:
@@ -130,6 +146,10 @@ class _Trials:
     def are_clear(self) -> bool:
         """Whether more particles would say the same."""
         return bool(self.better) or (self.given.explains and self.are_worse)
+
+
+def _transposed(rotation: Float64) -> Float64:
+    return np.ascontiguousarray(np.swapaxes(rotation, 1, 2))
 
 
 def _signal(mean: QuickMean) -> Finding:
