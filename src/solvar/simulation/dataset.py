@@ -15,6 +15,7 @@ from solvar.simulation.ensemble import build_ensemble
 from solvar.simulation.images import noise_spectrum
 from solvar.simulation.settings import SimulationSettings
 from solvar.simulation.simulated_set import SimulatedSet
+from solvar.simulation.tilt_series import draw_tilt_series
 
 _SCALE_SAMPLE = 1000
 _SMALLEST_CONTRAST = 0.1
@@ -39,17 +40,23 @@ def simulate(settings: SimulationSettings, progress: Progress | None = None) -> 
     """
     count, rng = settings.particles, np.random.default_rng([settings.seed, 0])
     ensemble = build_ensemble(settings)
-    # small sets still have a few micrographs for every optics group
+    # small sets still have a few micrographs, or specimens of tilt series, for every optics group
     per_micrograph = np.clip(count // (4 * settings.optics_groups), 1, _PARTICLES_PER_MICROGRAPH)
     micrograph = np.arange(count) // per_micrograph
     colour = settings.noise_colour * (1 + 0.5 * np.arange(settings.optics_groups))
     poses = _draw_poses(settings, rng)
+    series = None
+    if settings.tilts:
+        of_tilts = np.random.default_rng([settings.seed, 4])
+        series = draw_tilt_series(settings, micrograph, of_tilts)
     unscaled = SimulatedSet(
         settings=settings,
         ensemble=ensemble,
         poses=poses,
         noisy_poses=_perturb(poses, settings, rng),
-        ctf=_draw_ctf(settings, rng),
+        ctf=_draw_ctf(settings, rng)
+        if series is None
+        else series.ctf_of_images(poses.shift_angstrom),
         optics=_optics(settings),
         optics_group=rng.permutation(micrograph[-1] + 1)[micrograph] % settings.optics_groups,
         micrograph=micrograph,
@@ -58,6 +65,7 @@ def simulate(settings: SimulationSettings, progress: Progress | None = None) -> 
         contrast=np.maximum(rng.normal(1, settings.contrast_sd, count), _SMALLEST_CONTRAST),
         noise_power=np.stack([noise_spectrum(settings.box_size, c) for c in colour]),
         scale=1.0,
+        series=series,
     )
     signal = _signal_variance(unscaled, rng, harmless(progress))
     return replace(unscaled, scale=float(np.sqrt(settings.snr / signal)))
@@ -66,14 +74,14 @@ def simulate(settings: SimulationSettings, progress: Progress | None = None) -> 
 def _signal_variance(
     particles: SimulatedSet, rng: np.random.Generator, progress: Progress
 ) -> float:
-    """Pixel variance of the noiseless images over (a sample of) the set, mean removed."""
+    """Pixel variance of noiseless images of (a sample of) the particles, mean removed."""
     count = min(len(particles), _SCALE_SAMPLE)
     sample = np.sort(rng.choice(len(particles), count, replace=False))
     total, square = 0.0, 0.0
     with progress.step("measuring the signal", count) as step:
         for start in range(0, count, particles.chunk):
             index = sample[start : start + particles.chunk]
-            images = particles.clean_images(index)
+            images = particles.clean_images(particles.least_exposed(index))
             total += float(images.sum(dtype=np.float64))
             square += float(np.square(images, dtype=np.float64).sum())
             step.advance(len(index))
@@ -82,14 +90,16 @@ def _signal_variance(
 
 
 def _draw_poses(settings: SimulationSettings, rng: np.random.Generator) -> Poses:
-    position = rng.normal(0, settings.shift_sd * settings.pixel_size, (settings.particles, 2))
+    axes = 3 if settings.tilts else 2
+    position = rng.normal(0, settings.shift_sd * settings.pixel_size, (settings.particles, axes))
     return Poses(random_rotations(settings.particles, rng), -position)
 
 
 def _perturb(poses: Poses, settings: SimulationSettings, rng: np.random.Generator) -> Poses:
     """Rotations turned by random small rotations about the particle's own axes, shifts moved."""
     turn = rng.normal(0, np.deg2rad(settings.pose_error) / np.sqrt(3), (settings.particles, 3))
-    moved = rng.normal(0, settings.shift_error * settings.pixel_size, (settings.particles, 2))
+    spread = settings.shift_error * settings.pixel_size
+    moved = rng.normal(0, spread, poses.shift_angstrom.shape)
     rotation = poses.rotation @ from_rotation_vector(turn)
     return Poses(rotation, poses.shift_angstrom + moved)
 

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from solvar.imaging.point_groups import PointGroup
 
 Heterogeneity = Literal["hinge-loop", "loop", "discrete", "rigid", "gaussian", "subunits"]
+TiltFormat = Literal["relion5", "warp1"]
 
 # every combination of their states is part of the truth
 _MOST_SUBUNITS = 8
+_OF_TILTS = ("tilt_range", "tilt_axis", "dose_per_tilt", "hand", "tilt_format")
 
 
 class SimulationSettings(BaseModel):
@@ -20,13 +22,16 @@ class SimulationSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    particles: int = Field(3000, ge=1, description="Number of particle images.")
+    particles: int = Field(
+        3000, ge=1, description="Number of particles, each of one image or one tilt series."
+    )
     box_size: int = Field(64, ge=16, le=1024, multiple_of=2, description="Image edge, pixels.")
     pixel_size: float = Field(3.0, gt=0, description="Pixel size, Å.")
     snr: float = Field(
         0.1,
         gt=0,
-        description="Variance of the noiseless images over that of the noise.",
+        description="Variance of the noiseless images over that of the noise; in tilt series of the least "
+        "exposed images.",
     )
     heterogeneity: Heterogeneity = Field(
         "hinge-loop",
@@ -85,6 +90,24 @@ class SimulationSettings(BaseModel):
     shift_error: float = Field(
         1.0, ge=0, description="Shift error in particles_noisy.star, px per axis."
     )
+    tilts: int = Field(
+        0, ge=0, le=200, description="Images a particle, of a tilt series; 0: single particles."
+    )
+    tilt_range: float = Field(60.0, gt=0, lt=90, description="Largest tilt, degrees.")
+    tilt_axis: float = Field(
+        85.0, ge=-360, le=360, description="Of the tilt axis, from y of the images, degrees."
+    )
+    dose_per_tilt: float = Field(
+        3.0, ge=0, description="Electrons per Å² that each image of a tilt series takes."
+    )
+    hand: int = Field(
+        1, description="1: what is higher is more underfocused in tilted images; -1: less."
+    )
+    tilt_format: TiltFormat = Field(
+        "relion5",
+        description="How tilt series are written. relion5: a row a particle and files of tomograms; warp1: a "
+        "row a tilt.",
+    )
     stacks: int = Field(1, ge=1, le=1000, description="Stack files the images are spread over.")
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
 
@@ -102,6 +125,7 @@ class SimulationSettings(BaseModel):
     def _consistent(self) -> SimulationSettings:
         if self.defocus_max < self.defocus_min:
             raise ValueError("defocus_max must not be smaller than defocus_min")
+        self._check_tilts()
         if self.stacks > self.particles:
             raise ValueError("there are more stacks than particles")
         if self.atoms is not None and self.heterogeneity in ("hinge-loop", "loop"):
@@ -129,3 +153,17 @@ class SimulationSettings(BaseModel):
             raise ValueError("an assembly with --symmetry is rigid, or its subunits differ")
         if subunits > 1 and self.atoms is not None:
             raise ValueError("--symmetry assembles built-in molecules; leave out --atoms")
+
+    def _check_tilts(self) -> None:
+        if self.hand not in (1, -1):
+            raise ValueError("hand is 1 or -1")
+        fields = type(self).model_fields
+        idle = [each for each in _OF_TILTS if getattr(self, each) != fields[each].default]
+        if idle and not self.tilts:
+            raise ValueError(
+                f"{idle[0]} is of tilt series; say with --tilts how many images each has"
+            )
+        if self.tilts and self.tilt_format == "relion5" and self.stacks > 1:
+            raise ValueError(
+                "relion5 has a stack for each particle; leave out --stacks or choose warp1"
+            )

@@ -13,21 +13,31 @@ from threadpoolctl import threadpool_limits
 
 from solvar.files import OwnedFolder, write_json
 from solvar.imaging.ctf import evaluate_ctf
-from solvar.imaging.rotations import to_euler
 from solvar.particles import CtfParameters, Optics, Poses
 from solvar.particles.stack_write import write_stack
 from solvar.progress import Progress, Step, harmless
 from solvar.simulation.ensemble import Ensemble
 from solvar.simulation.images import disc_pixels, noise_images, project_blobs, to_images
 from solvar.simulation.settings import SimulationSettings
+from solvar.simulation.tilt_files import (
+    names_of_tilts,
+    stacks_of_particles,
+    write_particles,
+    write_tomograms,
+)
+from solvar.simulation.tilt_series import TiltSeries
 from solvar.simulation.truth import TruthVolumes, conformation_volumes, truth_volumes
 from solvar.simulation.writing import (
     SIMULATION,
+    ctf_columns,
+    image_names,
+    optics_columns,
+    pose_columns,
     simulation_folder,
     stack_rows,
     write_arrays,
     write_stacked_volumes,
-    write_star,
+    write_tables,
 )
 from solvar.volume_file import write_volume
 
@@ -42,19 +52,24 @@ _CHUNK_BYTES = 64 * 2**20
 class SimulatedSet:
     """N particles with everything about them known; the noise has unit variance.
 
+    There are M images: one a particle, or those of `series`.
+
     Attributes
     ----------
     settings : SimulationSettings
     ensemble : Ensemble
         Conformations, before `scale`.
     poses : Poses
-        True poses; shifts in Å as a star file holds them (the negative of the position).
+        True poses; shifts in Å as a star file holds them (the negative of the position). Those of tilt series
+        have three components and lie, like the rotations, in the frame of the specimen.
     noisy_poses : Poses
         The same with the errors that the settings ask for.
     ctf : CtfParameters
+        Of the images.
     optics : Optics
     optics_group : (N,) int64
     micrograph : (N,) int64
+        Or specimen, of tilt series.
     halfset : (N,) int8
         1 or 2.
     contrast : (N,) float64
@@ -62,6 +77,8 @@ class SimulatedSet:
         Centred noise power per optics group, mean 1.
     scale : float
         Factor on the ensemble's densities that gives the wanted signal-to-noise ratio.
+    series : TiltSeries or None
+        How images are tilted; None where each particle has one, untilted.
     """
 
     settings: SimulationSettings
@@ -76,6 +93,7 @@ class SimulatedSet:
     contrast: Float64
     noise_power: Float64
     scale: float
+    series: TiltSeries | None = None
 
     def __len__(self) -> int:
         return len(self.contrast)
@@ -92,22 +110,42 @@ class SimulatedSet:
         box_size = self.settings.box_size
         return int(np.clip(_CHUNK_BYTES // (16 * box_size * (atoms + box_size)), 1, 1024))
 
+    @property
+    def image_count(self) -> int:
+        """M."""
+        return len(self) if self.series is None else len(self.series.particle)
+
+    def least_exposed(self, particle: Int64) -> Int64:
+        """The image of each particle, (n,), in a tilt series the least exposed one."""
+        return particle if self.series is None else self.series.least_exposed(particle)
+
+    @property
+    def poses_as_read(self) -> Poses:
+        """True poses in the frame that readers of the files give a particle.
+
+        That is the specimen's where tomograms describe the tilts, else that of the least exposed image.
+        """
+        if self.series is None or self._tomograms is not None:
+            return self.poses
+        return self._poses_of_images(self.least_exposed(np.arange(len(self))), self.poses)
+
     def clean_images(self, index: Int64) -> Float32:
-        """Noiseless images (contrast, CTF and position applied) of the particles `index`.
+        """Noiseless images (contrast, CTF and position applied), those with the numbers `index`.
 
         Returns
         -------
         (n, L, L) float32
             Rows y, columns x, origin at L // 2.
         """
-        settings = self.settings
-        positions, weights = self.ensemble.place(self.ensemble.coordinate[index])
+        settings, particle = self.settings, self._particle(index)
+        positions, weights = self._placed(particle)
+        poses = self._poses_of_images(index, self.poses)
         transform = project_blobs(
             positions,
-            weights * (self.scale * self.contrast[index, None]),
+            weights * (self.scale * self.contrast[particle, None]),
             self.ensemble.sigma_angstrom,
-            self.poses.rotation[index],
-            -self.poses.shift_angstrom[index],
+            poses.rotation,
+            -poses.shift_angstrom[:, :2],
             settings.box_size,
             settings.pixel_size,
         )
@@ -118,14 +156,30 @@ class SimulatedSet:
             settings.box_size * settings.pixel_size,
             self.ctf.take(index),
             self.optics,
-            self.optics_group[index],
+            self.optics_group[particle],
         )
         return to_images(transform)
 
     def images(self, index: Int64) -> Float32:
-        """Images with noise, (n, L, L) float32; the same for a particle in whatever company."""
-        noise = noise_images(self.noise_power[self.optics_group[index]], index, self.settings.seed)
-        return self.clean_images(index) + noise
+        """Images with noise, (n, L, L) float32; each the same in whatever company."""
+        power = self.noise_power[self.optics_group[self._particle(index)]]
+        return self.clean_images(index) + noise_images(power, index, self.settings.seed)
+
+    def _particle(self, image: Int64) -> Int64:
+        return image if self.series is None else self.series.particle[image]
+
+    def _poses_of_images(self, image: Int64, poses: Poses) -> Poses:
+        if self.series is None:
+            return Poses(poses.rotation[image], poses.shift_angstrom[image])
+        return self.series.poses_of(image, poses)
+
+    def _placed(self, particle: Int64) -> tuple[Float64, Float64]:
+        """Positions (n, A, 3) and weights (n, A) of the blobs of particles, each of which is placed once."""
+        once, place = np.unique(particle, return_inverse=True)
+        if len(once) == len(particle):
+            return self.ensemble.place(self.ensemble.coordinate[particle])
+        positions, weights = self.ensemble.place(self.ensemble.coordinate[once])
+        return positions[place], weights[place]
 
     def truth_volumes(self, rank: int = 10) -> TruthVolumes:
         """Mean, up to `rank` scaled eigenvolumes, and mask, at the scale of the images."""
@@ -137,7 +191,7 @@ class SimulatedSet:
     def write(
         self, folder: str | Path, progress: Progress | None = None, *, overwrite: bool = False
     ) -> Path:
-        """Write star files, stack and ground truth to `folder`; returns the main star file.
+        """Write star files, stacks and ground truth to `folder`; returns the main star file.
 
         Raises
         ------
@@ -155,7 +209,9 @@ class SimulatedSet:
         Files: particles.star, particles_noisy.star (if pose errors are asked for), particles.mrcs (or
         particles_001.mrcs … for several stacks),
         gt.npz, gt_mean.mrc, gt_eigenvolumes.mrc (stacked along z; none without heterogeneity),
-        mask.mrc, vols/NNN.mrc, settings.json.
+        mask.mrc, vols/NNN.mrc, settings.json. Tilt series in RELION 5's format have a stack a particle
+        (subtomograms/TOMOGRAM/NNNNNN.mrcs), tomograms.star, tilt_series/TOMOGRAM.star and
+        optimisation_set.star.
 
         Returns
         -------
@@ -165,21 +221,34 @@ class SimulatedSet:
         # an earlier star file would describe other images
         own.remove(SIMULATION, first="particles.star")
         settings = self.settings
-        stacks = stack_rows(len(self), settings.stacks)
-        with progress.step("simulating images", len(self)) as step:
-            for name, rows in stacks.items():
+        stacks = self._stacks()
+        unit = "particles" if self.series is None else "images"
+        with progress.step("simulating images", self.image_count, unit) as step:
+            paths = own.claim(SIMULATION, stacks)
+            for path, rows in zip(paths, stacks.values(), strict=True):
                 shape = (len(rows), settings.box_size, settings.box_size)
-                path = own.file(SIMULATION, name)
                 write_stack(path, shape, settings.pixel_size, self._chunks(rows, step))
         self._write_volumes(own, progress)
         write_arrays(own.file(SIMULATION, "gt.npz"), _truth_arrays(self))
         write_json(own.file(SIMULATION, "settings.json"), settings.model_dump(mode="json"))
+        if self._tomograms is not None:
+            write_tomograms(own, self, self._tomograms)
         if settings.pose_error or settings.shift_error:
-            noisy = own.file(SIMULATION, "particles_noisy.star")
-            write_star(noisy, self.optics, self._columns(self.noisy_poses, stacks))
+            self._write_star(own.file(SIMULATION, "particles_noisy.star"), self.noisy_poses, stacks)
         star = own.file(SIMULATION, "particles.star")
-        write_star(star, self.optics, self._columns(self.poses, stacks))
+        self._write_star(star, self.poses, stacks)
         return star
+
+    @property
+    def _tomograms(self) -> TiltSeries | None:
+        """`series` where files of tomograms describe it."""
+        return self.series if self.settings.tilt_format == "relion5" else None
+
+    def _stacks(self) -> dict[str, range]:
+        """Name of each stack, and the images in it."""
+        if self._tomograms is not None:
+            return stacks_of_particles(self._tomograms)
+        return stack_rows(self.image_count, self.settings.stacks)
 
     def _chunks(self, rows: range, step: Step) -> Iterator[Float32]:
         """The images of some rows a chunk at a time, so that memory does not grow with their number."""
@@ -205,39 +274,38 @@ class SimulatedSet:
                 write_volume(own.file(SIMULATION, f"vols/{name}.mrc"), volume, pixel_size)
                 step.advance()
 
-    def _columns(self, poses: Poses, stacks: dict[str, range]) -> dict[str, Any]:
-        """What a star file says of each particle, at some poses."""
-        rot, tilt, psi = to_euler(poses.rotation).T
-        return {
-            "rlnImageName": [
-                f"{frame + 1:06d}@{name}"
-                for name, rows in stacks.items()
-                for frame in range(len(rows))
-            ],
-            "rlnMicrographName": [f"mic{number:05d}.mrc" for number in self.micrograph],
-            "rlnOpticsGroup": self.optics_group + 1,
-            "rlnDefocusU": self.ctf.defocus_u_angstrom,
-            "rlnDefocusV": self.ctf.defocus_v_angstrom,
-            "rlnDefocusAngle": np.rad2deg(self.ctf.defocus_angle_radian),
-            "rlnPhaseShift": np.rad2deg(self.ctf.phase_shift_radian),
-            "rlnAngleRot": rot,
-            "rlnAngleTilt": tilt,
-            "rlnAnglePsi": psi,
-            "rlnOriginXAngst": poses.shift_angstrom[:, 0],
-            "rlnOriginYAngst": poses.shift_angstrom[:, 1],
-            "rlnRandomSubset": self.halfset,
+    def _write_star(self, path: Path, poses: Poses, stacks: dict[str, range]) -> None:
+        """The star file of particles at some poses."""
+        if self._tomograms is not None:
+            write_particles(path, self, self._tomograms, poses)
+            return
+        index = np.arange(self.image_count)
+        particle = self._particle(index)
+        if self.series is None:
+            names = {"rlnMicrographName": [f"mic{number:05d}.mrc" for number in self.micrograph]}
+        else:
+            names = names_of_tilts(self.series)
+        columns = {
+            "rlnImageName": image_names(stacks),
+            **names,
+            "rlnOpticsGroup": self.optics_group[particle] + 1,
+            **ctf_columns(self.ctf),
+            **pose_columns(self._poses_of_images(index, poses)),
+            "rlnRandomSubset": self.halfset[particle],
         }
+        write_tables(path, optics=optics_columns(self.optics), particles=columns)
 
 
 def _truth_arrays(particles: SimulatedSet) -> dict[str, Any]:
     """What gt.npz holds; `rotations` are RELION's matrices, the transposes of R."""
     settings, ensemble, ctf = particles.settings, particles.ensemble, particles.ctf
-    position_px = -particles.poses.shift_angstrom / settings.pixel_size
+    poses = particles.poses_as_read
+    position_px = -poses.shift_angstrom / settings.pixel_size
     angle = np.rad2deg(ctf.defocus_angle_radian)
     noise_power = particles.noise_power.astype(np.float32)
     arrays: dict[str, Any] = {
         "case": settings.heterogeneity,
-        "rotations": np.swapaxes(particles.poses.rotation, -1, -2),
+        "rotations": np.swapaxes(poses.rotation, -1, -2),
         "shift_px": position_px,
         "origin_px": -position_px,
         "contrast": particles.contrast,
@@ -251,6 +319,9 @@ def _truth_arrays(particles: SimulatedSet) -> dict[str, Any]:
         "snr": settings.snr,
         "seed": settings.seed,
     }
+    if particles.series is not None:
+        arrays["particle_of_image"] = particles.series.particle
+        arrays["tilt_of_image"] = particles.series.tilt
     if ensemble.modes is not None:
         arrays["z"] = particles.latent
         arrays["eigenvalues"] = particles.scale**2 * ensemble.modes.variance

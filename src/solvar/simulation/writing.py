@@ -1,4 +1,4 @@
-"""The files of a simulated set: RELION 3.1 star files, stacks, and the ground truth beside them."""
+"""The files of a simulated set: star files of RELION 3.1 and 5, stacks, and the ground truth beside them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from numpy.typing import NDArray
 
 from solvar.errors import InputError
 from solvar.files import OwnedFolder, Writer, owned, replacing
-from solvar.particles import Optics
+from solvar.imaging.rotations import to_euler
+from solvar.particles import CtfParameters, Optics, Poses
 from solvar.particles.star_blocks import write_blocks
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 _STACK = "particles.mrcs"
 # The files that say what the images are come first: they go before the images do, and come back after.
 SIMULATION = Writer(
     "simulation",
     (
-        *("particles.star", "particles_noisy.star", "settings.json", "gt.npz", _STACK),
-        "particles_[0-9]*.mrcs",
+        *("particles.star", "particles_noisy.star", "optimisation_set.star", "tomograms.star"),
+        *("tilt_series/*.star", "settings.json", "gt.npz", _STACK),
+        *("particles_[0-9]*.mrcs", "subtomograms/*/[0-9]*.mrcs"),
         *("gt_mean.mrc", "gt_eigenvolumes.mrc", "mask.mrc", "vols/[0-9]*.mrc"),
     ),
 )
@@ -74,20 +77,56 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def write_star(path: Path, optics: Optics, columns: Mapping[str, Any]) -> None:
-    """A star file of optics groups and of particles, whose `columns` have RELION's names."""
+def image_names(stacks: Mapping[str, range]) -> list[str]:
+    """`rlnImageName` of every image of some stacks."""
+    return [
+        f"{frame + 1:06d}@{name}" for name, rows in stacks.items() for frame in range(len(rows))
+    ]
+
+
+def ctf_columns(ctf: CtfParameters) -> dict[str, Float64]:
+    """What a star file says of the CTF of each image, (M,) each."""
+    columns = {
+        "rlnDefocusU": ctf.defocus_u_angstrom,
+        "rlnDefocusV": ctf.defocus_v_angstrom,
+        "rlnDefocusAngle": np.rad2deg(ctf.defocus_angle_radian),
+        "rlnPhaseShift": np.rad2deg(ctf.phase_shift_radian),
+    }
+    of_tilts = {
+        "rlnCtfScalefactor": ctf.scale,
+        "rlnMicrographPreExposure": ctf.dose_per_angstrom2,
+    }
+    return columns | {name: values for name, values in of_tilts.items() if values is not None}
+
+
+def pose_columns(poses: Poses) -> dict[str, Float64]:
+    """Angles (degrees) and origins (Å) of images, (M,) each."""
+    rot, tilt, psi = to_euler(poses.rotation).T
+    return {
+        "rlnAngleRot": rot,
+        "rlnAngleTilt": tilt,
+        "rlnAnglePsi": psi,
+        "rlnOriginXAngst": poses.shift_angstrom[:, 0],
+        "rlnOriginYAngst": poses.shift_angstrom[:, 1],
+    }
+
+
+def optics_columns(optics: Optics) -> dict[str, Any]:
+    """What a star file says of each optics group."""
+    return {
+        "rlnOpticsGroup": np.arange(1, len(optics.name) + 1),
+        "rlnOpticsGroupName": optics.name,
+        "rlnAmplitudeContrast": optics.amplitude_contrast,
+        "rlnSphericalAberration": optics.spherical_aberration_mm,
+        "rlnVoltage": optics.voltage_kv,
+        "rlnImagePixelSize": optics.pixel_size_angstrom,
+        "rlnImageSize": optics.box_size,
+        "rlnImageDimensionality": 2,
+    }
+
+
+def write_tables(path: Path, **tables: Mapping[str, Any]) -> None:
+    """A star file of some blocks, whose columns have RELION's names."""
     import pandas as pd
 
-    optics_table = pd.DataFrame(
-        {
-            "rlnOpticsGroup": np.arange(1, len(optics.name) + 1),
-            "rlnOpticsGroupName": optics.name,
-            "rlnAmplitudeContrast": optics.amplitude_contrast,
-            "rlnSphericalAberration": optics.spherical_aberration_mm,
-            "rlnVoltage": optics.voltage_kv,
-            "rlnImagePixelSize": optics.pixel_size_angstrom,
-            "rlnImageSize": optics.box_size,
-            "rlnImageDimensionality": 2,
-        }
-    )
-    write_blocks(path, {"optics": optics_table, "particles": pd.DataFrame(columns)})
+    write_blocks(path, {name: pd.DataFrame(columns) for name, columns in tables.items()})
