@@ -49,7 +49,7 @@ class Hypotheses:
     Attributes
     ----------
     rotation : (N, K, 3, 3) float64
-    shift : (N, K, 2) float64
+    shift : (N, K, d) float64
         By how much images are moved beyond their first poses, box lengths.
     log_weight : (N, K) float64
         Log prior weight; -inf leaves a pose out, each particle keeps at least one.
@@ -149,8 +149,9 @@ class WhitenedImages:
     noise : NoiseModel
         What images are whitened by.
     rotation : (N, 3, 3) float64
-    shift : (N, 2) float64
-        By how much images are moved beyond their first poses, box lengths.
+    shift : (N, d) float64
+        By how much particles are moved beyond their first poses, box lengths: along x and y, and where they
+        were tilted along z too.
     inverted : bool
         Whether the sign of the pixels is turned around.
     hypotheses : Hypotheses or None
@@ -274,7 +275,7 @@ class WhitenedImages:
         )
 
     def _posed_rows(self, index: Int64) -> tuple[Float64, Float64, Int64, Grouping | None]:
-        """Rotation (R, 3, 3), shift (R, 2) and row of images of particles, and how they belong together."""
+        """Rotation (R, 3, 3), shift (R, d) and row of images of particles, and how they belong together."""
         store, poses, operations = self.store, self.hypotheses, self.operations
         if store.count is None and poses is None and operations is None:
             return self.rotation[index], self.shift[index], store.first[index], None
@@ -296,7 +297,7 @@ class WhitenedImages:
         return rotation[pose], shift[pose], row, Grouping(pose, particle, log_weight)
 
     def posed(self, rotation: Float64, shift: Float64) -> WhitenedImages:
-        """The same images at rotations (N, 3, 3), moved by (N, 2) box lengths beyond their first poses."""
+        """The same images at rotations (N, 3, 3), moved by (N, d) box lengths beyond their first poses."""
         return replace(self, rotation=rotation, shift=shift, hypotheses=None)
 
     def weighted(self, weight: Float64) -> WhitenedImages:

@@ -171,9 +171,9 @@ def _places(own: Int64, exposures: Exposures, particles: ParticleSet) -> dict[st
 
 
 def _moves_of_copies(particles: ParticleSet, extent: float | Float64) -> Float64:
-    """By how much symmetry copies are moved beyond their particle, (N, 2) box lengths; 0 for others."""
+    """By how much symmetry copies are moved beyond their particle, (N, d) box lengths; 0 for others."""
     if particles.copy_of is None:
-        return np.zeros((len(particles), 2))
+        return np.zeros_like(particles.poses.shift_angstrom)
     shift = particles.poses.shift_angstrom
     group = particles.exposures.first_of(particles.exposures.optics_group)
     return (shift - shift[particles.image_of]) / per_image(extent, group)

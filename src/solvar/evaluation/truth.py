@@ -37,7 +37,7 @@ class Truth:
         Pixel size of the particles; differs from the former after `resampled`.
     rotation : (N, 3, 3) float64 or None
         R: the image samples the transform at R·(kx, ky, 0).
-    shift_angstrom : (N, 2) float64 or None
+    shift_angstrom : (N, 2 or 3) float64 or None
         Shift that centres each particle.
     contrast : (N,) float64 or None
     state : (N,) int64 or None
@@ -191,7 +191,7 @@ _PER_PARTICLE = ("rotation", "shift_angstrom", "contrast", "state", "state_coord
 # Edges that follow the first of what is read from gt.npz; None stands for any, or for no such edge.
 _EDGES: dict[str, tuple[tuple[int | None, ...], ...]] = {
     "rotations": ((3, 3),),
-    "shift_px": ((2,),),
+    "shift_px": ((2,), (3,)),
     "contrast": ((),),
     "state": ((),),
     "state_coord": ((), (None,)),

@@ -78,6 +78,11 @@ class Exposures:
         return still and bool(np.array_equal(self.particle, np.arange(len(self))))
 
     @property
+    def shift_axes(self) -> int:
+        """Axes along which a particle may be moved: those of an image, and the beam if it was tilted."""
+        return 2 if self.tilt is None else 3
+
+    @property
     def signs_differ(self) -> bool:
         """Whether some images have the opposite contrast of others."""
         return self.sign is not None and bool(np.any(self.sign != self.sign[:1]))
@@ -108,7 +113,7 @@ class Exposures:
         return self._at(index, self.particle[index])
 
     def moves(self, shift: Float64) -> Float64:
-        """Shifts (M, 2) of the images, Å, from shifts (M, 2) along x and y of their particles' own frames."""
+        """Shifts (M, 2) of the images, Å, from shifts (M, d) along the axes of their particles' own frames."""
         seen = seen_shifts(shift, self.tilt)
         return seen if self.shift_angstrom is None else seen + self.shift_angstrom
 
@@ -130,8 +135,10 @@ class Exposures:
 
 
 def seen_shifts(shift: Float64, tilt: Float64 | None) -> Float64:
-    """What is seen of shifts (M, 2) along a particle's x and y in images tilted by (M, 3, 3), (M, 2)."""
-    return shift if tilt is None else np.einsum("mji,mj->mi", tilt[:, : shift.shape[1], :2], shift)
+    """What is seen, (M, 2), of shifts (M, d) along a particle's x, y, … in images tilted by (M, 3, 3)."""
+    if tilt is None:
+        return shift
+    return np.einsum("mji,mj->mi", tilt[:, : shift.shape[1], :2], shift)
 
 
 def ranges(start: Int64, count: Int64) -> Int64:

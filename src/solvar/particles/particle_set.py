@@ -30,8 +30,9 @@ class Poses:
     rotation : (N, 3, 3) float64
         R = Rz(rot)·Ry(tilt)·Rz(psi); the image samples the volume's transform at R·(kx, ky, 0).
         The viewing direction is the third column.
-    shift_angstrom : (N, 2) float64
-        Shift (x, y) that centres the particle: a particle at +p has shift -p.
+    shift_angstrom : (N, d) float64
+        Shift that centres the particle, along the axes of its own frame: a particle at +p has shift -p. Along
+        x and y (d = 2), and where particles were tilted z as well (d = 3).
     """
 
     rotation: Float64
