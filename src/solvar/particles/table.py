@@ -53,6 +53,8 @@ class ParticleTable:
         As in `Exposures`.
     particle : (N,) int64 or None
         Which particle each row is a tilt of, numbered by first appearance; None where a row is a particle.
+    tilt_image : (N,) int64 or None
+        As in `Exposures`.
     remarks : tuple of str
         What was supposed on reading that the user should know, in plain sentences.
     columns : mapping
@@ -72,6 +74,7 @@ class ParticleTable:
     picks: Picks | None = None
     sign: NDArray[np.int8] | None = None
     particle: NDArray[np.int64] | None = None
+    tilt_image: NDArray[np.int64] | None = None
     remarks: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
 
