@@ -77,6 +77,8 @@ class ImageStore:
         Of each image, see `ImageBatch`.
     group : (M,) int64
         Optics group of each image.
+    noise_group : (M,) int64
+        Which of `NoiseGroups`; those of an ordinary stack are its optics groups.
     reference : NoiseModel
         What the pixels were whitened by.
     doubted : (n,) bool
@@ -100,6 +102,7 @@ class ImageStore:
     pixels: Pixels
     ctf_power: Float32
     group: Int64
+    noise_group: Int64
     reference: NoiseModel
     doubted: NDArray[np.bool_]
     first: Int64
@@ -191,7 +194,7 @@ class WhitenedImages:
 
     @cached_property
     def _factor(self) -> Float32 | None:
-        """What stored pixels of each optics group are multiplied by, (G, n); None for 1."""
+        """What stored pixels of each group of noise are multiplied by, (G, n); None for 1."""
         if self.noise.is_same(self.store.reference):
             return None
         before, now = self.store.reference.power, self.noise.power
@@ -242,7 +245,7 @@ class WhitenedImages:
         data, ctf = self.store.pixels.read(row, len(disc))
         power = self.store.ctf_power[row]
         if self._factor is not None:
-            group = self.store.group[row]
+            group = self.store.noise_group[row]
             factor = self._factor[group, : len(disc)]
             ctf *= factor
             real = data.view(np.float32).reshape(*data.shape, 2)

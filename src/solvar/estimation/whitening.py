@@ -63,6 +63,7 @@ def whiten(
     own = own_rows(particles, processes)
     exposures = own_exposures(particles, processes)
     shown = particles.exposures.places(own)
+    noise_group = particles.noise_groups.of_image[shown]
     pixels = make_pixels(own[exposures.particle], len(disc))
     ctf_power = np.empty((len(shown), disc.k_c + 1), dtype=np.float32)
     ranges = PowerRanges(disc)
@@ -78,9 +79,9 @@ def whiten(
     with progress.step("Reading and whitening images", len(shown), "images") as step:
         for row, images in zip(rows, prefetched(stack.read, parts), strict=True):
             some, group = exposures.rows(row), exposures.optics_group[row]
-            factor = scale[group]
+            factor = scale[noise_group[row]]
             if freed is not None:
-                larger = freed.free(images, group, deviation)
+                larger = freed.free(images, noise_group[row], deviation)
                 factor = factor if larger is None else factor / larger
             data = images_to_disc(images, disc, team.size)
             shift = particles.poses.shift_angstrom[own[some.particle]]
@@ -106,6 +107,7 @@ def whiten(
         pixels=pixels,
         ctf_power=ctf_power,
         group=exposures.optics_group,
+        noise_group=noise_group,
         reference=noise,
         doubted=np.any(deviation[:, 0] > _DOUBTED, axis=0),
         **_places(own, exposures, particles),
@@ -209,6 +211,7 @@ def in_memory_images(
         pixels=pixels,
         ctf_power=ctf_power,
         group=np.zeros(count, np.int64),
+        noise_group=np.zeros(count, np.int64),
         reference=noise,
         doubted=np.zeros(len(disc), bool),
         first=np.arange(count),

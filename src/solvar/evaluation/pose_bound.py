@@ -86,7 +86,7 @@ def _empty_images(
 ) -> tuple[WhitenedImages, MemoryPixels]:
     """CTFs and poses of images that are yet to be drawn."""
     extent = truth.box_size * truth.pixel_size_angstrom
-    factor = NoiseModel(noise_power).whitening(disc)[particles.exposures.optics_group]
+    factor = NoiseModel(noise_power).whitening(disc)[particles.noise_groups.of_image]
     ctf = evaluate_ctf(
         disc.kx,
         disc.ky,

@@ -42,6 +42,9 @@ class Exposures:
     sign : (M,) int8 or None
         1 or -1: by what pixels are to be multiplied so that all images have the same contrast.
         None where the file says the same of all its images, which tells nothing.
+    tilt_image : (M,) int64 or None
+        Which exposure of its tilt series (tomogram and tilt) each image was cut from, numbered from 0;
+        None where the file does not say.
     """
 
     particle: Int64
@@ -55,6 +58,7 @@ class Exposures:
     tilt_image: Int64 | None = None
     defocus_offset_angstrom: Float64 | None = None
     sign: NDArray[np.int8] | None = None
+    tilt_image: Int64 | None = None
 
     @classmethod
     def one_each(

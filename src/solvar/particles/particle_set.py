@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from solvar.imaging.grid import CommonGrid
 from solvar.imaging.optics import Optics
+from solvar.particles.exposure_order import NoiseGroups
 from solvar.particles.exposures import Exposures
 from solvar.particles.identity import first_of_each
 from solvar.particles.picks import Picks
@@ -100,6 +101,11 @@ class ParticleSet:
     def grid(self) -> CommonGrid:
         """What images of all optics groups are brought to."""
         return CommonGrid.of(self.optics)
+
+    @cached_property
+    def noise_groups(self) -> NoiseGroups:
+        """Which images share a noise spectrum."""
+        return NoiseGroups.of(self.exposures, self.optics)
 
     @property
     def pixel_size_angstrom(self) -> float:

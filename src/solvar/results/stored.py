@@ -231,15 +231,18 @@ class StoredNumbers:
 
     def noise_power(self) -> NDArray[np.float64]:
         """See `Run.noise_power`."""
-        groups = int(self._particles["optics_groups"])
-        return self._positive("noise_power", groups, None)
+        return self._positive("noise_power", self._noise_groups, None)
 
     def corner_noise_power(self) -> NDArray[np.float64] | None:
         """See `Run.corner_noise_power`."""
         with self.hdf5(MODEL) as file:
             known = "corner_noise_power" in file
-        groups = int(self._particles["optics_groups"])
-        return self._positive("corner_noise_power", groups, None) if known else None
+        return self._positive("corner_noise_power", self._noise_groups, None) if known else None
+
+    @property
+    def _noise_groups(self) -> int:
+        """How many groups of images have a noise of their own."""
+        return int(self._particles.get("noise_groups") or self._particles["optics_groups"])
 
     def prior_precision(self) -> NDArray[np.float64]:
         """See `Run.prior_precision`."""
