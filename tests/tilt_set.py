@@ -106,7 +106,7 @@ def tilt_set(folder: Path, simulation: SimulationSettings, tilting: Tilting) -> 
     known = truth_volumes(ensemble, simulation.box_size, pixel, scale, 10)
     truth = Truth(
         folder, simulation.box_size, pixel, pixel, poses.rotation, poses.shift_angstrom, contrast,
-        state_coordinate=coordinate, mean=known.mean, mask=known.mask,
+        state=ensemble.state, state_coordinate=coordinate, mean=known.mean, mask=known.mask,
         eigenvolumes=known.eigenvolumes,
     )  # fmt: skip
     return TiltSet(_perturbed(right, tilting, rng), right, truth)

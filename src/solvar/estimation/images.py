@@ -89,6 +89,8 @@ class ImageStore:
         Images of each particle; None where all have one.
     tilt : (M, 3, 3) float64 or None
         As in `Exposures`.
+    tilt_image : (M,) int64 or None
+        As in `Exposures`; where the file does not say, each image's own number. None without `tilt`.
     processes : Processes
     stretch : (G, 2, 2) float64 or None
         Of the optics groups, see `CommonGrid`; None for identities.
@@ -109,6 +111,7 @@ class ImageStore:
     count: Int64 | None
     tilt: Float64 | None
     processes: Processes
+    tilt_image: Int64 | None = None
     stretch: Float64 | None = None
     image_extent_angstrom: Float64 | None = None
 
@@ -161,6 +164,8 @@ class WhitenedImages:
         Several weighted poses a particle, in place of `rotation` and `shift`.
     operations : (n, 3, 3) float64 or None
         Rotations of a point group: every particle is seen at all its equivalent poses, of equal weight.
+    tilt_shift : (K, 2) float64 or None
+        By how much the images of each exposure of tilt series are moved besides, box lengths; None for 0.
     weight : (N,) float64 or None
         Of each particle in every sum, 0 to 1; None where all are 1.
     """
@@ -173,6 +178,7 @@ class WhitenedImages:
     hypotheses: Hypotheses | None = None
     weight: Float64 | None = None
     operations: Float64 | None = None
+    tilt_shift: Float64 | None = None
 
     def __len__(self) -> int:
         return len(self.rotation)
@@ -211,7 +217,15 @@ class WhitenedImages:
     @cached_property
     def _moved(self) -> bool:
         shift = self.shift if self.hypotheses is None else self.hypotheses.shift
-        return bool(shift.any())
+        return bool(shift.any()) or self.tilt_shift is not None
+
+    def _moves(self, shift: Float64, tilt: Float64 | None, row: Int64) -> Float64:
+        """Shifts (R, 2) of stored images whose particles are moved by (R, d)."""
+        seen = seen_shifts(shift, tilt)
+        if self.tilt_shift is None:
+            return seen
+        assert self.store.tilt_image is not None
+        return seen + self.tilt_shift[self.store.tilt_image[row]]
 
     def batches(self, index: Int64, disc: HalfDisc, size: int = CHUNK) -> Iterator[ImageBatch]:
         """The images of the particles `index` that this process owns, in their order, about `size` at a time.
@@ -260,7 +274,7 @@ class WhitenedImages:
             _weigh(data, ctf, each)
         tilt = None if self.store.tilt is None else self.store.tilt[row]
         if self._moved:
-            data *= centring_phase(disc, seen_shifts(shift, tilt))
+            data *= centring_phase(disc, self._moves(shift, tilt, row))
         if grouping is not None:
             # the same at every pose of a particle: its first one will do
             power = grouping.sum_by_pose(power)[grouping.first_poses]
@@ -302,6 +316,10 @@ class WhitenedImages:
     def posed(self, rotation: Float64, shift: Float64) -> WhitenedImages:
         """The same images at rotations (N, 3, 3), moved by (N, d) box lengths beyond their first poses."""
         return replace(self, rotation=rotation, shift=shift, hypotheses=None)
+
+    def tilt_images_moved(self, shift: Float64) -> WhitenedImages:
+        """The same images, those of each exposure of tilt series moved by (K, 2) box lengths."""
+        return replace(self, tilt_shift=shift)
 
     def weighted(self, weight: Float64) -> WhitenedImages:
         """The same images, particles weighted by (N,) in every sum."""

@@ -55,6 +55,27 @@ class Posterior:
 
 
 @dataclass(frozen=True, eq=False)
+class TiltRefinement:
+    """What refinement did to the shifts of tilt images; the refined ones are those of the fit's exposures.
+
+    Attributes
+    ----------
+    moved_angstrom : (M, 2) float64
+        By how much each image was moved by the shift of its exposure.
+    prior_angstrom : float
+        Estimated spread of these shifts per axis.
+    """
+
+    moved_angstrom: Float64
+    prior_angstrom: float
+
+    def summary(self) -> dict[str, float]:
+        """Rms shift per axis and the prior's width, ready for JSON."""
+        rms = float(np.sqrt(np.mean(self.moved_angstrom**2)))
+        return {"shift_rms_angstrom": rms, "prior_angstrom": self.prior_angstrom}
+
+
+@dataclass(frozen=True, eq=False)
 class PoseRefinement:
     """What refinement did to the poses; the refined ones are those of the fit's particles.
 

@@ -112,6 +112,7 @@ def whiten(
         doubted=np.any(deviation[:, 0] > _DOUBTED, axis=0),
         **_places(own, exposures, particles),
         tilt=exposures.tilt,
+        tilt_image=_tilt_images(exposures, shown),
         processes=processes,
         stretch=particles.grid.stretch,
         image_extent_angstrom=None if isinstance(extent, float) else extent,
@@ -157,6 +158,13 @@ def own_rows(particles: ParticleSet, processes: Processes) -> Int64:
 def own_exposures(particles: ParticleSet, processes: Processes) -> Exposures:
     """The images that this process reads, in the order of an `ImageStore`."""
     return particles.exposures.of(own_rows(particles, processes))
+
+
+def _tilt_images(exposures: Exposures, shown: Int64) -> Int64 | None:
+    """`tilt_image` of an `ImageStore` of the images at positions `shown` among all."""
+    if exposures.tilt is None:
+        return None
+    return shown if exposures.tilt_image is None else exposures.tilt_image
 
 
 def _places(own: Int64, exposures: Exposures, particles: ParticleSet) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from solvar.evaluation.state_frames import as_posed
 from solvar.evaluation.truth import Truth
 from solvar.evaluation.volumes import coordinate_of, fsc_auc, volume_metrics
 from solvar.imaging.fsc import TRUTH_THRESHOLD, resolution
-from solvar.particles import ParticleSet, Poses
+from solvar.particles import Exposures, ParticleSet, Poses
 
 if TYPE_CHECKING:
     from solvar.estimation.low_rank import LowRankModel
@@ -42,7 +42,8 @@ class Estimate:
     row : (N,) int64
         Row of each particle in the input, which is its row in the truth.
     rotation : (N, 3, 3) float64
-    shift_angstrom : (N, 2) float64
+    shift_angstrom : (N, d) float64
+        Of particles that were tilted with what their images have in common of shifts of their own.
     refinement : PoseRefinement or None
         The input poses and what is unknown of the refined ones, if they were refined.
     particles : ParticleSet or None
@@ -70,14 +71,20 @@ class Estimate:
     def from_run(cls, run: Run) -> Estimate:
         """Of a finished run folder."""
         particles, refinement = run.particles, run.pose_refinement
+        given = _input_of(run)
+        shift = particles["shift_angstrom"]
+        if given is not None and given.exposures.tilt is not None:
+            everybody = np.arange(run.particle_count)
+            shift = shift + run.with_own_tilts(given, everybody).exposures.common_moves()
+            refinement = _beginning_with(refinement, given.exposures)
         return cls(
             run.model,
             run.posterior,
             particles["row"].astype(np.int64),
             particles["rotation"],
-            particles["shift_angstrom"],
+            shift,
             refinement,
-            _input_of(run),
+            given,
             run.noise_power / run.intensity_factor**2,
             run.ab_initio is not None,
             None if run.validation is None else run.validation.reliable,
@@ -87,12 +94,19 @@ class Estimate:
     def from_fit(cls, fit: Fit) -> Estimate:
         """Of a fit that is still in memory."""
         particles, poses, refinement = fit.particles, fit.particles.poses, fit.pose_refinement
+        images, shift = particles.exposures, poses.shift_angstrom
+        if images.tilt is not None:
+            shift = shift + images.common_moves()
+            if fit.tilt_refinement is not None and images.shift_angstrom is not None:
+                before = images.shift_angstrom - fit.tilt_refinement.moved_angstrom
+                images = replace(images, shift_angstrom=before)
+            refinement = _beginning_with(refinement, images)
         return cls(
             fit.model,
             fit.posterior,
             particles.row,
             poses.rotation,
-            poses.shift_angstrom,
+            shift,
             refinement,
             particles,
             fit.noise_power / fit.intensity_factor**2,
@@ -122,6 +136,16 @@ class Estimate:
             shift_angstrom=found.shift_angstrom,
             refinement=None if refinement is None else placement.refinement(refinement),
         )
+
+
+def _beginning_with(
+    refinement: PoseRefinement | None, images: Exposures
+) -> PoseRefinement | None:
+    """From shifts of particles that hold what their images have in common of shifts of their own."""
+    if refinement is None:
+        return None
+    shift = refinement.start.shift_angstrom + images.common_moves()
+    return replace(refinement, start=Poses(refinement.start.rotation, shift))
 
 
 def _input_of(run: Run) -> ParticleSet | None:

@@ -47,14 +47,15 @@ def choose(run: Run, options: ExportOptions, whole_file: bool = False) -> Chosen
     # the order of the file, so that nothing but the choice of rows differs from it
     order = np.argsort(place, kind="stable")
     index, in_run = place[order], in_run[order]
-    poses = None
+    poses, exposures = None, None
     if refined:
         found = run.particles
         rotation = found["rotation"][in_run]
         if options.flip_hand:
             rotation = mirrored(rotation)
         poses = Poses(rotation, found["shift_angstrom"][in_run])
-    return Chosen(original, index, in_run, poses)
+        exposures = run.with_own_tilts(original.select(index), in_run).exposures
+    return Chosen(original, index, in_run, poses, exposures)
 
 
 def _takes_refined(run: Run, options: ExportOptions) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from solvar.analysis.selection import Selection
 from solvar.export.new_stacks import NewStacks
-from solvar.particles import ParticleSet, Poses
+from solvar.particles import Exposures, ParticleSet, Poses
 from solvar.particles.picks import TOLERANCE_PIXEL
 from solvar.results.run import Run
 
@@ -97,18 +97,23 @@ class Chosen:
         Positions of the same particles in the run.
     poses : Poses or None
         Refined poses of the M particles; None to keep those of the file.
+    exposures : Exposures or None
+        Beside refined poses the images of the M particles, as a run has moved them.
     """
 
     original: ParticleSet
     index: NDArray[np.int64]
     in_run: NDArray[np.int64]
     poses: Poses | None = None
+    exposures: Exposures | None = None
 
     @property
     def particles(self) -> ParticleSet:
         """The M particles, with the poses to write."""
         selected = self.original.select(self.index)
-        return selected if self.poses is None else replace(selected, poses=self.poses)
+        if self.poses is None or self.exposures is None:
+            return selected
+        return replace(selected, poses=self.poses, exposures=self.exposures)
 
     @property
     def everything(self) -> ParticleSet:

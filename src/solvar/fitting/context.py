@@ -86,6 +86,8 @@ class Context:
         images = images.weighted(state.weight)
         if state.poses is None:
             return images
+        if state.tilts is not None:
+            images = images.tilt_images_moved(state.tilts.shift)
         return images.posed(state.poses.rotation, state.poses.moved)
 
     def support(self, state: FitState) -> Support:

@@ -192,6 +192,9 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         particles, refinement = state.poses.report(particles, context.images)
         if context.operations is not None:
             refinement = refinement.beginning_near(particles.poses, context.operations)
+    tilts = None
+    if state.tilts is not None:
+        particles, tilts = state.tilts.report(particles, context.images)
     assert state.prior is not None
     return Fit(
         particles=particles,
@@ -209,6 +212,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         particle_probability=state.weight,
         monstrous=monstrous_count(context),
         pose_refinement=refinement,
+        tilt_refinement=tilts,
         ab_initio=summary(state, context.settings.point_group) if state.starts else None,
         spatial_weight=state.spatial_weight,
         symmetry_loss=loss,
@@ -223,6 +227,12 @@ def _require_enough(particles: ParticleSet, settings: FitSettings) -> None:
             "is symmetry-expanded, and copies of a particle would part when poses are refined",
             file=particles.source,
             remedy="refine the poses before the expansion (solvar run --refine-pose --symmetry …)",
+        )
+    if settings.refine_tilts and particles.exposures.tilt is None:
+        raise InputError(
+            "is no tilt series, whose tilts --refine-tilts could move",
+            file=particles.source,
+            remedy="leave out --refine-tilts",
         )
     if len(particles.originals) < 8 * settings.columns:
         raise InputError(

@@ -23,9 +23,11 @@ from solvar.estimation.noise import NoiseModel
 from solvar.estimation.poses import (
     Candidates,
     PoseState,
+    ToldOfTilts,
     likely_poses,
     look_misplaced,
     refine_poses,
+    told_of_tilts,
 )
 from solvar.estimation.prior import Prior
 from solvar.fitting.abinitio import best_start
@@ -50,6 +52,8 @@ _CANDIDATES = 8
 _DRAWS_SHELL, DRAWS_COLUMNS = 26, 4
 # how many of the candidates climb on at the finest band
 _FINALISTS = 2
+# steps of the shifts of tilt images in a round
+_TILT_STEPS = 2
 
 
 class Search(Enum):
@@ -120,6 +124,8 @@ def after_round(context: Context, plan: RoundPlan, progress: Progress, state: Fi
         for part, columns in enumerate(reversed(models)):
             found = replace(seen, poses=poses)
             poses = _found_by(context, found, part, columns, plan, step)
+        if state.tilts is not None:
+            state, poses = _with_tilts(context, replace(state, poses=poses), models, plan)
     if poses.depends_on_conformation:
         poses = poses.hastened(begun)
     if context.settings.ab_initio and plan.search.is_of_all:
@@ -175,6 +181,27 @@ def _found_by(
     else:
         poses = poses.without_shape(finest.index, z)
     return poses.with_fitted_prior(finest.index)
+
+
+def _with_tilts(
+    context: Context, state: FitState, models: list[ColumnModel], plan: RoundPlan
+) -> tuple[FitState, PoseState]:
+    """With the shifts of tilt images that particles tell of in models that have not seen them, and poses.
+
+    What moves of the particles explain as well is theirs.
+    """
+    assert state.poses is not None
+    for _ in range(_TILT_STEPS):
+        assert state.tilts is not None
+        tilts, told = state.tilts, list[ToldOfTilts]()
+        for part, model in enumerate(reversed(models)):
+            band = context.band(state, part, plan.k_c)
+            told.append(told_of_tilts(band, model, len(tilts.shift)))
+        tilts = tilts.moved((told[0] + told[1]).trusted(state.poses.trust))
+        tilts, moves = tilts.without_moves(context.images)
+        poses = replace(state.poses, shift=state.poses.shift + moves)
+        state = replace(state, tilts=tilts, poses=poses)
+    return state, state.poses
 
 
 def _products(context: Context, state: FitState, band: Band, model: ColumnModel) -> Float64:

@@ -120,8 +120,27 @@ def _from_coarse_to_fine(context: Context, take: _Take, direct: _Rounds) -> _Rou
         rounds = take(rounds, k_c=k_c)
     if replace(rounds, before=direct.now).tell(has_settled, context.images.processes):
         return replace(direct, count=rounds.count)
+    if context.images.store.tilt is not None:
+        rounds = _until_settled(context, take, rounds)
     # from now on log-likelihoods count for less: the next round has nothing to be compared with
     return take(replace(rounds, now=_trusting(rounds)))
+
+
+def _until_settled(context: Context, take: _Take, rounds: _Rounds) -> _Rounds:
+    """More rounds, while evidence rises, before models of two rounds tell how wrong they are.
+
+    The images of a tilted particle leave so little unknown of its pose that what is left after few rounds is
+    the fault that the models share with the poses. It goes away by and by, and would be taken for theirs.
+    """
+    idle, processes = 0, context.images.processes
+    for _ in range(_MOST_ROUNDS):
+        last, rounds = rounds, take(rounds)
+        if rounds.tell(_is_loss, processes):
+            return replace(last, count=rounds.count)
+        idle = idle + 1 if rounds.tell(has_settled, processes) else 0
+        if idle == _PATIENCE_FITTED:
+            break
+    return rounds
 
 
 def _taken(context: Context, progress: Progress, rounds: _Rounds, k_c: int) -> _Rounds:
@@ -186,7 +205,9 @@ def _with_poses_of(context: Context, start: FitState, chosen: FitState, last: Fi
     poses = poses.without_drift()
     if context.settings.ab_initio:
         poses = poses.centred()
-    state = replace(last, models=[], prior=start.prior, noise=start.noise, poses=poses)
+    state = replace(
+        last, models=[], prior=start.prior, noise=start.noise, poses=poses, tilts=chosen.tilts
+    )
     if state.mask is None:
         return with_means(context, state)
     # better poses show better where the molecule is

@@ -11,7 +11,7 @@ from solvar.estimation.causes import CAUSES, POSE, ComponentEvidence, PoseDoubt
 from solvar.estimation.local_variance import LocalVariance
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.normalisation import Normalisation
-from solvar.estimation.posterior import PoseRefinement, Posterior
+from solvar.estimation.posterior import PoseRefinement, Posterior, TiltRefinement
 from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet
 
@@ -205,6 +205,8 @@ class Fit:
         What images were freed from before anything else.
     pose_refinement : PoseRefinement or None
         None when the poses were kept.
+    tilt_refinement : TiltRefinement or None
+        None when the shifts of tilt images were kept.
     ab_initio : AbInitio or None
         None when poses were given.
     history : list of dict
@@ -238,6 +240,7 @@ class Fit:
     intensity_factor: float = 1.0
     normalisation: Normalisation | None = None
     pose_refinement: PoseRefinement | None = None
+    tilt_refinement: TiltRefinement | None = None
     ab_initio: AbInitio | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     corner_noise_power: Float64 | None = None

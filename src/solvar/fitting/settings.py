@@ -103,6 +103,11 @@ class FitSettings(BaseModel):
         False,
         description="Refine rotations and shifts inside the heterogeneous model.",
     )
+    refine_tilts: bool = Field(
+        False,
+        description="Tilt series: also refine the shift of each tilt image, which its particles share (with "
+        "--refine-pose).",
+    )
     ab_initio: bool = Field(
         False,
         description="Find poses from the images alone, and refine them: what solvar abinitio does.",
@@ -292,6 +297,8 @@ class FitSettings(BaseModel):
             )
         if self.rank == "auto" and not self.halfsets:
             raise ValueError("--rank auto asks the half-sets; it cannot go with --no-halfsets")
+        if self.refine_tilts and not self.refine_pose:
+            raise ValueError("tilts are refined beside poses; give --refine-pose, too")
         if self.solver == "adam" and self.refine_pose:
             raise ValueError("poses are refined with --solver em alone")
         if self.solver == "adam" and self.has_symmetry:

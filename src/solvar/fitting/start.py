@@ -20,6 +20,7 @@ from solvar.estimation.poses import (
     WIDE_SPREAD,
     PoseSolver,
     PoseState,
+    TiltShifts,
     pose_errors_depend_on_conformation,
 )
 from solvar.estimation.prior import Prior, mean_precision
@@ -78,9 +79,10 @@ def start_state(
     if solver is not None:
         axes, memory = particles.exposures.shift_axes, solver.start(len(particles))
         poses = PoseState.of(particles.poses.rotation, memory=memory, axes=axes)
+    tilts = TiltShifts.none(particles.exposures.tilt_images) if settings.refine_tilts else None
     random = np.random.default_rng(settings.seed).bit_generator.state
     weight = np.ones(len(particles)) if images.weight is None else images.weight
-    return FitState(images.noise, dict(random), weight, poses=poses)
+    return FitState(images.noise, dict(random), weight, poses=poses, tilts=tilts)
 
 
 def with_means(context: Context, state: FitState) -> FitState:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from solvar.estimation.abinitio import Start
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.noise import NoiseModel
-from solvar.estimation.poses import PoseState
+from solvar.estimation.poses import PoseState, TiltShifts
 from solvar.estimation.prior import Prior
 from solvar.estimation.statistics import SweepStatistics
 
@@ -90,6 +90,8 @@ class FitState:
         One a half-set, or one of all particles.
     poses : PoseState or None
         None where poses stay as they are.
+    tilts : TiltShifts or None
+        None where images of tilt series keep the shifts that they have.
     starts : list of Start
         Attempts at a consensus, where poses are found from the images alone.
     consensus : (l, l, l) float32 or None
@@ -110,6 +112,7 @@ class FitState:
     prior: Prior | None = None
     models: list[PartModel] = field(default_factory=list)
     poses: PoseState | None = None
+    tilts: TiltShifts | None = None
     starts: list[Start] = field(default_factory=list)
     consensus: Float32 | None = None
     sweeping: Sweeping | None = None

@@ -87,6 +87,11 @@ class Exposures:
         return 2 if self.tilt is None else 3
 
     @property
+    def tilt_images(self) -> int:
+        """How many exposures of tilt series the images were cut from; as many as images if nobody says."""
+        return len(self) if self.tilt_image is None else int(self.tilt_image.max()) + 1
+
+    @property
     def signs_differ(self) -> bool:
         """Whether some images have the opposite contrast of others."""
         return self.sign is not None and bool(np.any(self.sign != self.sign[:1]))
@@ -121,6 +126,16 @@ class Exposures:
         seen = seen_shifts(shift, self.tilt)
         return seen if self.shift_angstrom is None else seen + self.shift_angstrom
 
+    def common_moves(self) -> Float64:
+        """Moves (N, 3) of the particles, Å, that explain what their images have of shifts of their own best.
+
+        Without tilts, or shifts, there are none.
+        """
+        count = int(self.particle[-1]) + 1
+        if self.tilt is None or self.shift_angstrom is None:
+            return np.zeros((count, self.shift_axes))
+        return common_moves(self.shift_angstrom, self.tilt, self.particle, count)
+
     def _at(self, place: Int64, particle: Int64) -> Exposures:
         columns = {each.name: getattr(self, each.name) for each in fields(self)}
         taken = {n: v[place] for n, v in columns.items() if isinstance(v, np.ndarray)}
@@ -143,6 +158,29 @@ def seen_shifts(shift: Float64, tilt: Float64 | None) -> Float64:
     if tilt is None:
         return shift
     return np.einsum("mji,mj->mi", tilt[:, : shift.shape[1], :2], shift)
+
+
+def common_moves(shift: Float64, tilt: Float64, particle: Int64, count: int) -> Float64:
+    """Moves (N, 3) of particles of which is seen in their images what explains shifts of these best.
+
+    By least squares; along the beam of a particle that was not tilted nothing is seen, and it stays.
+
+    Parameters
+    ----------
+    shift : (M, 2)
+    tilt : (M, 3, 3)
+        As in `Exposures`.
+    particle : (M,)
+        Which particle an image shows, 0 to `count` - 1.
+    count : int
+        N.
+    """
+    axes = tilt[:, :, :2]
+    normal, score = np.zeros((count, 3, 3)), np.zeros((count, 3))
+    np.add.at(normal, particle, axes @ axes.transpose(0, 2, 1))
+    np.add.at(score, particle, np.einsum("mij,mj->mi", axes, shift))
+    inverse = np.linalg.pinv(normal, hermitian=True)
+    return np.einsum("nij,nj->ni", inverse, score)
 
 
 def ranges(start: Int64, count: Int64) -> Int64:

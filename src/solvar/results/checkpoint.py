@@ -236,7 +236,7 @@ def _classes() -> dict[str, type]:
     # late: who looks at a finished run needs no estimator
     from solvar.estimation.abinitio import Consensus, Moments, Placed, Start
     from solvar.estimation.noise import NoiseModel
-    from solvar.estimation.poses import PosePrior, PoseState, ShapeTurns
+    from solvar.estimation.poses import PosePrior, PoseState, ShapeTurns, TiltShifts
     from solvar.estimation.prior import Prior
     from solvar.estimation.statistics import SweepStatistics
     from solvar.fitting.state import FitState, PartModel, Sweeping
@@ -255,6 +255,7 @@ def _classes() -> dict[str, type]:
         Start,
         SweepStatistics,
         Sweeping,
+        TiltShifts,
     )
     return {each.__name__: each for each in known}
 

@@ -114,6 +114,11 @@ class _Poses(_Part):
     unknown: _Count = 0
 
 
+class _Tilts(_Part):
+    shift_rms_angstrom: _NotNegative
+    prior_angstrom: _NotNegative
+
+
 class _Normalisation(_Part):
     background: _NotNegative
     strength_percent: _NotNegative
@@ -164,6 +169,7 @@ class _Result(_Part):
     tested_to_angstrom: _NotNegative | None = None
     pose_doubt: _PoseDoubt | None = None
     poses: _Poses | None = None
+    tilts: _Tilts | None = None
     ab_initio: _AbInitio | None = None
 
     @model_validator(mode="after")
@@ -229,7 +235,8 @@ class _Record(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> _Record:
-        for setting, name in (("refine_pose", "poses"), ("halfsets", "reliable")):
+        names = ("refine_pose", "poses"), ("refine_tilts", "tilts"), ("halfsets", "reliable")
+        for setting, name in names:
             if bool(self.settings.get(setting)) != (getattr(self.result, name) is not None):
                 raise ValueError(f"settings.{setting} and result.{name} contradict each other")
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.fitting.result import AbInitio, HalfsetValidation, StageCost
 from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
+from solvar.particles.exposures import ranges
 from solvar.results.hdf5 import REPEAT, Hdf5File
 from solvar.results.inputs import InputFile, refuse_changed
 from solvar.results.poses import PoseChange
@@ -243,6 +245,30 @@ class Run:
     def pose_refinement(self) -> PoseRefinement | None:
         """The input poses and what is known of the refined ones; None when the poses were kept."""
         return self._stored.refinement()
+
+    def with_own_tilts(
+        self, particles: ParticleSet, in_run: NDArray[np.int64]
+    ) -> ParticleSet:
+        """Particles that are those of the run at `in_run`, their images with the shifts that the run found.
+
+        Raises
+        ------
+        InputError
+            If a particle has another number of images than in the run.
+        """
+        found = self._stored.image_shift_angstrom()
+        if found is None:
+            return particles
+        count, shift = found
+        images = particles.exposures
+        if not np.array_equal(images.counts(), count[in_run]):
+            raise InputError(
+                f"has other numbers of tilts of particles than {self.folder}, which moved them",
+                file=particles.source,
+                remedy="pass the file that the run was made from",
+            )
+        place = ranges(np.cumsum(count)[in_run] - count[in_run], count[in_run])
+        return replace(particles, exposures=replace(images, shift_angstrom=shift[place]))
 
     @property
     def has_own_poses(self) -> bool:

@@ -160,6 +160,24 @@ class StoredNumbers:
         numbers.check_refinement(found, self._folder / PARTICLES, self._extent)
         return found
 
+    def image_shift_angstrom(self) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+        """Images of each particle (N,) and the shifts of these (M, 2), Å; None where they were kept."""
+        if self._result.get("tilts") is None:
+            return None
+        shapes: dict[str, Shape] = {
+            "images": (self._count,),
+            "image_shift_angstrom": (int(self._particles["images"]), 2),
+        }
+        with self.hdf5(PARTICLES) as file:
+            count, shift = file.arrays(shapes).values()
+        judge = Judge(self._folder / PARTICLES)
+        lost = count.dtype.kind not in "iu" or (count < 1).any() or count.sum() != len(shift)
+        judge.refuse(lost, "images", "does not say which images each particle has")
+        judge.finite("image_shift_angstrom", shift)
+        far = np.abs(shift).max(axis=1) > 2 * self._extent
+        judge.refuse(far, "image_shift_angstrom", "is longer than the whole box")
+        return count.astype(np.int64), shift.astype(np.float64)
+
     def validation(self) -> HalfsetValidation | None:
         """See `Run.validation`."""
         if self._result.get("reliable") is None:

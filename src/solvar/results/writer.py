@@ -280,6 +280,9 @@ def _write_particles(path: Path, fit: Fit, run_id: str) -> None:
             file["copy_of"] = particles.copy_of
         _write_picks(file, particles.picks)
         _write_refinement(file, fit.pose_refinement)
+        if fit.tilt_refinement is not None:
+            file["images"] = particles.exposures.counts()
+            file["image_shift_angstrom"] = particles.exposures.shift_angstrom
 
 
 def _write_picks(file: h5py.File, picks: Picks | None) -> None:
@@ -365,6 +368,8 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
     if fit.pose_refinement is not None:
         change = PoseChange.of(particles.poses, fit.pose_refinement)
         result["poses"] = change.summary()
+        if fit.tilt_refinement is not None:
+            result["tilts"] = fit.tilt_refinement.summary()
         if fit.ab_initio is None or (fit.ab_initio.settled and not change.applied):
             warnings += change.warnings()
     return {

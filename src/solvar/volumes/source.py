@@ -133,7 +133,7 @@ def _with_poses_of(run: Run, particles: ParticleSet) -> ParticleSet:
     place = find_particles(run, np.arange(run.particle_count), particles)
     poses = Poses(ours["rotation"], ours["shift_angstrom"])
     return replace(
-        particles.select(place),
+        run.with_own_tilts(particles.select(place), np.arange(run.particle_count)),
         poses=poses,
         halfset=ours["halfset"].astype(particles.halfset.dtype),
     )

@@ -21,6 +21,7 @@ from solvar.estimation.poses.prior import PosePrior
 from solvar.estimation.poses.search import Candidates, likely_poses, look_misplaced
 from solvar.estimation.poses.shape import ShapeTurns
 from solvar.estimation.poses.state import WIDE_SPREAD, PoseState
+from solvar.estimation.poses.tilts import TiltShifts, ToldOfTilts, told_of_tilts
 from solvar.plugins import POSE_SOLVERS, Choices
 from solvar.progress import Step
 
@@ -32,10 +33,13 @@ __all__ = [
     "PoseSolver",
     "PoseState",
     "ShapeTurns",
+    "TiltShifts",
+    "ToldOfTilts",
     "likely_poses",
     "look_misplaced",
     "pose_errors_depend_on_conformation",
     "refine_poses",
+    "told_of_tilts",
 ]
 
 Float32 = NDArray[np.float32]
