@@ -21,6 +21,7 @@ from solvar.evaluation.truth import Truth
 from solvar.evaluation.volumes import coordinate_of, fsc_auc, volume_metrics
 from solvar.imaging.fsc import TRUTH_THRESHOLD, resolution
 from solvar.particles import ParticleSet, Poses
+from solvar.particles.tilts import whole_shifts
 
 if TYPE_CHECKING:
     from solvar.estimation.low_rank import LowRankModel
@@ -42,7 +43,7 @@ class Estimate:
     row : (N,) int64
         Row of each particle in the input, which is its row in the truth.
     rotation : (N, 3, 3) float64
-    shift_angstrom : (N, 2) float64
+    shift_angstrom : (N, 2 or 3) float64
     refinement : PoseRefinement or None
         The input poses and what is unknown of the refined ones, if they were refined.
     particles : ParticleSet or None
@@ -108,6 +109,19 @@ class Estimate:
             active = active[self.reliable]
         return LatentSpace(posterior.z, posterior.precision, self.model.eigenvalues, active)
 
+    def with_whole_shifts(self) -> Estimate:
+        """The same with shifts that images of a tilt series have of their own as their particles'."""
+        images = None if self.particles is None else self.particles.exposures
+        if images is None or images.shift_angstrom is None:
+            return self
+        refinement = self.refinement
+        if refinement is not None:
+            start = refinement.start
+            begun = Poses(start.rotation, whole_shifts(start.shift_angstrom, images))
+            refinement = replace(refinement, start=begun)
+        shift = whole_shifts(self.shift_angstrom, images)
+        return replace(self, shift_angstrom=shift, refinement=refinement)
+
     def in_frame_of(self, truth: Truth) -> Estimate:
         """The same as it lies in the truth, with its hand, where the particles are those of the truth."""
         if not self.own_frame or truth.rotation is None or truth.shift_angstrom is None:
@@ -166,6 +180,8 @@ def evaluate(
     known = truth if isinstance(truth, Truth) else Truth.load(truth)
     _check_extent(estimate.model, known)
     known = known.resampled(estimate.model.box_size).select(estimate.row)
+    estimate = estimate.with_whole_shifts()
+    known = known.along(estimate.shift_angstrom.shape[1])
     estimate = estimate.in_frame_of(known)
     model = estimate.model
     k_c = model.box_size / 4 if k_c is None else k_c

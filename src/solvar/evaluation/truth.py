@@ -37,7 +37,7 @@ class Truth:
         Pixel size of the particles; differs from the former after `resampled`.
     rotation : (N, 3, 3) float64 or None
         R: the image samples the transform at R·(kx, ky, 0).
-    shift_angstrom : (N, 2) float64 or None
+    shift_angstrom : (N, 2 or 3) float64 or None
         Shift that centres each particle.
     contrast : (N,) float64 or None
     state : (N,) int64 or None
@@ -149,6 +149,25 @@ class Truth:
         }
         return replace(self, **chosen)
 
+    def along(self, axes: int) -> Truth:
+        """The truth for particles whose shifts are known along so many axes, the first ones.
+
+        Raises
+        ------
+        InputError
+            If it knows of fewer.
+        """
+        shift = self.shift_angstrom
+        if shift is None or shift.shape[1] == axes:
+            return self
+        if shift.shape[1] < axes:
+            raise InputError(
+                f"knows where particles are along {shift.shape[1]} axes, those of the run were tilted",
+                file=self.folder / "gt.npz",
+                remedy="give the truth of the particles that were run",
+            )
+        return replace(self, shift_angstrom=shift[:, :axes])
+
     def state_group(self) -> NDArray[np.int64] | None:
         """A number for the state of each particle, (N,); None where the truth knows of no states.
 
@@ -191,7 +210,7 @@ _PER_PARTICLE = ("rotation", "shift_angstrom", "contrast", "state", "state_coord
 # Edges that follow the first of what is read from gt.npz; None stands for any, or for no such edge.
 _EDGES: dict[str, tuple[tuple[int | None, ...], ...]] = {
     "rotations": ((3, 3),),
-    "shift_px": ((2,),),
+    "shift_px": ((2,), (3,)),
     "contrast": ((),),
     "state": ((),),
     "state_coord": ((), (None,)),

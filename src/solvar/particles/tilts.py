@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from solvar.particles.exposures import Exposures
 from solvar.particles.particle_set import Poses
 
+Float64 = NDArray[np.float64]
+
 
 def tilted(poses: Poses, exposures: Exposures) -> tuple[Poses, Exposures]:
     """Poses of particles from those of their images, and the images as they lie to these.
@@ -37,6 +39,28 @@ def tilted(poses: Poses, exposures: Exposures) -> tuple[Poses, Exposures]:
     tilt[reference] = np.eye(3)
     still = Poses(rotation, np.zeros((len(rotation), 2)))
     return still, replace(exposures, tilt=tilt, shift_angstrom=poses.shift_angstrom)
+
+
+def whole_shifts(shift_angstrom: Float64, exposures: Exposures) -> Float64:
+    """Shifts (N, 3) of particles, Å, with what images have of their own counted as theirs.
+
+    A file with a row a tilt shifts its images one by one. What they have in common is where the particle is,
+    found by least squares; along a direction that no image shows it is 0.
+
+    Parameters
+    ----------
+    shift_angstrom : (N, 2 or 3)
+        Along the axes of the particles' own frames.
+    exposures : Exposures
+        Tilted, with shifts of their own.
+    """
+    assert exposures.tilt is not None and exposures.shift_angstrom is not None
+    axes, first = exposures.tilt[:, :, :2], np.flatnonzero(np.diff(exposures.particle, prepend=-1))
+    normal = np.add.reduceat(axes @ axes.transpose(0, 2, 1), first)
+    right = np.add.reduceat(np.einsum("mij,mj->mi", axes, exposures.shift_angstrom), first)
+    common = np.einsum("nij,nj->ni", np.linalg.pinv(normal, rcond=1e-9, hermitian=True), right)
+    common[:, : shift_angstrom.shape[1]] += shift_angstrom
+    return common
 
 
 def _least_exposed(exposures: Exposures) -> NDArray[np.int64]:
