@@ -68,7 +68,7 @@ def test_images_lie_as_their_exposures_do(tmp_path):
 def test_defocus_follows_height_and_hand(tmp_path):
     ctf = read_particles(write_set(tmp_path)).exposures.ctf
     for place, (particle, tilt) in enumerate(SEEN):
-        height = (_exposure(tilt) @ files.CENTRED[particle])[2]
+        height = (_exposure(tilt) @ (files.CENTRED - files.ORIGIN)[particle])[2]
         series = files.OF[particle]
         u = files.DEFOCUS[series][tilt] + files.HAND[series] * height
         np.testing.assert_allclose(ctf.defocus_u_angstrom[place], u, rtol=1e-12)

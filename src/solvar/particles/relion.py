@@ -152,7 +152,10 @@ def _read_of_tomograms(
     stack_names, stack_index, frame = _images(table)
     relion_tomo.refuse_single_images(table)
     optics, optics_group = _optics(table, reading)
-    series = relion_tomo.series(table, found, tomograms, stack_index, optics_group)
+    poses = relion_tomo.poses(table)
+    series = relion_tomo.series(
+        table, found, poses.shift_angstrom, tomograms, stack_index, optics_group
+    )
     told = [remark for each in tomograms.values() for remark in each.remarks]
     return ParticleTable(
         stack_names=stack_names,
@@ -161,7 +164,7 @@ def _read_of_tomograms(
         halfset=_halfset(table),
         optics_group=optics_group,
         optics=optics,
-        poses=relion_tomo.poses(table),
+        poses=poses,
         uid=relion_tomo.uids(table),
         picks=relion_tomo.picks(table, found),
         series=series,

@@ -191,6 +191,7 @@ def pose_columns(particles: Poses, box: Float64 | None) -> dict[str, Float64]:
 def series(
     table: StarColumns,
     found: Particles,
+    shift_angstrom: Float64,
     tomograms: dict[str, Tomogram],
     stack_index: Int64,
     optics_group: Int64,
@@ -201,6 +202,8 @@ def series(
     ----------
     table : StarColumns
     found : Particles
+    shift_angstrom : (N, 3)
+        Of the particles, in the frame of their tomograms: they are this far before where images were cut out.
     tomograms : dict of Tomogram
     stack_index : (N,)
         The stack of each particle.
@@ -213,7 +216,8 @@ def series(
     visible, count = _visible(table, of_row)
     particle = np.repeat(np.arange(len(count)), of_row)[visible]
     place = ranges(first[found.tomogram], of_row)[visible]
-    offset = _defocus_offsets(found, each)[visible]
+    position = found.position - shift_angstrom
+    offset = _defocus_offsets(position, found.tomogram, each)[visible]
     ctf = _together([one.ctf for one in each]).take(place).defocused(offset)
     rotation = np.concatenate([one.geometry.rotation for one in each])
     exposures = Exposures(
@@ -233,14 +237,14 @@ def series(
     return Series(exposures, number, count, of_row)
 
 
-def _defocus_offsets(found: Particles, tomograms: list[Tomogram]) -> Float64:
+def _defocus_offsets(position: Float64, tomogram: Int64, tomograms: list[Tomogram]) -> Float64:
     """How much more underfocused particles are in the exposures of their series, one after the other."""
-    total = np.array([len(one) for one in tomograms], dtype=np.int64)[found.tomogram]
+    total = np.array([len(one) for one in tomograms], dtype=np.int64)[tomogram]
     offset, first = np.empty(int(total.sum())), np.cumsum(total) - total
     for number, each in enumerate(tomograms):
-        members = np.flatnonzero(found.tomogram == number)
+        members = np.flatnonzero(tomogram == number)
         places = first[members, None] + np.arange(len(each))
-        offset[places] = each.geometry.defocus_offset(found.position[members])
+        offset[places] = each.geometry.defocus_offset(position[members])
     return offset
 
 
