@@ -21,7 +21,7 @@ _SIZE_ANGSTROM = np.array([12000.0, 12000.0, 3600.0])
 # by how much specimens lie differently in the holder (x), and axes of tilt wander from image to image (z)
 _X_TILT_SD, _Z_ROT_SD, _Z_ROT_WANDER = 2.0, 1.0, 0.2
 # of images from each other, Å
-_DRIFT_SD, _DEFOCUS_WANDER = 60.0, 100.0
+_DRIFT_SD, _DEFOCUS_WANDER = 200.0, 100.0
 
 
 @dataclass(frozen=True, eq=False)
