@@ -268,6 +268,14 @@ def test_the_truth_is_in_the_frame_of_the_reader(written):
     np.testing.assert_allclose(seen, true.shift_angstrom[:, :2], atol=1e-4)
 
 
+def test_one_tilt_of_a_row_each_is_read_as_a_single_particle(tmp_path):
+    particles = simulate(small(tilts=1, tilt_format="warp1", dose_per_tilt=0.0))
+    found, true = read_particles(particles.write(tmp_path)), particles.poses_as_read
+    assert found.exposures.are_single and found.exposures.ctf.scale is None
+    np.testing.assert_allclose(found.poses.rotation, true.rotation, atol=2e-6)
+    np.testing.assert_allclose(found.poses.shift_angstrom, true.shift_angstrom[:, :2], atol=1e-5)
+
+
 def test_whole_shifts_of_a_row_a_tilt_are_the_true_ones(written):
     particles, star = written
     if particles.settings.tilt_format != "warp1":
@@ -294,8 +302,8 @@ def test_truth_is_compared_along_the_axes_that_are_known(written):
 @pytest.mark.parametrize(
     ("bad", "word"),
     [
-        ({"hand": 0}, "hand is 1 or -1"),
-        ({"tilts": 0, "tilt_range": 50.0}, "tilt_range is of tilt series"),
+        ({"hand": 0}, "--hand is 1 or -1"),
+        ({"tilts": 0, "tilt_range": 50.0}, "--tilt-range is of tilt series"),
         ({"stacks": 2}, "leave out --stacks"),
         ({"tilt_range": 90.0}, "less than 90"),
     ],
