@@ -9,7 +9,13 @@ from solvar.estimation.image_batch import frames_of
 from solvar.estimation.poses import PoseState
 from solvar.imaging import rotations
 from solvar.imaging.fourier import HalfDisc, centring_phase, moved_volume
-from solvar.imaging.frames import common_move, move_of, shifts_by, sums_of_move
+from solvar.imaging.frames import (
+    common_move,
+    move_of,
+    shifts_by,
+    sums_of_move,
+    without_common_move,
+)
 from solvar.imaging.projector import make_projector
 
 MOVE = np.array([0.06, -0.02, 0.11])
@@ -43,7 +49,7 @@ def test_common_move_is_found_of_all_and_of_parts() -> None:
     np.testing.assert_allclose(move_of(sums), common_move(rotation, shift), rtol=1e-9)
     # along one line of sight nothing moves
     np.testing.assert_allclose(
-        common_move(np.eye(3)[None], [[0.3, -0.1]]), [0.3, -0.1, 0], atol=1e-9
+        common_move(np.eye(3)[None], np.array([[0.3, -0.1]])), [0.3, -0.1, 0], atol=1e-9
     )
 
 
@@ -53,3 +59,11 @@ def test_centred_poses_have_no_move_in_common() -> None:
     poses = PoseState.of(rotation, shift=own + shifts_by(rotation, MOVE)).centred()
     np.testing.assert_allclose(common_move(rotation, poses.moved), 0, atol=1e-12)
     assert poses.moved.std() < 1.05 * own.std()
+
+
+def test_particles_that_were_tilted_are_moved_by_all_of_a_common_move() -> None:
+    rotation, own = rotations.random(400, np.random.default_rng(3)), np.zeros((400, 3))
+    shift = own + shifts_by(rotation, MOVE, 3)
+    np.testing.assert_allclose(np.linalg.norm(shift, axis=1), np.linalg.norm(MOVE), rtol=1e-12)
+    np.testing.assert_allclose(common_move(rotation[:1], shift[:1]), MOVE, atol=1e-12)
+    np.testing.assert_allclose(without_common_move(rotation, shift), 0, atol=1e-12)

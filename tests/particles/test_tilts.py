@@ -83,6 +83,16 @@ def test_exposure_is_not_guessed_from_the_scale(tmp_path, caplog):
     np.testing.assert_allclose(particles.poses.rotation, files.rotations()[[0, 1]], atol=1e-12)
 
 
+def test_rows_of_a_micrograph_are_one_exposure(tmp_path):
+    micrographs = {"rlnMicrographName": [f"tilt{dose:g}.mrc" for dose in DOSE]}
+    particles = read_particles(write_tilts(tmp_path, **micrographs))
+    # 6, 2 and 4 e/Å² in order of appearance, of b and then of a
+    assert particles.exposures.tilt_image.tolist() == [0, 1, 2, 1, 2, 0]
+    assert particles.select(np.array([1])).exposures.tilt_image.tolist() == [1, 2, 0]
+    assert particles.exposures.rows(np.array([3])).tilt_image.tolist() == [1]
+    assert read_particles(write_tilts(tmp_path)).exposures.tilt_image is None
+
+
 def test_a_missing_scale_is_the_cosine_of_the_tilt(tmp_path):
     path = write_tilts(tmp_path, ("rlnCtfScalefactor",), rlnMicrographTiltAngle=[60.0] * 6)
     np.testing.assert_allclose(read_particles(path).exposures.ctf.scale, 0.5)

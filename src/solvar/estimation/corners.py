@@ -1,6 +1,6 @@
 """What a sample of images shows outside the particle: backgrounds, strengths and noise spectra.
 
-Optics groups with many images speak for themselves. Those with few share: their noise is drawn to that of all
+Groups of images (`NoiseGroups`) that are many speak for themselves. Those of few share: their noise is drawn to that of all
 images of their kind, by how many images they have against how much groups really differ.
 """
 
@@ -33,6 +33,8 @@ Int64 = NDArray[np.int64]
 
 # The spectrum is a mean over rings: a few hundred images a group fix it to better than 1 %
 _SAMPLE = 1000
+# exposures of tilt series are many groups, of which this many images are enough in all
+_SAMPLE_OF_ALL = 10_000
 _CHUNK = 100
 # with so many images a group needs no other: they fix each ring to a few per cent
 _MANY = 100
@@ -43,7 +45,7 @@ _MOST_LOST = 0.5
 
 
 class Corners:
-    """A sample of the images of each optics group, outside the particle.
+    """A sample of the images of each group that shares its noise, outside the particle.
 
     Parameters
     ----------
@@ -68,11 +70,13 @@ class Corners:
         self._particles, self._stack = particles, stack
         self._background, self._processes = background, processes
         rng = np.random.default_rng(seed)
-        group = particles.exposures.optics_group
-        members = [np.flatnonzero(group == g) for g in range(len(particles.optics.name))]
-        self._sample = [np.sort(rng.permutation(m)[:_SAMPLE]) if len(m) else m for m in members]
+        groups = particles.noise_groups
+        self._optics = particles.optics.take(groups.optics)
+        most = _SAMPLE if particles.exposures.tilt is None else _sample_of(len(groups))
+        members = [np.flatnonzero(groups.of_image == g) for g in range(len(groups))]
+        self._sample = [np.sort(rng.permutation(m)[:most]) if len(m) else m for m in members]
         self._count = np.array([len(some) for some in self._sample])
-        self.pools = _pools(particles.optics, self._count)
+        self.pools = _pools(self._optics, groups.exposure, self._count)
         self.looked = Looked(
             np.repeat(np.arange(len(members)), self._count),
             np.zeros((self._count.sum(), len(background.modes))),
@@ -107,7 +111,7 @@ class Corners:
         self, group: int, places: Int64, kept: Bool, found: Normalisation | None, freed: bool
     ) -> tuple[Float64, Float64 | None]:
         """Summed periodogram of this process's part of a group's sample, and CTF power if it was applied."""
-        multiplied = self._particles.optics.premultiplied
+        multiplied = self._optics.premultiplied
         power = np.zeros((self._stack.box_size,) * 2)
         passed = np.zeros_like(power) if multiplied is not None and multiplied[group] else None
         own = np.arange(len(places))[self._processes.rank :: self._processes.size]
@@ -159,7 +163,7 @@ class Spectra:
     freed: Bool
 
     def of_groups(self) -> Float64:
-        """Noise power of each optics group, before images were multiplied by a CTF, in all shells, (G, S)."""
+        """Noise power of each group, before images were multiplied by a CTF, in all shells, (G, S)."""
         power = np.ones_like(self.measured)
         for g in np.flatnonzero(self.count):
             power[g] = self._power(*self._drawn(int(g)), bool(self.freed[g]))
@@ -236,14 +240,18 @@ def _kept(far: Bool) -> Bool:
     return ~far if far.sum() <= _FEW_FAR * len(far) else np.ones_like(far)
 
 
-def _pools(optics: Optics, count: Int64) -> Pools:
-    """Optics groups with `count` (G,) images that are looked at."""
+def _sample_of(groups: int) -> int:
+    """Images of each of so many groups of exposures that are looked at."""
+    return min(_SAMPLE, max(2 * _MANY, _SAMPLE_OF_ALL // groups))
+
+
+def _pools(optics: Optics, exposure: Int64, count: Int64) -> Pools:
+    """Groups with these constants and numbers of their exposures, `count` (G,) images of each looked at."""
     multiplied = (
         np.zeros(len(count), bool) if optics.premultiplied is None else optics.premultiplied
     )
     looks = np.stack([optics.pixel_size_angstrom, optics.box_size, multiplied], axis=1)
-    rows, kind = np.unique(looks, axis=0, return_inverse=True)
-    kind = kind.reshape(-1).astype(np.int64)
+    rows, kind = _kinds(looks)
     pool, taught = np.zeros(len(count), np.int64), list[Bool]()
     for k in range(len(rows)):
         alike = kind == k
@@ -255,7 +263,15 @@ def _pools(optics: Optics, count: Int64) -> Pools:
         if (alike & ~many).any():
             pool[alike & ~many] = len(taught)
             taught.append(alike)
+    # what a later exposure lets through is weaker, and no matter of how it was recorded
+    rows, kind = _kinds(np.column_stack([looks, exposure]))
     return Pools(kind, pool, np.stack(taught), tuple(bool(m) for m in rows[:, 2]))
+
+
+def _kinds(looks: Float64) -> tuple[Float64, Int64]:
+    """The distinct rows, and which of them each row (G, …) is."""
+    rows, kind = np.unique(looks, axis=0, return_inverse=True)
+    return rows, kind.reshape(-1).astype(np.int64)
 
 
 def _ctf_power(particles: ParticleSet, stack: ImageStack, images: Int64) -> Float64:

@@ -108,7 +108,7 @@ class ImageBatch:
         return frames_of(self.per_image(rotation), self.tilt, self.stretch)
 
     def moves(self, shift: Float64) -> Float64:
-        """Shifts (R, 2) of the images when particles are moved by (B, 2) in their own frame's x and y."""
+        """Shifts (R, 2) of the images when particles are moved by (B, d) along axes of their own frames."""
         return seen_shifts(self.per_image(shift), self.tilt)
 
     def by_stretch(self) -> Iterator[tuple[Int64, Float64 | None]]:

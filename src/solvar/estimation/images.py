@@ -49,7 +49,7 @@ class Hypotheses:
     Attributes
     ----------
     rotation : (N, K, 3, 3) float64
-    shift : (N, K, 2) float64
+    shift : (N, K, d) float64
         By how much images are moved beyond their first poses, box lengths.
     log_weight : (N, K) float64
         Log prior weight; -inf leaves a pose out, each particle keeps at least one.
@@ -77,6 +77,8 @@ class ImageStore:
         Of each image, see `ImageBatch`.
     group : (M,) int64
         Optics group of each image.
+    noise_group : (M,) int64
+        Which of `NoiseGroups`; those of an ordinary stack are its optics groups.
     reference : NoiseModel
         What the pixels were whitened by.
     doubted : (n,) bool
@@ -100,6 +102,7 @@ class ImageStore:
     pixels: Pixels
     ctf_power: Float32
     group: Int64
+    noise_group: Int64
     reference: NoiseModel
     doubted: NDArray[np.bool_]
     first: Int64
@@ -149,8 +152,9 @@ class WhitenedImages:
     noise : NoiseModel
         What images are whitened by.
     rotation : (N, 3, 3) float64
-    shift : (N, 2) float64
-        By how much images are moved beyond their first poses, box lengths.
+    shift : (N, d) float64
+        By how much particles are moved beyond their first poses, box lengths: along x and y, and where they
+        were tilted along z too.
     inverted : bool
         Whether the sign of the pixels is turned around.
     hypotheses : Hypotheses or None
@@ -190,7 +194,7 @@ class WhitenedImages:
 
     @cached_property
     def _factor(self) -> Float32 | None:
-        """What stored pixels of each optics group are multiplied by, (G, n); None for 1."""
+        """What stored pixels of each group of noise are multiplied by, (G, n); None for 1."""
         if self.noise.is_same(self.store.reference):
             return None
         before, now = self.store.reference.power, self.noise.power
@@ -241,7 +245,7 @@ class WhitenedImages:
         data, ctf = self.store.pixels.read(row, len(disc))
         power = self.store.ctf_power[row]
         if self._factor is not None:
-            group = self.store.group[row]
+            group = self.store.noise_group[row]
             factor = self._factor[group, : len(disc)]
             ctf *= factor
             real = data.view(np.float32).reshape(*data.shape, 2)
@@ -274,7 +278,7 @@ class WhitenedImages:
         )
 
     def _posed_rows(self, index: Int64) -> tuple[Float64, Float64, Int64, Grouping | None]:
-        """Rotation (R, 3, 3), shift (R, 2) and row of images of particles, and how they belong together."""
+        """Rotation (R, 3, 3), shift (R, d) and row of images of particles, and how they belong together."""
         store, poses, operations = self.store, self.hypotheses, self.operations
         if store.count is None and poses is None and operations is None:
             return self.rotation[index], self.shift[index], store.first[index], None
@@ -296,7 +300,7 @@ class WhitenedImages:
         return rotation[pose], shift[pose], row, Grouping(pose, particle, log_weight)
 
     def posed(self, rotation: Float64, shift: Float64) -> WhitenedImages:
-        """The same images at rotations (N, 3, 3), moved by (N, 2) box lengths beyond their first poses."""
+        """The same images at rotations (N, 3, 3), moved by (N, d) box lengths beyond their first poses."""
         return replace(self, rotation=rotation, shift=shift, hypotheses=None)
 
     def weighted(self, weight: Float64) -> WhitenedImages:

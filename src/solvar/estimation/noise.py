@@ -1,4 +1,4 @@
-"""The noise of the images: a power per optics group and shell, first from the corners of a sample."""
+"""The noise of the images: a power per group and shell, first from the corners of a sample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class NoiseModel:
     Attributes
     ----------
     power : (G, S) float64
-        E|ŷ(k)|² of the noise in the unnormalised transform, per optics group and shell.
+        E|ŷ(k)|² of the noise in the unnormalised transform, per group of images (`NoiseGroups`) and shell.
     normalisation : Normalisation or None
         What images are freed from before they are whitened.
     """
@@ -52,7 +52,7 @@ def estimate_noise(
     seed: int,
     processes: Processes | None = None,
 ) -> NoiseModel:
-    """Noise of each optics group from image corners, as it was before images were multiplied by a CTF.
+    """Noise of each group of images from image corners, as it was before images were multiplied by a CTF.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ class Looked:
     Attributes
     ----------
     group : (N,) int64
-        Optics group.
+        Which of `NoiseGroups`.
     coefficients : (N, p) float64
         Of the background, see `Background.fitted`.
     spread : (N, 3) float64
@@ -49,12 +49,12 @@ class Looked:
 
 @dataclass(frozen=True, eq=False)
 class Pools:
-    """Which optics groups tell of each other.
+    """Which groups of images tell of each other.
 
     Attributes
     ----------
     kind : (G,) int64
-        Images of one kind (pixel size, box, premultiplied or not) have one strength.
+        Images of one kind (pixel size, box, premultiplied or not, exposure of a series) have one strength.
     pool : (G,) int64
         Groups of one pool have backgrounds of one distribution.
     taught : (P, G) bool
@@ -157,7 +157,7 @@ class Normalisation:
         return any(each.trust > 0 for each in self.strength)
 
     def is_flat(self) -> Bool:
-        """Of each optics group, (G,): whether usual images have no background."""
+        """Of each group, (G,): whether usual images have no background."""
         return np.array([each.is_flat for each in self.slow])[self.pools.pool]
 
     def is_nothing(self) -> bool:
@@ -183,7 +183,7 @@ class Normalisation:
         return Told(strength, slow, stark, far | stark)
 
     def apply(self, images: Float32, group: Int64) -> Bool:
-        """Free images (B, L, L) of these optics groups (B,), in place; (B,) whose background was far."""
+        """Free images (B, L, L) of these groups (B,), in place; (B,) whose background was far."""
         told = self.told(Looked(group, *self.background.fitted(images)))
         scaled = np.flatnonzero(told.strength != 1)
         images[scaled] /= told.strength[scaled, None, None].astype(np.float32)
@@ -197,7 +197,7 @@ class Normalisation:
         return told.stark
 
     def strength_of(self, images: Float32, group: Int64) -> Float64:
-        """How strongly images (B, L, L) of optics groups (B,) were recorded, (B,); `apply` divides by it."""
+        """How strongly images (B, L, L) of groups (B,) were recorded, (B,); `apply` divides by it."""
         return self.told(Looked(group, *self.background.fitted(images))).strength
 
     def deviation(self, disc: HalfDisc) -> Float64:
@@ -212,7 +212,7 @@ class Normalisation:
         )
 
     def free(self, images: Float32, group: Int64, deviation: Float64) -> Float64 | None:
-        """Free images (B, L, L) of optics groups (B,), in place.
+        """Free images (B, L, L) of groups (B,), in place.
 
         Parameters
         ----------

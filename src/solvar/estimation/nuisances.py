@@ -121,11 +121,11 @@ def held_out_products(
     for batch in band.batches(index, max(1, _BATCH_BYTES // pixels)):
         seen = on_host(band.slices(prepared, batch.frame, batch.ctf)).copy()
         mean, parts, moved = seen[:, :1], seen[:, 1 : 1 + rank], seen[:, 1 + rank :]
-        step = _ctf_step(band, exposures.rows(batch.row), particles.optics)
+        step = _ctf_step(band, exposures.rows(batch.row), batch.row, particles.optics)
         defocused = on_host(band.slices(mean_alone, batch.frame, step)).copy()
         frame = batch.frames(elsewhere[batch.place])
         turned = on_host(band.slices(turned_alone, frame, batch.ctf))[:, :rank]
-        group = band.images.store.group[batch.row]
+        group = band.images.store.noise_group[batch.row]
         nuisances = [mean * np.float32(UNITS.contrast), moved, defocused, planes[group]]
         slices = np.ascontiguousarray(np.concatenate([parts, *nuisances, turned], axis=1))
         left = np.ascontiguousarray(batch.data - mean[:, 0])
@@ -133,8 +133,8 @@ def held_out_products(
     return HeldOutProducts(band.sum(out), rank)
 
 
-def _ctf_step(band: Band, exposures: Exposures, optics: Optics) -> Float32:
-    """By how much the whitened CTFs (R, n) of images differ at a unit more of defocus."""
+def _ctf_step(band: Band, exposures: Exposures, row: Int64, optics: Optics) -> Float32:
+    """By how much the whitened CTFs (R, n) of the stored images `row` (R,) differ at a unit more of defocus."""
     extent = band.images.store.image_extents
     more, less = (
         recorded_ctf(
@@ -142,7 +142,7 @@ def _ctf_step(band: Band, exposures: Exposures, optics: Optics) -> Float32:
         )[0]
         for step in (_DEFOCUS_STEP, -_DEFOCUS_STEP)
     )
-    scale = band.images.noise.whitening(band.disc)[exposures.optics_group]
+    scale = band.images.noise.whitening(band.disc)[band.images.store.noise_group[row]]
     slope = (more - less) * (scale * UNITS.defocus / (2 * _DEFOCUS_STEP))
     return slope.astype(np.float32)
 

@@ -61,10 +61,10 @@ class PoseRefinement:
     Attributes
     ----------
     start : Poses
-        Poses of the input, (N, 3, 3) and (N, 2) Å.
-    covariance : (N, 5, 5) float64
+        Poses of the input, (N, 3, 3) and (N, d) Å.
+    covariance : (N, 3 + d, 3 + d) float64
         Posterior covariance of each particle's rotation vector (3, radians, about the x, y, z axes of
-        the volume) and shift (x, y; Å), latents and contrast integrated out.
+        the volume) and shift (x, y and, where it was tilted, z; Å), latents and contrast integrated out.
     prior_rotation_degree, prior_shift_angstrom : float
         Estimated spread of the input's errors per axis: the width of the prior around the input poses.
     """

@@ -30,7 +30,7 @@ _STANDARD_ERRORS = 3.0
 
 @dataclass(frozen=True, eq=False)
 class ResidualPower:
-    """Power of residuals, per optics group and shell, in units of the noise that was assumed.
+    """Power of residuals, per group of images (`NoiseGroups`) and shell, in units of the noise that was assumed.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ def residual_power(model: BandModel, index: Int64, groups: int) -> ResidualPower
     for batch in band.batches(index, _CHUNK):
         _, plane = e_step(model, batch)
         left = _expected_power(plane, batch) @ in_shell
-        group = band.images.store.group[batch.row]
+        group = band.images.store.noise_group[batch.row]
         np.add.at(power, group, left)
         # of an image of weight w the noise has w times its power
         weight = np.ones(len(batch)) if batch.weight is None else batch.weight

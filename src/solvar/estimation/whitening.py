@@ -63,6 +63,7 @@ def whiten(
     own = own_rows(particles, processes)
     exposures = own_exposures(particles, processes)
     shown = particles.exposures.places(own)
+    noise_group = particles.noise_groups.of_image[shown]
     pixels = make_pixels(own[exposures.particle], len(disc))
     ctf_power = np.empty((len(shown), disc.k_c + 1), dtype=np.float32)
     ranges = PowerRanges(disc)
@@ -78,9 +79,9 @@ def whiten(
     with progress.step("Reading and whitening images", len(shown), "images") as step:
         for row, images in zip(rows, prefetched(stack.read, parts), strict=True):
             some, group = exposures.rows(row), exposures.optics_group[row]
-            factor = scale[group]
+            factor = scale[noise_group[row]]
             if freed is not None:
-                larger = freed.free(images, group, deviation)
+                larger = freed.free(images, noise_group[row], deviation)
                 factor = factor if larger is None else factor / larger
             data = images_to_disc(images, disc, team.size)
             shift = particles.poses.shift_angstrom[own[some.particle]]
@@ -106,6 +107,7 @@ def whiten(
         pixels=pixels,
         ctf_power=ctf_power,
         group=exposures.optics_group,
+        noise_group=noise_group,
         reference=noise,
         doubted=np.any(deviation[:, 0] > _DOUBTED, axis=0),
         **_places(own, exposures, particles),
@@ -171,9 +173,9 @@ def _places(own: Int64, exposures: Exposures, particles: ParticleSet) -> dict[st
 
 
 def _moves_of_copies(particles: ParticleSet, extent: float | Float64) -> Float64:
-    """By how much symmetry copies are moved beyond their particle, (N, 2) box lengths; 0 for others."""
+    """By how much symmetry copies are moved beyond their particle, (N, d) box lengths; 0 for others."""
     if particles.copy_of is None:
-        return np.zeros((len(particles), 2))
+        return np.zeros_like(particles.poses.shift_angstrom)
     shift = particles.poses.shift_angstrom
     group = particles.exposures.first_of(particles.exposures.optics_group)
     return (shift - shift[particles.image_of]) / per_image(extent, group)
@@ -209,6 +211,7 @@ def in_memory_images(
         pixels=pixels,
         ctf_power=ctf_power,
         group=np.zeros(count, np.int64),
+        noise_group=np.zeros(count, np.int64),
         reference=noise,
         doubted=np.zeros(len(disc), bool),
         first=np.arange(count),

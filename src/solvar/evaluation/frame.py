@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.evaluation.poses import pose_errors
-from solvar.imaging.frames import Frame, frame_between
+from solvar.imaging.frames import Frame, frame_between, shifts_by
 from solvar.imaging.sampler import Sampler
 from solvar.particles import Poses
 
@@ -44,12 +44,12 @@ class Placement:
     def poses(self, poses: Poses) -> Poses:
         """The same in the frame of the truth."""
         rotation = self.frame.of(poses.rotation)
-        moved = np.einsum("nij,i->nj", rotation[:, :, :2], self.translation_angstrom)
+        moved = shifts_by(rotation, self.translation_angstrom, poses.shift_angstrom.shape[1])
         return Poses(rotation, poses.shift_angstrom - moved)
 
     def refinement(self, refinement: PoseRefinement) -> PoseRefinement:
         """The same with covariances of rotation vectors turned, too."""
-        turn = np.eye(5)
+        turn = np.eye(refinement.covariance.shape[1])
         # a mirror turns rotations about an axis the other way round
         turn[:3, :3] = self.frame.matrix * (-1 if self.frame.mirror else 1)
         covariance = turn @ refinement.covariance @ turn.T

@@ -1,10 +1,13 @@
 """The Cramér-Rao bound of poses: how well the noise lets anybody know them.
 
-The object is the true mean at the true pose: the Fisher information of rotation and shift in an image of
-it, with the contrast, and the latents of the true eigenvolumes if asked for, free within their prior.
+The object is the true mean at the true pose: the Fisher information of rotation and shift in the images of
+it, with the contrast, and the latents of the true eigenvolumes if asked for, free within their prior. That of
+the images of a particle that was tilted adds up.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +15,6 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
-from solvar.estimation.image_batch import frames_of
 from solvar.estimation.images import WhitenedImages
 from solvar.estimation.noise import NoiseModel
 from solvar.estimation.pixels import MemoryPixels
@@ -27,7 +29,8 @@ from solvar.threads import ThreadTeam
 
 Float64 = NDArray[np.float64]
 
-_SAMPLE = 500
+# particles that are looked at, and of those that were tilted about so many images
+_SAMPLE, _IMAGES, _FEWEST = 500, 4000, 50
 _DRAWS = 200
 _MOST_MODES = 10
 
@@ -54,7 +57,9 @@ def pose_bound(
         out_of_plane_degree, in_plane_degree, shift_angstrom, shift_px (of the images).
     """
     assert truth.rotation is not None and truth.mean is not None
-    chosen = np.unique(np.linspace(0, len(particles) - 1, _SAMPLE).astype(int))
+    each = int(particles.exposures.counts().max())
+    sample = _SAMPLE if each == 1 else int(np.clip(_IMAGES // each, _FEWEST, _SAMPLE))
+    chosen = np.unique(np.linspace(0, len(particles) - 1, sample).astype(int))
     rotation = truth.rotation[chosen]
     disc = HalfDisc.of_radius(noise_power.shape[1] - 2)
     columns = truth.mean[None]
@@ -68,9 +73,10 @@ def pose_bound(
         band = Band(images, everybody, disc.k_c, mask, Projection(), team)
         grown = crop_volume(columns.astype(np.float32), band.box)
         model = BandModel(band, ColumnModel(grown, contrast_sd))
-        pixels.data[:] = model.slices(frames_of(rotation), pixels.ctf)[:, 0]
-        batch = images.batch(everybody, disc)
-        curvature = derivatives_of(model, batch).curvature
+        for batch in band.batches():
+            pixels.data[batch.row] = model.slices(batch.frame, batch.ctf)[:, 0]
+        found = [derivatives_of(model, batch).curvature for batch in band.batches()]
+    curvature = np.concatenate(found)
     covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
     return _mean_errors(covariance, rotation, truth)
 
@@ -80,7 +86,7 @@ def _empty_images(
 ) -> tuple[WhitenedImages, MemoryPixels]:
     """CTFs and poses of images that are yet to be drawn."""
     extent = truth.box_size * truth.pixel_size_angstrom
-    factor = NoiseModel(noise_power).whitening(disc)[particles.exposures.optics_group]
+    factor = NoiseModel(noise_power).whitening(disc)[particles.noise_groups.of_image]
     ctf = evaluate_ctf(
         disc.kx,
         disc.ky,
@@ -92,7 +98,7 @@ def _empty_images(
     pixels = MemoryPixels(
         np.zeros(ctf.shape, dtype=np.complex64), (factor * ctf).astype(np.float32)
     )
-    images = in_memory_images(
+    whitened = in_memory_images(
         pixels,
         rotation,
         disc,
@@ -100,20 +106,30 @@ def _empty_images(
         truth.pixel_size_angstrom,
         np.zeros((len(ctf), disc.k_c + 1), dtype=np.float32),
     )
-    return images, pixels
+    images = particles.exposures
+    count = images.counts()
+    store = replace(
+        whitened.store,
+        group=np.zeros(len(images), np.int64),
+        first=np.cumsum(count) - count,
+        count=None if (count == 1).all() else count,
+        tilt=images.tilt,
+    )
+    still = np.zeros((len(particles), images.shift_axes))
+    return replace(whitened, store=store, shift=still), pixels
 
 
 def _mean_errors(covariance: Float64, rotation: Float64, truth: Truth) -> dict[str, float]:
-    """Mean absolute errors of Gaussian errors (ω, t) with covariances (B, 5, 5)."""
+    """Mean absolute errors of Gaussian errors (ω, t) with covariances (B, 3 + d, 3 + d)."""
     # ω turns about the axes of the volume; Rᵀω about those of the image
-    into = np.zeros((len(rotation), 5, 5))
+    axes = covariance.shape[1]
+    into = np.tile(np.eye(axes), (len(rotation), 1, 1))
     into[:, :3, :3] = np.swapaxes(rotation, 1, 2)
-    into[:, 3:, 3:] = np.eye(2)
     root = np.linalg.cholesky(into @ covariance @ np.swapaxes(into, 1, 2))
-    normal = np.random.default_rng(0).standard_normal((5, _DRAWS))
+    normal = np.random.default_rng(0).standard_normal((axes, _DRAWS))
     error = root @ normal
     extent = truth.box_size * truth.pixel_size_angstrom
-    shift = np.hypot(error[:, 3], error[:, 4]).mean()
+    shift = np.hypot.reduce(error[:, 3:], axis=1).mean()
     return {
         "out_of_plane_degree": float(np.rad2deg(np.hypot(error[:, 0], error[:, 1]).mean())),
         "in_plane_degree": float(np.rad2deg(np.abs(error[:, 2]).mean())),

@@ -67,12 +67,13 @@ def pose_errors(
     """Compare poses with the truth.
 
     Turning the volume by Q turns every R to Q·R; moving it by T adds (Rᵀ T)_x,y to every centring
-    shift. Both are fitted to all particles by least squares and removed.
+    shift, or all of Rᵀ T to that of a particle that was tilted. Both are fitted to all particles by least
+    squares and removed.
 
     Parameters
     ----------
     rotation, true_rotation : (N, 3, 3)
-    shift_angstrom, true_shift_angstrom : (N, 2)
+    shift_angstrom, true_shift_angstrom : (N, d)
     """
     drift = nearest_rotation(np.einsum("nij,nkj->ik", rotation, true_rotation))
     aligned = drift.T @ rotation
@@ -83,12 +84,12 @@ def pose_errors(
     relative = np.swapaxes(true_rotation, -1, -2) @ aligned
     twist = np.arctan2(relative[:, 1, 0] - relative[:, 0, 1], relative[:, 0, 0] + relative[:, 1, 1])
     moved = shift_angstrom - true_shift_angstrom
-    translation = common_move(aligned, moved)
+    translation, axes = common_move(aligned, moved), moved.shape[1]
     return PoseErrors(
         # atan2 is exact where arccos loses half the digits, at small angles
         out_of_plane_degree=np.rad2deg(np.arctan2(cross, dot)),
         in_plane_degree=np.rad2deg(twist),
-        shift_angstrom=np.linalg.norm(moved - shifts_by(aligned, translation), axis=1),
+        shift_angstrom=np.linalg.norm(moved - shifts_by(aligned, translation, axes), axis=1),
         drift_rotation=drift,
         drift_translation_angstrom=translation,
     )
@@ -110,7 +111,7 @@ def within_groups(
     Parameters
     ----------
     rotation, true_rotation : (N, 3, 3)
-    shift_angstrom, true_shift_angstrom : (N, 2)
+    shift_angstrom, true_shift_angstrom : (N, d)
     group : (N,) int64
     """
     arrays = rotation, shift_angstrom, true_rotation, true_shift_angstrom
@@ -140,15 +141,15 @@ def calibration(
     Parameters
     ----------
     rotation, true_rotation : (N, 3, 3)
-    shift_angstrom, true_shift_angstrom : (N, 2)
-    covariance : (N, 5, 5)
+    shift_angstrom, true_shift_angstrom : (N, d)
+    covariance : (N, 3 + d, 3 + d)
         Of rotation vectors (radians) and shifts (Å), as in `PoseRefinement`.
     """
     arrays = rotation, shift_angstrom, true_rotation, true_shift_angstrom
     drift = pose_errors(*arrays)
     aligned = drift.drift_rotation.T @ rotation
     turn = to_rotation_vector(aligned @ np.swapaxes(true_rotation, -1, -2)) @ drift.drift_rotation.T
-    common = shifts_by(aligned, drift.drift_translation_angstrom)
+    common = shifts_by(aligned, drift.drift_translation_angstrom, shift_angstrom.shape[1])
     error = np.concatenate([turn, shift_angstrom - true_shift_angstrom - common], axis=1)
     size = np.abs(error) / np.sqrt(np.einsum("nii->ni", covariance))
     parts = {"rotation": size[:, :3], "shift": size[:, 3:]}

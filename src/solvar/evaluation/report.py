@@ -351,8 +351,6 @@ def _pose_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
         metrics["calibration"] = calibration(*poses, refinement.covariance)
     if (
         estimate.particles is not None
-        # the bound is that of one image a particle
-        and estimate.particles.exposures.are_single
         and estimate.noise_power is not None
         and truth.mean is not None
     ):

@@ -47,7 +47,7 @@ def with_measured_noise(
         return state
     ratio = found.ratio()
     assert state.prior is not None
-    images = np.bincount(context.images.store.group, minlength=groups)
+    images = np.bincount(context.images.store.noise_group, minlength=groups)
     whole = images @ ratio / images.sum()
     mean, columns = state.prior.mean.copy(), state.prior.columns.copy()
     mean[: len(whole)] /= whole

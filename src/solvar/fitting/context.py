@@ -206,7 +206,7 @@ class Context:
 
     def _mean_power(self, noise: NoiseModel) -> Float64:
         """Noise power per shell, the harmonic mean over images."""
-        images = np.bincount(self.images.store.group, minlength=len(noise.power))
+        images = np.bincount(self.images.store.noise_group, minlength=len(noise.power))
         return images.sum() / (images @ (1 / noise.power))
 
 

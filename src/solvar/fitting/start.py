@@ -76,7 +76,8 @@ def start_state(
     """Nothing known but the noise, monstrous images, and the input poses where they are to be refined."""
     poses = None
     if solver is not None:
-        poses = PoseState.of(particles.poses.rotation, memory=solver.start(len(particles)))
+        axes, memory = particles.exposures.shift_axes, solver.start(len(particles))
+        poses = PoseState.of(particles.poses.rotation, memory=memory, axes=axes)
     random = np.random.default_rng(settings.seed).bit_generator.state
     weight = np.ones(len(particles)) if images.weight is None else images.weight
     return FitState(images.noise, dict(random), weight, poses=poses)

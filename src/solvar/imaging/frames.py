@@ -32,20 +32,20 @@ def mirrored(rotation: Float64) -> Float64:
 def common_move(rotation: Float64, shift: Float64) -> Float64:
     """The move T (3,) of a molecule that explains shifts of its images best, by least squares.
 
-    A molecule that has moved by T moves images by (Rᵀ T)_xy.
+    A molecule that has moved by T moves images by (Rᵀ T)_xy, and particles that were tilted by all of Rᵀ T.
 
     Parameters
     ----------
     rotation : (N, 3, 3)
-    shift : (N, 2)
-        In any unit; T is in the same one.
+    shift : (N, d)
+        Of images, d = 2, or of particles that were tilted, d = 3; in any unit. T is in the same one.
     """
     return move_of(sums_of_move(rotation, shift))
 
 
 def sums_of_move(rotation: Float64, shift: Float64) -> Float64:
     """What parts of the particles add up to before `move_of`, (3, 4)."""
-    axes = rotation[:, :, :2]
+    axes = rotation[:, :, : shift.shape[1]]
     normal = np.einsum("nij,nkj->ik", axes, axes)
     return np.column_stack([normal, np.einsum("nij,nj->i", axes, shift)])
 
@@ -56,14 +56,14 @@ def move_of(sums: Float64) -> Float64:
     return found.astype(np.float64)
 
 
-def shifts_by(rotation: Float64, move: Float64) -> Float64:
-    """Shifts (N, 2) of images by a move (3,) of the molecule."""
-    return np.einsum("nij,i->nj", rotation[:, :, :2], move)
+def shifts_by(rotation: Float64, move: Float64, axes: int = 2) -> Float64:
+    """Shifts (N, axes) of images, or of particles that were tilted (3), by a move (3,) of the molecule."""
+    return np.einsum("nij,i->nj", rotation[:, :, :axes], move)
 
 
 def without_common_move(rotation: Float64, shift: Float64) -> Float64:
-    """Shifts (N, 2) of images at rotations (N, 3, 3) once the molecule is where they are smallest."""
-    return shift - shifts_by(rotation, common_move(rotation, shift))
+    """Shifts (N, d) of images at rotations (N, 3, 3) once the molecule is where they are smallest."""
+    return shift - shifts_by(rotation, common_move(rotation, shift), shift.shape[1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,6 +42,9 @@ class Exposures:
     sign : (M,) int8 or None
         1 or -1: by what pixels are to be multiplied so that all images have the same contrast.
         None where the file says the same of all its images, which tells nothing.
+    tilt_image : (M,) int64 or None
+        Which exposure of its tilt series (tomogram and tilt) each image was cut from, numbered from 0;
+        None where the file does not say.
     """
 
     particle: Int64
@@ -55,6 +58,7 @@ class Exposures:
     tilt_image: Int64 | None = None
     defocus_offset_angstrom: Float64 | None = None
     sign: NDArray[np.int8] | None = None
+    tilt_image: Int64 | None = None
 
     @classmethod
     def one_each(
@@ -76,6 +80,11 @@ class Exposures:
         """Whether every particle has one image, which nothing turns or moves."""
         still = self.tilt is None and self.shift_angstrom is None
         return still and bool(np.array_equal(self.particle, np.arange(len(self))))
+
+    @property
+    def shift_axes(self) -> int:
+        """Axes along which a particle may be moved: those of an image, and the beam if it was tilted."""
+        return 2 if self.tilt is None else 3
 
     @property
     def signs_differ(self) -> bool:
@@ -108,7 +117,7 @@ class Exposures:
         return self._at(index, self.particle[index])
 
     def moves(self, shift: Float64) -> Float64:
-        """Shifts (M, 2) of the images, Å, from shifts (M, 2) along x and y of their particles' own frames."""
+        """Shifts (M, 2) of the images, Å, from shifts (M, d) along the axes of their particles' own frames."""
         seen = seen_shifts(shift, self.tilt)
         return seen if self.shift_angstrom is None else seen + self.shift_angstrom
 
@@ -130,8 +139,10 @@ class Exposures:
 
 
 def seen_shifts(shift: Float64, tilt: Float64 | None) -> Float64:
-    """What is seen of shifts (M, 2) along a particle's x and y in images tilted by (M, 3, 3), (M, 2)."""
-    return shift if tilt is None else np.einsum("mji,mj->mi", tilt[:, : shift.shape[1], :2], shift)
+    """What is seen, (M, 2), of shifts (M, d) along a particle's x, y, … in images tilted by (M, 3, 3)."""
+    if tilt is None:
+        return shift
+    return np.einsum("mji,mj->mi", tilt[:, : shift.shape[1], :2], shift)
 
 
 def ranges(start: Int64, count: Int64) -> Int64:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from solvar.imaging.grid import CommonGrid
 from solvar.imaging.optics import Optics
+from solvar.particles.exposure_order import NoiseGroups
 from solvar.particles.exposures import Exposures
 from solvar.particles.identity import first_of_each
 from solvar.particles.picks import Picks
@@ -30,8 +31,9 @@ class Poses:
     rotation : (N, 3, 3) float64
         R = Rz(rot)·Ry(tilt)·Rz(psi); the image samples the volume's transform at R·(kx, ky, 0).
         The viewing direction is the third column.
-    shift_angstrom : (N, 2) float64
-        Shift (x, y) that centres the particle: a particle at +p has shift -p.
+    shift_angstrom : (N, d) float64
+        Shift that centres the particle, along the axes of its own frame: a particle at +p has shift -p. Along
+        x and y (d = 2), and where particles were tilted z as well (d = 3).
     """
 
     rotation: Float64
@@ -99,6 +101,11 @@ class ParticleSet:
     def grid(self) -> CommonGrid:
         """What images of all optics groups are brought to."""
         return CommonGrid.of(self.optics)
+
+    @cached_property
+    def noise_groups(self) -> NoiseGroups:
+        """Which images share a noise spectrum."""
+        return NoiseGroups.of(self.exposures, self.optics)
 
     @property
     def pixel_size_angstrom(self) -> float:

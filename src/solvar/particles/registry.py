@@ -248,6 +248,7 @@ def _assemble_tilts(
         table.frame[row],
         row=row,
         sign=None if table.sign is None else table.sign[row],
+        tilt_image=None if table.tilt_image is None else table.tilt_image[row],
     )
     poses, images = tilted(poses, images)
     first = images.first_of(row)

@@ -38,6 +38,7 @@ from solvar.particles.relion_tilts import (
     PRE_EXPOSURE,
     SCALE,
     ctf_of_tilts,
+    exposures_of_tilts,
     particles_of_tilts,
     refuse_premultiplied,
     refuse_readings,
@@ -135,6 +136,7 @@ def read(path: Path, reading: Reading) -> ParticleTable:
         picks=_picks(table),
         sign=_sign(table),
         particle=particle,
+        tilt_image=None if particle is None else exposures_of_tilts(table.particles),
         remarks=remarks,
         columns=_COLUMNS,
     )

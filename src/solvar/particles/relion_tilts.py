@@ -76,6 +76,18 @@ def particles_of_tilts(particles: pd.DataFrame) -> Int64 | None:
     return group.astype(np.int64) if are_tilts else None
 
 
+def exposures_of_tilts(particles: pd.DataFrame) -> Int64 | None:
+    """Number of the exposure that each row was cut from, (N,): of its micrograph, in order of appearance.
+
+    None if the file names no micrographs.
+    """
+    import pandas as pd
+
+    if MICROGRAPH not in particles.columns:
+        return None
+    return pd.factorize(particles[MICROGRAPH].astype(str))[0].astype(np.int64)
+
+
 def first_rows(group: NDArray[np.generic] | pd.Series, count: int) -> Int64 | None:
     """First row of each group of names (M,), in order of appearance; None if they are not `count` groups."""
     import pandas as pd

@@ -82,6 +82,8 @@ class ParticleTable:
         The file that describes the tilts of `series`.
     particle : (N,) int64 or None
         Which particle each row is a tilt of, numbered by first appearance; None where a row is a particle.
+    tilt_image : (N,) int64 or None
+        As in `Exposures`.
     remarks : tuple of str
         What was supposed on reading that the user should know, in plain sentences.
     columns : mapping
@@ -103,6 +105,7 @@ class ParticleTable:
     series: Series | None = None
     tomograms: Path | None = None
     particle: NDArray[np.int64] | None = None
+    tilt_image: NDArray[np.int64] | None = None
     remarks: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
 

@@ -37,7 +37,7 @@ def tilted(poses: Poses, exposures: Exposures) -> tuple[Poses, Exposures]:
     rotation = poses.rotation[reference]
     tilt = rotation[exposures.particle].transpose(0, 2, 1) @ poses.rotation
     tilt[reference] = np.eye(3)
-    still = Poses(rotation, np.zeros((len(rotation), 2)))
+    still = Poses(rotation, np.zeros((len(rotation), 3)))
     return still, replace(exposures, tilt=tilt, shift_angstrom=poses.shift_angstrom)
 
 

@@ -209,10 +209,11 @@ def _are_precisions(matrices: NDArray[np.float64]) -> Bool:
 def check_poses(
     judge: Judge, found: Mapping[str, NDArray[Any]], extent_angstrom: float, ending: str = ""
 ) -> None:
-    """Raise InputError unless these are rotations (N, 3, 3) and shifts (N, 2) that stay in the box."""
+    """Raise InputError unless these are rotations (N, 3, 3) and shifts (N, 2 or 3) that stay in the box."""
     rotation, shift = f"rotation{ending}", f"shift{ending}_angstrom"
     judge.finite(rotation, found[rotation])
     judge.refuse(~are_rotations(found[rotation]), rotation, "is not a rotation")
+    judge.refuse(found[shift].shape[1] not in (2, 3), shift, "is not along two axes, or three")
     judge.finite(shift, found[shift])
     # an input's may be as long as the box, and refinement adds to it
     far = np.abs(found[shift]).max(axis=1) > 2 * extent_angstrom

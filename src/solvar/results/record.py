@@ -85,6 +85,8 @@ class _Particles(_Part):
     reading: _Reading = _Reading()
     stacks: _Some
     optics_groups: _Some
+    # of tilt series; None where images of an optics group share their noise
+    noise_groups: _Some | None = None
     halfset_sizes: Annotated[list[_Count], Field(min_length=2, max_length=2)]
 
     @model_validator(mode="after")

@@ -209,7 +209,8 @@ class Run:
     def particles(self) -> dict[str, np.ndarray]:
         """Identity and pose of each particle, in input row order.
 
-        uid (N,) uint64, row (N,), halfset (N,), rotation (N, 3, 3), shift_angstrom (N, 2).
+        uid (N,) uint64, row (N,), halfset (N,), rotation (N, 3, 3), shift_angstrom
+        (N, 2), of a tilt series (N, 3).
         """
         return self.columns("uid", "row", "halfset", "rotation", "shift_angstrom")
 

@@ -29,7 +29,6 @@ _PER_PARTICLE: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("contrast", "log_likelihood", "uid", "row", "halfset"), ()),
     "particle_probability": (),
     "rotation": (3, 3),
-    "shift_angstrom": (2,),
 }
 # Arrays (r,) of the half-set validation.
 _PER_COMPONENT = (
@@ -64,6 +63,8 @@ class StoredNumbers:
         self._count = int(self._particles["count"])
         self._box, self._rank = int(self._result["box_size"]), int(self._result["rank"])
         self._extent = self._box * float(self._result["pixel_size_angstrom"])
+        # early runs of tilt series have shifts along x and y alone
+        self._shift_axes = 2 if self._particles.get("images") is None else None
 
     def hdf5(self, name: str, remedy: str = REPEAT) -> AbstractContextManager[Hdf5File]:
         """One of the HDF5 files, open for reading."""
@@ -89,7 +90,12 @@ class StoredNumbers:
 
     def columns(self, *names: str) -> dict[str, NDArray[Any]]:
         """See `Run.columns`."""
-        shapes = {**_PER_PARTICLE, "z": (self._rank,), "precision": (self._rank, self._rank)}
+        shapes: dict[str, Shape] = {
+            **_PER_PARTICLE,
+            "shift_angstrom": (self._shift_axes,),
+            "z": (self._rank,),
+            "precision": (self._rank, self._rank),
+        }
         with self.hdf5(PARTICLES) as file:
             found = file.arrays({name: (self._count, *shapes[name]) for name in names})
         for name, values in found.items():
@@ -139,11 +145,12 @@ class StoredNumbers:
             return None
         shapes: dict[str, Shape] = {
             "rotation_start": (self._count, 3, 3),
-            "shift_start_angstrom": (self._count, 2),
-            "pose_covariance": (self._count, 5, 5),
+            "shift_start_angstrom": (self._count, self._shift_axes),
         }
         with self.hdf5(PARTICLES) as file:
-            rotation, shift, covariance = file.arrays(shapes).values()
+            rotation, shift = file.arrays(shapes).values()
+            edge = 3 + shift.shape[1]
+            (covariance,) = file.arrays({"pose_covariance": (self._count, edge, edge)}).values()
             found = PoseRefinement(
                 start=Poses(rotation, shift),
                 covariance=covariance,
@@ -224,15 +231,18 @@ class StoredNumbers:
 
     def noise_power(self) -> NDArray[np.float64]:
         """See `Run.noise_power`."""
-        groups = int(self._particles["optics_groups"])
-        return self._positive("noise_power", groups, None)
+        return self._positive("noise_power", self._noise_groups, None)
 
     def corner_noise_power(self) -> NDArray[np.float64] | None:
         """See `Run.corner_noise_power`."""
         with self.hdf5(MODEL) as file:
             known = "corner_noise_power" in file
-        groups = int(self._particles["optics_groups"])
-        return self._positive("corner_noise_power", groups, None) if known else None
+        return self._positive("corner_noise_power", self._noise_groups, None) if known else None
+
+    @property
+    def _noise_groups(self) -> int:
+        """How many groups of images have a noise of their own."""
+        return int(self._particles.get("noise_groups") or self._particles["optics_groups"])
 
     def prior_precision(self) -> NDArray[np.float64]:
         """See `Run.prior_precision`."""

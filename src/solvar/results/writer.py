@@ -382,6 +382,7 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
             "reading": asdict(particles.reading),
             "stacks": len(particles.stacks),
             "optics_groups": len(particles.optics.name),
+            **({} if images.tilt is None else {"noise_groups": len(fit.noise_power)}),
             "halfset_sizes": [int(np.sum(particles.halfset == half)) for half in (1, 2)],
         },
         "result": result,

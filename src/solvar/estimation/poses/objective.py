@@ -35,7 +35,7 @@ _FIXED_CONTRAST = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Derivatives:
-    """Gradient (B, 5) of the log-likelihood in (ω, t) and its Gauss-Newton curvature (B, 5, 5)."""
+    """Gradient (B, 3 + d) of the log-likelihood in (ω, t) and its Gauss-Newton curvature (B, 3 + d, 3 + d)."""
 
     gradient: Float64
     curvature: Float64
@@ -80,22 +80,26 @@ def derivatives(
     mix[:, :, rank] = found.first / found.contrast[:, None]
     narrow = max(model.model.contrast_sd, _FIXED_CONTRAST) ** -2.0
     prior = np.diag(np.append(np.ones(rank), narrow))
-    coupling = inner[:, :, 5:-1] @ mix
+    free = inner.shape[1]
+    coupling = inner[:, :, free:-1] @ mix
     nuisance = mix.transpose(0, 2, 1) @ plane.products[:, :-1, :-1] @ mix + prior
     explained = coupling @ np.linalg.solve(nuisance, coupling.transpose(0, 2, 1))
     gradient = np.concatenate([-torque, inner[:, 3:, -1]], axis=1)
-    return Derivatives(gradient, inner[:, :, :5] - explained)
+    return Derivatives(gradient, inner[:, :, :free] - explained)
 
 
 def _of_particles(batch: ImageBatch, inner: Float64, torque: Float64) -> tuple[Float64, Float64]:
     """Products (R, 5, 5 + C + 1) and torques (R, 3) of images, summed up for their particles (B).
 
-    Rotations are those of the particle already; its shift moves a tilted image by what is seen of it.
+    Rotations are those of the particle already; its shift moves a tilted image by what is seen of it: of the
+    particle there are products (B, 6, 6 + C + 1).
     """
     if batch.tilt is not None:
-        seen = np.tile(np.eye(inner.shape[2]), (len(inner), 1, 1))
-        seen[:, 3:5, 3:5] = batch.tilt[:, :2, :2]
-        inner = seen[:, :5, :5] @ inner @ seen.transpose(0, 2, 1)
+        others = inner.shape[2] - 5
+        seen = np.zeros((len(inner), 6 + others, 5 + others))
+        seen[:, :3, :3], seen[:, 6:, 5:] = np.eye(3), np.eye(others)
+        seen[:, 3:6, 3:5] = batch.tilt[:, :, :2]
+        inner = seen[:, :6, :5] @ inner @ seen.transpose(0, 2, 1)
     batch.refuse_uncertain("refinement")
     return batch.per_pose(inner), batch.per_pose(torque)
 
@@ -140,9 +144,9 @@ class Improved:
     Attributes
     ----------
     rotation : (B, 3, 3) float64
-    shift : (B, 2) float64
+    shift : (B, d) float64
         Further shifts, box lengths.
-    covariance : (B, 5, 5) float64
+    covariance : (B, 3 + d, 3 + d) float64
         Posterior covariance of (ω, t).
     value : (B,) float64
         Log posterior there.
@@ -182,22 +186,25 @@ class PoseObjective:
         return self.images.index
 
     def start(self) -> tuple[Float64, Float64]:
-        """Rotations (B, 3, 3) where the particles are, and no further shift (B, 2)."""
-        return self.state.rotation[self.index], np.zeros((len(self.index), 2))
+        """Rotations (B, 3, 3) where the particles are, and no further shift (B, d)."""
+        return self.state.rotation[self.index], self._still
 
     def shifted(self, shift: Float64) -> Complex64:
-        """The images with the content of particles moved by (B, 2) box lengths, (R, n)."""
+        """The images with the content of particles moved by (B, d) box lengths, (R, n)."""
         moved = centring_phase(self.model.band.disc, self.images.moves(shift))
         moved *= self.images.data
         return moved
 
     def shifted_by_each(self, moves: Float64) -> Complex64:
-        """The images with their content moved by each of (T, 2) box lengths, (R, T, n)."""
-        still = np.zeros((len(self.index), 2))
-        return np.stack([self.shifted(still + move) for move in moves], axis=1)
+        """The images with their content moved by each of (T, d) box lengths, (R, T, n)."""
+        return np.stack([self.shifted(self._still + move) for move in moves], axis=1)
+
+    @property
+    def _still(self) -> Float64:
+        return np.zeros((len(self.index), self.state.shift.shape[1]))
 
     def value(self, rotation: Float64, shift: Float64) -> Float64:
-        """Log posterior of poses (B, 3, 3) and (B, 2), (B,)."""
+        """Log posterior of poses (B, 3, 3) and (B, d), (B,)."""
         frame = self.images.frames(rotation)
         plane = PosedImages.of(self.model, self.images, self.shifted(shift), frame)
         return self._log_posterior(plane, rotation, shift)

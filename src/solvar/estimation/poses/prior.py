@@ -39,9 +39,9 @@ class PosePrior:
     spread: Float64
     far: float
 
-    @property
-    def _variance(self) -> Float64:
-        return np.asarray(self.spread[[0, 0, 0, 1, 1]] ** 2, dtype=np.float64)
+    def _variance(self, axes: int) -> Float64:
+        """Of ω and t together, (3 + d)."""
+        return np.asarray(np.repeat(self.spread, (3, axes - 3)) ** 2, dtype=np.float64)
 
     @property
     def far_shift(self) -> float:
@@ -49,28 +49,29 @@ class PosePrior:
         return max(_FAR_SHIFT, float(self.spread[1]))
 
     def _log_parts(self, turn: Float64, shift: Float64) -> tuple[Float64, Float64]:
-        """Log densities (…) of ω (…, 3) and t (…, 2) by either part, with their shares."""
+        """Log densities (…) of ω (…, 3) and t (…, d) by either part, with their shares."""
         near = _log_normal(turn, self.spread[0]) + _log_normal(shift, self.spread[1])
         far = _log_normal(shift, self.far_shift)
         return near + np.log1p(-self.far), far + np.log(self.far / ALL_ROTATIONS)
 
     def log_density(self, turn: Float64, shift: Float64) -> Float64:
-        """Log density (…) of ω (…, 3) and t (…, 2), per rad³ and squared box length.
+        """Log density (…) of ω (…, 3) and t (…, d), per rad³ and box length to the d.
 
         Their leading axes are broadcast: no grid of both need be made.
         """
         return np.asarray(np.logaddexp(*self._log_parts(turn, shift)), dtype=np.float64)
 
     def nearness(self, offset: Float64) -> Float64:
-        """Probability (B,) that corrections (B, 5) are of the near kind."""
+        """Probability (B,) that corrections (B, 3 + d) are of the near kind."""
         near, far = self._log_parts(offset[:, :3], offset[:, 3:])
         return np.asarray(np.exp(near - np.logaddexp(near, far)), dtype=np.float64)
 
     def precision(self, offset: Float64) -> Float64:
-        """What holds corrections (B, 5) back: the gradient of the log density is -precision · offset."""
+        """What holds corrections (B, 3 + d) back: the gradient of the log density is -precision · offset."""
         near = self.nearness(offset)[:, None]
-        far = np.array([0, 0, 0, 1, 1]) / self.far_shift**2
-        return np.asarray(near / self._variance + (1 - near) * far, dtype=np.float64)
+        axes = offset.shape[1]
+        far = np.repeat([0, 1], (3, axes - 3)) / self.far_shift**2
+        return np.asarray(near / self._variance(axes) + (1 - near) * far, dtype=np.float64)
 
     def fitted(self, offset: Float64, covariance: Float64, keep_spread: bool = False) -> PosePrior:
         """The prior under which the images are likeliest.
@@ -80,9 +81,9 @@ class PosePrior:
 
         Parameters
         ----------
-        offset : (N, 5)
+        offset : (N, 3 + d)
             Corrections under this prior.
-        covariance : (N, 5, 5)
+        covariance : (N, 3 + d, 3 + d)
             Their posterior covariance.
         keep_spread : bool
             Fit the share of far ones alone.
@@ -98,7 +99,8 @@ class PosePrior:
             spread = found.spread
             if not keep_spread:
                 known = np.asarray(
-                    np.linalg.inv(alone + diagonal / found._variance), dtype=np.float64
+                    np.linalg.inv(alone + diagonal / found._variance(len(diagonal))),
+                    dtype=np.float64,
                 )
                 centre = np.einsum("nij,nj->ni", known, score)
                 moment = near @ (centre**2 + np.einsum("nii->ni", known)) / near.sum()

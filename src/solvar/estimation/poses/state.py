@@ -32,7 +32,7 @@ _ELSEWHERE = np.deg2rad(10.0)
 
 
 def offset_of(rotation: Float64, start: Float64, shift: Float64) -> Float64:
-    """Corrections (ω, t), (B, 5), of rotations (B, 3, 3) relative to `start` and shifts (B, 2)."""
+    """Corrections (ω, t), (B, 3 + d), of rotations (B, 3, 3) relative to `start` and shifts (B, d)."""
     turn = to_rotation_vector(rotation @ start.transpose(0, 2, 1))
     return np.concatenate([turn, shift], axis=1)
 
@@ -45,14 +45,14 @@ class PoseState:
     ----------
     start : (N, 3, 3) float64
         Input rotations, or those that were found without any.
-    start_shift : (N, 2) float64
+    start_shift : (N, d) float64
         By how much images were moved at first, beyond the input, box lengths; 0 unless found.
     centre : (N, 3, 3) float64
         Where the prior has its particles: `start`, or where else they have been found.
     rotation : (N, 3, 3) float64
-    shift : (N, 2) float64
+    shift : (N, d) float64
         Shift beyond that, box lengths.
-    covariance : (N, 5, 5) float64
+    covariance : (N, 3 + d, 3 + d) float64
         Posterior covariance of (ω, t).
     evidence : (N,) float64
         Log evidence of each particle where the last refinement left it: log posterior of its pose, integrated
@@ -96,6 +96,7 @@ class PoseState:
         spread: tuple[float, float] = FIRST_SPREAD,
         memory: dict[str, Float64] | None = None,
         shift: Float64 | None = None,
+        axes: int = 2,
     ) -> PoseState:
         """No correction yet, a first guess at the prior, and what a solver remembers.
 
@@ -105,17 +106,19 @@ class PoseState:
         spread : pair of float
             As `PosePrior.spread`.
         memory : dict, optional
-        shift : (N, 2), optional
+        shift : (N, axes), optional
             As `start_shift`.
+        axes : int
+            As `Exposures.shift_axes`.
         """
         count = len(rotation)
         return cls(
             rotation.copy(),
-            np.zeros((count, 2)) if shift is None else shift,
+            np.zeros((count, axes)) if shift is None else shift,
             rotation.copy(),
             rotation.copy(),
-            np.zeros((count, 2)),
-            np.zeros((count, 5, 5)),
+            np.zeros((count, axes)),
+            np.zeros((count, 3 + axes, 3 + axes)),
             np.zeros(count),
             np.zeros(count),
             PosePrior(np.array(spread), _FIRST_FAR),
@@ -126,7 +129,7 @@ class PoseState:
 
     @property
     def moved(self) -> Float64:
-        """By how much images are moved beyond the input, (N, 2) box lengths."""
+        """By how much images are moved beyond the input, (N, d) box lengths."""
         return self.start_shift + self.shift
 
     def copied(self) -> PoseState:
@@ -257,7 +260,7 @@ class PoseState:
         return replace(self, trust=trust, covariance=covariance)
 
     def offset(self, index: Int64) -> Float64:
-        """(ω, t) of the corrections so far, (B, 5)."""
+        """(ω, t) of the corrections so far, (B, 3 + d)."""
         return offset_of(self.rotation[index], self.centre[index], self.shift[index])
 
     def log_prior(self, index: Int64, rotation: Float64, moves: Float64) -> Float64:
@@ -267,7 +270,7 @@ class PoseState:
         ----------
         index : (B,)
         rotation : (B, K, 3, 3)
-        moves : (T, 2)
+        moves : (T, d)
         """
         turn = to_rotation_vector(
             (rotation @ self.centre[index, None].swapaxes(-1, -2)).reshape(-1, 3, 3)
@@ -283,7 +286,7 @@ class PoseState:
         unit_angstrom = images.store.shift_unit(group)
         begun = particles.poses.shift_angstrom + self.start_shift * unit_angstrom
         shift = particles.poses.shift_angstrom + self.moved * unit_angstrom
-        unit = np.array([1, 1, 1, extent, extent])
+        unit = np.repeat([1, extent], (3, self.shift.shape[1]))
         refinement = PoseRefinement(
             start=Poses(self.start, begun),
             covariance=self.covariance * np.outer(unit, unit),
@@ -296,8 +299,9 @@ class PoseState:
         """What the poses may be off by from where they are now: they tend back to a start that was near."""
         turn = offset_of(self.rotation, self.centre, self.shift)
         spread = self.prior.spread[[0, 0, 0, 1, 1, 1]]
-        # a volume moved by T moves images by (Rᵀ T)_xy, which shifts t compensate
-        back: Float64 = np.einsum("nij,nj->ni", self.rotation[:, :, :2], turn[:, 3:])
+        # a volume moved by T moves images by (Rᵀ T)_xy, which shifts t compensate; tilted particles by RᵀT
+        axes = self.rotation[:, :, : self.shift.shape[1]]
+        back: Float64 = np.einsum("nij,nj->ni", axes, turn[:, 3:])
         centre = np.concatenate([turn[:, :3], back], axis=1) / spread
         centre *= self.prior.nearness(turn)[:, None]
         return PoseErrors(spread, centre, self.depends_on_conformation)

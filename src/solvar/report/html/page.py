@@ -175,7 +175,9 @@ def _figures(run: Run, analysis: StoredAnalysis | None) -> dict[str, go.Figure]:
         figures["junk"] = particle_probability(run.particle_probability)
     if (corners := run.corner_noise_power) is not None:
         edge = model.box_size * run.pixel_size_angstrom
-        figures["noise"] = curves.noise_ratio(run.noise_power / corners, edge)
+        figures["noise"] = curves.noise_ratio(
+            run.noise_power / corners, edge, group="exposure" if run.is_of_tilts else "optics group"
+        )
     if run.pose_change is not None and run.pose_change.applied:
         figures["poses"] = pose_corrections(run.pose_change)
     if analysis is not None:

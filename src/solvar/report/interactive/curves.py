@@ -153,23 +153,27 @@ def _fsc_figure(
     return figure
 
 
-def noise_ratio(ratio: Float64, box_angstrom: float, *, dark: bool = False) -> go.Figure:
+def noise_ratio(
+    ratio: Float64, box_angstrom: float, *, group: str = "optics group", dark: bool = False
+) -> go.Figure:
     """Measured over assumed noise power.
 
     Parameters
     ----------
     ratio : (G, S) float64
-        Of each optics group and shell.
+        Of each group of images and shell.
     box_angstrom : float
+    group : str
+        What a group is.
     dark : bool
     """
     import plotly.graph_objects as go
 
     figure = go.Figure(layout=_layout(dark))
     shell = np.arange(1, ratio.shape[1])
-    for group, values in enumerate(ratio[:_MOST_GROUPS], 1):
+    for number, values in enumerate(ratio[:_MOST_GROUPS], 1):
         figure.add_scatter(
-            x=shell, y=values[1:], mode="lines", name=f"optics group {group}",
+            x=shell, y=values[1:], mode="lines", name=f"{group} {number}",
             line={"width": 2.2}, customdata=box_angstrom / shell,
             showlegend=len(ratio) > 1,
             hovertemplate="%{y:.2f} at %{customdata:.1f} Å<extra></extra>",

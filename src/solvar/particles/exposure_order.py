@@ -1,0 +1,103 @@
+"""In which order a specimen was exposed, and which images of tilt series therefore share their noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.imaging.optics import Optics
+from solvar.particles.exposures import Exposures
+
+Int64 = NDArray[np.int64]
+
+
+def exposure_numbers(exposures: Exposures) -> Int64 | None:
+    """Number of each image's exposure in its tilt series, (M,), from 0 and in the order of dose.
+
+    Where the file says which exposures are the same (`tilt_image`), all exposures of the tomogram count,
+    also those that a particle has no image of; elsewhere the images of the particle.
+
+    Returns
+    -------
+    (M,) int64 or None
+        None where doses are not known: nothing else tells the order.
+    """
+    dose = exposures.ctf.dose_per_angstrom2
+    if dose is None:
+        return None
+    if exposures.tilt_image is None:
+        return _ranks(exposures.particle, dose, np.arange(len(dose)))
+    known, first, place = np.unique(exposures.tilt_image, return_index=True, return_inverse=True)
+    series = _series(exposures.particle, place.reshape(-1), len(known))
+    return _ranks(series, dose[first], known)[place.reshape(-1)]
+
+
+def _series(particle: Int64, exposure: Int64, count: int) -> Int64:
+    """Tilt series of each of `count` exposures: those that particles (M,) show in common are of one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    particles = int(particle.max(initial=-1)) + 1
+    shape = (particles + count,) * 2
+    edges = coo_array((np.ones(len(particle), bool), (particle, particles + exposure)), shape)
+    return connected_components(edges, directed=False)[1][particles:].astype(np.int64)
+
+
+def _ranks(group: Int64, value: NDArray[np.float64], tie: Int64) -> Int64:
+    """Place of each value (M,) among those of its group, from 0, ties broken by (M,)."""
+    order = np.lexsort((tie, value, group))
+    sorted_group = group[order]
+    first = np.flatnonzero(np.diff(sorted_group, prepend=-1))
+    count = np.diff(first, append=len(group))
+    rank = np.empty(len(group), np.int64)
+    rank[order] = np.arange(len(group)) - np.repeat(first, count)
+    return rank
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseGroups:
+    """Which images share a noise spectrum: those of an optics group, in tilt series those of an exposure.
+
+    A tomogram darkens, thickens and is normalised tilt by tilt, and programs write an optics group for each
+    tomogram, of a few particles. So the images of tilt series share their noise by the number of the
+    exposure, all optics groups of equal constants together.
+
+    Attributes
+    ----------
+    of_image : (M,) int64
+        Group of each image.
+    optics : (K,) int64
+        An optics group that has the constants of each.
+    exposure : (K,) int64
+        Number of its exposure in a series; 0 where that makes no difference.
+    """
+
+    of_image: Int64
+    optics: Int64
+    exposure: Int64
+
+    @classmethod
+    def of(cls, exposures: Exposures, optics: Optics) -> NoiseGroups:
+        """Those of some images."""
+        groups = len(optics.name)
+        if exposures.tilt is None:
+            return cls(exposures.optics_group, np.arange(groups), np.zeros(groups, np.int64))
+        first, kind = _alike(optics)
+        number = exposure_numbers(exposures)
+        number = np.zeros_like(exposures.particle) if number is None else number
+        code = number * len(first) + kind[exposures.optics_group]
+        found, of_image = np.unique(code, return_inverse=True)
+        return cls(of_image.reshape(-1), first[found % len(first)], found // len(first))
+
+    def __len__(self) -> int:
+        return len(self.optics)
+
+
+def _alike(optics: Optics) -> tuple[Int64, Int64]:
+    """Optics groups of equal constants: the first of each kind, and the kind of each group (G,)."""
+    arrays = [values for values in vars(optics).values() if isinstance(values, np.ndarray)]
+    rows = np.concatenate([values.reshape(len(values), -1) for values in arrays], axis=1)
+    _, first, kind = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return first.astype(np.int64), kind.reshape(-1).astype(np.int64)
