@@ -276,11 +276,13 @@ def test_one_tilt_of_a_row_each_is_read_as_a_single_particle(tmp_path):
     np.testing.assert_allclose(found.poses.shift_angstrom, true.shift_angstrom[:, :2], atol=1e-5)
 
 
-def test_whole_shifts_of_a_row_a_tilt_are_the_true_ones(written):
+def test_shifts_are_the_true_ones_with_what_images_have_of_their_own(written):
     particles, star = written
-    if particles.settings.tilt_format != "warp1":
-        pytest.skip("images have no shifts of their own")
     found, true = read_particles(star), particles.poses_as_read
+    if particles.settings.tilt_format == "relion5":
+        assert found.exposures.shift_angstrom is None
+        np.testing.assert_allclose(found.poses.shift_angstrom, true.shift_angstrom, atol=1e-5)
+        return
     whole = whole_shifts(found.poses.shift_angstrom, found.exposures)
     np.testing.assert_allclose(whole, true.shift_angstrom, atol=1e-5)
     moved = found.poses.shift_angstrom + 1.0
