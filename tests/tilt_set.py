@@ -64,11 +64,11 @@ def tilt_set(folder: Path, simulation: SimulationSettings, tilting: Tilting) -> 
     tomogram = np.arange(count) % tilting.tomograms
     particle, tilt = np.repeat(np.arange(count), each), np.tile(np.arange(each), count)
     # from the image into the specimen, whose tilt axis is y
-    back = Rotation.from_euler("y", angle[:, None], degrees=True).as_matrix().transpose(0, 2, 1)[tilt]
-    poses = Poses(rotations.random(count, rng), rng.normal(0, 2 * pixel, (count, 3)))
-    defocus = rng.uniform(
-        simulation.defocus_min, simulation.defocus_max, (tilting.tomograms, each)
+    back = (
+        Rotation.from_euler("y", angle[:, None], degrees=True).as_matrix().transpose(0, 2, 1)[tilt]
     )
+    poses = Poses(rotations.random(count, rng), rng.normal(0, 2 * pixel, (count, 3)))
+    defocus = rng.uniform(simulation.defocus_min, simulation.defocus_max, (tilting.tomograms, each))
     ctf = CtfParameters(
         *[defocus[tomogram[particle], tilt]] * 2,
         *np.zeros((3, len(tilt))),

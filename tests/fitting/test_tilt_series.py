@@ -15,6 +15,7 @@ from solvar.fitting.settings import FitSettings
 from solvar.imaging.fsc import fourier_shell_correlation
 from solvar.particles import ParticleSet, read_particles
 from solvar.particles.tilts import tilted
+from solvar.simulation import SimulationSettings, simulate
 from solvar.volume_file import read_volume
 
 
@@ -70,3 +71,19 @@ def test_states_of_tilted_particles_are_told_apart(two_states) -> None:
     assert max(auc, 1 - auc) >= 0.98
     assert cluster_agreement(kmeans_labels(z, 2), state)["ari"] >= 0.9
     assert found.validation is not None and found.validation.reliable[0]
+
+
+def test_a_row_a_tilt_says_what_particles_of_tomograms_say(tmp_path) -> None:
+    """The same images, described by the files of RELION 5 and of Warp 1."""
+    found = {}
+    for name in ("relion5", "warp1"):
+        settings = SimulationSettings(
+            particles=120, tilts=7, box_size=16, pixel_size=8, snr=1, tilt_format=name
+        )
+        star = simulate(settings).write(tmp_path / name)
+        found[name] = fit(read_particles(star), FitSettings(rank=1))
+    ours, theirs = found.values()
+    correlation = np.corrcoef(ours.posterior.z[:, 0], theirs.posterior.z[:, 0])[0, 1]
+    assert abs(correlation) > 0.999
+    difference = np.linalg.norm(ours.model.mean - theirs.model.mean)
+    assert difference < 1e-3 * np.linalg.norm(ours.model.mean)

@@ -26,7 +26,8 @@ def simulate(
     """Make a particle stack with known truth.
 
     Writes particles.star and particles.mrcs as RELION 3.1 does, the same with pose errors as
-    particles_noisy.star, and the truth that `solvar evaluate` compares with.
+    particles_noisy.star, and the truth that `solvar evaluate` compares with. With --tilts each particle is a
+    tilt series, in the files of RELION 5 or, by --tilt-format warp1, with a row a tilt.
     """
     from solvar.cli.console import make_progress, shown
     from solvar.cli.console import output as console

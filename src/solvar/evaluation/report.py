@@ -42,7 +42,7 @@ class Estimate:
     row : (N,) int64
         Row of each particle in the input, which is its row in the truth.
     rotation : (N, 3, 3) float64
-    shift_angstrom : (N, d) float64
+    shift_angstrom : (N, 2 or 3) float64
         Of particles that were tilted with what their images have in common of shifts of their own.
     refinement : PoseRefinement or None
         The input poses and what is unknown of the refined ones, if they were refined.
@@ -138,9 +138,7 @@ class Estimate:
         )
 
 
-def _beginning_with(
-    refinement: PoseRefinement | None, images: Exposures
-) -> PoseRefinement | None:
+def _beginning_with(refinement: PoseRefinement | None, images: Exposures) -> PoseRefinement | None:
     """From shifts of particles that hold what their images have in common of shifts of their own."""
     if refinement is None:
         return None
@@ -190,6 +188,7 @@ def evaluate(
     known = truth if isinstance(truth, Truth) else Truth.load(truth)
     _check_extent(estimate.model, known)
     known = known.resampled(estimate.model.box_size).select(estimate.row)
+    known = known.along(estimate.shift_angstrom.shape[1])
     estimate = estimate.in_frame_of(known)
     model = estimate.model
     k_c = model.box_size / 4 if k_c is None else k_c

@@ -149,6 +149,25 @@ class Truth:
         }
         return replace(self, **chosen)
 
+    def along(self, axes: int) -> Truth:
+        """The truth for particles whose shifts are known along so many axes, the first ones.
+
+        Raises
+        ------
+        InputError
+            If it knows of fewer.
+        """
+        shift = self.shift_angstrom
+        if shift is None or shift.shape[1] == axes:
+            return self
+        if shift.shape[1] < axes:
+            raise InputError(
+                f"knows where particles are along {shift.shape[1]} axes, those of the run were tilted",
+                file=self.folder / "gt.npz",
+                remedy="give the truth of the particles that were run",
+            )
+        return replace(self, shift_angstrom=shift[:, :axes])
+
     def state_group(self) -> NDArray[np.int64] | None:
         """A number for the state of each particle, (N,); None where the truth knows of no states.
 

@@ -156,14 +156,15 @@ class SimulationSettings(BaseModel):
 
     def _check_tilts(self) -> None:
         if self.hand not in (1, -1):
-            raise ValueError("hand is 1 or -1")
+            raise ValueError("--hand is 1 or -1")
         fields = type(self).model_fields
         idle = [each for each in _OF_TILTS if getattr(self, each) != fields[each].default]
         if idle and not self.tilts:
+            option = "--" + idle[0].replace("_", "-")
             raise ValueError(
-                f"{idle[0]} is of tilt series; say with --tilts how many images each has"
+                f"{option} is of tilt series; say with --tilts how many images each has"
             )
         if self.tilts and self.tilt_format == "relion5" and self.stacks > 1:
             raise ValueError(
-                "relion5 has a stack for each particle; leave out --stacks or choose warp1"
+                "RELION 5 has a stack for each particle; leave out --stacks or choose --tilt-format warp1"
             )

@@ -232,7 +232,7 @@ class SimulatedSet:
         write_arrays(own.file(SIMULATION, "gt.npz"), _truth_arrays(self))
         write_json(own.file(SIMULATION, "settings.json"), settings.model_dump(mode="json"))
         if self._tomograms is not None:
-            write_tomograms(own, self, self._tomograms)
+            write_tomograms(own, self._tomograms, self.optics, self.optics_group)
         if settings.pose_error or settings.shift_error:
             self._write_star(own.file(SIMULATION, "particles_noisy.star"), self.noisy_poses, stacks)
         star = own.file(SIMULATION, "particles.star")
@@ -277,7 +277,8 @@ class SimulatedSet:
     def _write_star(self, path: Path, poses: Poses, stacks: dict[str, range]) -> None:
         """The star file of particles at some poses."""
         if self._tomograms is not None:
-            write_particles(path, self, self._tomograms, poses)
+            of_rows = self.optics, self.optics_group, self.halfset
+            write_particles(path, self._tomograms, poses, *of_rows)
             return
         index = np.arange(self.image_count)
         particle = self._particle(index)

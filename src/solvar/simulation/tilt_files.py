@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvar.files import OwnedFolder
-from solvar.particles import Poses
+from solvar.particles import Optics, Poses
 from solvar.simulation.tilt_series import TiltSeries
 from solvar.simulation.writing import (
     SIMULATION,
@@ -18,8 +19,7 @@ from solvar.simulation.writing import (
     write_tables,
 )
 
-if TYPE_CHECKING:
-    from solvar.simulation.simulated_set import SimulatedSet
+Int64 = NDArray[np.int64]
 
 
 def names_of_tilts(series: TiltSeries) -> dict[str, list[str]]:
@@ -42,11 +42,17 @@ def stacks_of_particles(series: TiltSeries) -> dict[str, range]:
     return dict(zip(_stack_names(series), rows, strict=True))
 
 
-def write_particles(path: Path, particles: SimulatedSet, series: TiltSeries, poses: Poses) -> None:
+def write_particles(
+    path: Path,
+    series: TiltSeries,
+    poses: Poses,
+    optics: Optics,
+    optics_group: Int64,
+    halfset: NDArray[np.int8],
+) -> None:
     """A row a particle, at some poses in the frame of its tomogram."""
     x, y, z = series.coordinate_angstrom.T
     flags = series.visible.astype(int).astype(str)
-    optics = particles.optics
     write_tables(
         path,
         general={"rlnTomoSubTomosAre2DStacks": [1]},
@@ -66,18 +72,19 @@ def write_particles(path: Path, particles: SimulatedSet, series: TiltSeries, pos
             "rlnOriginZAngst": poses.shift_angstrom[:, 2],
             "rlnTomoVisibleFrames": [f"[{','.join(row)}]" for row in flags],
             "rlnImageName": _stack_names(series),
-            "rlnOpticsGroup": particles.optics_group + 1,
-            "rlnRandomSubset": particles.halfset,
+            "rlnOpticsGroup": optics_group + 1,
+            "rlnRandomSubset": halfset,
         },
     )
 
 
-def write_tomograms(own: OwnedFolder, particles: SimulatedSet, series: TiltSeries) -> None:
+def write_tomograms(
+    own: OwnedFolder, series: TiltSeries, optics: Optics, optics_group: Int64
+) -> None:
     """The tomograms, the tilts of each, and the set that names them with the particles."""
     name = [_name(number) for number in range(len(series.angle_degree))]
     tilts = [f"tilt_series/{each}.star" for each in name]
-    first = np.flatnonzero(np.diff(series.specimen, prepend=-1))
-    group, optics = particles.optics_group[first], particles.optics
+    group = optics_group[np.flatnonzero(np.diff(series.specimen, prepend=-1))]
     paths = own.claim(SIMULATION, tilts)
     for number, path in enumerate(paths):
         write_tables(path, **{name[number]: _columns_of_tilts(series, number)})

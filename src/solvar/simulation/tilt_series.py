@@ -21,7 +21,7 @@ _SIZE_ANGSTROM = np.array([12000.0, 12000.0, 3600.0])
 # by how much specimens lie differently in the holder (x), and axes of tilt wander from image to image (z)
 _X_TILT_SD, _Z_ROT_SD, _Z_ROT_WANDER = 2.0, 1.0, 0.2
 # of images from each other, Å
-_DRIFT_SD, _DEFOCUS_WANDER = 60.0, 100.0
+_DRIFT_SD, _DEFOCUS_WANDER = 200.0, 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,11 @@ def draw_tilt_series(
     angle[..., 2] += rng.normal(0, _Z_ROT_WANDER, (count, tilts))
     size = 2 * np.rint(0.5 * _SIZE_ANGSTROM / settings.pixel_size).astype(np.int64)
     free = 0.5 * np.maximum(size - settings.box_size, 0) * settings.pixel_size
-    coordinate = rng.uniform(-1, 1, (len(specimen), 3)) * free
+    # a disc is within the field of view whatever the direction of the tilt axis
+    around = rng.uniform(0, 2 * np.pi, len(specimen))
+    radius = np.sqrt(rng.random(len(specimen))) * free[0]
+    height = rng.uniform(-1, 1, len(specimen)) * free[2]
+    coordinate = np.column_stack([radius * np.cos(around), radius * np.sin(around), height])
     shift = rng.normal(0, _DRIFT_SD, (count, tilts, 2))
     ctf = _draw_ctf(settings, np.cos(np.deg2rad(nominal)), dose, count, rng)
     rotation = rotations_of_angles(*angle.reshape(-1, 3).T).reshape(count, tilts, 3, 3)[specimen]
