@@ -23,6 +23,7 @@ from solvar.particles.reading import Reading, existing
 from solvar.particles.selection import read_selection
 from solvar.particles.stack_paths import FoundElsewhere, StackFinder
 from solvar.particles.table import Format, ParticleTable
+from solvar.particles.tilt_limits import refuse_limits, used_rows
 from solvar.particles.tilts import tilted
 from solvar.particles.validate import Origin, check_row_count, validate
 
@@ -47,6 +48,8 @@ def read_particles(
     voltage: float | None = None,
     cs: float | None = None,
     amplitude_contrast: float | None = None,
+    tilts: int | None = None,
+    dose: float | None = None,
 ) -> ParticleSet:
     """Read the particles of a refinement.
 
@@ -72,6 +75,10 @@ def read_particles(
     pixel_size, voltage, cs, amplitude_contrast : float, optional
         Pixel size of the images (Å), voltage (kV), spherical aberration (mm) and amplitude contrast,
         for where the file has none.
+    tilts : int, optional
+        Of a tilt series the first exposures alone, so many in the order of dose.
+    dose : float, optional
+        Of a tilt series the images of specimens that had received so much at most, e/Å².
 
     Returns
     -------
@@ -97,6 +104,8 @@ def read_particles(
         "voltage": voltage,
         "cs": cs,
         "amplitude_contrast": amplitude_contrast,
+        "tilts": tilts,
+        "dose": dose,
     }
     return read_as(path, Reading.of_record(given), ind)
 
@@ -170,6 +179,7 @@ def _assemble(
     """The selected particles with images found, companion pickles merged in and everything checked."""
     if table.particle is not None:
         return _assemble_tilts(source, format_name, table, row, reading)
+    refuse_limits(reading, source)
     given = len(row)
     if reading.ignore_poses:
         row = _once(table, row)
@@ -217,7 +227,9 @@ def _assemble_tilts(
     reading: Reading,
 ) -> ParticleSet:
     """The selected particles of a tilt series, numbered by first appearance, each with its rows."""
-    row, particle = table.rows_of(index)
+    index, row, particle, first, told = used_rows(table, index, reading, source)
+    for remark in told:
+        log.warning("%s: %s", source, remark)
     stacks, stack_index, elsewhere = _resolve_stacks(table, row, reading.finder(source))
     optics, optics_group, ctf = _optics_and_ctf(source, table, row, reading, stacks, stack_index)
     poses = _poses(source, table, row, reading, optics, optics_group)
@@ -232,7 +244,6 @@ def _assemble_tilts(
         tilt_image=None if table.tilt_image is None else table.tilt_image[row],
     )
     poses, images = tilted(poses, images)
-    first = images.first_of(row)
     particles = ParticleSet(
         source=source,
         source_format=format_name,
@@ -246,7 +257,7 @@ def _assemble_tilts(
         reading=reading,
         picks=None if table.picks is None else table.picks.select(first),
         found_elsewhere=elsewhere,
-        supposed=table.remarks,
+        supposed=(*table.remarks, *told),
     )
     validate(particles, _origins(source, table, reading))
     return particles
