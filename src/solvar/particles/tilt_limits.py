@@ -1,4 +1,4 @@
-"""Which images of tilt series are used: of the first exposures, or of specimens that had received little dose."""
+"""Which images of tilt series are used: of the first exposures, or up to a dose."""
 
 from __future__ import annotations
 
