@@ -1,10 +1,10 @@
 """How well class means of a tilt series agree with given volumes, under several models of the noise.
 
-A folder of two states as `../shared/data/tomo/two_states` (its README): for each class the mean volume of a fit
-with one noise for all images, with the noise of the exposures, and with other damping; then plain means within
-the mask of that fit, under noise that follows CTF², and under what nobody knows: the noise that the true volume
-leaves, and images that were drawn of it. Printed is the FSC with the true volume in that mask at shells 5 to 8,
-half Nyquist of box 32 being 8.
+A folder of two states as `../shared/data/tomo/two_states` (its README): for each class the mean volume of a
+fit with one noise for all images, with the noise of the exposures, and with other damping; then plain means
+within the mask of that fit, under noise that follows CTF², and under what nobody knows: the noise that the
+true volume leaves, and images that were drawn of it. Printed is the FSC with the true volume in that mask at
+shells 5 to 8, half Nyquist of box 32 being 8.
 
     python benchmarks/tilt_noise.py ../shared/data/tomo/two_states [--draws 4]
 """

@@ -100,3 +100,20 @@ def test_a_file_of_the_other_kind_is_refused(tmp_path):
         run = make_run(tmp_path / source.parent.name / "job", read_particles(source))
         with pytest.raises(InputError, match=pattern):
             export(run, "relion", tmp_path / "out.star", ExportOptions(particles=other))
+
+
+def test_images_left_out_of_the_run_are_written_with_the_others(tmp_path):
+    path = write_tilts(tmp_path)
+    whole, used = read_particles(path), read_particles(path, tilts=2)
+    run = make_run(tmp_path / "job", used, refined=True)
+    assert run.record["particles"]["images"] == 4
+    assert run.read_input().image_row.tolist() == used.image_row.tolist()
+    for name, particles in (("input", None), ("named", path)):
+        plain = ExportOptions(latents=True, refined_poses=False, particles=particles)
+        done = export(run, "relion", tmp_path / f"{name}.star", plain)
+        _same(read_particles(done.files[0]), whole)
+        table = starfile.read(done.files[0])["particles"]
+        assert table["userColumn"].tolist() == [float(f"0{r}.50") for r in whole.image_row]
+    done = export(run, "relion", tmp_path / "refined.star", ExportOptions(refined_poses=True))
+    _same(read_particles(done.files[0]), _with_poses_of(run, whole))
+    _same(read_particles(run.folder / "particles.star"), _with_poses_of(run, used))

@@ -380,6 +380,27 @@ def test_what_holds_no_images_is_told_what_to_pass(tmp_path):
         read_particles(tmp_path / "tomograms.star")
 
 
+def test_limits_are_by_dose_and_leave_particles_without_images_out(tmp_path):
+    path = write_set(tmp_path)
+    whole = read_particles(path).exposures
+    for limit, doses in (({"tilts": 2}, {0.0, 3.0}), ({"dose": 3.5}, {0.0, 3.0})):
+        images = read_particles(path, **limit).exposures
+        kept = np.isin(whole.ctf.dose_per_angstrom2, list(doses))
+        assert images.particle.tolist() == whole.particle[kept].tolist()
+        assert images.frame.tolist() == whole.frame[kept].tolist()
+    # the second one is seen in the most exposed tilt alone
+    write_particles(
+        tmp_path,
+        without(COLUMNS, rlnTomoVisibleFrames=["[1,1,1]", "[1,0,0]", "[1,1,1]"]),
+        depth=(3, 1, 3),
+    )
+    found = read_particles(path, tilts=1)
+    assert found.row.tolist() == [0, 2] and found.exposures.frame.tolist() == [1, 1]
+    assert "were left out: 1." in found.remarks()[0]
+    with pytest.raises(InputError, match="--dose -?0.* leaves no image"):
+        read_particles(path, ind=[1], dose=0.5)
+
+
 def test_pseudo_subtomograms_are_refused(tmp_path):
     head = files.HEAD.replace("Are2DStacks 1", "Are2DStacks 0")
     write_particles(tmp_path, head=head), write_tomograms(tmp_path)

@@ -175,6 +175,17 @@ def test_settings_that_cannot_work_are_errors(particles, tmp_path):
     assert levels(report)["mask"] == levels(report)["resolution"] == "error"
 
 
+def test_tilts_cost_what_their_images_cost_and_latents_what_particles_do():
+    def cost(count, images=None):
+        speed = Speed(3e-4, 1e-4, 0.0)
+        return cost_of(count, 64, 31, FitSettings(rank=10, lazy=True), speed, images)
+
+    tilts, single, few = cost(1000, 41_000), cost(41_000), cost(1000)
+    assert tilts.disk == single.disk == 41 * few.disk
+    assert tilts.seconds == pytest.approx(single.seconds)
+    assert few.memory < tilts.memory < single.memory - 40_000 * 24 * 10**2
+
+
 def test_cost_grows_with_particles_pixels_and_rank():
     def cost(count=3000, box=64, rank=4, **more):
         settings = FitSettings(rank=rank, **more)

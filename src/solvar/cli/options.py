@@ -65,6 +65,12 @@ class ReadingOptions(BaseModel):
     amplitude_contrast: float | None = Field(
         None, description="Amplitude contrast (a fraction of 1), where the file has none."
     )
+    tilts: int | None = Field(
+        None, ge=1, description="Of tilt series the first exposures alone: how many, by dose."
+    )
+    dose: float | None = Field(
+        None, ge=0, description="Of tilt series the images up to this dose before them, e/Å²."
+    )
 
     @property
     def given(self) -> dict[str, Any]:

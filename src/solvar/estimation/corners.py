@@ -1,7 +1,7 @@
 """What a sample of images shows outside the particle: backgrounds, strengths and noise spectra.
 
-Groups of images (`NoiseGroups`) that are many speak for themselves. Those of few share: their noise is drawn to that of all
-images of their kind, by how many images they have against how much groups really differ.
+Groups (`NoiseGroups`) of many images speak for themselves. Those with few share: their noise is drawn to that
+of all images of their kind, by how many images they have against how much groups really differ.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Int64 = NDArray[np.int64]
 # The spectrum is a mean over rings: a few hundred images a group fix it to better than 1 %
 _SAMPLE = 1000
 # exposures of tilt series are many groups, of which this many images are enough in all
-_SAMPLE_OF_ALL = 10_000
+_SAMPLE_OF_ALL = 4000
 _CHUNK = 100
 # with so many images a group needs no other: they fix each ring to a few per cent
 _MANY = 100
@@ -242,7 +242,7 @@ def _kept(far: Bool) -> Bool:
 
 def _sample_of(groups: int) -> int:
     """Images of each of so many groups of exposures that are looked at."""
-    return min(_SAMPLE, max(2 * _MANY, _SAMPLE_OF_ALL // groups))
+    return min(_SAMPLE, max(_MANY, _SAMPLE_OF_ALL // groups))
 
 
 def _pools(optics: Optics, exposure: Int64, count: Int64) -> Pools:

@@ -134,7 +134,7 @@ def held_out_products(
 
 
 def _ctf_step(band: Band, exposures: Exposures, row: Int64, optics: Optics) -> Float32:
-    """By how much the whitened CTFs (R, n) of the stored images `row` (R,) differ at a unit more of defocus."""
+    """By how much whitened CTFs (R, n) of the stored images `row` (R,) differ at a unit more of defocus."""
     extent = band.images.store.image_extents
     more, less = (
         recorded_ctf(

@@ -30,7 +30,7 @@ _STANDARD_ERRORS = 3.0
 
 @dataclass(frozen=True, eq=False)
 class ResidualPower:
-    """Power of residuals, per group of images (`NoiseGroups`) and shell, in units of the noise that was assumed.
+    """Power of residuals, per group (`NoiseGroups`) and shell, in units of the noise that was assumed.
 
     Attributes
     ----------

@@ -82,7 +82,7 @@ def _takes_refined(run: Run, options: ExportOptions) -> bool:
 def _read(run: Run, options: ExportOptions, whole_file: bool) -> ParticleSet:
     """Every row of a file that the user names, else those rows of the input that the run used."""
     if options.particles is not None:
-        reading = run.reading_of(options.particles).updated(options.reading)
+        reading = run.reading_of(options.particles).without_limits().updated(options.reading)
         return read_as(options.particles, reading)
     source = run.source
     if not source.is_file():
@@ -93,4 +93,4 @@ def _read(run: Run, options: ExportOptions, whole_file: bool) -> ParticleSet:
         )
     # rows that the run left out may be unreadable
     rows = None if whole_file else np.sort(run.particles["row"])
-    return read_as(source, run.reading.updated(options.reading), rows)
+    return read_as(source, run.reading.without_limits().updated(options.reading), rows)

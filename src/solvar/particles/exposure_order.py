@@ -10,27 +10,36 @@ from numpy.typing import NDArray
 from solvar.imaging.optics import Optics
 from solvar.particles.exposures import Exposures
 
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 
-def exposure_numbers(exposures: Exposures) -> Int64 | None:
+def exposure_numbers(
+    particle: Int64, dose: Float64 | None, tilt_image: Int64 | None
+) -> Int64 | None:
     """Number of each image's exposure in its tilt series, (M,), from 0 and in the order of dose.
 
     Where the file says which exposures are the same (`tilt_image`), all exposures of the tomogram count,
     also those that a particle has no image of; elsewhere the images of the particle.
+
+    Parameters
+    ----------
+    particle : (M,) int64
+        Which particle each image shows, in any order.
+    dose, tilt_image : (M,) or None
+        As in `CtfParameters` and `Exposures`.
 
     Returns
     -------
     (M,) int64 or None
         None where doses are not known: nothing else tells the order.
     """
-    dose = exposures.ctf.dose_per_angstrom2
     if dose is None:
         return None
-    if exposures.tilt_image is None:
-        return _ranks(exposures.particle, dose, np.arange(len(dose)))
-    known, first, place = np.unique(exposures.tilt_image, return_index=True, return_inverse=True)
-    series = _series(exposures.particle, place.reshape(-1), len(known))
+    if tilt_image is None:
+        return _ranks(particle, dose, np.arange(len(dose)))
+    known, first, place = np.unique(tilt_image, return_index=True, return_inverse=True)
+    series = _series(particle, place.reshape(-1), len(known))
     return _ranks(series, dose[first], known)[place.reshape(-1)]
 
 
@@ -45,7 +54,7 @@ def _series(particle: Int64, exposure: Int64, count: int) -> Int64:
     return connected_components(edges, directed=False)[1][particles:].astype(np.int64)
 
 
-def _ranks(group: Int64, value: NDArray[np.float64], tie: Int64) -> Int64:
+def _ranks(group: Int64, value: Float64, tie: Int64) -> Int64:
     """Place of each value (M,) among those of its group, from 0, ties broken by (M,)."""
     order = np.lexsort((tie, value, group))
     sorted_group = group[order]
@@ -85,7 +94,8 @@ class NoiseGroups:
         if exposures.tilt is None:
             return cls(exposures.optics_group, np.arange(groups), np.zeros(groups, np.int64))
         first, kind = _alike(optics)
-        number = exposure_numbers(exposures)
+        dose = exposures.ctf.dose_per_angstrom2
+        number = exposure_numbers(exposures.particle, dose, exposures.tilt_image)
         number = np.zeros_like(exposures.particle) if number is None else number
         code = number * len(first) + kind[exposures.optics_group]
         found, of_image = np.unique(code, return_inverse=True)

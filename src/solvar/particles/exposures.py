@@ -58,7 +58,6 @@ class Exposures:
     tilt_image: Int64 | None = None
     defocus_offset_angstrom: Float64 | None = None
     sign: NDArray[np.int8] | None = None
-    tilt_image: Int64 | None = None
 
     @classmethod
     def one_each(
@@ -122,7 +121,7 @@ class Exposures:
         return self._at(index, self.particle[index])
 
     def moves(self, shift: Float64) -> Float64:
-        """Shifts (M, 2) of the images, Å, from shifts (M, d) along the axes of their particles' own frames."""
+        """Shifts (M, 2) of the images, Å, from shifts (M, d) along the axes of their particles' frames."""
         seen = seen_shifts(shift, self.tilt)
         return seen if self.shift_angstrom is None else seen + self.shift_angstrom
 

@@ -35,6 +35,10 @@ class Reading:
         Leave poses unread, where there are any: every particle then has the identity and no shift.
     pixel_size, voltage, cs, amplitude_contrast : float or None
         Constants (Å, kV, mm, fraction) for where the file has none; they contradict it nowhere.
+    tilts : int or None
+        Of a tilt series the first exposures alone, so many in the order of dose.
+    dose : float or None
+        Of a tilt series the images of specimens that had received so much at most, e/Å².
     working_folder : Path
         Folder that the program was started in: the last in which image files are looked for.
     """
@@ -50,6 +54,8 @@ class Reading:
     voltage: float | None = None
     cs: float | None = None
     amplitude_contrast: float | None = None
+    tilts: int | None = None
+    dose: float | None = None
     working_folder: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self) -> None:
@@ -63,6 +69,8 @@ class Reading:
             value = getattr(self, constant.name)
             if value is not None:
                 object.__setattr__(self, constant.name, float(value))
+        if self.dose is not None:
+            object.__setattr__(self, "dose", float(self.dose))
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Reading:
@@ -87,6 +95,16 @@ class Reading:
         values = {field: getattr(self, constant.name) for field, constant in CONSTANTS.items()}
         return {field: value for field, value in values.items() if value is not None}
 
+    @property
+    def limits(self) -> str:
+        """The options that leave out images of tilt series, as they are typed; empty without any."""
+        given = {"--tilts": self.tilts, "--dose": self.dose}
+        return " ".join(f"{name} {value:g}" for name, value in given.items() if value is not None)
+
+    def without_limits(self) -> Reading:
+        """The same with all images of tilt series."""
+        return replace(self, tilts=None, dose=None)
+
     def updated(self, given: Mapping[str, Any]) -> Reading:
         """The same with each option of `given` that is set in place of its own."""
         # 0 is a number that may be meant
@@ -108,6 +126,8 @@ class Reading:
         for path in self.files:
             existing(path)
         refuse_absurd(self.constants)
+        if (self.tilts is not None and self.tilts < 1) or not (self.dose is None or self.dose >= 0):
+            raise InputError(f"{self.limits} leaves no image", remedy="allow at least one exposure")
 
 
 def existing(path: str | Path) -> Path:

@@ -7,7 +7,7 @@ only image headers know and checks the result. A format does none of that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,10 @@ class Series:
         """Of the rows `index`, which are counted anew."""
         number = self.number[self.images.places(index)]
         return Series(self.images.of(index), number, self.visible[index], self.total[index])
+
+    def with_images(self, index: NDArray[np.int64]) -> Series:
+        """The same rows with some of their images, of which some may have none."""
+        return replace(self, images=self.images.rows(index), number=self.number[index])
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,8 +124,8 @@ def expected(
     stack = ImageStack(few, settings.downsample)
     k_c = finest_frequency(stack, settings.resolution)
     speed = measure_speed(stack, k_c, settings, team)
-    count = len(particles.exposures) // processes
-    cost = cost_of(count, stack.box_size, k_c, settings, speed)
+    count, images = len(particles) // processes, len(particles.exposures) // processes
+    cost = cost_of(count, stack.box_size, k_c, settings, speed, images)
     if not settings.ab_initio:
         return cost
     edge = 0.5 * mask_diameter(load_mask(settings, stack)) / stack.box_size
@@ -134,7 +134,12 @@ def expected(
 
 
 def cost_of(
-    count: int, box_size: int, k_c: int, settings: FitSettings, speed: Speed
+    count: int,
+    box_size: int,
+    k_c: int,
+    settings: FitSettings,
+    speed: Speed,
+    images: int | None = None,
 ) -> ExpectedCost:
     """What `solvar run` is expected to cost.
 
@@ -148,24 +153,27 @@ def cost_of(
         Finest frequency.
     settings : FitSettings
     speed : Speed
+    images : int, optional
+        Of all particles; default: one each.
     """
+    images = count if images is None else images
     schedules = schedule_bands(k_c, settings)
-    seconds = _FIXED_SECONDS + count * speed.reading
-    seconds += _MEAN_PASSES * count * speed.image / (1 + settings.columns)
+    seconds = _FIXED_SECONDS + images * speed.reading
+    seconds += _MEAN_PASSES * images * speed.image / (1 + settings.columns)
     for number, schedule in enumerate(schedules):
         size = _Size.of(schedule, box_size, k_c)
         sweeps = _sweeps(number, schedule, k_c, settings)
         final = schedule.final_sweeps if number >= len(schedules) - 2 else 0
         passes = sweeps + final + 2 * _E_STEP
         steps = sweeps * _batches(count, settings, halves=True) + final * _batches(count, settings)
-        seconds += passes * count * speed.image * size.pixels + steps * speed.step * size.voxels
+        seconds += passes * images * speed.image * size.pixels + steps * speed.step * size.voxels
     if settings.refine_pose:
         passes, steps = _round_passes(box_size, k_c, settings)
         steps *= _batches(count, settings, halves=True)
-        seconds += _POSE_ROUNDS * (passes * count * speed.image + steps * speed.step)
-    cache = count * len(HalfDisc.of_radius(k_c)) * BYTES_PER_PIXEL
+        seconds += _POSE_ROUNDS * (passes * images * speed.image + steps * speed.step)
+    cache = images * len(HalfDisc.of_radius(k_c)) * BYTES_PER_PIXEL
     on_disk = goes_to_disk(cache, settings)
-    memory = _held(count, box_size, k_c, settings) + (0 if on_disk else cache)
+    memory = _held(count, images, box_size, k_c, settings) + (0 if on_disk else cache)
     disk = cache // (2 if settings.cache_precision == "float16" else 1) if on_disk else 0
     return ExpectedCost(seconds, memory, disk)
 
@@ -251,15 +259,15 @@ def _round_passes(box_size: int, k_c: int, settings: FitSettings) -> tuple[float
     return pixels, voxels
 
 
-def _held(count: int, box_size: int, k_c: int, settings: FitSettings) -> int:
+def _held(count: int, images: int, box_size: int, k_c: int, settings: FitSettings) -> int:
     """Bytes of everything but the whitened images."""
     columns, voxels = 1 + settings.columns, float(box_size) ** 3
     # rigid motions ride along, and slices have derivatives
     carried = columns + (2 * MOTIONS if settings.refine_pose else 0)
-    chunk = min(count, _CHUNK)
+    chunk = min(images, _CHUNK)
     slices = chunk * carried * len(HalfDisc.of_radius(k_c)) * _SLICE_BYTES
     volumes = (_batches(count, settings, halves=True) + _WORK_VOLUMES) * columns * voxels
-    particles = count * (_TABLE_BYTES + 24 * settings.columns**2 + 8 * (columns + 1) ** 2)
+    particles = count * (24 * settings.columns**2 + 8 * (columns + 1) ** 2) + images * _TABLE_BYTES
     return int(_FIXED_BYTES + slices + volumes * _VOXEL_BYTES + particles)
 
 

@@ -72,6 +72,8 @@ class _Reading(_Part):
     voltage: _Finite | None = None
     cs: _Finite | None = None
     amplitude_contrast: _Finite | None = None
+    tilts: _Some | None = None
+    dose: _NotNegative | None = None
     working_folder: _Path = "."
 
 
