@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
@@ -35,7 +34,6 @@ from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet, read_particles
 from solvar.simulation import SimulationSettings, simulate
 from solvar.threads import ThreadTeam
-
 
 # turns of what takes longer
 _FEW = 2
@@ -120,7 +118,12 @@ def main() -> None:
         both = [alone, together(alone, options.tilts)]
         print(f"{count} images, box {options.box}, rank {options.rank}, a thread")
         print(f"{'CPU seconds of 1,000 images':32} {'single':>8} {'tilts':>8} {'ratio':>6}")
-        compare("reading and whitening", [lambda p=p: read_images(p, settings) for p in both], count, _FEW)
+        compare(
+            "reading and whitening",
+            [lambda p=p: read_images(p, settings) for p in both],
+            count,
+            _FEW,
+        )
         works = [passes(read_images(p, settings), options.rank, team) for p in both]
         for name in works[0]:
             compare(name, [each[name] for each in works], count, options.turns)

@@ -14,6 +14,7 @@ from solvar.imaging.optics import CtfParameters, Optics
 from solvar.mrc_header import read_mrc_header
 from solvar.particles import cryodrgn
 from solvar.particles.expansion import copies_by_pose, uids_of_copies
+from solvar.particles.exposure_order import numbered
 from solvar.particles.exposures import Exposures
 from solvar.particles.identity import first_of_each, image_uid
 from solvar.particles.particle_set import ParticleSet, Poses
@@ -103,7 +104,7 @@ def _assemble_tilts(
         sign=None if table.sign is None else table.sign[row],
         tilt_image=None if table.tilt_image is None else table.tilt_image[row],
     )
-    poses, images = tilted(poses, images)
+    poses, images = tilted(poses, numbered(images))
     particles = ParticleSet(
         source=source,
         source_format=format_name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,15 @@ def exposure_numbers(
     known, first, place = np.unique(tilt_image, return_index=True, return_inverse=True)
     series = _series(particle, place.reshape(-1), len(known))
     return _ranks(series, dose[first], known)[place.reshape(-1)]
+
+
+def numbered(exposures: Exposures) -> Exposures:
+    """Images that know the number of their exposure, where doses tell it."""
+    if exposures.number is not None:
+        return exposures
+    dose = exposures.ctf.dose_per_angstrom2
+    number = exposure_numbers(exposures.particle, dose, exposures.tilt_image)
+    return replace(exposures, number=number)
 
 
 def _series(particle: Int64, exposure: Int64, count: int) -> Int64:
@@ -94,12 +103,14 @@ class NoiseGroups:
         if exposures.tilt is None:
             return cls(exposures.optics_group, np.arange(groups), np.zeros(groups, np.int64))
         first, kind = _alike(optics)
-        dose = exposures.ctf.dose_per_angstrom2
-        number = exposure_numbers(exposures.particle, dose, exposures.tilt_image)
+        number = numbered(exposures).number
         number = np.zeros_like(exposures.particle) if number is None else number
-        code = number * len(first) + kind[exposures.optics_group]
-        found, of_image = np.unique(code, return_inverse=True)
-        return cls(of_image.reshape(-1), first[found % len(first)], found // len(first))
+        exposure, optics_group = np.divmod(
+            np.arange((number.max(initial=0) + 1) * len(first)), len(first)
+        )
+        # those of a selection keep their numbers, whether or not there are images of all
+        of_image = number * len(first) + kind[exposures.optics_group]
+        return cls(of_image, first[optics_group], exposure)
 
     def __len__(self) -> int:
         return len(self.optics)

@@ -37,6 +37,8 @@ class Exposures:
     tilt_image : (M,) int64 or None
         Which exposure of its tilt series (tomogram and tilt) each image was cut from, numbered from 0; None
         where the file does not say.
+    number : (M,) int64 or None
+        Of the exposure in its tilt series, from 0 in the order of dose; None where doses are not known.
     defocus_offset_angstrom : (M,) float64 or None
         What `ctf` has of defocus for the height of the particle in its tomogram; None where that is unknown.
     sign : (M,) int8 or None
@@ -56,6 +58,7 @@ class Exposures:
     shift_angstrom: Float64 | None = None
     row: Int64 | None = None
     tilt_image: Int64 | None = None
+    number: Int64 | None = None
     defocus_offset_angstrom: Float64 | None = None
     sign: NDArray[np.int8] | None = None
 

@@ -228,6 +228,7 @@ def series(
         ranges(np.zeros_like(count), count),
         tilt=rotation[place].transpose(0, 2, 1),
         tilt_image=place,
+        number=_numbers(each, place),
         defocus_offset_angstrom=offset,
     )
     number = place - first[found.tomogram][particle]
@@ -235,6 +236,16 @@ def series(
         used = np.flatnonzero(~np.isnan(ctf.scale))
         exposures, number = exposures.rows(used), number[used]
     return Series(exposures, number, count, of_row)
+
+
+def _numbers(tomograms: list[Tomogram], place: Int64) -> Int64 | None:
+    """Number by dose of some exposures (M,) of all, one series after the other; None where doses lack."""
+    numbers = []
+    for one in tomograms:
+        if (dose := one.ctf.dose_per_angstrom2) is None:
+            return None
+        numbers.append(np.argsort(np.argsort(dose, kind="stable"), kind="stable"))
+    return np.concatenate(numbers)[place].astype(np.int64)
 
 
 def _defocus_offsets(position: Float64, tomogram: Int64, tomograms: list[Tomogram]) -> Float64:

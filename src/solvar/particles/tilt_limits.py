@@ -62,7 +62,8 @@ def used_rows(table: ParticleTable, index: Int64, reading: Reading, path: Path) 
         return TiltRows(index, row, particle, first)
     dose = None if table.ctf is None else table.ctf.dose_per_angstrom2
     assert table.particle is not None
-    used = _within(table.particle, dose, table.tilt_image, reading, path)[row]
+    number = exposure_numbers(table.particle, dose, table.tilt_image)
+    used = _within(number, dose, reading, path)[row]
     count = np.bincount(particle[used], minlength=len(index))
     left, remarks = _left(count, reading, path)
     counted = np.repeat(np.arange(len(left)), count[left])
@@ -93,8 +94,7 @@ def used_series(series: Series, row: Int64, reading: Reading, path: Path) -> Use
     if not reading.limits:
         return UsedSeries(row, chosen)
     images = series.images
-    dose = images.ctf.dose_per_angstrom2
-    within = _within(images.particle, dose, images.tilt_image, reading, path)
+    within = _within(images.number, images.ctf.dose_per_angstrom2, reading, path)
     used = np.flatnonzero(within[images.places(row)])
     count = np.bincount(chosen.images.particle[used], minlength=len(row))
     left, remarks = _left(count, reading, path)
@@ -113,21 +113,16 @@ def _left(count: Int64, reading: Reading, path: Path) -> tuple[Int64, tuple[str,
 
 
 def _within(
-    particle: Int64,
-    dose: NDArray[np.float64] | None,
-    tilt_image: Int64 | None,
-    reading: Reading,
-    path: Path,
+    number: Int64 | None, dose: NDArray[np.float64] | None, reading: Reading, path: Path
 ) -> NDArray[np.bool_]:
     """Which images (M,) of a file are within the limits."""
-    number = exposure_numbers(particle, dose, tilt_image)
     if dose is None or number is None:
         raise InputError(
             f"has no doses, so nothing tells which tilts {reading.limits} means",
             file=path,
             remedy=f"leave {reading.limits} out, or choose rows in the file",
         )
-    used = np.ones(len(particle), bool)
+    used = np.ones(len(dose), bool)
     if reading.tilts is not None:
         used &= number < reading.tilts
     if reading.dose is not None:
