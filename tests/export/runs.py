@@ -130,7 +130,9 @@ def _along_the_beam(poses: Poses, fit: Fit) -> tuple[Poses, Fit]:
     """Shifts and what is known of them along a third axis."""
 
     def deeper(given: Poses) -> Poses:
-        return Poses(given.rotation, np.pad(given.shift_angstrom, ((0, 0), (0, 1))) + [0, 0, 1.5])
+        return Poses(
+            given.rotation, np.pad(given.shift_angstrom, ((0, 0), (0, 1)), constant_values=1.5)
+        )
 
     found = fit.pose_refinement
     assert found is not None

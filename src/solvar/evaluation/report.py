@@ -139,9 +139,7 @@ class Estimate:
         )
 
 
-def _beginning_with(
-    refinement: PoseRefinement | None, images: Exposures
-) -> PoseRefinement | None:
+def _beginning_with(refinement: PoseRefinement | None, images: Exposures) -> PoseRefinement | None:
     """From shifts of particles that hold what their images have in common of shifts of their own."""
     if refinement is None:
         return None

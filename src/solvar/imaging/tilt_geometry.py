@@ -53,4 +53,3 @@ def rotations_of_angles(x_degree: Float64, y_degree: Float64, z_degree: Float64)
 
     angles = np.stack([x_degree, y_degree, z_degree], axis=-1)
     return np.asarray(Rotation.from_euler("xyz", angles, degrees=True).as_matrix())
-

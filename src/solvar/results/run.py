@@ -246,9 +246,7 @@ class Run:
         """The input poses and what is known of the refined ones; None when the poses were kept."""
         return self._stored.refinement()
 
-    def with_own_tilts(
-        self, particles: ParticleSet, in_run: NDArray[np.int64]
-    ) -> ParticleSet:
+    def with_own_tilts(self, particles: ParticleSet, in_run: NDArray[np.int64]) -> ParticleSet:
         """Particles that are those of the run at `in_run`, their images with the shifts that the run found.
 
         Raises
