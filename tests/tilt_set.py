@@ -17,6 +17,7 @@ from solvar.simulation import SimulationSettings
 from solvar.simulation.ensemble import build_ensemble
 from solvar.simulation.images import disc_pixels, project_blobs, to_images
 from solvar.simulation.truth import truth_volumes
+from solvar.simulation.writing import write_star
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,9 @@ def tilt_set(folder: Path, simulation: SimulationSettings, tilting: Tilting) -> 
     exposures = Exposures(
         particle, none, ctf, none, np.arange(len(tilt)), tilt=back,
         shift_angstrom=np.zeros((len(tilt), 2)), tilt_image=tomogram[particle] * each + tilt,
+        row=np.arange(len(tilt)),
     )  # fmt: skip
     source = folder / "tilts.star"
-    source.write_text("made up\n")
     right = ParticleSet(
         source=source,
         source_format="relion",
@@ -109,7 +110,9 @@ def tilt_set(folder: Path, simulation: SimulationSettings, tilting: Tilting) -> 
         state=ensemble.state, state_coordinate=coordinate, mean=known.mean, mask=known.mask,
         eigenvolumes=known.eigenvolumes,
     )  # fmt: skip
-    return TiltSet(_perturbed(right, tilting, rng), right, truth)
+    given = _perturbed(right, tilting, rng)
+    _write_star(given)
+    return TiltSet(given, right, truth)
 
 
 def _clean(particles: ParticleSet, simulation, ensemble, contrast):
@@ -148,3 +151,27 @@ def _perturbed(right: ParticleSet, tilting: Tilting, rng: np.random.Generator) -
         ),
         exposures=replace(images, shift_angstrom=aside[number]),
     )
+
+
+def _write_star(particles: ParticleSet) -> None:
+    """A flat star file that says what is said of the images."""
+    images, poses = particles.exposures, particles.image_poses
+    rot, tilt, psi = rotations.to_euler(poses.rotation).T
+    columns = {
+        "rlnImageName": [f"{frame + 1:06d}@tilts.mrcs" for frame in images.frame],
+        "rlnGroupName": [f"particle{number}" for number in images.particle],
+        "rlnMicrographName": [f"tilt{number}.mrc" for number in images.tilt_image],
+        "rlnOpticsGroup": images.optics_group + 1,
+        "rlnDefocusU": images.ctf.defocus_u_angstrom,
+        "rlnDefocusV": images.ctf.defocus_v_angstrom,
+        "rlnDefocusAngle": np.rad2deg(images.ctf.defocus_angle_radian),
+        "rlnCtfScalefactor": images.ctf.scale,
+        "rlnMicrographPreExposure": images.ctf.dose_per_angstrom2,
+        "rlnAngleRot": rot,
+        "rlnAngleTilt": tilt,
+        "rlnAnglePsi": psi,
+        "rlnOriginXAngst": poses.shift_angstrom[:, 0],
+        "rlnOriginYAngst": poses.shift_angstrom[:, 1],
+        "rlnRandomSubset": particles.halfset[images.particle],
+    }
+    write_star(particles.source, particles.optics, columns)

@@ -10,7 +10,9 @@ import numpy as np
 import starfile
 
 from particles.particle_files import write_cryodrgn, write_cs, write_star30, write_star31
+from solvar.estimation.posterior import TiltRefinement
 from solvar.export import TARGETS
+from solvar.fitting.result import Fit
 from solvar.particles import ParticleSet, Poses, read_particles
 from solvar.results.run import Run
 from synthetic import make_fit
@@ -46,15 +48,26 @@ def source(kind: str, folder: Path) -> dict:
     return {"path": write(folder)}
 
 
-def make_run(folder: Path, particles: ParticleSet, refined: bool = False, seed: int = 0) -> Run:
-    """A finished run on `particles`; with `refined`, its poses are not theirs."""
+def make_run(
+    folder: Path,
+    particles: ParticleSet,
+    refined: bool = False,
+    seed: int = 0,
+    tilts_moved: np.ndarray | None = None,
+) -> Run:
+    """A finished run on `particles`; with `refined`, its poses are not theirs, nor images where they were."""
     elsewhere = folder / "synthetic"
     elsewhere.mkdir(parents=True)
     fit = make_fit(elsewhere, rank=3, count=len(particles), refined=refined, seed=seed)
     poses = fit.particles.poses if refined else particles.poses
     # made-up shifts must stay within the small boxes of the test files
     poses = Poses(poses.rotation, np.clip(poses.shift_angstrom, -7, 7))
+    axes = particles.exposures.shift_axes
+    if axes == 3 and refined:
+        poses, fit = _along_the_beam(poses, fit)
     fit = replace(fit, particles=replace(particles, poses=poses))
+    if tilts_moved is not None:
+        fit = _with_tilts_moved(fit, tilts_moved)
     written(folder / "run", fit)
     return Run(folder / "run")
 
@@ -111,3 +124,30 @@ def assert_same_particles(found: ParticleSet, expected: ParticleSet, uid: bool =
     assert ours == [str(expected.stacks[s]) for s in expected.exposures.stack_index]
     np.testing.assert_array_equal(found.exposures.frame, expected.exposures.frame)
     np.testing.assert_array_equal(found.halfset, expected.halfset)
+
+
+def _along_the_beam(poses: Poses, fit: Fit) -> tuple[Poses, Fit]:
+    """Shifts and what is known of them along a third axis."""
+
+    def deeper(given: Poses) -> Poses:
+        return Poses(
+            given.rotation, np.pad(given.shift_angstrom, ((0, 0), (0, 1)), constant_values=1.5)
+        )
+
+    found = fit.pose_refinement
+    assert found is not None
+    covariance = np.tile(np.eye(6), (len(poses.rotation), 1, 1))
+    refinement = replace(found, start=deeper(found.start), covariance=covariance)
+    return deeper(poses), replace(fit, pose_refinement=refinement)
+
+
+def _with_tilts_moved(fit: Fit, moved: np.ndarray) -> Fit:
+    """Tilt images moved by (M, 2) Å."""
+    images = fit.particles.exposures
+    images = replace(images, shift_angstrom=images.shift_angstrom + moved)
+    return replace(
+        fit,
+        particles=replace(fit.particles, exposures=images),
+        settings=fit.settings.model_copy(update={"refine_tilts": True}),
+        tilt_refinement=TiltRefinement(moved, 1.0),
+    )

@@ -16,11 +16,12 @@ from solvar.export import ExportOptions, Selection, export
 from solvar.imaging.rotations import from_rotation_vector
 from solvar.particles import ParticleSet, Poses, read_particles
 from solvar.report.html.explorer import read_defocus
+from solvar.volumes.source import particles_of
 
 
 def _refined(particles: ParticleSet) -> ParticleSet:
     turn = from_rotation_vector(np.array([[0.02, 0.01, -0.03], [-0.01, 0.05, 0.02]]))
-    poses = Poses(turn @ particles.poses.rotation, np.array([[0.5, -1.0], [0.25, 0.75]]))
+    poses = Poses(turn @ particles.poses.rotation, np.array([[0.5, -1.0, 0.3], [0.25, 0.75, -2.0]]))
     return replace(particles, poses=poses)
 
 
@@ -68,11 +69,34 @@ def test_refined_poses_are_composed_with_the_tilts(tmp_path):
     # the particle's shift is seen along the axes of each image
     seen = np.einsum(
         "mji,mj->mi",
-        fitted.exposures.tilt[:, :2, :2],
+        fitted.exposures.tilt[:, :, :2],
         fitted.poses.shift_angstrom[[0] * 3 + [1] * 3],
     )
     moved = fitted.image_poses.shift_angstrom - particles.image_poses.shift_angstrom
     np.testing.assert_allclose(moved, seen, atol=1e-12)
+
+
+def test_refined_shifts_of_tilt_images_are_composed_with_the_poses(tmp_path):
+    particles = read_particles(write_tilts(tmp_path))
+    moved = np.random.default_rng(0).normal(0, 1, (6, 2))
+    run = make_run(tmp_path / "job", particles, refined=True, tilts_moved=moved)
+    assert run.record["result"]["tilts"]["shift_rms_angstrom"] == pytest.approx(
+        np.sqrt(np.mean(moved**2))
+    )
+    assert run.particles["shift_angstrom"].shape == (2, 3)
+    wanted = _with_poses_of(run, particles)
+    own = particles.exposures.shift_angstrom + moved
+    wanted = replace(wanted, exposures=replace(particles.exposures, shift_angstrom=own))
+    _same(read_particles(run.folder / "particles.star"), wanted)
+    _same(particles_of(run), wanted)
+    refined = ExportOptions(refined_poses=True)
+    _same(read_particles(export(run, "relion", tmp_path / "out.star", refined).files[0]), wanted)
+    one = replace(refined, selection=Selection(ind=[1]))
+    done = export(run, "relion", tmp_path / "one.star", one)
+    _same(read_particles(done.files[0]), wanted.select(np.array([1])))
+    # poses of the input go with shifts of the input
+    done = export(run, "relion", tmp_path / "as_it_was.star", ExportOptions(refined_poses=False))
+    _same(read_particles(done.files[0]), particles)
 
 
 def _with_poses_of(run, particles: ParticleSet) -> ParticleSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -246,3 +247,14 @@ def test_a_real_tilt_series_is_read(shared_data, tmp_path):
     np.testing.assert_allclose(particles.exposures.ctf.dose_per_angstrom2, doses)
     np.testing.assert_allclose(particles.image_poses.rotation, _angles(table)[rows], atol=1e-12)
     assert "no shifts" in particles.remarks()[0]
+
+
+def test_moves_that_images_have_in_common_are_those_of_their_particles(tmp_path):
+    particles = read_particles(write_tilts(tmp_path))
+    images, move = particles.exposures, np.array([[1.0, -2.0, 3.0], [0.5, 0.25, -4.0]])
+    seen = np.einsum("mji,mj->mi", images.tilt[:, :, :2], move[images.particle])
+    moved = replace(images, shift_angstrom=seen)
+    np.testing.assert_allclose(moved.common_moves(), move, atol=1e-9)
+    shifted = replace(images, shift_angstrom=None)
+    np.testing.assert_allclose(shifted.moves(move[images.particle]), seen, atol=1e-12)
+    assert not shifted.common_moves().any()

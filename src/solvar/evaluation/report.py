@@ -73,7 +73,8 @@ class Estimate:
         particles, refinement = run.particles, run.pose_refinement
         given = _input_of(run)
         shift = particles["shift_angstrom"]
-        if given is not None and given.exposures.tilt is not None:
+        # early runs of tilt series say nothing of shifts along the beam
+        if given is not None and given.exposures.tilt is not None and shift.shape[1] == 3:
             everybody = np.arange(run.particle_count)
             shift = shift + run.with_own_tilts(given, everybody).exposures.common_moves()
             refinement = _beginning_with(refinement, given.exposures)
