@@ -120,7 +120,12 @@ def main() -> None:
         both = [alone, together(alone, options.tilts)]
         print(f"{count} images, box {options.box}, rank {options.rank}, a thread")
         print(f"{'CPU seconds of 1,000 images':32} {'single':>8} {'tilts':>8} {'ratio':>6}")
-        compare("reading and whitening", [lambda p=p: read_images(p, settings) for p in both], count, _FEW)
+        compare(
+            "reading and whitening",
+            [lambda p=p: read_images(p, settings) for p in both],
+            count,
+            _FEW,
+        )
         works = [passes(read_images(p, settings), options.rank, team) for p in both]
         for name in works[0]:
             compare(name, [each[name] for each in works], count, options.turns)

@@ -62,7 +62,13 @@ def write(folder: Path, particles: int) -> None:
     angles = Rotation.from_matrix(pool.poses.rotation).as_euler("ZYZ", degrees=True)
     place = pool.poses.shift_angstrom / angstrom
     numbers = np.column_stack(
-        [ctf.defocus_u_angstrom, ctf.defocus_v_angstrom, np.rad2deg(ctf.defocus_angle_radian), angles, place]
+        [
+            ctf.defocus_u_angstrom,
+            ctf.defocus_v_angstrom,
+            np.rad2deg(ctf.defocus_angle_radian),
+            angles,
+            place,
+        ]
     )
     constants = f"{angstrom:g} {pool.optics.voltage_kv[0]:g} 2.7 0.1"
     words = [" ".join(f"{v:.4f}" for v in row) for row in numbers]

@@ -21,8 +21,8 @@ class TiltRows(NamedTuple):
 
     Attributes
     ----------
-    index : (N,) int64
-        Number of each particle in the file.
+    number : (N,) int64
+        Of each particle in the file.
     row, particle : (M,) int64
         Rows, and which of the N each shows.
     first : (N,) int64
@@ -31,7 +31,7 @@ class TiltRows(NamedTuple):
         What was left out, in plain sentences.
     """
 
-    index: Int64
+    number: Int64
     row: Int64
     particle: Int64
     first: Int64
