@@ -74,7 +74,9 @@ def whiten(
     scale = noise.whitening(disc)
     freed = noise.normalisation
     deviation = np.ones((1, 2, len(disc))) if freed is None else freed.deviation(disc)
-    rows = [np.arange(len(shown))[start : start + CHUNK] for start in range(0, len(shown), CHUNK)]
+    # no slices of one long array: each would keep all of it
+    starts = range(0, len(shown), CHUNK)
+    rows = [np.arange(start, min(start + CHUNK, len(shown))) for start in starts]
     parts = [shown[row] for row in rows]
     with progress.step("Reading and whitening images", len(shown), "images") as step:
         for row, images in zip(rows, prefetched(stack.read, parts), strict=True):
