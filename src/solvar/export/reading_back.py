@@ -117,7 +117,8 @@ def _sign(particles: ParticleSet) -> NDArray[np.int8]:
 
 def _quantities(particles: ParticleSet) -> dict[str, NDArray[np.float64]]:
     """What every format can hold of the M images, each (M, …)."""
-    optics, ctf, poses = particles.optics, particles.exposures.ctf, particles.image_poses
+    # of other poses heights follow, and defocus follows these
+    optics, ctf, poses = particles.optics, particles.exposures.ctf_at_centre, particles.image_poses
     twice = 2 * ctf.defocus_angle_radian  # half a turn is no difference
     return {
         "pixel size": optics.pixel_size_angstrom[particles.exposures.optics_group],

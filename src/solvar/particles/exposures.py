@@ -119,6 +119,12 @@ class Exposures:
         """Of values (M,) of the images those of each particle's first one, (N,)."""
         return values[np.flatnonzero(np.diff(self.particle, prepend=-1))]
 
+    @property
+    def ctf_at_centre(self) -> CtfParameters:
+        """CTFs of the images as of particles at the centre of their tomograms."""
+        offset = self.defocus_offset_angstrom
+        return self.ctf if offset is None else self.ctf.defocused(-offset)
+
     def rows(self, index: Int64) -> Exposures:
         """Some of the images; those of a particle need not be whole."""
         return self._at(index, self.particle[index])

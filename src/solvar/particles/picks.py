@@ -33,8 +33,9 @@ class Picks:
         The distinct micrographs: file names without folders, which differ between projects.
     micrograph_index : (N,) int64
         Index into `micrograph`.
-    coordinate_pixel : (N, 2) float64
-        (x, y) in pixels of the micrograph; NaN where the file does not say.
+    coordinate_pixel : (N, 2) or (N, 3) float64
+        (x, y) in pixels of the micrograph, of a tomogram (x, y, z) in those of its tilt series; NaN where the
+        file does not say.
     """
 
     micrograph: tuple[str, ...]
@@ -43,7 +44,7 @@ class Picks:
 
     @classmethod
     def of_paths(cls, paths: Sequence[str], index: Int64, coordinate: ArrayLike) -> Picks:
-        """From micrographs (M paths, maybe with a frame before an @), index (N,) and (x, y) (N, 2)."""
+        """From micrographs (M paths, maybe with a frame before an @), index (N,), coordinates (N, 2 or 3)."""
         names = [path.split("@")[-1].split("/")[-1] for path in paths]
         distinct, inverse = np.unique(np.array(names, dtype=object), return_inverse=True)
         index = inverse.reshape(-1)[index].astype(np.int64)
@@ -62,14 +63,14 @@ class Picks:
 
     def describe(self, position: int) -> str:
         """How the user finds one: 'mic1.mrc at (100, 250)'."""
-        x, y = self.coordinate_pixel[position]
-        return f"{self.micrograph[self.micrograph_index[position]]} at ({x:g}, {y:g})"
+        at = ", ".join(f"{value:g}" for value in self.coordinate_pixel[position])
+        return f"{self.micrograph[self.micrograph_index[position]]} at ({at})"
 
 
 def find_picks(
     wanted: Picks, among: Picks, tolerance_pixel: float = TOLERANCE_PIXEL
 ) -> tuple[Int64, Int64]:
-    """Where particles are in another list: the same micrograph, x and y within a tolerance.
+    """Where particles are in another list: the same micrograph, each coordinate within a tolerance.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def find_picks(
     among : Picks
         N particles.
     tolerance_pixel : float
-        Pixels of the micrograph by which either coordinate may differ.
+        Pixels of the micrograph by which each coordinate may differ.
 
     Returns
     -------
@@ -96,7 +97,8 @@ def find_picks(
     asked = np.isfinite(wanted.coordinate_pixel).all(axis=1) & (micrograph >= 0)
     there = np.flatnonzero(np.isfinite(among.coordinate_pixel).all(axis=1))
     place, candidates = np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.int64)
-    if not asked.any() or not len(there):
+    of_one_kind = wanted.coordinate_pixel.shape[1] == among.coordinate_pixel.shape[1]
+    if not asked.any() or not len(there) or not of_one_kind:
         return place, candidates
     tree = cKDTree(_points(among.micrograph_index[there], among.coordinate_pixel[there]))
     points = _points(micrograph[asked], wanted.coordinate_pixel[asked])

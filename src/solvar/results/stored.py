@@ -127,7 +127,7 @@ class StoredNumbers:
         """See `Run.picks`."""
         shapes: dict[str, Shape] = {
             "micrograph_index": (self._count,),
-            "coordinate_pixel": (self._count, 2),
+            "coordinate_pixel": (self._count, None),
         }
         with self.hdf5(PARTICLES) as file:
             if "coordinate_pixel" not in file:
@@ -137,6 +137,8 @@ class StoredNumbers:
         lost = (index.dtype.kind not in "iu") | (index < 0) | (index >= len(names))
         judge = Judge(self._folder / PARTICLES)
         judge.refuse(lost, "micrograph_index", "points to no micrograph")
+        flat = np.full(self._count, coordinate.shape[1] not in (2, 3))
+        judge.refuse(flat, "coordinate_pixel", "is not along two axes, or three")
         return Picks(names, index.astype(np.int64), coordinate.astype(np.float64))
 
     def refinement(self) -> PoseRefinement | None:
