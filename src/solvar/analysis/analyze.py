@@ -252,16 +252,30 @@ def _factors(run: Run) -> tuple[dict[str, NDArray], list[str]]:
     }
     try:
         source = run.read_input()
-        images = source.exposures
-        images.refuse_several("the comparison with defocus")
     except (InputError, OSError) as error:
         return factors, [f"Defocus and micrograph were not compared: {error}"]
-    defocus = (images.ctf.defocus_u_angstrom + images.ctf.defocus_v_angstrom) / 2e4
-    factors["defocus"] = np.stack([defocus, (defocus - defocus.mean()) ** 2], axis=1)
-    if len(np.unique(images.stack_index)) > 1:
-        factors["micrograph"] = images.stack_index
-        return factors, []
-    return factors, ["Micrographs were not compared: all particles are in one image file."]
+    images = source.exposures
+    defocus = images.mean_of(images.ctf.defocus_u_angstrom + images.ctf.defocus_v_angstrom) / 2e4
+    factors["defocus"] = _curve(defocus)
+    if source.is_of_tomograms and source.picks is not None:
+        factors["height"] = _curve(source.picks.coordinate_pixel[:, 2] / 1e3)
+        return _with_groups(factors, "tomogram", source.picks.micrograph_index)
+    return _with_groups(factors, "micrograph", images.first_of(images.stack_index))
+
+
+def _curve(values: Float64) -> Float64:
+    """Regressors (N, 2) of a curve in values (N,)."""
+    return np.stack([values, (values - values.mean()) ** 2], axis=1)
+
+
+def _with_groups(
+    factors: dict[str, NDArray], name: str, group: NDArray[np.int64]
+) -> tuple[dict[str, NDArray], list[str]]:
+    """With the groups (N,) that particles are of, if there are several."""
+    if len(np.unique(group)) > 1:
+        return {**factors, name: group}, []
+    where = "one image file" if name == "micrograph" else f"one {name}"
+    return factors, [f"{name.capitalize()}s were not compared: all particles are in {where}."]
 
 
 def _warnings(

@@ -207,6 +207,8 @@ _ADVICE = {
     "defocus": "errors of the CTF may pass for motion",
     "shift": "errors of the centring may pass for motion",
     "micrograph": "ice or beam differences between micrographs may pass for motion",
+    "height": "what lies at the surfaces of the ice, or a wrong hand of the tilt series, may pass for motion",
+    "tomogram": "differences between specimens or their alignments may pass for motion",
     "contrast": "thickness of the ice or a wrong mask may pass for motion",
 }
 

@@ -119,6 +119,10 @@ class Exposures:
         """Of values (M,) of the images those of each particle's first one, (N,)."""
         return values[np.flatnonzero(np.diff(self.particle, prepend=-1))]
 
+    def mean_of(self, values: Float64) -> Float64:
+        """Of values (M,) of the images the mean of each particle's, (N,)."""
+        return values if self.are_single else np.bincount(self.particle, values) / self.counts()
+
     @property
     def ctf_at_centre(self) -> CtfParameters:
         """CTFs of the images as of particles at the centre of their tomograms."""
