@@ -221,7 +221,7 @@ def _with_misplaced(
     """With particles of a part that look misplaced, or all of them, moved to wherever they are likelier."""
     poses = state.poses
     assert poses is not None
-    if context.settings.pose_search == 0 or context.images.store.tilt is not None:
+    if context.settings.pose_search == 0:
         return poses
     index = finest.index if plan.search.is_of_all else _misplaced(context, state, finest, model)
     best = poses.copied()
