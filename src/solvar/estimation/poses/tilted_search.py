@@ -1,7 +1,7 @@
 """The search of `search.py` for particles that were tilted: their images are compared one by one.
 
-Each image has rotations of its own at every rotation of its particle, so none share a bank of slices but those
-of one tilt. A few images of each particle are looked at, those that show the most; steps from the candidates
+Each image has rotations of its own at every rotation of its particle: only those of one tilt share a bank of
+slices. A few images of each particle are looked at, those that show the most; steps from the candidates
 then see all of them.
 """
 
@@ -125,14 +125,16 @@ def _log_likelihood(
     """Log-likelihood (K, T) of images `row` (V,) of a particle at rotations (K, 3, 3), (V, T, n) moved."""
     model, images, nodes = objective.model, objective.images, len(rotation)
     assert images.tilt is not None
-    products, overlap = 0.0, 0.0
+    channels = model.model.rank + 1
+    products = np.zeros((nodes, channels, channels))
+    overlap = np.zeros((nodes, channels, moved.shape[1]))
     for number, each in enumerate(row):
         many = np.repeat(each, nodes)
         stretch = None if images.stretch is None else images.stretch[many]
         slices = model.slices(frames_of(rotation, images.tilt[many], stretch), images.ctf[many])
-        products = products + gram(slices, images.data[many], model.band.team)[:, :-1, :-1]
+        products += gram(slices, images.data[many], model.band.team)[:, :-1, :-1]
         flat = on_host(slices).view(np.float32)
         flat = flat.reshape(-1, flat.shape[-1])
         found = flat @ moved[number].view(np.float32).T
-        overlap = overlap + found.reshape(nodes, -1, moved.shape[1]).astype(np.float64)
-    return marginal_log_likelihood(np.asarray(products), np.asarray(overlap))
+        overlap += found.reshape(overlap.shape)
+    return marginal_log_likelihood(products, overlap)
