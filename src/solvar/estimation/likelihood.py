@@ -244,3 +244,18 @@ def _moments(
 def _diagonal(values: Float64) -> Float64:
     """(B, r) -> (B, r, r) diagonal matrices."""
     return values[:, :, None] * np.eye(values.shape[1])
+
+
+def marginal_log_likelihood(products: Float64, overlap: Float64) -> Float64:
+    """Log-likelihood (B, T) at contrast 1 from slices' Gram matrices and their overlaps with T images.
+
+    Parameters
+    ----------
+    products : (B, 1 + r, 1 + r)
+    overlap : (B, 1 + r, T)
+    """
+    precision = products[:, 1:, 1:] + np.eye(products.shape[1] - 1)
+    score = overlap[:, 1:] - products[:, 1:, :1]
+    explained = np.sum(score * np.linalg.solve(precision, score), axis=1)
+    volume = np.linalg.slogdet(precision)[1]
+    return overlap[:, 0] + 0.5 * (explained - products[:, :1, 0] - volume[:, None])

@@ -190,18 +190,18 @@ def _with_tilts(
 
     What moves of the particles explain as well is theirs.
     """
-    assert state.poses is not None
+    assert state.poses is not None and state.tilts is not None
+    poses, tilts = state.poses, state.tilts
     for _ in range(_TILT_STEPS):
-        assert state.tilts is not None
-        tilts, told = state.tilts, list[ToldOfTilts]()
+        told = list[ToldOfTilts]()
         for part, model in enumerate(reversed(models)):
             band = context.band(state, part, plan.k_c)
             told.append(told_of_tilts(band, model, len(tilts.shift)))
-        tilts = tilts.moved((told[0] + told[1]).trusted(state.poses.trust))
+        tilts = tilts.moved((told[0] + told[1]).trusted(poses.trust))
         tilts, moves = tilts.without_moves(context.images)
-        poses = replace(state.poses, shift=state.poses.shift + moves)
+        poses = replace(poses, shift=poses.shift + moves)
         state = replace(state, tilts=tilts, poses=poses)
-    return state, state.poses
+    return state, poses
 
 
 def _products(context: Context, state: FitState, band: Band, model: ColumnModel) -> Float64:
@@ -221,7 +221,7 @@ def _with_misplaced(
     """With particles of a part that look misplaced, or all of them, moved to wherever they are likelier."""
     poses = state.poses
     assert poses is not None
-    if context.settings.pose_search == 0 or context.images.store.tilt is not None:
+    if context.settings.pose_search == 0:
         return poses
     index = finest.index if plan.search.is_of_all else _misplaced(context, state, finest, model)
     best = poses.copied()

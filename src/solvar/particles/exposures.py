@@ -134,7 +134,7 @@ class Exposures:
         return self._at(index, self.particle[index])
 
     def moves(self, shift: Float64) -> Float64:
-        """Shifts (M, 2) of the images, Å, from shifts (M, d) along the axes of their particles' frames."""
+        """Shifts (M, 2) of the images, Å, from shifts (M, d) along axes of their particles' own frames."""
         seen = seen_shifts(shift, self.tilt)
         return seen if self.shift_angstrom is None else seen + self.shift_angstrom
 

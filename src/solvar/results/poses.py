@@ -30,8 +30,8 @@ class PoseChange:
     """Corrections of N poses and their posterior spreads, by part of the pose.
 
     Both are lengths: the correction of a viewing direction or shift is the length of a vector of two
-    numbers (of three for shifts of tilted particles), its spread the root of the trace of their covariance:
-    the two can be compared.
+    numbers (of three for shifts of tilted particles), its spread the root of the trace of their
+    covariance, so that the two can be compared.
 
     Attributes
     ----------

@@ -23,9 +23,9 @@ from solvar.estimation.abinitio.trial import Drawn, Trial
 from solvar.estimation.band import Band
 from solvar.estimation.image_batch import ImageBatch, frames_of
 from solvar.estimation.kernels import gram
+from solvar.estimation.likelihood import marginal_log_likelihood
 from solvar.estimation.poses.bank import Pictures, SliceBank
 from solvar.estimation.poses.grids import all_rotations
-from solvar.estimation.poses.search import marginal_log_likelihood
 from solvar.imaging import rotations
 from solvar.imaging.fourier import centring_phase, crop_volume
 from solvar.imaging.masks import mask_diameter

@@ -107,6 +107,39 @@ class Pictures:
         return np.asarray(trace >= 1 + 2 * np.cos(self.reach))
 
 
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The best of the rotations that B particles have been compared with so far, in no order.
+
+    Attributes
+    ----------
+    keep : int
+        At most so many of each.
+    value : (B, k) float32
+    which : (B, k) int64
+    """
+
+    keep: int
+    value: Float32
+    which: Int64
+
+    @classmethod
+    def none(cls, count: int, keep: int) -> Best:
+        """Before the first of them."""
+        return cls(keep, np.empty((count, 0), np.float32), np.empty((count, 0), np.int64))
+
+    def joined(self, value: Float32, start: int) -> Best:
+        """With rotations from number `start` on, of values (B, n)."""
+        here = np.broadcast_to(start + np.arange(value.shape[1]), value.shape)
+        best = np.concatenate([self.value, value], axis=1)
+        which = np.concatenate([self.which, here], axis=1)
+        if best.shape[1] > self.keep:
+            chosen = np.argpartition(-best, self.keep - 1, axis=1)[:, : self.keep]
+            best = np.take_along_axis(best, chosen, axis=1)
+            which = np.take_along_axis(which, chosen, axis=1)
+        return Best(self.keep, best, which)
+
+
 def best_rotations(
     band: Band, prepared: Any, pictures: Pictures, rotation: Float64, keep: int
 ) -> Int64:
@@ -123,18 +156,12 @@ def best_rotations(
     rotation : (K, 3, 3)
     keep : int
     """
-    best = np.empty((len(pictures.moved), 0), np.float32)
-    which = np.empty((len(pictures.moved), 0), np.int64)
+    best = Best.none(len(pictures.moved), keep)
     for start in range(0, len(rotation), _BLOCK):
         some = rotation[start : start + _BLOCK]
         bank = SliceBank.of(band, prepared, some, pictures.stretch)
         value = bank.log_likelihood(pictures).max(axis=1)
         if pictures.near is not None:
             value[~pictures.within_reach(some)] = -np.inf
-        here = np.broadcast_to(start + np.arange(value.shape[1]), value.shape)
-        best, which = np.concatenate([best, value], axis=1), np.concatenate([which, here], axis=1)
-        if best.shape[1] > keep:
-            chosen = np.argpartition(-best, keep - 1, axis=1)[:, :keep]
-            best = np.take_along_axis(best, chosen, axis=1)
-            which = np.take_along_axis(which, chosen, axis=1)
-    return which
+        best = best.joined(value, start)
+    return best.which

@@ -35,7 +35,7 @@ _FIXED_CONTRAST = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Derivatives:
-    """Gradient (B, 3 + d) of the log-likelihood in (ω, t), and Gauss-Newton curvature (B, 3 + d, 3 + d)."""
+    """Gradient (B, 3 + d) of the log-likelihood in (ω, t), its Gauss-Newton curvature (B, 3 + d, 3 + d)."""
 
     gradient: Float64
     curvature: Float64

@@ -17,10 +17,15 @@ from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
 from solvar.estimation.image_batch import ImageBatch, frames_of
 from solvar.estimation.kernels import gram, on_host
+from solvar.estimation.likelihood import marginal_log_likelihood
 from solvar.estimation.poses.bank import Pictures, best_rotations
 from solvar.estimation.poses.grids import all_rotations, ball
 from solvar.estimation.poses.objective import PoseObjective
 from solvar.estimation.poses.state import PoseState
+from solvar.estimation.poses.tilted_search import (
+    log_posterior_of_tilted,
+    rotations_of_tilted,
+)
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.masks import mask_diameter
 from solvar.progress import Step
@@ -54,7 +59,7 @@ class Candidates:
     index : (M,) int64
         Which particles they are.
     rotation : (M, K, 3, 3) float64
-    shift : (M, K, 2) float64
+    shift : (M, K, d) float64
         Beyond the present ones, box lengths.
     found : (M,) int64
         How many of the K there are.
@@ -67,7 +72,7 @@ class Candidates:
 
     @classmethod
     def of_one(cls, index: Int64, rotation: Float64, shift: Float64) -> Candidates:
-        """One a particle: rotations (M, 3, 3) and shifts (M, 2)."""
+        """One a particle: rotations (M, 3, 3) and shifts (M, d)."""
         return cls(index, rotation[:, None], shift[:, None], np.ones(len(index), np.int64))
 
     def first(self, count: int) -> Candidates:
@@ -116,9 +121,10 @@ def likely_poses(
     spacing = _STEP / (edge * rough.k_c)
     everywhere = all_rotations(spacing)
     radius = _SHIFT_REACH * state.prior.far_shift
-    few = ball(radius, _ROUGH_SHIFT_STEP / rough.k_c, 2)
-    moves = ball(radius, _SHIFT_STEP / band.k_c, 2)
-    found = _none(band.index, count)
+    axes = state.shift.shape[1]
+    few = ball(radius, _ROUGH_SHIFT_STEP / rough.k_c, axes)
+    moves = ball(radius, _SHIFT_STEP / band.k_c, axes)
+    found = _none(band.index, count, axes)
     batches = [each.batches(size=_PARTICLES_AT_A_TIME) for each in (rough, band)]
     for both in zip(*batches, strict=True):
         batch = both[1]
@@ -141,9 +147,9 @@ def likely_poses(
     return found.shared(band)
 
 
-def _none(index: Int64, count: int) -> Candidates:
+def _none(index: Int64, count: int, axes: int) -> Candidates:
     many = len(index)
-    rotation, shift = np.zeros((many, count, 3, 3)), np.zeros((many, count, 2))
+    rotation, shift = np.zeros((many, count, 3, 3)), np.zeros((many, count, axes))
     return Candidates(index, rotation, shift, np.zeros(many, np.int64))
 
 
@@ -151,6 +157,8 @@ def _tried(objective: PoseObjective, everywhere: Float64, moves: Float64, reach:
     """The rotations that suit a model best that is a mean alone, (B, K, 3, 3)."""
     band, images = objective.model.band, objective.images
     keep = min(_KEEP, len(everywhere))
+    if images.tilt is not None:
+        return rotations_of_tilted(objective, everywhere, moves, reach, keep)
     out = np.empty((len(images), keep, 3, 3))
     moved = images.ctf[:, None] * objective.shifted_by_each(moves)
     power = images.ctf_power[:, : band.k_c + 1]
@@ -164,7 +172,9 @@ def _tried(objective: PoseObjective, everywhere: Float64, moves: Float64, reach:
 
 
 def log_posterior_of_nodes(objective: PoseObjective, rotation: Float64, moves: Float64) -> Float64:
-    """Log posterior (B, K, T) of rotations (B, K, 3, 3) and further shifts (T, 2), contrast 1."""
+    """Log posterior (B, K, T) of rotations (B, K, 3, 3) and further shifts (T, d), contrast 1."""
+    if objective.images.tilt is not None:
+        return log_posterior_of_tilted(objective, rotation, moves)
     images, moved = objective.images, objective.shifted_by_each(moves)
     value = objective.state.log_prior(objective.index, rotation, moves)
     # slices of an image at all its rotations times all its shifts are one matrix product
@@ -203,21 +213,6 @@ def _distinct(rotation: Float64, value: Float64, count: int, apart: float) -> In
         if len(chosen) == count:
             break
     return np.array(chosen, dtype=np.int64)
-
-
-def marginal_log_likelihood(products: Float64, overlap: Float64) -> Float64:
-    """Log-likelihood (B, T) at contrast 1 from slices' Gram matrices and their overlaps with T images.
-
-    Parameters
-    ----------
-    products : (B, 1 + r, 1 + r)
-    overlap : (B, 1 + r, T)
-    """
-    precision = products[:, 1:, 1:] + np.eye(products.shape[1] - 1)
-    score = overlap[:, 1:] - products[:, 1:, :1]
-    explained = np.sum(score * np.linalg.solve(precision, score), axis=1)
-    volume = np.linalg.slogdet(precision)[1]
-    return overlap[:, 0] + 0.5 * (explained - products[:, :1, 0] - volume[:, None])
 
 
 def look_misplaced(products: Float64, contrast_sd: float) -> NDArray[np.bool_]:
