@@ -39,6 +39,15 @@ def bent_arc(count: int, rng: np.random.Generator) -> Float64:
     return np.stack([1.5 * np.cos(angle), 1.5 * np.sin(angle), np.cos(2 * angle)], axis=1)
 
 
+def sheet(count: int, rng: np.random.Generator) -> Float64:
+    """Two arcs at once, as the motions of two parts of a molecule are, in six components."""
+    first, second = rng.uniform(0, np.pi, (2, count))
+    waves = [(np.cos(first), np.cos(second)), (np.cos(2 * first), np.cos(2 * second))]
+    both = np.cos(first) * np.cos(second), np.sin(first) * np.sin(second)
+    weight = np.array([1.9, 1.7, 1.3, 1.1, 1.3, 1.3])
+    return weight * np.stack([*waves[0], *waves[1], *both], axis=1)
+
+
 def states(share: list[float], apart: float) -> Shape:
     """Narrow states on a ring, neighbours so far apart (two: on a line)."""
 
@@ -57,6 +66,7 @@ SHAPES: dict[str, tuple[Shape, int]] = {
     "square": (square, 1),
     "arc": (arc, 1),
     "bent arc": (bent_arc, 1),
+    "sheet": (sheet, 1),
     "two states": (states([0.5, 0.5], 2.0), 2),
     "two, 80 and 20 %": (states([0.8, 0.2], 2.0), 2),
     "three states": (states([1 / 3, 1 / 3, 1 / 3], 2.25), 3),
