@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
@@ -35,7 +34,6 @@ from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet, read_particles
 from solvar.simulation import SimulationSettings, simulate
 from solvar.threads import ThreadTeam
-
 
 # turns of what takes longer
 _FEW = 2
