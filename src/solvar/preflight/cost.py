@@ -60,6 +60,8 @@ _IN_PRACTICE = 1.35
 # import, figures, report
 _FIXED_SECONDS = 6.0
 _FIXED_BYTES, _TABLE_BYTES, _SLICE_BYTES, _VOXEL_BYTES = 450 * 2**20, 600, 16, 4
+# of a tilt series, an image: its row has a pose and a dose of its own beside
+_TILT_BYTES = 1100
 _CHUNK, _WORK_VOLUMES = 1000, 6
 
 
@@ -267,8 +269,9 @@ def _held(count: int, images: int, box_size: int, k_c: int, settings: FitSetting
     chunk = min(images, _CHUNK)
     slices = chunk * carried * len(HalfDisc.of_radius(k_c)) * _SLICE_BYTES
     volumes = (_batches(count, settings, halves=True) + _WORK_VOLUMES) * columns * voxels
-    particles = count * (24 * settings.columns**2 + 8 * (columns + 1) ** 2) + images * _TABLE_BYTES
-    return int(_FIXED_BYTES + slices + volumes * _VOXEL_BYTES + particles)
+    particles = count * (24 * settings.columns**2 + 8 * (columns + 1) ** 2)
+    table = images * (_TABLE_BYTES if images == count else _TILT_BYTES)
+    return int(_FIXED_BYTES + slices + volumes * _VOXEL_BYTES + particles + table)
 
 
 def _batches(count: int, settings: FitSettings, halves: bool = False) -> int:
