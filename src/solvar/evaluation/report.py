@@ -189,6 +189,12 @@ def evaluate(
     known = truth if isinstance(truth, Truth) else Truth.load(truth)
     _check_extent(estimate.model, known)
     known = known.resampled(estimate.model.box_size).select(estimate.row)
+    if (
+        known.shift_angstrom is not None
+        and known.shift_angstrom.shape != estimate.shift_angstrom.shape
+    ):
+        # along other axes: early runs of tilt series know none along the beam
+        known = replace(known, shift_angstrom=None)
     estimate = estimate.in_frame_of(known)
     model = estimate.model
     k_c = model.box_size / 4 if k_c is None else k_c
