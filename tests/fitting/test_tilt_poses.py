@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from solvar.cli.summary import poses_table
 from solvar.errors import InputError
 from solvar.evaluation import evaluate
 from solvar.evaluation.pose_bound import pose_bound
@@ -110,6 +111,8 @@ def test_a_run_knows_poses_and_tilts_that_were_refined(
     assert np.abs(moved).max() > 1
     written(tmp_path / "run", refined)
     run = Run(tmp_path / "run")
+    rows = list(poses_table(run).columns[0].cells)
+    assert rows[-1] == "tilt images per axis (Å)" and len(rows) == 4
     np.testing.assert_array_equal(run.particles["shift_angstrom"], particles.poses.shift_angstrom)
     assert run.pose_refinement.covariance.shape == (60, 6, 6)
     known = run.with_own_tilts(small.given, np.arange(60)).exposures
@@ -124,6 +127,14 @@ def test_what_is_seen_of_particles_and_tilts_is_nearer_to_the_truth(
         np.std(each.image_poses.shift_angstrom - true) for each in (small.given, refined.particles)
     )
     assert after < 0.7 * before
+
+
+def test_shifts_along_other_axes_than_those_of_the_truth_are_not_compared(
+    small: TiltSet, refined: Fit
+) -> None:
+    flat = replace(small.truth, shift_angstrom=small.truth.shift_angstrom[:, :2])
+    assert "poses" in evaluate(refined, small.truth)
+    assert not evaluate(refined, flat).get("poses")
 
 
 def test_tilts_are_refined_beside_poses_alone() -> None:

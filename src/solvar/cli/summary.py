@@ -88,6 +88,8 @@ def poses_table(run: Run) -> Table:
         part = told[f"{name}_{'angstrom' if unit == 'Å' else 'degree'}"]
         keys = ("correction_median", "correction_rms", "spread_median", "spread_rms")
         table.add_row(f"{words} ({unit})", *(f"{part[key]:.3g}" for key in keys))
+    if (tilts := run.record["result"].get("tilts")) is not None:
+        table.add_row("tilt images per axis (Å)", "", f"{tilts['shift_rms_angstrom']:.3g}", "", "")
     return table
 
 
