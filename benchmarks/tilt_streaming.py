@@ -1,9 +1,9 @@
 """Memory of tilt series that do not fit into it: a set is written, read, planned, whitened and swept.
 
 Images have 8 bits, box 64, 41 a particle, a stack and a star row for each as Warp 1 writes them,
-whitened ones on disk; each number of particles in a process of its own. Printed are seconds and peak resident memory after
-reading, after whitening and after a sweep at the finest band, what the plan had said, and bytes that an image
-more takes.
+whitened ones on disk; each number of particles in a process of its own. Printed are seconds and peak
+resident memory after reading, after whitening and after a sweep at the finest band, what the plan had
+said, and bytes that an image more takes.
 
     python benchmarks/tilt_streaming.py FOLDER [--particles 1000 4000 20000] [--resolution 6.2]
 
