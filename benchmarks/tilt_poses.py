@@ -20,7 +20,7 @@ from solvar.fitting.fit import fit
 from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet
 from solvar.simulation import SimulationSettings
-from tilt_set import Tilting, TiltSet, tilt_set
+from tilt_set import Errors, TiltSet, tilt_set
 
 ERRORS = ("out_of_plane_degree", "in_plane_degree", "shift_px")
 POSES, BOTH = {"refine_pose": True}, {"refine_pose": True, "refine_tilts": True}
@@ -41,20 +41,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, kind, default in (
         ("tilts", int, 11), ("snr", float, 0.2), ("box", int, 32), ("particles", int, 300),
-        ("rank", int, 2), ("tomograms", int, 4), ("seed", int, 1),
+        ("rank", int, 2), ("seed", int, 1),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default)
     given = parser.parse_args()
     simulation = SimulationSettings(
         particles=given.particles, box_size=given.box, pixel_size=192 / given.box, snr=given.snr,
-        heterogeneity="discrete", states=2, seed=given.seed,
+        heterogeneity="discrete", states=2, seed=given.seed, tilts=given.tilts,
     )  # fmt: skip
-    tilting = Tilting(
-        tilts=given.tilts, tomograms=given.tomograms, pose_degree=3.0, shift_px=1.0, tilt_px=1.0
-    )
+    errors = Errors(pose_degree=3.0, shift_px=1.0, tilt_px=1.0)
     print("errors within states: out of plane, in plane (degrees), shift (px)")
     with tempfile.TemporaryDirectory() as folder:
-        made = tilt_set(Path(folder), simulation, tilting)
+        made = tilt_set(Path(folder), simulation, errors)
         for name, particles, chosen in (
             ("all right", made.right, {}),
             ("tilts right, poses refined", made.right_tilts, POSES),

@@ -144,7 +144,8 @@ def _along_the_beam(poses: Poses, fit: Fit) -> tuple[Poses, Fit]:
 def _with_tilts_moved(fit: Fit, moved: np.ndarray) -> Fit:
     """Tilt images moved by (M, 2) Å."""
     images = fit.particles.exposures
-    images = replace(images, shift_angstrom=images.shift_angstrom + moved)
+    own = 0.0 if images.shift_angstrom is None else images.shift_angstrom
+    images = replace(images, shift_angstrom=own + moved)
     return replace(
         fit,
         particles=replace(fit.particles, exposures=images),

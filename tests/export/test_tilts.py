@@ -99,6 +99,17 @@ def test_refined_shifts_of_tilt_images_are_composed_with_the_poses(tmp_path):
     _same(read_particles(done.files[0]), particles)
 
 
+def test_images_that_the_run_left_out_are_not_moved(tmp_path):
+    path = write_tilts(tmp_path)
+    whole, used = read_particles(path), read_particles(path, tilts=2)
+    moved = np.random.default_rng(0).normal(0, 1, (4, 2))
+    run = make_run(tmp_path / "job", used, refined=True, tilts_moved=moved)
+    found = run.with_own_tilts(whole, np.arange(2)).exposures.shift_angstrom
+    kept = np.isin(whole.image_row, used.image_row)
+    np.testing.assert_allclose(found[kept], used.exposures.shift_angstrom + moved)
+    np.testing.assert_array_equal(found[~kept], whole.exposures.shift_angstrom[~kept])
+
+
 def _with_poses_of(run, particles: ParticleSet) -> ParticleSet:
     found = run.particles
     return replace(particles, poses=Poses(found["rotation"], found["shift_angstrom"]))

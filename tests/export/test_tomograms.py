@@ -50,6 +50,18 @@ def test_relion_gets_every_column_latents_and_refined_poses(tmp_path, boxes):
     np.testing.assert_allclose(table["solvarZ1"], run.posterior.z[:, 0], atol=1e-5)
 
 
+def test_shifts_of_tilts_have_no_place_in_the_file_and_that_is_said(tmp_path, caplog):
+    particles = read_particles(write_set(tmp_path))
+    moved = np.random.default_rng(0).normal(0, 1, (8, 2))
+    run = make_run(tmp_path / "job", particles, refined=True, tilts_moved=moved)
+    np.testing.assert_allclose(
+        run.with_own_tilts(particles, np.arange(3)).exposures.shift_angstrom, moved
+    )
+    done = export(run, "relion", tmp_path / "out.star", ExportOptions(refined_poses=True))
+    assert "no place for the shifts of tilt images" in caplog.text
+    assert read_particles(done.files[0]).exposures.shift_angstrom is None
+
+
 def test_input_poses_stay_as_they_are_spelled(tmp_path):
     particles = read_particles(write_set(tmp_path))
     run = make_run(tmp_path / "job", particles, refined=True)

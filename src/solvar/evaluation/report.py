@@ -361,6 +361,8 @@ def _pose_metrics(estimate: Estimate, truth: Truth) -> dict[str, Any]:
         estimate.particles is not None
         and estimate.noise_power is not None
         and truth.mean is not None
+        # early runs of tilt series have one noise for all exposures
+        and len(estimate.noise_power) == len(estimate.particles.noise_groups)
     ):
         given = estimate.particles, estimate.noise_power, truth
         # images of other units than the truth leave no information, or no noise

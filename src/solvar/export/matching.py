@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
+from numpy.typing import NDArray
 
 from solvar.analysis.selection import select
 from solvar.errors import InputError
 from solvar.export.target import Chosen, ExportOptions
 from solvar.imaging.frames import mirrored
 from solvar.particles import ParticleSet, Poses, read_as
+from solvar.particles.exposures import Exposures
 from solvar.particles.picks import TOLERANCE_PIXEL
 from solvar.results.matching import find_particles
 from solvar.results.run import Run
+
+log = logging.getLogger(__name__)
 
 
 def choose(run: Run, options: ExportOptions, whole_file: bool = False) -> Chosen:
@@ -54,8 +60,22 @@ def choose(run: Run, options: ExportOptions, whole_file: bool = False) -> Chosen
         if options.flip_hand:
             rotation = mirrored(rotation)
         poses = Poses(rotation, found["shift_angstrom"][in_run])
-        exposures = run.with_own_tilts(original.select(index), in_run).exposures
+        exposures = _with_own_tilts(run, original.select(index), in_run)
     return Chosen(original, index, in_run, poses, exposures)
+
+
+def _with_own_tilts(run: Run, particles: ParticleSet, in_run: NDArray[np.int64]) -> Exposures:
+    """Images of particles with the shifts that the run found, where their file has a place for them."""
+    moved = run.with_own_tilts(particles, in_run).exposures
+    if moved.shift_angstrom is None or not particles.is_of_tomograms:
+        return moved
+    log.warning(
+        "%s: has no place for the shifts of tilt images that the run found: they are left out. They stay in "
+        "%s, and tilts are moved for other programs by aligning the tilt series anew.",
+        particles.source,
+        run.folder / "particles.h5",
+    )
+    return particles.exposures
 
 
 def _takes_refined(run: Run, options: ExportOptions) -> bool:

@@ -19,6 +19,7 @@ from solvar.estimation.posterior import PoseRefinement, Posterior
 from solvar.fitting.result import AbInitio, HalfsetValidation, StageCost
 from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
+from solvar.particles.copies import image_places
 from solvar.particles.exposures import ranges
 from solvar.results.hdf5 import REPEAT, Hdf5File
 from solvar.results.inputs import InputFile, refuse_changed
@@ -249,6 +250,8 @@ class Run:
     def with_own_tilts(self, particles: ParticleSet, in_run: NDArray[np.int64]) -> ParticleSet:
         """Particles that are those of the run at `in_run`, their images with the shifts that the run found.
 
+        Images that the run left out keep their own.
+
         Raises
         ------
         InputError
@@ -259,14 +262,23 @@ class Run:
             return particles
         count, shift = found
         images = particles.exposures
-        if not np.array_equal(images.counts(), count[in_run]):
+        used = np.ones(len(images), bool)
+        if self.reading.limits and not particles.reading.limits:
+            used = np.isin(image_places(particles), image_places(self.read_input()))
+        if not np.array_equal(np.bincount(images.particle[used]), count[in_run]):
             raise InputError(
                 f"has other numbers of tilts of particles than {self.folder}, which moved them",
                 file=particles.source,
                 remedy="pass the file that the run was made from",
             )
         place = ranges(np.cumsum(count)[in_run] - count[in_run], count[in_run])
-        return replace(particles, exposures=replace(images, shift_angstrom=shift[place]))
+        own = (
+            np.zeros((len(images), 2))
+            if images.shift_angstrom is None
+            else images.shift_angstrom.copy()
+        )
+        own[used] = shift[place]
+        return replace(particles, exposures=replace(images, shift_angstrom=own))
 
     @property
     def has_own_poses(self) -> bool:
