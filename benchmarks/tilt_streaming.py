@@ -29,6 +29,7 @@ from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
+from solvar.fitting.fit import fit
 from solvar.fitting.schedule import split_batches
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import load_mask, whitened_images
@@ -123,11 +124,19 @@ def measure(folder: Path, particles: int, resolution: float) -> dict[str, float]
         flat = np.full(band.k_c + 1, float(band.shell_information.mean()))
         batches = split_batches(band.index, settings.batch_size, rng)
         model = ColumnModel(columns.astype(np.float32), 0.1)
-        fit = make_column_solver("em", "ml", band, model, Prior(flat, flat), batches)
+        solver = make_column_solver("em", "ml", band, model, Prior(flat, flat), batches)
         with SilentProgress().step("", 1) as step:
-            fit.sweep(np.arange(len(batches)), step)
-        found["sweep s"], found["sweep GiB"] = time.perf_counter() - begun, peak()
+            solver.sweep(np.arange(len(batches)), step)
+        found["sweep s"], found["GiB"] = time.perf_counter() - begun, peak()
     return found
+
+
+def fitted(folder: Path, particles: int, resolution: float) -> dict[str, float]:
+    """A whole fit of the first particles."""
+    settings = FitSettings(rank=RANK, lazy=True, scratch=folder, resolution=resolution, threads=1)
+    begun = time.perf_counter()
+    fit(read_particles(folder / f"{particles}.star"), settings)
+    return {"particles": float(particles), "fit s": time.perf_counter() - begun, "GiB": peak()}
 
 
 def main() -> None:
@@ -136,10 +145,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--particles", type=int, nargs="+", default=[1000, 4000, 20000])
     parser.add_argument("--resolution", type=float, default=6.2)
+    parser.add_argument("--fit", action="store_true", help="whole fits, not one sweep")
     parser.add_argument("--one", type=int)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(options.folder, options.one, options.resolution)))
+        look = fitted if options.fit else measure
+        print(json.dumps(look(options.folder, options.one, options.resolution)))
         return
     if not options.folder.exists():
         write(options.folder, max(options.particles))
@@ -150,13 +161,13 @@ def main() -> None:
             text = "".join(itertools.islice(whole, lines))
         (options.folder / f"{count}.star").write_text(text)
         command = [sys.executable, __file__, str(options.folder), "--one", str(count)]
-        command += ["--resolution", str(options.resolution)]
+        command += ["--resolution", str(options.resolution), *["--fit"] * options.fit]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         found.append(json.loads(done.stdout.splitlines()[-1]))
         print("  ".join(f"{name} {value:.2f}" for name, value in found[-1].items()), flush=True)
     if len(found) > 1:
         images = np.array([each["particles"] * TILTS for each in found])
-        memory = np.array([each["sweep GiB"] for each in found])
+        memory = np.array([each["GiB"] for each in found])
         slope = np.polyfit(images, memory, 1)[0] * 2**30
         print(f"{slope:.0f} bytes an image")
 

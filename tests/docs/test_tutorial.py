@@ -153,6 +153,15 @@ def test_tutorial_from_a_cryosparc_job_does_what_it_says(shell):
     selected(shell, "cryosparc", ".cs")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_tutorial_from_tilt_series_does_what_it_says(shell):
+    follow(DOCS / "tutorial-tilt-series.md")
+    is_there(DOCS / "tutorial-tilt-series.md")
+    assert 0 < loaded(shell / "cluster1" / "particles.star") < 300
+    assert loaded(shell / "run" / "particles.star") == 300
+
+
 def selected(shell: Path, to: str, suffix: str) -> None:
     """What the page of the viewer does for a selection that is saved and exported."""
     from solvar.viewer import selections
