@@ -13,6 +13,7 @@ from particles.tomo_files import COLUMNS, without, write_particles, write_set
 from solvar.errors import InputError
 from solvar.export import ExportOptions, Selection, export
 from solvar.particles import ParticleSet, Poses, read_particles
+from solvar.report.html.tables import facts
 
 BOX_ANGLES = {"rlnTomoSubtomogramRot": [20.0] * 3, "rlnTomoSubtomogramTilt": [50.0] * 3,
               "rlnTomoSubtomogramPsi": [-70.0] * 3}  # fmt: skip
@@ -34,6 +35,7 @@ def test_relion_gets_every_column_latents_and_refined_poses(tmp_path, boxes):
     particles = read_particles(path)
     run = make_run(tmp_path / "job", particles, refined=True)
     assert run.is_of_tilts and run.record["particles"]["images"] == 8
+    assert ("images", "8") in facts(run)
     found = run.particles
     assert found["shift_angstrom"].shape == (3, 3)
     refined = replace(particles, poses=Poses(found["rotation"], found["shift_angstrom"]))

@@ -222,6 +222,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     told = [
         ("particles", f"{run.distinct_particles:,}"),
         *([] if run.copy_of is None else [("symmetry copies", f"{run.particle_count:,}")]),
+        *([("images", f"{run.record['particles']['images']:,}")] if run.is_of_tilts else []),
         ("components", str(run.rank)),
         ("box", f"{model.box_size} px, {model.box_size * run.pixel_size_angstrom:.0f} Å"),
     ]

@@ -163,17 +163,20 @@ def _agreement(run: Run, j: int, resolution: float) -> str:
 
 
 def _blur(run: Run, j: int) -> str:
-    """How well one image tells where its particle is along component j."""
+    """How well the images of a particle tell where it is along component j."""
     posterior, count = run.posterior, run.particle_count
     rows = np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64)
     variance = np.linalg.inv(posterior.precision[rows])[:, j, j]
     typical = float(np.sqrt(np.median(variance) / max(run.model.eigenvalues[j], 1e-300)))
-    words = f"A single image places its particle along component {j + 1} to ±{typical:.2f} σ"
+    source = "The tilt series of a particle" if run.is_of_tilts else "A single image"
+    whose = "it" if run.is_of_tilts else "its particle"
+    words = f"{source} places {whose} along component {j + 1} to ±{typical:.2f} σ"
     if typical < 0.35:
         return f"{words}: states closer than that cannot be told apart, others can."
     if typical < 0.75:
         return f"{words}: single particles are blurred by that much, groups of them are not."
-    return f"{words}: one image says little; only averages over many particles mean something."
+    one = "one series" if run.is_of_tilts else "one image"
+    return f"{words}: {one} says little; only averages over many particles mean something."
 
 
 def what_next(run: Run, analysis: StoredAnalysis | None) -> list[tuple[str, str]]:
