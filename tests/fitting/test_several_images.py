@@ -10,7 +10,7 @@ import pytest
 from solvar.evaluation import Truth
 from solvar.fitting.fit import fit
 from solvar.fitting.settings import FitSettings
-from solvar.particles import ParticleSet, read_particles
+from solvar.particles import ParticleSet, Poses, read_particles
 
 EACH = 3
 
@@ -25,7 +25,9 @@ def _together(particles: ParticleSet, state: np.ndarray) -> tuple[ParticleSet, n
     images = particles.exposures.rows(order)
     owner = np.repeat(np.arange(len(first)), EACH)
     exposures = replace(images, particle=owner, tilt=tilt)
-    return replace(particles.select(first), exposures=exposures), state[first]
+    assert not particles.poses.shift_angstrom.any()
+    poses = Poses(rotation[first], np.zeros((len(first), 3)))
+    return replace(particles.select(first), exposures=exposures, poses=poses), state[first]
 
 
 def _separation(z: np.ndarray, state: np.ndarray) -> float:
