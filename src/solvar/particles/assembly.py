@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,36 @@ from solvar.particles.validate import Origin, check_row_count, validate
 log = logging.getLogger(__name__)
 
 
+class _Parts(NamedTuple):
+    """What is particular of rows that are particles, tilts of particles, or particles of tomograms.
+
+    Attributes
+    ----------
+    row : (N,) int64
+        Place of each particle in the file.
+    known_by : (N,) int64
+        The row by which each is known.
+    stacks, found_elsewhere
+        As `_resolve_stacks` has them.
+    optics, poses, exposures, halfset, copy_of
+        As in `ParticleSet`.
+    told : tuple of str
+        What was left out, in plain sentences.
+    """
+
+    row: NDArray[np.int64]
+    known_by: NDArray[np.int64]
+    stacks: tuple[Path, ...]
+    found_elsewhere: FoundElsewhere | None
+    optics: Optics
+    poses: Poses
+    exposures: Exposures
+    halfset: NDArray[np.int8]
+    copy_of: NDArray[np.int64] | None = None
+    symmetry_copies: int = 0
+    told: tuple[str, ...] = ()
+
+
 def assemble(
     source: Path,
     format_name: str,
@@ -37,9 +68,40 @@ def assemble(
 ) -> ParticleSet:
     """The selected particles with images found, companion pickles merged in and everything checked."""
     if table.particle is not None:
-        return _assemble_tilts(source, format_name, table, row, reading)
-    if table.series is not None:
-        return _assemble_series(source, format_name, table, row, reading)
+        parts = _of_tilts(source, table, row, reading)
+    elif table.series is not None:
+        parts = _of_tomograms(source, table, table.series, row, reading)
+    else:
+        parts = _of_single(source, table, row, reading)
+    for remark in parts.told:
+        log.warning("%s: %s", source, remark)
+    if table.tomograms is not None:
+        reading = replace(reading, tomograms=table.tomograms)
+    particles = ParticleSet(
+        source=source,
+        source_format=format_name,
+        row=parts.row,
+        uid=_uids(table, parts.known_by, parts.copy_of),
+        optics=parts.optics,
+        poses=parts.poses,
+        stacks=parts.stacks,
+        exposures=parts.exposures,
+        halfset=parts.halfset,
+        reading=reading,
+        picks=None if table.picks is None else table.picks.select(parts.known_by),
+        found_elsewhere=parts.found_elsewhere,
+        copy_of=parts.copy_of,
+        symmetry_copies=parts.symmetry_copies,
+        supposed=(*table.remarks, *parts.told),
+    )
+    validate(particles, _origins(source, table, reading))
+    return particles
+
+
+def _of_single(
+    source: Path, table: ParticleTable, row: NDArray[np.int64], reading: Reading
+) -> _Parts:
+    """Of rows that are particles with one image."""
     refuse_limits(reading, source)
     given = len(row)
     if reading.ignore_poses:
@@ -47,53 +109,28 @@ def assemble(
     stacks, stack_index, elsewhere = _resolve_stacks(table, row, reading.finder(source))
     optics, optics_group, ctf = _optics_and_ctf(source, table, row, reading, stacks, stack_index)
     poses = _poses(source, table, row, reading, optics, optics_group)
-    copy_of = None if reading.ignore_poses else _copy_of(table, row, poses)
-    if table.uid is not None:
-        uid = table.uid[row]
-    else:
-        uid = image_uid(table.stack_names, table.stack_index[row], table.frame[row])
-        uid = uid if copy_of is None else uids_of_copies(uid, copy_of)
-    particles = ParticleSet(
-        source=source,
-        source_format=format_name,
-        row=row,
-        uid=uid,
-        optics=optics,
-        poses=poses,
-        stacks=stacks,
-        exposures=Exposures.one_each(
-            optics_group,
-            ctf,
-            stack_index,
-            table.frame[row],
-            None if table.sign is None else table.sign[row],
-        ),
-        halfset=table.halfset[row],
-        reading=reading,
-        picks=None if table.picks is None else table.picks.select(row),
-        found_elsewhere=elsewhere,
-        copy_of=copy_of,
+    sign = None if table.sign is None else table.sign[row]
+    return _Parts(
+        row,
+        row,
+        stacks,
+        elsewhere,
+        optics,
+        poses,
+        Exposures.one_each(optics_group, ctf, stack_index, table.frame[row], sign),
+        table.halfset[row],
+        copy_of=None if reading.ignore_poses else _copy_of(table, row, poses),
         symmetry_copies=given - len(row),
-        supposed=table.remarks,
     )
-    validate(particles, _origins(source, table, reading))
-    return particles
 
 
-def _assemble_tilts(
-    source: Path,
-    format_name: str,
-    table: ParticleTable,
-    index: NDArray[np.int64],
-    reading: Reading,
-) -> ParticleSet:
-    """The selected particles of a tilt series, numbered by first appearance, each with its rows."""
-    index, row, particle, first, told = used_rows(table, index, reading, source)
-    for remark in told:
-        log.warning("%s: %s", source, remark)
+def _of_tilts(
+    source: Path, table: ParticleTable, index: NDArray[np.int64], reading: Reading
+) -> _Parts:
+    """Of rows that are tilts of particles, which are numbered by first appearance."""
+    number, row, particle, first, told = used_rows(table, index, reading, source)
     stacks, stack_index, elsewhere = _resolve_stacks(table, row, reading.finder(source))
     optics, optics_group, ctf = _optics_and_ctf(source, table, row, reading, stacks, stack_index)
-    poses = _poses(source, table, row, reading, optics, optics_group)
     images = Exposures(
         particle,
         optics_group,
@@ -104,40 +141,24 @@ def _assemble_tilts(
         sign=None if table.sign is None else table.sign[row],
         tilt_image=None if table.tilt_image is None else table.tilt_image[row],
     )
+    poses = _poses(source, table, row, reading, optics, optics_group)
     poses, images = tilted(poses, numbered(images))
-    particles = ParticleSet(
-        source=source,
-        source_format=format_name,
-        row=index,
-        uid=image_uid(table.stack_names, table.stack_index[first], table.frame[first]),
-        optics=optics,
-        poses=poses,
-        stacks=stacks,
-        exposures=images,
-        halfset=_shared_halfset(table.halfset[row], images),
-        reading=reading,
-        picks=None if table.picks is None else table.picks.select(first),
-        found_elsewhere=elsewhere,
-        supposed=(*table.remarks, *told),
-    )
-    validate(particles, _origins(source, table, reading))
-    return particles
+    halfset = _shared_halfset(table.halfset[row], images)
+    return _Parts(number, first, stacks, elsewhere, optics, poses, images, halfset, told=told)
 
 
-def _assemble_series(
+def _of_tomograms(
     source: Path,
-    format_name: str,
     table: ParticleTable,
+    series: Series,
     row: NDArray[np.int64],
     reading: Reading,
-) -> ParticleSet:
-    """The selected particles of tomograms, each a row with the images of a stack."""
-    assert table.series is not None and table.poses is not None
-    row, series, told = used_series(table.series, row, reading, source)
-    for remark in told:
-        log.warning("%s: %s", source, remark)
+) -> _Parts:
+    """Of rows that are particles of tomograms, each with the images of a stack."""
+    row, series, told = used_series(series, row, reading, source)
     stacks, stack_index, elsewhere = _resolve_stacks(table, row, reading.finder(source))
     optics, optics_group = _optics(table, row, stacks, stack_index)
+    poses = _poses(source, table, row, reading, optics, optics_group)
     shown = series.images.particle
     images = replace(
         series.images,
@@ -145,27 +166,18 @@ def _assemble_series(
         stack_index=stack_index[shown],
         frame=_frames(series, stacks, stack_index, source, row),
     )
-    if table.uid is None:
-        uid = image_uid(table.stack_names, table.stack_index[row], table.frame[row])
-    else:
-        uid = table.uid[row]
-    particles = ParticleSet(
-        source=source,
-        source_format=format_name,
-        row=row,
-        uid=uid,
-        optics=optics,
-        poses=Poses(table.poses.rotation[row], table.poses.shift_angstrom[row]),
-        stacks=stacks,
-        exposures=images,
-        halfset=table.halfset[row],
-        reading=replace(reading, tomograms=table.tomograms),
-        picks=None if table.picks is None else table.picks.select(row),
-        found_elsewhere=elsewhere,
-        supposed=(*table.remarks, *told),
-    )
-    validate(particles, _origins(source, table, reading))
-    return particles
+    halfset = table.halfset[row]
+    return _Parts(row, row, stacks, elsewhere, optics, poses, images, halfset, told=told)
+
+
+def _uids(
+    table: ParticleTable, row: NDArray[np.int64], copy_of: NDArray[np.int64] | None
+) -> NDArray[np.uint64]:
+    """Of particles that are known by some rows: as the file has them, or by their images."""
+    if table.uid is not None:
+        return table.uid[row]
+    uid = image_uid(table.stack_names, table.stack_index[row], table.frame[row])
+    return uid if copy_of is None else uids_of_copies(uid, copy_of)
 
 
 def _frames(
@@ -194,8 +206,7 @@ def _frames(
 
 def _shared_halfset(halfset: NDArray[np.int8], images: Exposures) -> NDArray[np.int8]:
     """Half-sets (N,) of particles from those of their images; 0 where these differ."""
-    first = images.first_of(np.arange(len(images)))
-    found = halfset[first]
+    found = halfset[images.first]
     torn = np.unique(images.particle[halfset != found[images.particle]])
     found[torn] = 0
     return found

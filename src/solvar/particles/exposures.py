@@ -44,9 +44,6 @@ class Exposures:
     sign : (M,) int8 or None
         1 or -1: by what pixels are to be multiplied so that all images have the same contrast.
         None where the file says the same of all its images, which tells nothing.
-    tilt_image : (M,) int64 or None
-        Which exposure of its tilt series (tomogram and tilt) each image was cut from, numbered from 0;
-        None where the file does not say.
     """
 
     particle: Int64
@@ -115,9 +112,14 @@ class Exposures:
         count = self.counts()
         return ranges(np.cumsum(count)[index] - count[index], count[index])
 
+    @property
+    def first(self) -> Int64:
+        """Position of each particle's first image, (N,)."""
+        return np.flatnonzero(np.diff(self.particle, prepend=-1))
+
     def first_of(self, values: Int64) -> Int64:
         """Of values (M,) of the images those of each particle's first one, (N,)."""
-        return values[np.flatnonzero(np.diff(self.particle, prepend=-1))]
+        return values[self.first]
 
     def mean_of(self, values: Float64) -> Float64:
         """Of values (M,) of the images the mean of each particle's, (N,)."""

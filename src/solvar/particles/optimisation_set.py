@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from solvar.errors import InputError
 from solvar.files import open_regular, read_bytes
+from solvar.particles.stack_paths import StackFinder
 from solvar.particles.star_blocks import read_blocks
 
 if TYPE_CHECKING:
@@ -78,11 +79,9 @@ def located(name: str, named_by: Path) -> Path:
     InputError
         If it is in none of these.
     """
-    folders = [named_by.parent, *named_by.parent.parents, Path.cwd()]
-    places = [folder / name for folder in folders] + [named_by.parent / Path(name).name]
-    for place in places:
-        if place.is_file():
-            return place
+    place = StackFinder(named_by).first_file(name)
+    if place is not None:
+        return place
     raise InputError(
         f"names {name}, which is neither beside it nor below a folder above it",
         file=named_by,

@@ -131,8 +131,8 @@ class ParticleSet:
     @property
     def row_images(self) -> NDArray[np.int64]:
         """Of the rows (K,) of `source` that these particles have, the position of each one's first image."""
-        every = np.arange(len(self.exposures))
-        return self.exposures.first_of(every) if self.exposures.row is None else every
+        images = self.exposures
+        return images.first if images.row is None else np.arange(len(images))
 
     @property
     def image_poses(self) -> Poses:

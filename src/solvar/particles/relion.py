@@ -44,10 +44,10 @@ from solvar.particles.relion_tilts import (
     refuse_readings,
     with_magnification,
 )
-from solvar.particles.relion_tomo import ANGLES, is_of_tomograms, refuse_subtomograms
+from solvar.particles.relion_tomo import is_of_tomograms, refuse_subtomograms
 from solvar.particles.relion_write import ORIGINAL, SIGN, write_star
 from solvar.particles.star_blocks import REFINEMENT, particle_block, read_blocks
-from solvar.particles.star_columns import StarColumns, as_words
+from solvar.particles.star_columns import ANGLES, StarColumns, as_words
 from solvar.particles.star_lines import begins_block
 from solvar.particles.table import CENTRED, FIND_POSES, Format, ParticleTable, group_rows
 from solvar.particles.tomograms import read_tomograms
@@ -168,7 +168,7 @@ def _read_of_tomograms(
         optics=optics,
         poses=poses,
         uid=relion_tomo.uids(table),
-        picks=relion_tomo.picks(table, found),
+        picks=Picks.of_paths(list(tomograms), found.tomogram, found.unbinned),
         series=series,
         tomograms=tomograms_star,
         remarks=(*dict.fromkeys(told), *found.remarks),

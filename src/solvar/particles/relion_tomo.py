@@ -19,9 +19,8 @@ from solvar.imaging.optics import CtfParameters
 from solvar.particles.exposures import Exposures, ranges
 from solvar.particles.identity import image_uid
 from solvar.particles.particle_set import Poses
-from solvar.particles.picks import Picks
 from solvar.particles.reading import Reading
-from solvar.particles.star_columns import StarColumns, angles_of, as_words
+from solvar.particles.star_columns import ANGLES, StarColumns, angles_of, as_words
 from solvar.particles.table import FIND_POSES, Series
 from solvar.particles.tomograms import NAME, Tomogram
 
@@ -32,7 +31,6 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 PARTICLE = "rlnTomoParticleName"
-ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 SUBTOMOGRAM = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
 ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 CENTRED = (
@@ -344,12 +342,6 @@ def refuse_readings(reading: Reading, path: Path) -> None:
             file=path,
             remedy="pass the particles of a 3D refinement",
         )
-
-
-def picks(table: StarColumns, found: Particles) -> Picks:
-    """Tomograms and coordinates of the particles."""
-    names, index = np.unique(names_of_tomograms(table), return_inverse=True)
-    return Picks.of_paths(list(names), index.astype(np.int64), found.unbinned)
 
 
 def _refuse(table: StarColumns, column: str, why: str) -> NoReturn:

@@ -19,7 +19,7 @@ from solvar.particles.pixel_columns import RECORDED
 from solvar.particles.relion_aberrations import aberration_columns
 from solvar.particles.stack_paths import lasting_name
 from solvar.particles.star_blocks import can_stand, particle_block, read_blocks, write_blocks
-from solvar.particles.star_columns import StarColumns, angles_of
+from solvar.particles.star_columns import ANGLES, StarColumns, angles_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -251,7 +251,7 @@ def pose_columns(
     origins = poses.shift_angstrom / (pixel_size if in_pixels else 1.0)
     names = ORIGINS_PIXEL if in_pixels else _ORIGINS_ANGST
     return {
-        **dict(zip(relion_tomo.ANGLES, angles_of(poses.rotation).T, strict=True)),
+        **dict(zip(ANGLES, angles_of(poses.rotation).T, strict=True)),
         **dict(zip(names, origins.T, strict=True)),
     }
 

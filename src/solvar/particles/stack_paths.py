@@ -75,6 +75,10 @@ class StackFinder:
         # an absolute path stays itself when it is joined to a folder
         return [folder / self._stripped(name) for folder in self._folders()]
 
+    def first_file(self, name: str) -> Path | None:
+        """The first candidate that is a file; None if none is."""
+        return next((place for place in self.candidates(name) if _is_file(place)), None)
+
     def find(self, name: str, row: int | None = None) -> Path:
         """The first candidate that is a file, absolute.
 
@@ -134,10 +138,9 @@ class StackFinder:
 
     def _find(self, name: str, row: int | None) -> tuple[Path, bool]:
         """As `find`, and whether the base name alone led there."""
-        as_named = self._as_named(name)
-        for place in self.candidates(name):
-            if _is_file(place):
-                return self._sane(place.absolute(), row), place not in as_named
+        place = self.first_file(name)
+        if place is not None:
+            return self._sane(place.absolute(), row), place not in self._as_named(name)
         folders = [str(folder) for folder in self._folders()]
         more = f" and {len(folders) - _SHOWN} more folders" if len(folders) > _SHOWN else ""
         raise InputError(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Float64 = NDArray[np.float64]
 
+ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+
 
 class StarColumns:
     """Looks a quantity up where the dialect keeps it: optics table or beside each particle."""

@@ -43,6 +43,6 @@ def _least_exposed(exposures: Exposures) -> NDArray[np.int64]:
     """Position of the least exposed image of each particle, (N,); the first one where doses are not known."""
     dose = exposures.ctf.dose_per_angstrom2
     if dose is None:
-        return exposures.first_of(np.arange(len(exposures)))
+        return exposures.first
     order = np.lexsort((dose, exposures.particle))
-    return order[exposures.first_of(np.arange(len(exposures)))]
+    return order[exposures.first]

@@ -8,9 +8,9 @@ angles that make one. Shifts of tilts say where particles are cut out, and are n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,6 +95,8 @@ def read_tomograms(path: Path, names: Iterable[str], finder: StackFinder) -> dic
         problem = "is missing from data_global: this is no star file of tomograms"
         raise InputError(problem, file=path, column=NAME, remedy=_REMEDY)
     known = {str(name): row for row, name in enumerate(table[NAME])}
+    # a set of hundreds asks for the same few columns
+    overall = cache(partial(_column, table, path))
     found = {}
     for name in names:
         if name not in known:
@@ -102,7 +104,7 @@ def read_tomograms(path: Path, names: Iterable[str], finder: StackFinder) -> dic
                 f"has no tomogram '{name}', which the particles name", file=path, remedy=_REMEDY
             )
         series, place = _series(blocks, table, known[name], path, finder)
-        found[name] = _tomogram(table, known[name], path, series, place)
+        found[name] = _tomogram(overall, known[name], path, series, place)
     return found
 
 
@@ -132,12 +134,17 @@ def _series(
 
 
 def _tomogram(
-    table: pd.DataFrame, row: int, path: Path, series: pd.DataFrame, place: Path
+    overall: Callable[[str], Float64 | None],
+    row: int,
+    path: Path,
+    series: pd.DataFrame,
+    place: Path,
 ) -> Tomogram:
     def of_all(name: str) -> float:
-        if name not in table.columns:
+        values = overall(name)
+        if values is None:
             raise InputError("is missing from data_global", file=path, column=name, remedy=_REMEDY)
-        return float(as_numbers(table[name], name, path)[row])
+        return float(values[row])
 
     pixel_size, hand = of_all(_PIXEL), of_all(_HAND)
     if not pixel_size > 0:
@@ -153,7 +160,7 @@ def _tomogram(
             remedy="correct the value: it says whether what is higher is more underfocused",
         )
     size = None
-    if all(name in table.columns for name in _SIZES):
+    if all(overall(name) is not None for name in _SIZES):
         size = np.array([of_all(name) for name in _SIZES])
     column = partial(_column, series, place)
     rotation = _rotations(column, series, place)
@@ -167,7 +174,7 @@ def _tomogram(
 
     ctf, remarks = ctf_of_tilts(_ctf(column, place), told, place)
     dose = ctf.dose_per_angstrom2
-    if _BFACTOR_OF_DOSE in table.columns and dose is not None and of_all(_BFACTOR_OF_DOSE) > 0:
+    if dose is not None and overall(_BFACTOR_OF_DOSE) is not None and of_all(_BFACTOR_OF_DOSE) > 0:
         # then RELION damps by it, and not by the critical exposure
         ctf = replace(
             ctf, bfactor_angstrom2=of_all(_BFACTOR_OF_DOSE) * dose, dose_per_angstrom2=None

@@ -313,7 +313,7 @@ def _check_identity(particles: ParticleSet) -> None:
     found = repeated(particles.uid)
     if found is None:
         return
-    first = np.flatnonzero(np.diff(particles.exposures.particle, prepend=-1))
+    first = particles.exposures.first
     earlier, later = (
         int(particles.image_row[first[place]]) for place in (found.earlier, found.later)
     )
