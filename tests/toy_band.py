@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from solvar.estimation.band import Band
@@ -36,6 +38,35 @@ def make_band(threads: int = 2, box: int = BOX, interpolation: str = "kaiser") -
     z = rng.standard_normal((COUNT, RANK))
     pixels.data[:] += slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
     return made
+
+
+def tilted_band(
+    rng: np.random.Generator,
+    rotation: np.ndarray,
+    tilt: np.ndarray,
+    strength: float,
+    tilt_image: np.ndarray | None = None,
+) -> Band:
+    """Images of particles, turned by `tilt` (COUNT, 3, 3), of columns so many times the true ones."""
+    band, particles = make_band(), len(rotation)
+    store, each = band.images.store, COUNT // particles
+    z = np.repeat(rng.normal(size=(particles, RANK)), each, axis=0)
+    frame = frames_of(np.repeat(rotation, each, axis=0) @ tilt)
+    columns = band.projector.prepare(strength * true_columns(band))
+    slices = band.projector.project(columns, frame, store.pixels.ctf)
+    noise = rng.normal(size=(2, *store.pixels.data.shape))
+    store.pixels.data[:] = slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
+    store.pixels.data[:] += noise[0] + 1j * noise[1]
+    store = replace(
+        store,
+        first=each * np.arange(particles),
+        count=np.full(particles, each),
+        tilt=tilt,
+        tilt_image=tilt_image,
+    )
+    images = replace(band.images, store=store, rotation=rotation, shift=np.zeros((particles, 3)))
+    band.images, band.index = images, np.arange(particles)
+    return band
 
 
 def all_images(band: Band) -> ImageBatch:

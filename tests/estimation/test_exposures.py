@@ -27,7 +27,7 @@ from solvar.imaging.projector.kernel import KERNELS
 from solvar.imaging.projector.lattice import Lattice
 from solvar.imaging.projector.torch_backend import TorchProjector
 from solvar.particles.exposures import Exposures, ranges
-from toy_band import COUNT, K_C, make_band, true_columns
+from toy_band import COUNT, K_C, make_band, tilted_band, true_columns
 
 EACH = 3
 PARTICLES = COUNT // EACH
@@ -37,27 +37,9 @@ PARTICLES = COUNT // EACH
 def tilted() -> Band:
     """Three images a particle, tilted against each other, of volumes of one state."""
     rng = np.random.default_rng(3)
-    band = make_band()
-    store = band.images.store
     rotation = rotations.random(PARTICLES, rng)
     tilt = rotations.from_rotation_vector(rng.normal(0, 0.4, (COUNT, 3)))
-    z = np.repeat(rng.normal(size=(PARTICLES, 2)), EACH, axis=0)
-    frame = frames_of(np.repeat(rotation, EACH, axis=0) @ tilt)
-    slices = band.projector.project(
-        band.projector.prepare(3 * true_columns(band)), frame, store.pixels.ctf
-    )
-    noise = rng.normal(size=(2, *store.pixels.data.shape))
-    store.pixels.data[:] = slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
-    store.pixels.data[:] += noise[0] + 1j * noise[1]
-    store = replace(
-        store,
-        first=EACH * np.arange(PARTICLES),
-        count=np.full(PARTICLES, EACH),
-        tilt=tilt,
-    )
-    images = replace(band.images, store=store, rotation=rotation, shift=np.zeros((PARTICLES, 3)))
-    band.images, band.index = images, np.arange(PARTICLES)
-    return band
+    return tilted_band(rng, rotation, tilt, 3)
 
 
 def _dense(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
-from solvar.estimation.image_batch import frames_of
 from solvar.estimation.poses import TiltShifts, ToldOfTilts, told_of_tilts
 from solvar.estimation.poses.objective import PosedImages
 from solvar.imaging import rotations
 from solvar.imaging.fourier import centring_phase
-from toy_band import COUNT, make_band, true_columns
+from toy_band import COUNT, tilted_band, true_columns
 
 EACH, SERIES = 6, 5
 PARTICLES, TILTS = COUNT // EACH, EACH * SERIES
@@ -25,29 +22,11 @@ PARTICLES, TILTS = COUNT // EACH, EACH * SERIES
 def tilted() -> Band:
     """Particles of five tilt series, seen at the six tilts of theirs, one of them in fewer."""
     rng = np.random.default_rng(4)
-    band = make_band()
-    store = band.images.store
     rotation = rotations.random(PARTICLES, rng)
     series = np.arange(PARTICLES) % SERIES
     each = rotations.from_rotation_vector(rng.normal(0, 0.6, (TILTS, 3)))
     number = (EACH * series[:, None] + np.arange(EACH)).ravel()
-    z = np.repeat(rng.normal(size=(PARTICLES, 2)), EACH, axis=0)
-    frame = frames_of(np.repeat(rotation, EACH, axis=0) @ each[number])
-    columns = band.projector.prepare(3 * true_columns(band))
-    slices = band.projector.project(columns, frame, store.pixels.ctf)
-    noise = rng.normal(size=(2, *store.pixels.data.shape))
-    store.pixels.data[:] = slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
-    store.pixels.data[:] += noise[0] + 1j * noise[1]
-    store = replace(
-        store,
-        first=EACH * np.arange(PARTICLES),
-        count=np.full(PARTICLES, EACH),
-        tilt=each[number],
-        tilt_image=number,
-    )
-    images = replace(band.images, store=store, rotation=rotation, shift=np.zeros((PARTICLES, 3)))
-    band.images, band.index = images, np.arange(PARTICLES)
-    return band
+    return tilted_band(rng, rotation, each[number], 3, tilt_image=number)
 
 
 def _moved(band: Band, shift: np.ndarray) -> Band:

@@ -10,7 +10,6 @@ import pytest
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
-from solvar.estimation.image_batch import frames_of
 from solvar.estimation.poses import PoseState, likely_poses, tilted_search
 from solvar.estimation.poses.grids import all_rotations
 from solvar.estimation.poses.objective import PoseObjective
@@ -19,7 +18,7 @@ from solvar.estimation.poses.tilted_search import rotations_of_tilted
 from solvar.imaging import rotations
 from solvar.imaging.rotations import angles_between
 from solvar.progress import SilentProgress
-from toy_band import COUNT, make_band, true_columns
+from toy_band import COUNT, tilted_band, true_columns
 
 EACH = 4
 PARTICLES = COUNT // EACH
@@ -29,23 +28,9 @@ PARTICLES = COUNT // EACH
 def tilted() -> Band:
     """Four images a particle at the same tilts, of a volume that shows more than noise."""
     rng = np.random.default_rng(6)
-    band = make_band()
-    store = band.images.store
     rotation = rotations.random(PARTICLES, rng)
     tilt = np.tile(rotations.from_rotation_vector(rng.normal(0, 0.6, (EACH, 3))), (PARTICLES, 1, 1))
-    frame = frames_of(np.repeat(rotation, EACH, axis=0) @ tilt)
-    columns = band.projector.prepare(8 * true_columns(band))
-    slices = band.projector.project(columns, frame, store.pixels.ctf)
-    z = np.repeat(rng.normal(size=(PARTICLES, 2)), EACH, axis=0)
-    noise = rng.normal(size=(2, *store.pixels.data.shape))
-    store.pixels.data[:] = slices[:, 0] + np.einsum("br,brn->bn", z, slices[:, 1:])
-    store.pixels.data[:] += noise[0] + 1j * noise[1]
-    store = replace(
-        store, first=EACH * np.arange(PARTICLES), count=np.full(PARTICLES, EACH), tilt=tilt
-    )
-    images = replace(band.images, store=store, rotation=rotation, shift=np.zeros((PARTICLES, 3)))
-    band.images, band.index = images, np.arange(PARTICLES)
-    return band
+    return tilted_band(rng, rotation, tilt, 8)
 
 
 @pytest.mark.parametrize("slices", [2, 512])
