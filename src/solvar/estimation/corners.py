@@ -24,7 +24,9 @@ from solvar.imaging.noise import (
 )
 from solvar.imaging.optics import Optics
 from solvar.parallel import Processes
-from solvar.particles import ImageStack, ParticleSet
+from solvar.particles import Exposures, ImageStack, ParticleSet
+from solvar.particles.exposure_order import NoiseGroups
+from solvar.particles.exposures import ranges
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -33,9 +35,11 @@ Int64 = NDArray[np.int64]
 
 # The spectrum is a mean over rings: a few hundred images a group fix it to better than 1 %
 _SAMPLE = 1000
-# exposures of tilt series are many groups, of which this many images are enough in all
-_SAMPLE_OF_ALL = 4000
+# exposures of tilt series are many groups, of which this many images are enough in all, or this many of each
+_SAMPLE_OF_ALL, _SAMPLE_OF_EXPOSURE = 2000, 50
 _CHUNK = 100
+# bytes of images of several groups that are read at a time
+_BLOCK = 2**25
 # with so many images a group needs no other: they fix each ring to a few per cent
 _MANY = 100
 # images far from all others are left out of the spectrum while they are no more than these
@@ -69,36 +73,36 @@ class Corners:
     ) -> None:
         self._particles, self._stack = particles, stack
         self._background, self._processes = background, processes
-        rng = np.random.default_rng(seed)
         groups = particles.noise_groups
         self._optics = particles.optics.take(groups.optics)
-        most = _SAMPLE if particles.exposures.tilt is None else _sample_of(len(groups))
-        members = [np.flatnonzero(groups.of_image == g) for g in range(len(groups))]
-        self._sample = [np.sort(rng.permutation(m)[:most]) if len(m) else m for m in members]
-        self._count = np.array([len(some) for some in self._sample])
-        self.pools = _pools(self._optics, groups.exposure, self._count)
+        sample = _sample(particles.exposures, groups, seed)
+        self._image, self._count = np.concatenate(sample), np.array([len(some) for some in sample])
+        # exposures of a particle lie together: each is read once, for all groups
+        alone = particles.exposures.tilt is None
+        every = np.arange(len(groups))
+        self._passes = np.split(every, every[1:]) if alone else [every]
+        enough = _MANY if alone else _SAMPLE_OF_EXPOSURE
+        self.pools = _pools(self._optics, groups.exposure, self._count, enough)
         self.looked = Looked(
-            np.repeat(np.arange(len(members)), self._count),
+            np.repeat(every, self._count),
             np.zeros((self._count.sum(), len(background.modes))),
             np.zeros((self._count.sum(), 3)),
         )
 
     def spectra(self, found: Normalisation | None) -> Spectra:
         """Mean periodograms of the sample, freed from what was found; the first time it is looked at."""
-        groups, shells = len(self._sample), int(frequency_shells(self._stack.box_size).max()) + 1
+        groups, shells = len(self._count), int(frequency_shells(self._stack.box_size).max()) + 1
         measured, transfer = np.ones((groups, shells)), np.ones((groups, shells))
         freed = np.zeros(groups, bool) if found is None else ~found.is_flat()
-        first = np.cumsum(self._count) - self._count
-        for g, sample in enumerate(self._sample):
-            if not len(sample):
-                continue
-            places = np.arange(first[g], first[g] + len(sample))
-            kept = np.ones(len(sample), bool) if found is None else _kept(found.far[places])
-            power, passed = self._summed(g, places, kept, found, bool(freed[g]))
-            count = int(kept.sum())
-            measured[g] = ring_means(self._processes.sum(power) / count)
-            if passed is not None:
-                transfer[g] = ring_means(self._processes.sum(passed) / count)
+        kept = np.ones(len(self._image), bool) if found is None else self._kept(found.far)
+        count = np.bincount(self.looked.group[kept], minlength=groups)
+        for together in self._passes:
+            power, passed = self._summed(together, kept, found, freed)
+            for place, g in enumerate(together):
+                if count[g]:
+                    measured[g] = ring_means(self._processes.sum(power[place]) / count[g])
+                if count[g] and self._multiplied(g):
+                    transfer[g] = ring_means(self._processes.sum(passed[place]) / count[g])
         if found is None:
             shared = (
                 self._processes.sum(self.looked.coefficients),
@@ -107,30 +111,44 @@ class Corners:
             self.looked = Looked(self.looked.group, *shared)
         return Spectra(self._background, self.pools, self._count, measured, transfer, freed)
 
+    def _kept(self, far: Bool) -> Bool:
+        """Which images tell of their group's noise: not those far from the others, while they are rare."""
+        share = np.bincount(self.looked.group, far, len(self._count)) / np.maximum(self._count, 1)
+        return ~far | (share > _FEW_FAR)[self.looked.group]
+
+    def _multiplied(self, group: int) -> bool:
+        """Whether images of a group were multiplied by their CTFs."""
+        return self._optics.premultiplied is not None and bool(self._optics.premultiplied[group])
+
     def _summed(
-        self, group: int, places: Int64, kept: Bool, found: Normalisation | None, freed: bool
-    ) -> tuple[Float64, Float64 | None]:
-        """Summed periodogram of this process's part of a group's sample, and CTF power if it was applied."""
-        multiplied = self._optics.premultiplied
-        power = np.zeros((self._stack.box_size,) * 2)
-        passed = np.zeros_like(power) if multiplied is not None and multiplied[group] else None
-        own = np.arange(len(places))[self._processes.rank :: self._processes.size]
-        if found is not None:
-            own = own[kept[own]]
-        for start in range(0, len(own), _CHUNK):
-            part = own[start : start + _CHUNK]
-            index = self._sample[group][part]
-            images = self._stack.read(index)
+        self, groups: Int64, kept: Bool, found: Normalisation | None, freed: Bool
+    ) -> tuple[Float64, Float64]:
+        """Summed periodograms (g, L, L) of this process's part of samples, and CTF powers if applied."""
+        box = self._stack.box_size
+        power, passed = np.zeros((2, len(groups), box, box))
+        first = np.cumsum(self._count) - self._count
+        places = ranges(first[groups], self._count[groups])
+        own = places[np.argsort(self._image[places], kind="stable")]
+        own = own[self._processes.rank :: self._processes.size]
+        own = own[kept[own]]
+        chunk = _CHUNK if len(groups) == 1 else max(_CHUNK, _BLOCK // (4 * box**2))
+        for start in range(0, len(own), chunk):
+            part = own[start : start + chunk]
+            images, group = self._stack.read(self._image[part]), self.looked.group[part]
             if found is None:
-                self._look(images, places[part])
+                self._look(images, part)
             else:
-                found.apply(images, self.looked.group[places[part]])
-            if freed:
-                # whole fits: what they take from the spectrum is known
-                self._background.subtract(images, self._background.fitted(images)[0])
-            power += background_power(images, self._background.window)
-            if passed is not None:
-                passed += _ctf_power(self._particles, self._stack, index)
+                found.apply(images, group)
+            for g in np.unique(group):
+                some = images if len(groups) == 1 else images[group == g]
+                if freed[g]:
+                    # whole fits: what they take from the spectrum is known
+                    self._background.subtract(some, self._background.fitted(some)[0])
+                place = np.searchsorted(groups, g)
+                power[place] += background_power(some, self._background.window)
+                if self._multiplied(g):
+                    index = self._image[part[group == g]]
+                    passed[place] += _ctf_power(self._particles, self._stack, index)
         return power, passed
 
     def _look(self, images: Float32, places: Int64) -> None:
@@ -191,9 +209,9 @@ class Spectra:
     def _drawn(self, group: int) -> tuple[Float64, Float64]:
         """Periodogram and transfer (S,) of a group, drawn to those of its kind if it has few images."""
         own = self.measured[group], self.transfer[group]
-        alike = self.pools.taught[self.pools.pool[group]] & (self.freed == self.freed[group])
+        alike = (self.pools.look == self.pools.look[group]) & (self.freed == self.freed[group])
         weight = self.count * alike
-        if np.count_nonzero(weight) < 2:
+        if self.count[group] >= _MANY or np.count_nonzero(weight) < 2:
             return own
         whole = self._mean(weight)
         # how much periodograms of one image scatter about their mean, in parts of it, and those of a group
@@ -235,28 +253,29 @@ class Spectra:
         return self.background.lost_power()
 
 
-def _kept(far: Bool) -> Bool:
-    """Which images of a group tell of its noise: not those far from the others, while they are rare."""
-    return ~far if far.sum() <= _FEW_FAR * len(far) else np.ones_like(far)
+def _sample(exposures: Exposures, groups: NoiseGroups, seed: int) -> list[Int64]:
+    """Positions of some images of each group, rising; of exposures those of the same particles."""
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(groups.of_image == g) for g in range(len(groups))]
+    if exposures.tilt is None or len(groups) == 1:
+        return [np.sort(rng.permutation(m)[:_SAMPLE]) if len(m) else m for m in members]
+    most = min(_SAMPLE, max(_SAMPLE_OF_EXPOSURE, _SAMPLE_OF_ALL // len(groups)))
+    rank = rng.permutation(int(exposures.particle[-1]) + 1)[exposures.particle]
+    return [np.sort(m[np.argsort(rank[m], kind="stable")[:most]]) for m in members]
 
 
-def _sample_of(groups: int) -> int:
-    """Images of each of so many groups of exposures that are looked at."""
-    return min(_SAMPLE, max(_MANY, _SAMPLE_OF_ALL // groups))
-
-
-def _pools(optics: Optics, exposure: Int64, count: Int64) -> Pools:
+def _pools(optics: Optics, exposure: Int64, count: Int64, enough: int) -> Pools:
     """Groups with these constants and numbers of their exposures, `count` (G,) images of each looked at."""
     multiplied = (
         np.zeros(len(count), bool) if optics.premultiplied is None else optics.premultiplied
     )
     looks = np.stack([optics.pixel_size_angstrom, optics.box_size, multiplied], axis=1)
-    rows, kind = _kinds(looks)
+    rows, look = _kinds(looks)
     pool, taught = np.zeros(len(count), np.int64), list[Bool]()
     for k in range(len(rows)):
-        alike = kind == k
+        alike = look == k
         alone = np.count_nonzero(count * alike) == 1
-        many = alike & ((count >= _MANY) | alone & (count > 0))
+        many = alike & ((count >= enough) | alone & (count > 0))
         for g in np.flatnonzero(many):
             pool[g] = len(taught)
             taught.append(np.arange(len(count)) == g)
@@ -265,7 +284,8 @@ def _pools(optics: Optics, exposure: Int64, count: Int64) -> Pools:
             taught.append(alike)
     # what a later exposure lets through is weaker, and no matter of how it was recorded
     rows, kind = _kinds(np.column_stack([looks, exposure]))
-    return Pools(kind, pool, np.stack(taught), tuple(bool(m) for m in rows[:, 2]))
+    multiplied = tuple(bool(m) for m in rows[:, 2])
+    return Pools(kind, pool, np.stack(taught), multiplied, look)
 
 
 def _kinds(looks: Float64) -> tuple[Float64, Int64]:

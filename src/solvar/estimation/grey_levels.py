@@ -18,13 +18,14 @@ from solvar.imaging.fourier import HalfDisc
 
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _STANDARD_ERRORS = 4.0
 # A true spread below the error that one image's estimate has anyway is left: it adds less than half of
 # what is uncertain in a few coefficients, and the halo of a molecule beyond its mask is no larger.
 _LEAST_EXCESS = 1.0
 # χ² with six degrees of freedom is beyond 100 once in 1e19 images, beyond half of it once in 1e8
-_FAR = 100.0
+FAR = 100.0
 _FAR_STRENGTH, _FAR_DEVIATIONS = float(np.log(2)), 8.0
 # a covariance of six modes needs a few times as many images
 _FEWEST = 24
@@ -45,12 +46,22 @@ class Strength:
         True standard deviation of the logarithm.
     far : float
         From this deviation on an image is far from the others, and all of it is taken for strength.
+
+    Of images of several kinds, (B,) each: see `of_each`.
     """
 
-    level: float = 1.0
-    trust: float = 0.0
-    spread: float = 0.0
-    far: float = np.inf
+    level: float | Float64 = 1.0
+    trust: float | Float64 = 0.0
+    spread: float | Float64 = 0.0
+    far: float | Float64 = np.inf
+
+    @classmethod
+    def of_each(cls, kinds: tuple[Strength, ...], kind: Int64) -> Strength:
+        """That of the kind of each of some images, (B,)."""
+        if len(kinds) == 1:
+            return kinds[0]
+        values = np.array([(k.level, k.trust, k.spread, k.far) for k in kinds])
+        return cls(*values[kind].T)
 
     @classmethod
     def of(cls, spread: Float64, least: float = 0.0) -> Strength:
@@ -128,8 +139,12 @@ class SlowBackground:
         mean, true = np.median(unit, axis=0), np.zeros((modes, modes))
         scale = 1.4826 * np.median(np.abs(unit - mean), axis=0)
         total = np.diag(np.maximum(scale, 1.0) ** 2)
-        for _ in range(_ROUNDS):
-            near = unit[_distance(unit - mean, total) <= _FAR]
+        kept = np.zeros(len(unit), bool)
+        for turn in range(_ROUNDS):
+            before, kept = kept, _distance(unit - mean, total) <= FAR
+            if turn and np.array_equal(kept, before):
+                break
+            near = unit[kept]
             if len(near) < _FEWEST:
                 return cls(np.zeros(modes), np.zeros_like(error), error, power)
             mean, true = (
@@ -157,17 +172,14 @@ class SlowBackground:
         left = self.covariance - self.gain @ self.covariance
         return np.asarray((left + left.T) / 2)
 
-    def of_images(self, fitted: Float64) -> Float64:
-        """Posterior means of the backgrounds that were fitted to images, (B, p)."""
-        found = self.mean + (fitted - self.mean) @ self.gain.T
-        is_far = self.is_far(fitted)
-        found[is_far] = fitted[is_far]
-        return np.asarray(found)
+    @cached_property
+    def unit(self) -> Float64:
+        """Brings deviations of images from the mean to unit covariance, (p, p)."""
+        return np.linalg.inv(np.linalg.cholesky(self.covariance + self.error))
 
-    def is_far(self, fitted: Float64) -> Bool:
-        """Which of these images (B,) are far from all others."""
-        distance = _distance(fitted - self.mean, self.covariance + self.error)
-        return np.asarray(distance > _FAR)
+    def of_images(self, fitted: Float64) -> Float64:
+        """Posterior means of the backgrounds that were fitted to usual images, (B, p)."""
+        return np.asarray(self.mean + (fitted - self.mean) @ self.gain.T)
 
     def variance(self, background: Background, disc: HalfDisc, stark: bool) -> Float64:
         """Relative variance (n,) of noise in freed images: in usual ones, or in those that were far."""

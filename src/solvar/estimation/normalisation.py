@@ -8,14 +8,13 @@ those do that were normalised well, not a pixel changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.grey_levels import SlowBackground, Strength
+from solvar.estimation.grey_levels import FAR, SlowBackground, Strength
 from solvar.imaging.background import Background
 from solvar.imaging.fourier import HalfDisc
 
@@ -61,12 +60,15 @@ class Pools:
         Which groups tell of it.
     multiplied : tuple of K bool
         Kinds that were multiplied by their CTFs: their noise differs from image to image anyway.
+    look : (G,) int64
+        Groups of one pixel size and box, premultiplied or not, whatever their exposure.
     """
 
     kind: Int64
     pool: Int64
     taught: Bool
     multiplied: tuple[bool, ...]
+    look: Int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +137,7 @@ class Normalisation:
             Strength.of(looked.spread[kind == k], _LEAST_SPREAD if multiplied else 0.0)
             for k, multiplied in enumerate(pools.multiplied)
         )
-        divisor = _of_each(kind, looked.spread[:, 0], [each.of_images for each in strength])
+        divisor = Strength.of_each(strength, kind).of_images(looked.spread[:, 0])
         equal = looked.coefficients / divisor[:, None]
         members = [equal[groups[looked.group]] for groups in pools.taught]
         slow = tuple(
@@ -158,7 +160,7 @@ class Normalisation:
 
     def is_flat(self) -> Bool:
         """Of each group, (G,): whether usual images have no background."""
-        return np.array([each.is_flat for each in self.slow])[self.pools.pool]
+        return self._flat_pools[self.pools.pool]
 
     def is_nothing(self) -> bool:
         """Whether no image of the sample changes."""
@@ -175,12 +177,28 @@ class Normalisation:
     def told(self, looked: Looked) -> Told:
         """What to free images from that look so."""
         kind, pool = self.pools.kind[looked.group], self.pools.pool[looked.group]
-        strength = _of_each(kind, looked.spread[:, 0], [each.of_images for each in self.strength])
-        far = _of_each(kind, looked.spread[:, 0], [each.is_far for each in self.strength])
+        usual = Strength.of_each(self.strength, kind)
+        strength, far = usual.of_images(looked.spread[:, 0]), usual.is_far(looked.spread[:, 0])
         equal = looked.coefficients / strength[:, None]
-        slow = _of_each(pool, equal, [each.of_images for each in self.slow])
-        stark = _of_each(pool, equal, [each.is_far for each in self.slow])
+        mean, unit = self._slow_units
+        distance = np.einsum("bpq,bq->bp", unit[pool], equal - mean[pool])
+        stark = np.sum(distance**2, axis=1) > FAR
+        slow = np.zeros_like(equal)
+        for each in np.unique(pool[~self._flat_pools[pool]]):
+            own = pool == each
+            slow[own] = self.slow[each].of_images(equal[own])
+        slow[stark] = equal[stark]
         return Told(strength, slow, stark, far | stark)
+
+    @cached_property
+    def _slow_units(self) -> tuple[Float64, Float64]:
+        """Mean (P, p) and `unit` (P, p, p) of the backgrounds of each pool."""
+        mean, unit = zip(*((each.mean, each.unit) for each in self.slow), strict=True)
+        return np.stack(mean), np.stack(unit)
+
+    @cached_property
+    def _flat_pools(self) -> Bool:
+        return np.array([each.is_flat for each in self.slow])
 
     def apply(self, images: Float32, group: Int64) -> Bool:
         """Free images (B, L, L) of these groups (B,), in place; (B,) whose background was far."""
@@ -258,17 +276,3 @@ class Normalisation:
                 "background or strength far beyond chance, and were brought to what the others are like."
             )
         return text.strip() or None
-
-
-def _of_each(number: Int64, values: Float64, functions: list[Callable[[Float64], Any]]) -> Any:
-    """What the function of its number makes of each value, (B, …)."""
-    if len(functions) == 1:
-        return functions[0](values)
-    found = None
-    for one in np.unique(number):
-        own = number == one
-        made = functions[one](values[own])
-        if found is None:
-            found = np.zeros((len(number), *made.shape[1:]), made.dtype)
-        found[own] = made
-    return functions[0](values) if found is None else found

@@ -132,6 +132,10 @@ class Background:
         """Transforms of the windowed modes, (p, L, L): what a fit picks from an image."""
         return np.fft.fft2(self.window * self.modes)
 
+    @cached_property
+    def _shell(self) -> NDArray[np.int64]:
+        return frequency_shells(self.box)
+
     def error(self, power: Float64) -> Float64:
         """Covariance (p, p) of the coefficients of noise alone.
 
@@ -140,7 +144,7 @@ class Background:
         power : (S,) float64
             Of the noise, in all shells of the plane up to its corner.
         """
-        plane = power[frequency_shells(self.box)]
+        plane = power[self._shell]
         picked = self._transform.reshape(len(self.modes), -1)
         covariance = (picked * plane.ravel()) @ picked.conj().T
         return np.asarray(covariance.real, dtype=np.float64) / self.box**4

@@ -71,9 +71,21 @@ def evaluate_ctf(
     if ctf.scale is not None:
         value *= ctf.scale[:, None]
     if ctf.dose_per_angstrom2 is not None:
-        voltage = optics.voltage_kv[optics_group][:, None]
-        value *= dose_damping(s2, ctf.dose_per_angstrom2[:, None], voltage)
+        _damp(value, s2, ctf.dose_per_angstrom2, optics.voltage_kv[optics_group])
     return value
+
+
+def _damp(value: Float64, s2: Float64, dose_per_angstrom2: Float64, voltage_kv: Float64) -> None:
+    """Multiply CTFs (N, n) by what radiation leaves of them, in place; s2 is (1, n) or (N, n)."""
+    if len(s2) > 1:
+        value *= dose_damping(s2, dose_per_angstrom2[:, None], voltage_kv[:, None])
+        return
+    # exposures of a tomogram share their dose
+    seen = np.stack([dose_per_angstrom2, voltage_kv], axis=1)
+    distinct, number = np.unique(seen, axis=0, return_inverse=True)
+    damping = dose_damping(s2, distinct[:, :1], distinct[:, 1:])
+    for row, one in zip(value, number.reshape(-1), strict=True):
+        row *= damping[one]
 
 
 def dose_damping(s2: Float64, dose_per_angstrom2: Float64, voltage_kv: Float64) -> Float64:

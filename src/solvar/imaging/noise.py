@@ -27,8 +27,24 @@ def background_power(images: Float32, window: Float32) -> Float64:
     import scipy.fft
 
     mean = np.tensordot(images, window, 2) / window.sum()
-    spectrum = scipy.fft.fft2((images - mean[:, None, None]) * window)
-    return np.sum(spectrum.real**2 + spectrum.imag**2, axis=0, dtype=np.float64)
+    windowed = images - mean[:, None, None]
+    windowed *= window
+    spectrum = scipy.fft.rfft2(windowed)
+    half = np.sum(spectrum.real**2 + spectrum.imag**2, axis=0, dtype=np.float64)
+    return whole_plane(half, images.shape[-1])
+
+
+def whole_plane(half: Float64, box: int) -> Float64:
+    """Powers (L, L) of the transforms of real images, in the order of `fft2`, from those of `rfft2`."""
+    whole = np.empty((box, box))
+    columns = half.shape[1]
+    whole[:, :columns] = half
+    opposite = -np.arange(box) % box
+    whole[:, columns:] = half[opposite][:, opposite[columns:]]
+    # of what stands twice in these columns, one is as good as the other: all are from one half
+    for own in {0, box // 2} if box % 2 == 0 else {0}:
+        whole[box // 2 + 1 :, own] = half[opposite[box // 2 + 1 :], own]
+    return whole
 
 
 def deconvolved(
