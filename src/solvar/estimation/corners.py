@@ -16,11 +16,12 @@ from solvar.estimation.normalisation import Looked, Normalisation, Pools
 from solvar.imaging.background import Background
 from solvar.imaging.ctf import evaluate_ctf
 from solvar.imaging.noise import (
-    background_power,
+    background_powers,
     deconvolved,
     frequency_shells,
     ring_means,
     smearing,
+    whole_plane,
 )
 from solvar.imaging.optics import Optics
 from solvar.parallel import Processes
@@ -38,8 +39,6 @@ _SAMPLE = 1000
 # exposures of tilt series are many groups, of which this many images are enough in all, or this many of each
 _SAMPLE_OF_ALL, _SAMPLE_OF_EXPOSURE = 2000, 50
 _CHUNK = 100
-# bytes of images of several groups that are read at a time
-_BLOCK = 2**25
 # with so many images a group needs no other: they fix each ring to a few per cent
 _MANY = 100
 # images far from all others are left out of the spectrum while they are no more than these
@@ -100,8 +99,9 @@ class Corners:
             power, passed = self._summed(together, kept, found, freed)
             for place, g in enumerate(together):
                 if count[g]:
-                    measured[g] = ring_means(self._processes.sum(power[place]) / count[g])
-                if count[g] and self._multiplied(g):
+                    whole = whole_plane(self._processes.sum(power[place]))
+                    measured[g] = ring_means(whole / count[g])
+                if count[g] and self._multiplied[g]:
                     transfer[g] = ring_means(self._processes.sum(passed[place]) / count[g])
         if found is None:
             shared = (
@@ -116,39 +116,40 @@ class Corners:
         share = np.bincount(self.looked.group, far, len(self._count)) / np.maximum(self._count, 1)
         return ~far | (share > _FEW_FAR)[self.looked.group]
 
-    def _multiplied(self, group: int) -> bool:
-        """Whether images of a group were multiplied by their CTFs."""
-        return self._optics.premultiplied is not None and bool(self._optics.premultiplied[group])
+    @cached_property
+    def _multiplied(self) -> Bool:
+        """Whether images of each group were multiplied by their CTFs, (G,)."""
+        multiplied = self._optics.premultiplied
+        return np.zeros(len(self._count), bool) if multiplied is None else multiplied
 
     def _summed(
         self, groups: Int64, kept: Bool, found: Normalisation | None, freed: Bool
     ) -> tuple[Float64, Float64]:
-        """Summed periodograms (g, L, L) of this process's part of samples, and CTF powers if applied."""
+        """Sums over this process's part of samples: periodograms (g, L, L//2 + 1), and C² (g, L, L)."""
         box = self._stack.box_size
-        power, passed = np.zeros((2, len(groups), box, box))
+        power = np.zeros((len(groups), box, box // 2 + 1))
+        passed = np.zeros((len(groups) * self._multiplied[groups].any(), box, box))
         first = np.cumsum(self._count) - self._count
         places = ranges(first[groups], self._count[groups])
         own = places[np.argsort(self._image[places], kind="stable")]
         own = own[self._processes.rank :: self._processes.size]
         own = own[kept[own]]
-        chunk = _CHUNK if len(groups) == 1 else max(_CHUNK, _BLOCK // (4 * box**2))
-        for start in range(0, len(own), chunk):
-            part = own[start : start + chunk]
+        for start in range(0, len(own), _CHUNK):
+            part = own[start : start + _CHUNK]
             images, group = self._stack.read(self._image[part]), self.looked.group[part]
             if found is None:
                 self._look(images, part)
             else:
                 found.apply(images, group)
-            for g in np.unique(group):
-                some = images if len(groups) == 1 else images[group == g]
-                if freed[g]:
-                    # whole fits: what they take from the spectrum is known
-                    self._background.subtract(some, self._background.fitted(some)[0])
-                place = np.searchsorted(groups, g)
-                power[place] += background_power(some, self._background.window)
-                if self._multiplied(g):
-                    index = self._image[part[group == g]]
-                    passed[place] += _ctf_power(self._particles, self._stack, index)
+            if (some := freed[group]).any():
+                # whole fits: what they take from the spectrum is known
+                left = images[some]
+                self._background.subtract(left, self._background.fitted(left)[0])
+                images[some] = left
+            _add(power, background_powers(images, self._background.window), group - groups[0])
+            if (some := self._multiplied[group]).any():
+                squares = _ctf_squares(self._particles, self._stack, self._image[part[some]])
+                _add(passed, squares, group[some] - groups[0])
         return power, passed
 
     def _look(self, images: Float32, places: Int64) -> None:
@@ -207,21 +208,38 @@ class Spectra:
         return weight @ self.measured, weight @ self.transfer
 
     def _drawn(self, group: int) -> tuple[Float64, Float64]:
-        """Periodogram and transfer (S,) of a group, drawn to those of its kind if it has few images."""
+        """Periodogram and transfer (S,) of a group, drawn to those of its look if it has few images."""
         own = self.measured[group], self.transfer[group]
-        alike = (self.pools.look == self.pools.look[group]) & (self.freed == self.freed[group])
-        weight = self.count * alike
-        if self.count[group] >= _MANY or np.count_nonzero(weight) < 2:
+        usual = None
+        if self.count[group] < _MANY:
+            usual = self._usual.get((int(self.pools.look[group]), bool(self.freed[group])))
+        if usual is None:
             return own
-        whole = self._mean(weight)
-        # how much periodograms of one image scatter about their mean, in parts of it, and those of a group
-        chance = self._chance / self.count[weight > 0, None]
-        left = 1 - (weight[weight > 0] / weight.sum())[:, None]
-        scatter = (self.measured[weight > 0] / whole[0] - 1) ** 2
-        differ = np.sum((scatter - left * chance) / self._chance) / np.sum(left / self._chance)
-        trust = max(differ, 0.0) / (max(differ, 0.0) + self._chance / self.count[group])
+        whole, differ = usual
+        trust = differ / (differ + self._chance / self.count[group])
         drawn = [all_ + trust * (mine - all_) for all_, mine in zip(whole, own, strict=True)]
         return drawn[0], drawn[1]
+
+    @cached_property
+    def _usual(self) -> dict[tuple[int, bool], tuple[tuple[Float64, Float64], float]]:
+        """Mean periodogram and transfer (S,) of groups of one look, and how much they truly differ.
+
+        By look and whether they were freed; relative variance of the periodograms beyond chance. None of
+        groups that are alone.
+        """
+        found = {}
+        for look, freed in {*zip(self.pools.look.tolist(), self.freed.tolist(), strict=True)}:
+            weight = self.count * ((self.pools.look == look) & (self.freed == freed))
+            if np.count_nonzero(weight) < 2:
+                continue
+            whole = self._mean(weight)
+            # how much periodograms of one image scatter about their mean, in parts of it, and those of a group
+            chance = self._chance / self.count[weight > 0, None]
+            left = 1 - (weight[weight > 0] / weight.sum())[:, None]
+            scatter = (self.measured[weight > 0] / whole[0] - 1) ** 2
+            differ = np.sum((scatter - left * chance) / self._chance) / np.sum(left / self._chance)
+            found[look, freed] = whole, max(float(differ), 0.0)
+        return found
 
     @cached_property
     def _chance(self) -> Float64:
@@ -294,11 +312,17 @@ def _kinds(looks: Float64) -> tuple[Float64, Int64]:
     return rows, kind.reshape(-1).astype(np.int64)
 
 
-def _ctf_power(particles: ParticleSet, stack: ImageStack, images: Int64) -> Float64:
-    """Summed C² of some images at every pixel of their transform, (L, L) in the order of `fft2`."""
+def _ctf_squares(particles: ParticleSet, stack: ImageStack, images: Int64) -> Float64:
+    """C² of some images at every pixel of their transform, (B, L, L) in the order of `fft2`."""
     box = stack.box_size
     frequency = np.rint(np.fft.fftfreq(box, 1 / box)).astype(np.int64)
     ky, kx = (axis.ravel() for axis in np.meshgrid(frequency, frequency, indexing="ij"))
     some = particles.exposures.rows(images)
     ctf = evaluate_ctf(kx, ky, stack.extent_angstrom, some.ctf, particles.optics, some.optics_group)
-    return np.sum(ctf**2, axis=0).reshape(box, box)
+    return np.square(ctf, out=ctf).reshape(-1, box, box)
+
+
+def _add(total: Float64, values: NDArray[np.floating], place: Int64) -> None:
+    """Add values (B, …) to those of their places (B,) in a total (g, …)."""
+    for one in np.unique(place):
+        total[one] += np.sum(values[place == one], axis=0, dtype=np.float64)

@@ -7,6 +7,7 @@ exactly. An image that is far from all others tells nothing of them, and of itse
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,36 +65,42 @@ class Strength:
         return cls(*values[kind].T)
 
     @classmethod
-    def of(cls, spread: Float64, least: float = 0.0) -> Strength:
-        """That of images whose noise was the same before they were recorded.
+    def of(cls, spread: Float64, kind: Int64, kinds: int, least: float = 0.0) -> list[Strength]:
+        """That of images whose noise was the same before they were recorded, within each kind.
+
+        Levels are those of the kinds; by how much images deviate from them all kinds tell together.
 
         Parameters
         ----------
         spread : (N, 3) float64
             Of their noise, see `Background.fitted`.
+        kind : (N,) int64
+            0 to `kinds` - 1.
+        kinds : int
         least : float
             True spread that has other reasons.
         """
         # nothing is known of an image that was masked
-        spread = spread[(spread > 0).all(axis=1)]
-        if not len(spread):
-            return cls()
-        log = np.log(spread)
-        middle = float(np.median(log[:, 0]))
-        usual = 1.4826 * float(np.median(np.abs(log[:, 0] - middle)))
+        seen = (spread > 0).all(axis=1)
+        if not seen.any():
+            return [cls()] * kinds
+        log, kind = np.log(spread[seen]), kind[seen]
+        middle = _of_kinds(np.median, log[:, 0], kind, kinds)
+        usual = 1.4826 * float(np.median(np.abs(log[:, 0] - middle[kind])))
         far = max(_FAR_STRENGTH, _FAR_DEVIATIONS * usual)
-        log = log[np.abs(log[:, 0] - middle) <= far]
-        centre = log.mean(axis=0)
+        near = np.abs(log[:, 0] - middle[kind]) <= far
+        log, kind = log[near], kind[near]
+        centre = _of_kinds(np.mean, log, kind, kinds)
         # chance is not shared by parts of the background that do not overlap
-        whole, one, other = (log - centre).T
+        whole, one, other = (log - centre[kind]).T
         true, error = (one * other).mean(), (one * other).std() / np.sqrt(len(log))
-        level, observed = float(np.exp(centre[0])), float(np.mean(whole**2))
+        level, observed = np.exp(centre[:, 0]), float(np.mean(whole**2))
         chance = max(observed - true, 0.0)
-        if len(log) < _FEWEST or true < max(
-            _STANDARD_ERRORS * error, _LEAST_EXCESS * chance, least**2
-        ):
-            return cls(level, far=far)
-        return cls(level, min(1.0, float(true / observed)), float(np.sqrt(true)), far)
+        trust = spread_ = 0.0
+        clear = max(_STANDARD_ERRORS * error, _LEAST_EXCESS * chance, least**2)
+        if len(log) >= _FEWEST and true >= clear:
+            trust, spread_ = min(1.0, float(true / observed)), float(np.sqrt(true))
+        return [cls(float(each), trust, spread_, far) for each in level]
 
     def of_images(self, spread: Float64) -> Float64:
         """What to divide images of this noise (B,) by; 1 for those that stay as they are."""
@@ -186,6 +193,16 @@ class SlowBackground:
         if stark:
             return background.variance(disc, self.power, np.eye(len(self.mean)), self.error)
         return background.variance(disc, self.power, self.gain, self.left)
+
+
+def _of_kinds(
+    function: Callable[..., Float64], values: Float64, kind: Int64, kinds: int
+) -> Float64:
+    """A function of the values (N, …) of each kind, (kinds, …); 0 where there are none."""
+    found = np.zeros((kinds, *values.shape[1:]))
+    for each in np.unique(kind):
+        found[each] = function(values[kind == each], axis=0)
+    return found
 
 
 def _distance(off: Float64, covariance: Float64) -> Float64:

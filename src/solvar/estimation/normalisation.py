@@ -133,10 +133,7 @@ class Normalisation:
             Of the noise in images of each pool, in all shells; where strengths differ, when they are equal.
         """
         kind = pools.kind[looked.group]
-        strength = tuple(
-            Strength.of(looked.spread[kind == k], _LEAST_SPREAD if multiplied else 0.0)
-            for k, multiplied in enumerate(pools.multiplied)
-        )
+        strength = _strengths(looked.spread, kind, pools)
         divisor = Strength.of_each(strength, kind).of_images(looked.spread[:, 0])
         equal = looked.coefficients / divisor[:, None]
         members = [equal[groups[looked.group]] for groups in pools.taught]
@@ -276,3 +273,16 @@ class Normalisation:
                 "background or strength far beyond chance, and were brought to what the others are like."
             )
         return text.strip() or None
+
+
+def _strengths(spread: Float64, kind: Int64, pools: Pools) -> tuple[Strength, ...]:
+    """Those of the kinds, of images of these kinds (N,); kinds of one look tell of each other."""
+    found = [Strength()] * len(pools.multiplied)
+    for look in np.unique(pools.look):
+        kinds = np.unique(pools.kind[pools.look == look])
+        own = np.isin(kind, kinds)
+        least = _LEAST_SPREAD if pools.multiplied[kinds[0]] else 0.0
+        number = np.searchsorted(kinds, kind[own])
+        for k, each in zip(kinds, Strength.of(spread[own], number, len(kinds), least), strict=True):
+            found[k] = each
+    return tuple(found)

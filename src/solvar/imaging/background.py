@@ -133,8 +133,10 @@ class Background:
         return np.fft.fft2(self.window * self.modes)
 
     @cached_property
-    def _shell(self) -> NDArray[np.int64]:
-        return frequency_shells(self.box)
+    def _picking(self) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+        """The same as (p, L²), and its adjoint."""
+        picked = self._transform.reshape(len(self.modes), -1)
+        return picked, picked.conj().T
 
     def error(self, power: Float64) -> Float64:
         """Covariance (p, p) of the coefficients of noise alone.
@@ -144,9 +146,8 @@ class Background:
         power : (S,) float64
             Of the noise, in all shells of the plane up to its corner.
         """
-        plane = power[self._shell]
-        picked = self._transform.reshape(len(self.modes), -1)
-        covariance = (picked * plane.ravel()) @ picked.conj().T
+        picked, adjoint = self._picking
+        covariance = (picked * power[frequency_shells(self.box)].ravel()) @ adjoint
         return np.asarray(covariance.real, dtype=np.float64) / self.box**4
 
     def variance(self, disc: HalfDisc, power: Float64, gain: Float64, left: Float64) -> Float64:

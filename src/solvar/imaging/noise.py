@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,20 +24,20 @@ def corner_window(box: int, radius: float) -> Float32:
     return soft_step(np.hypot(axis[:, None], axis) - radius, 3.0).astype(np.float32)
 
 
-def background_power(images: Float32, window: Float32) -> Float64:
-    """Summed periodograms of the windowed background of images (B, L, L), (L, L) float64."""
+def background_powers(images: Float32, window: Float32) -> Float32:
+    """Periodograms of the windowed background of images (B, L, L), as of `rfft2`: (B, L, L//2 + 1)."""
     import scipy.fft
 
     mean = np.tensordot(images, window, 2) / window.sum()
     windowed = images - mean[:, None, None]
     windowed *= window
     spectrum = scipy.fft.rfft2(windowed)
-    half = np.sum(spectrum.real**2 + spectrum.imag**2, axis=0, dtype=np.float64)
-    return whole_plane(half, images.shape[-1])
+    return spectrum.real**2 + spectrum.imag**2
 
 
-def whole_plane(half: Float64, box: int) -> Float64:
-    """Powers (L, L) of the transforms of real images, in the order of `fft2`, from those of `rfft2`."""
+def whole_plane(half: Float64) -> Float64:
+    """Power (L, L) of transforms of real images, in the order of `fft2`, from that of `rfft2`."""
+    box = len(half)
     whole = np.empty((box, box))
     columns = half.shape[1]
     whole[:, :columns] = half
@@ -105,10 +107,13 @@ def _continued(power: Float64, silent: int) -> Float64:
     return np.exp(level + slope * np.arange(float(silent)) ** 2)
 
 
+@lru_cache(maxsize=4)
 def frequency_shells(box: int) -> Int64:
-    """|k| rounded to the next integer, (L, L) in the order of `fft2`."""
+    """|k| rounded to the next integer, (L, L) in the order of `fft2`; not to be written to."""
     frequency = np.fft.fftfreq(box, 1 / box)
-    return np.rint(np.hypot(frequency[:, None], frequency)).astype(np.int64)
+    shell = np.rint(np.hypot(frequency[:, None], frequency)).astype(np.int64)
+    shell.flags.writeable = False
+    return shell
 
 
 def smearing(window: Float32) -> Float64:
