@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -202,7 +203,7 @@ class ImageStack:
             As `read`.
         """
         few = np.linspace(0, len(self) - 1, min(len(self), _SAMPLE)).astype(np.int64)
-        whole = ImageStack(self._particles).read(few).astype(np.float64)
+        whole = self._changed(self._particles.box_size, 1.0).read(few).astype(np.float64)
         spread = float(np.median(whole.std(axis=(1, 2))))
         if not 0 < spread < np.inf:
             return self  # what is wrong with them is told where they are whitened
@@ -211,7 +212,14 @@ class ImageStack:
             return self
         # beyond that a factor is no number of single precision
         factor = 2.0 ** -np.clip(power, -126, 126)
-        return ImageStack(self._particles, self._box_size, float(factor))
+        return self._changed(self._box_size, float(factor))
+
+    def _changed(self, box_size: int, factor: float) -> ImageStack:
+        """The same images of another edge, multiplied by another number; no header is read again."""
+        other = copy(self)
+        other.__dict__.pop("_gain", None)  # of images of that edge
+        other._box_size, other.factor = box_size, factor
+        return other
 
     def _frames(self, stack: int, frame: NDArray[np.int64]) -> NDArray[Any]:
         """Images of one stack, (B, L, L), in its own number type; `frame` rises."""

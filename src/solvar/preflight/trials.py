@@ -30,12 +30,13 @@ from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _FEWEST, _FEWEST_TILTED = 50, 20
 # Good poses show in some dozen particles; with errors of 3 degrees and of a pixel, it takes this many at a
 # SNR of 0.01
 _ENOUGH = 300
-# Particles and shells of one look after the other, as long as questions are left open
+# Images and shells of one look after the other, as long as questions are left open
 THOROUGH = ((3000, 20), (16_000, 20))
 QUICK = ((1000, 12), (4000, 20), (16_000, 20))
 # A mask cut at a contour takes some signal away, and more noise, so that a mean gains by a good one. Where it
@@ -57,7 +58,7 @@ def trial_findings(
     particles : ParticleSet
     mask : (L, L, L) float32
     settings : FitSettings
-    looks : tuple of (particles, shells)
+    looks : tuple of (images, shells)
         `THOROUGH` or `QUICK`.
     progress : Progress
     """
@@ -67,15 +68,16 @@ def trial_findings(
         return
     order = np.random.default_rng(settings.seed).permutation(len(particles))
     with ThreadTeam(settings.threads) as team, progress.step("Quick mean", 1, "pair") as step:
-        for sample, shells in looks:
-            few = particles.select(np.sort(order[:sample]))
+        for images, shells in looks:
+            fewest = _ENOUGH if images == looks[-1][0] else _FEWEST
+            few = particles.select(np.sort(_first(particles, order, images, fewest)))
             mean = quick_mean(few, mask, shells, settings, team)
             trials = _Trials.of(mean, few)
             if trials.given.explains:
                 trials = trials.with_other_hand(few, mask, settings, team)
-            if trials.are_clear or sample >= len(particles):
+            if trials.are_clear or len(few) == len(particles):
                 break
-        step.note(f"of {len(few):,} particles")
+        step.note(f"of {_counted(few)}")
         step.advance()
         yield _signal(mean)
         yield _sign(mean, mask, settings)
@@ -93,6 +95,19 @@ def trial_findings(
             yield background_finding(mean)
             yield noise_finding(mean)
             yield pose_finding(mean, few, mask)
+
+
+def _first(particles: ParticleSet, order: Int64, images: int, fewest: int) -> Int64:
+    """The first particles in an order that have so many images together, and no fewer than `fewest`."""
+    total = np.cumsum(particles.exposures.counts()[order])
+    # standard errors over some dozen particles are none
+    return order[: max(int(np.searchsorted(total, images, side="right")), fewest)]
+
+
+def _counted(particles: ParticleSet) -> str:
+    images = len(particles.exposures)
+    several = f", {images:,} images" if images > len(particles) else ""
+    return f"{len(particles):,} particles{several}"
 
 
 @dataclass(frozen=True, eq=False)
