@@ -11,6 +11,7 @@ import mrcfile
 import numpy as np
 import pytest
 
+from solvar.estimation import corners
 from solvar.estimation.noise import NoiseModel, estimate_noise
 from solvar.evaluation import Truth
 from solvar.fitting.fit import fit
@@ -84,6 +85,38 @@ def test_an_exposure_of_few_images_borrows_from_the_others(tilts) -> None:
     particles = replace(particles, exposures=particles.exposures.rows(kept))
     power = _noise(particles).power[:, 2:]
     np.testing.assert_allclose(power[-1] / power[:-1].mean(axis=0), 1, atol=0.12)
+
+
+def test_images_of_exposures_are_looked_at_in_one_pass(tilts) -> None:
+    particles, seen = tilts(np.ones(EACH)), []
+    stack = ImageStack(particles)
+
+    class Recorded:
+        box_size = BOX
+
+        def read(self, index: np.ndarray) -> np.ndarray:
+            seen.extend(index)
+            return stack.read(index)
+
+    alone = np.flatnonzero(EXPOSURE == 1)
+    estimate_noise(particles, Recorded(), 0.75 * BOX, BOX // 2 + 1, 0)
+    assert seen == sorted(set(seen)) and len(np.intersect1d(seen, alone)) == PARTICLES
+
+
+def test_strengths_within_exposures_are_told_by_all_of_them(tilts, monkeypatch) -> None:
+    """Of 25 images each, whose levels differ: no exposure alone would tell."""
+    monkeypatch.setattr(corners, "_SAMPLE_OF_ALL", 100)
+    monkeypatch.setattr(corners, "_SAMPLE_OF_EXPOSURE", 25)
+    particles = tilts(np.array([1.0, 1.0, 3.0, 5.0]))
+    assert not _noise(particles).normalisation.changes_strengths
+    strength = np.exp(0.3 * np.random.default_rng(2).standard_normal(COUNT))
+    with mrcfile.open(particles.stacks[0], "r+") as stack:
+        stack.data[:] *= strength[:, None, None]
+    found = _noise(particles).normalisation
+    assert {each.trust for each in found.strength} != {0.0}
+    assert [each.spread for each in found.strength] == pytest.approx([0.3] * EACH, rel=0.3)
+    level = np.array([each.level for each in found.strength])
+    np.testing.assert_allclose(level / level[0], [1, 1, 3, 5], rtol=0.25)
 
 
 def test_exposures_are_numbered_by_dose_in_their_series() -> None:

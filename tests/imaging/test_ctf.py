@@ -122,6 +122,14 @@ def test_dose_damps_by_the_critical_exposure():
     assert evaluate(0, 0, _tilted(dose=10.0)) == evaluate(0, 0, _tilted())
 
 
+def test_every_exposure_is_damped_by_its_own_dose():
+    kx, dose = np.arange(20), [5.0, 0.0, 12.0, 5.0]
+    one = _tilted(dose=1.0)
+    several = replace(one.take(np.zeros(4, int)), dose_per_angstrom2=np.array(dose))
+    alone = [evaluate(kx, 0 * kx, _tilted(dose=each))[0] for each in dose]
+    np.testing.assert_array_equal(evaluate(kx, 0 * kx, several), alone)
+
+
 def test_neither_scale_nor_dose_of_nothing_changes_a_bit():
     kx = np.arange(20)
     plain = evaluate(kx, 0 * kx, ctf(15e3, 14e3, 20.0))

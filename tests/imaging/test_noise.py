@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from solvar.imaging.noise import background_power, corner_window, deconvolved, ring_means, smearing
+from solvar.imaging.noise import (
+    background_powers,
+    corner_window,
+    deconvolved,
+    ring_means,
+    smearing,
+    whole_plane,
+)
 
 BOX = 64
 
@@ -15,8 +22,15 @@ def coloured_noise(rng, count, spectrum):
 
 
 def measured_power(images, window, shells):
-    measured = ring_means(background_power(images, window) / len(images))
+    measured = ring_means(whole_plane(background_powers(images, window).mean(axis=0)))
     return deconvolved(measured, smearing(window), shells)
+
+
+@pytest.mark.parametrize("box", [12, 13])
+def test_half_of_the_plane_says_what_all_of_it_does(box):
+    image = np.random.default_rng(2).normal(size=(box, box))
+    power = np.abs(np.fft.fft2(image)) ** 2
+    np.testing.assert_allclose(whole_plane(power[:, : box // 2 + 1]), power)
 
 
 def test_window_is_zero_within_the_particle_and_one_beyond():

@@ -11,6 +11,7 @@ import pytest
 from particles import particle_files as files
 from particles.particle_files import COLUMNS_31, changed, with_value
 from solvar.errors import InputError
+from solvar.mrc_header import read_mrc_header
 from solvar.particles import ImageStack, read_particles
 from solvar.particles.images import downsample
 
@@ -53,6 +54,20 @@ def test_pixels_far_from_one_are_brought_near_it_by_a_power_of_two(tmp_path, siz
         assert np.isfinite(found).all() and 1e-5 < found.std() < 10
     whole = ImageStack(particles).brought_near_one()
     np.testing.assert_array_equal(whole.read([3]), scaled[[3]] * np.float32(whole.factor))
+
+
+def test_headers_are_read_once(tmp_path, monkeypatch):
+    particles, images = _many_stacks(tmp_path, count=3, depth=40)
+    read = []
+
+    def recorded(path):
+        read.append(path)
+        return read_mrc_header(path)
+
+    monkeypatch.setattr("solvar.particles.images.read_mrc_header", recorded)
+    stack = ImageStack(particles).brought_near_one()
+    np.testing.assert_array_equal(stack.read([5]), images[[5]])
+    assert sorted(read) == sorted(particles.stacks)
 
 
 def test_threads_may_share_a_stack(tmp_path):

@@ -12,6 +12,8 @@ from solvar.imaging.masks import default_mask
 from solvar.particles import ParticleSet, read_particles
 from solvar.preflight.check import check_particles
 from solvar.preflight.quick_mean import QuickMean, is_beyond_chance, quick_mean
+from solvar.preflight.trials import trial_findings
+from solvar.progress import SilentProgress
 from solvar.simulation import SimulationSettings, simulate
 from solvar.threads import ThreadTeam
 
@@ -78,3 +80,15 @@ def test_check_names_the_other_hand(series) -> None:
     told = {each.topic: each for each in check_particles(wrong, FitSettings()).findings}
     assert told["poses"].level == "error"
     assert "the other hand (rlnTomoHand)" in told["poses"].text
+
+
+def test_a_look_takes_particles_for_their_images(series) -> None:
+    told = [
+        {each.topic: each.text for each in trial_findings(
+            series, default_mask(BOX, PIXEL), FitSettings(), looks, SilentProgress()
+        )}["mean"]
+        for looks in (((900, SHELLS), (1800, SHELLS)), ((1, SHELLS), (1800, SHELLS)))
+    ]  # fmt: skip
+    assert "60 particles" in told[0]
+    # standard errors need some particles, however many images these have
+    assert "50 particles" in told[1]

@@ -233,7 +233,7 @@ class Spectra:
             if np.count_nonzero(weight) < 2:
                 continue
             whole = self._mean(weight)
-            # how much periodograms of one image scatter about their mean, in parts of it, and those of a group
+            # how much the periodogram of a group scatters about its mean by chance, in parts of it
             chance = self._chance / self.count[weight > 0, None]
             left = 1 - (weight[weight > 0] / weight.sum())[:, None]
             scatter = (self.measured[weight > 0] / whole[0] - 1) ** 2
