@@ -124,10 +124,11 @@ def test_dose_damps_by_the_critical_exposure():
 
 def test_every_exposure_is_damped_by_its_own_dose():
     kx, dose = np.arange(20), [5.0, 0.0, 12.0, 5.0]
-    one = _tilted(dose=1.0)
-    several = replace(one.take(np.zeros(4, int)), dose_per_angstrom2=np.array(dose))
-    alone = [evaluate(kx, 0 * kx, _tilted(dose=each))[0] for each in dose]
-    np.testing.assert_array_equal(evaluate(kx, 0 * kx, several), alone)
+    group = np.zeros(4, int)
+    several = replace(_tilted(dose=1.0).take(group), dose_per_angstrom2=np.array(dose))
+    found = evaluate_ctf(kx, 0 * kx, BOX * PIXEL, several, optics(), group)
+    alone = [evaluate(kx, 0 * kx, _tilted(dose=each)) for each in dose]
+    np.testing.assert_array_equal(found, alone)
 
 
 def test_neither_scale_nor_dose_of_nothing_changes_a_bit():

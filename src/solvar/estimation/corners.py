@@ -302,8 +302,7 @@ def _pools(optics: Optics, exposure: Int64, count: Int64, enough: int) -> Pools:
             taught.append(alike)
     # what a later exposure lets through is weaker, and no matter of how it was recorded
     rows, kind = _kinds(np.column_stack([looks, exposure]))
-    multiplied = tuple(bool(m) for m in rows[:, 2])
-    return Pools(kind, pool, np.stack(taught), multiplied, look)
+    return Pools(kind, pool, np.stack(taught), tuple(bool(m) for m in rows[:, 2]), look)
 
 
 def _kinds(looks: Float64) -> tuple[Float64, Int64]:

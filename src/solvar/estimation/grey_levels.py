@@ -48,12 +48,12 @@ class Strength:
     far : float
         From this deviation on an image is far from the others, and all of it is taken for strength.
 
-    Of images of several kinds, (B,) each: see `of_each`.
+    Of images of several kinds all but the spread are (B,): see `of_each`.
     """
 
     level: float | Float64 = 1.0
     trust: float | Float64 = 0.0
-    spread: float | Float64 = 0.0
+    spread: float = 0.0
     far: float | Float64 = np.inf
 
     @classmethod
@@ -61,8 +61,9 @@ class Strength:
         """That of the kind of each of some images, (B,)."""
         if len(kinds) == 1:
             return kinds[0]
-        values = np.array([(k.level, k.trust, k.spread, k.far) for k in kinds])
-        return cls(*values[kind].T)
+        values = np.array([(k.level, k.trust, k.far) for k in kinds])
+        level, trust, far = values[kind].T
+        return cls(level, trust, far=far)
 
     @classmethod
     def of(cls, spread: Float64, kind: Int64, kinds: int, least: float = 0.0) -> list[Strength]:
