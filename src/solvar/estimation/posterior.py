@@ -76,6 +76,26 @@ class TiltRefinement:
 
 
 @dataclass(frozen=True, eq=False)
+class TiltContrast:
+    """The contrast of exposures of tilt series; the CTFs of the fit's exposures hold it.
+
+    Attributes
+    ----------
+    factor : (M,) float64
+        Of each image, that of its exposure.
+    prior_sd : float
+        Estimated spread of these factors around 1.
+    """
+
+    factor: Float64
+    prior_sd: float
+
+    def summary(self) -> dict[str, float]:
+        """Spread over images and the prior's width, ready for JSON."""
+        return {"sd": float(self.factor.std()), "prior_sd": self.prior_sd}
+
+
+@dataclass(frozen=True, eq=False)
 class PoseRefinement:
     """What refinement did to the poses; the refined ones are those of the fit's particles.
 

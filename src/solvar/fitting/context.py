@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from solvar.estimation.poses import PoseSolver, PoseState
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import ColumnSolver, make_column_solver
 from solvar.estimation.support import Support
+from solvar.estimation.tilt_contrast import TiltContrasts, exposures_of_contrast
+from solvar.estimation.whitening import own_exposures
 from solvar.fitting.likeness import is_history, is_like
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
@@ -84,11 +86,21 @@ class Context:
         """The images under the noise, the sign, the weights and the poses of a state."""
         images = replace(self.images, noise=state.noise, inverted=state.inverted)
         images = images.weighted(state.weight)
+        if state.contrasts is not None:
+            images = images.strengthened(state.contrasts.factor[self.exposure])
         if state.poses is None:
             return images
         if state.tilts is not None:
             images = images.tilt_images_moved(state.tilts.shift)
         return images.posed(state.poses.rotation, state.poses.moved)
+
+    @cached_property
+    def exposure(self) -> Int64:
+        """Which exposure of tilt series each stored image shares its contrast with, (M,)."""
+        own = own_exposures(self.particles, self.images.processes)
+        found = exposures_of_contrast(own)
+        assert found is not None
+        return found
 
     def support(self, state: FitState) -> Support:
         """Where volumes may differ from 0."""
@@ -200,7 +212,9 @@ class Context:
             # it has every band to serve, and is the same whichever asked first
             images = self.seen(replace(state, noise=first_noise))
             found = sampling_information(images, self.parts[part], self.k_max, self.team)
-            known = self._information[part] = _Known(state.poses, state.weight, found)
+            known = self._information[part] = _Known(
+                state.poses, state.contrasts, state.weight, found
+            )
         if state.noise.is_same(first_noise):
             return known.found
         # the same sum with other weights; a metric may be a little off where groups differ
@@ -214,12 +228,14 @@ class Context:
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """The sampling information of a part, and the poses and weights that it belongs to."""
+    """The sampling information of a part, and the poses, contrasts and weights that it belongs to."""
 
     poses: PoseState | None
+    contrasts: TiltContrasts | None
     weight: Float64
     found: SamplingInformation
 
     def serves(self, state: FitState) -> bool:
         """Whether it is that of another state, but for the noise."""
-        return self.poses is state.poses and np.array_equal(self.weight, state.weight)
+        same = self.poses is state.poses and self.contrasts is state.contrasts
+        return same and np.array_equal(self.weight, state.weight)

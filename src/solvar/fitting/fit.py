@@ -18,6 +18,7 @@ from solvar.errors import InputError
 from solvar.estimation import finite
 from solvar.estimation.finite import require_finite, require_invertible
 from solvar.estimation.poses import SOLVERS
+from solvar.estimation.tilt_contrast import exposures_of_contrast
 from solvar.fitting.abinitio import knows_poses, summary, with_consensus
 from solvar.fitting.bands import fit_band
 from solvar.fitting.clock import StageClock
@@ -195,6 +196,9 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
     tilts = None
     if state.tilts is not None:
         particles, tilts = state.tilts.report(particles, context.images)
+    contrast = None
+    if state.contrasts is not None:
+        particles, contrast = state.contrasts.report(particles)
     assert state.prior is not None
     return Fit(
         particles=particles,
@@ -213,6 +217,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         monstrous=monstrous_count(context),
         pose_refinement=refinement,
         tilt_refinement=tilts,
+        tilt_contrast=contrast,
         ab_initio=summary(state, context.settings.point_group) if state.starts else None,
         spatial_weight=state.spatial_weight,
         symmetry_loss=loss,
@@ -233,6 +238,13 @@ def _require_enough(particles: ParticleSet, settings: FitSettings) -> None:
             "is no tilt series, whose tilts --refine-tilts could move",
             file=particles.source,
             remedy="leave out --refine-tilts",
+        )
+    if settings.tilt_contrast and exposures_of_contrast(particles.exposures) is None:
+        raise InputError(
+            "is no tilt series, or does not say which images are of one exposure, whose strength "
+            "--tilt-contrast could estimate",
+            file=particles.source,
+            remedy="leave out --tilt-contrast",
         )
     if len(particles.originals) < 8 * settings.columns:
         raise InputError(

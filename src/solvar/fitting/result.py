@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from solvar.estimation.causes import CAUSES, POSE, ComponentEvidence, PoseDoubt
 from solvar.estimation.local_variance import LocalVariance
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.normalisation import Normalisation
-from solvar.estimation.posterior import PoseRefinement, Posterior, TiltRefinement
+from solvar.estimation.posterior import PoseRefinement, Posterior, TiltContrast, TiltRefinement
 from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet
 
@@ -207,6 +208,8 @@ class Fit:
         None when the poses were kept.
     tilt_refinement : TiltRefinement or None
         None when the shifts of tilt images were kept.
+    tilt_contrast : TiltContrast or None
+        None when images of tilt series kept the strengths that their file says.
     ab_initio : AbInitio or None
         None when poses were given.
     history : list of dict
@@ -241,6 +244,7 @@ class Fit:
     normalisation: Normalisation | None = None
     pose_refinement: PoseRefinement | None = None
     tilt_refinement: TiltRefinement | None = None
+    tilt_contrast: TiltContrast | None = None
     ab_initio: AbInitio | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     corner_noise_power: Float64 | None = None
@@ -250,3 +254,14 @@ class Fit:
     symmetry_loss: float = 0.0
     costs: list[StageCost] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def of_images(self) -> dict[str, NDArray[Any]]:
+        """What was found of each image of tilt series, and how many a particle has; {} if nothing."""
+        found: dict[str, NDArray[Any]] = {}
+        if self.tilt_refinement is not None:
+            assert self.particles.exposures.shift_angstrom is not None
+            found["image_shift_angstrom"] = self.particles.exposures.shift_angstrom
+        if self.tilt_contrast is not None:
+            found["image_contrast"] = self.tilt_contrast.factor
+        return {"images": self.particles.exposures.counts(), **found} if found else {}

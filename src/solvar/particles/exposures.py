@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +128,11 @@ class Exposures:
         """CTFs of the images as of particles at the centre of their tomograms."""
         offset = self.defocus_offset_angstrom
         return self.ctf if offset is None else self.ctf.defocused(-offset)
+
+    def strengthened(self, factor: Float64) -> Exposures:
+        """The same images, the amplitude of their CTFs multiplied by (M,)."""
+        scale = factor if self.ctf.scale is None else self.ctf.scale * factor
+        return replace(self, ctf=replace(self.ctf, scale=scale))
 
     def rows(self, index: Int64) -> Exposures:
         """Some of the images; those of a particle need not be whole."""

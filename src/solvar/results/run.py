@@ -247,26 +247,41 @@ class Run:
         return self._stored.refinement()
 
     def with_own_tilts(self, particles: ParticleSet, in_run: NDArray[np.int64]) -> ParticleSet:
-        """Particles that are those of the run at `in_run`, their images with the shifts that the run found.
+        """Particles that are those of the run at `in_run`, with what it found of their images: shifts, contrasts.
 
         Raises
         ------
         InputError
             If a particle has another number of images than in the run.
         """
-        found = self._stored.image_shift_angstrom()
-        if found is None:
+        if (found := self._stored.image_shift_angstrom()) is not None:
+            shift = self._of_images(found, particles, in_run)
+            exposures = replace(particles.exposures, shift_angstrom=shift)
+            particles = replace(particles, exposures=exposures)
+        return self.with_own_contrasts(particles, in_run)
+
+    def with_own_contrasts(self, particles: ParticleSet, in_run: NDArray[np.int64]) -> ParticleSet:
+        """The same with the contrasts alone."""
+        if (found := self._stored.image_contrast()) is None:
             return particles
-        count, shift = found
-        images = particles.exposures
-        if not np.array_equal(images.counts(), count[in_run]):
+        factor = self._of_images(found, particles, in_run)
+        return replace(particles, exposures=particles.exposures.strengthened(factor))
+
+    def _of_images(
+        self,
+        found: tuple[NDArray[np.int64], NDArray[np.float64]],
+        particles: ParticleSet,
+        in_run: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Of numbers of images (N,) and values of these (M, …) those of the particles at `in_run`."""
+        count, values = found
+        if not np.array_equal(particles.exposures.counts(), count[in_run]):
             raise InputError(
-                f"has other numbers of tilts of particles than {self.folder}, which moved them",
+                f"has other numbers of tilts of particles than {self.folder}, which has fitted them",
                 file=particles.source,
                 remedy="pass the file that the run was made from",
             )
-        place = ranges(np.cumsum(count)[in_run] - count[in_run], count[in_run])
-        return replace(particles, exposures=replace(images, shift_angstrom=shift[place]))
+        return values[ranges(np.cumsum(count)[in_run] - count[in_run], count[in_run])]
 
     @property
     def has_own_poses(self) -> bool:

@@ -164,21 +164,38 @@ class StoredNumbers:
 
     def image_shift_angstrom(self) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
         """Images of each particle (N,) and the shifts of these (M, 2), Å; None where they were kept."""
-        if self._result.get("tilts") is None:
+        found = self._of_images("tilts", "image_shift_angstrom", (2,))
+        if found is not None:
+            far = np.abs(found[1]).max(axis=1) > 2 * self._extent
+            judge = Judge(self._folder / PARTICLES)
+            judge.refuse(far, "image_shift_angstrom", "is longer than the whole box")
+        return found
+
+    def image_contrast(self) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+        """Images of each particle (N,) and factors on their CTFs (M,); None where they were kept."""
+        found = self._of_images("tilt_contrast", "image_contrast", ())
+        if found is not None:
+            judge = Judge(self._folder / PARTICLES)
+            judge.refuse(found[1] <= 0, "image_contrast", "is not above 0")
+        return found
+
+    def _of_images(
+        self, result: str, name: str, shape: tuple[int, ...]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+        """Images of each particle (N,) and what is said of these (M, …); None without such a result."""
+        if self._result.get(result) is None:
             return None
         shapes: dict[str, Shape] = {
             "images": (self._count,),
-            "image_shift_angstrom": (int(self._particles["images"]), 2),
+            name: (int(self._particles["images"]), *shape),
         }
         with self.hdf5(PARTICLES) as file:
-            count, shift = file.arrays(shapes).values()
+            count, values = file.arrays(shapes).values()
         judge = Judge(self._folder / PARTICLES)
-        lost = count.dtype.kind not in "iu" or (count < 1).any() or count.sum() != len(shift)
+        lost = count.dtype.kind not in "iu" or (count < 1).any() or count.sum() != len(values)
         judge.refuse(lost, "images", "does not say which images each particle has")
-        judge.finite("image_shift_angstrom", shift)
-        far = np.abs(shift).max(axis=1) > 2 * self._extent
-        judge.refuse(far, "image_shift_angstrom", "is longer than the whole box")
-        return count.astype(np.int64), shift.astype(np.float64)
+        judge.finite(name, values)
+        return count.astype(np.int64), values.astype(np.float64)
 
     def validation(self) -> HalfsetValidation | None:
         """See `Run.validation`."""
