@@ -247,7 +247,7 @@ class Run:
         return self._stored.refinement()
 
     def with_own_tilts(self, particles: ParticleSet, in_run: NDArray[np.int64]) -> ParticleSet:
-        """Particles that are those of the run at `in_run`, with what it found of their images: shifts, contrasts.
+        """Particles that are those of the run at `in_run`, their images with shifts and contrasts of the run.
 
         Raises
         ------
