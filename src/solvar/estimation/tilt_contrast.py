@@ -7,8 +7,10 @@ the present contrasts,
 
     score Σ E⟨ŷ, y⟩ / f,    curvature Σ E⟨ŷ, ŷ⟩ / f²
 
-over the images of an exposure, expectations under the posterior of latents and contrasts of the particles. A
-factor that all exposures share is one of the volumes: the mean contrast is 1.
+over the images of an exposure, expectations under the posterior of latents and contrasts of the particles.
+What the particles of a tilt series have in common of contrast beyond 1 is that of its exposures, to which it
+goes at once (parameter-expanded EM, Liu, Rubin & Wu 1998): it would take hundreds of steps to creep there.
+A factor that all exposures share is one of the volumes: the mean contrast is 1.
 """
 
 from __future__ import annotations
@@ -52,9 +54,19 @@ class TiltContrasts:
         """Of K exposures, nothing known yet."""
         return cls(np.ones(count), np.full(count, _FIRST_SPREAD))
 
-    def renewed(self, told: ToldOfContrasts) -> TiltContrasts:
-        """The likeliest contrasts, and the width under which the images are likeliest."""
-        score, curvature = told.overlap / self.value, told.power / self.value**2
+    def renewed(self, told: ToldOfContrasts, series: Int64) -> TiltContrasts:
+        """The likeliest contrasts, and the width under which the images are likeliest.
+
+        Parameters
+        ----------
+        told : ToldOfContrasts
+            At these contrasts.
+        series : (K,)
+            Tilt series of each exposure.
+        """
+        common, uncertain = told.common(series)
+        present = self.value * common
+        score, curvature = told.overlap / present, told.power / present**2
         seen = curvature > 0
         spread, centre = self.spread, 1.0
         for _ in range(_EM_STEPS):
@@ -64,7 +76,8 @@ class TiltContrasts:
             square = (mean - centre) ** 2 + variance
             spread = max(float(np.sqrt(square[seen].mean())), _SMALLEST_SPREAD)
         value = np.maximum(mean / centre, _SMALLEST)
-        return TiltContrasts(value, np.sqrt(variance) / centre, spread / centre)
+        error = np.sqrt(variance / centre**2 + value**2 * uncertain)
+        return TiltContrasts(value, error, spread / centre)
 
     def given_to(self, particles: ParticleSet) -> ParticleSet:
         """The particles, their images with these contrasts."""
@@ -80,13 +93,39 @@ class TiltContrasts:
 
 @dataclass(frozen=True, eq=False)
 class ToldOfContrasts:
-    """What images tell of the contrasts of K exposures: ΣE⟨ŷ, y⟩ and ΣE⟨ŷ, ŷ⟩, (K,) each."""
+    """What images tell of the contrasts of K exposures.
+
+    Attributes
+    ----------
+    overlap, power : (K,) float64
+        ΣE⟨ŷ, y⟩ and ΣE⟨ŷ, ŷ⟩ over the images of an exposure.
+    particles, contrast, contrast_square : (K,) float64
+        How many particles they show, each by its weight, and sums over these of E[a], E[a²], a their contrast.
+    """
 
     overlap: Float64
     power: Float64
+    particles: Float64
+    contrast: Float64
+    contrast_square: Float64
 
     def __add__(self, other: ToldOfContrasts) -> ToldOfContrasts:
-        return ToldOfContrasts(self.overlap + other.overlap, self.power + other.power)
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return ToldOfContrasts(*(one + two for one, two in pairs))
+
+    def common(self, series: Int64) -> tuple[Float64, Float64]:
+        """Mean contrast of the particles of each exposure's tilt series (K,), and its relative variance.
+
+        1 and 0 where none is seen.
+        """
+        exposures = (self.particles > 0).astype(np.float64)
+        sums = exposures, self.particles, self.contrast, self.contrast_square
+        several, count, total, square = (np.bincount(series, values)[series] for values in sums)
+        known, count = count > 0, np.where(count > 0, count, 1)
+        mean = np.where(known, total, 1) / count
+        spread = np.where(known, np.maximum(square / count - mean**2, 0), 0)
+        # every particle is in the sums as often as it has images
+        return mean, spread * several / count / mean**2
 
 
 def told_of_contrasts(model: BandModel, index: Int64, count: int) -> ToldOfContrasts:
@@ -104,11 +143,18 @@ def told_of_contrasts(model: BandModel, index: Int64, count: int) -> ToldOfContr
     band = model.band
     number = band.images.store.tilt_image
     assert number is not None
-    overlap, power = np.zeros(count), np.zeros(count)
+    total = np.zeros((5, count))
     for batch in band.batches(index):
-        _, plane = e_step(model, batch)
+        found, plane = e_step(model, batch)
         products = gram(plane.slices, batch.data, band.team)
-        exposure = number[batch.row]
-        np.add.at(overlap, exposure, np.sum(plane.first * products[:, :-1, -1], axis=1))
-        np.add.at(power, exposure, np.sum(plane.mixing * products[:, :-1, :-1], axis=(1, 2)))
-    return ToldOfContrasts(band.sum(overlap), band.sum(power))
+        weight = np.ones(len(batch)) if batch.weight is None else batch.weight
+        of_images = (
+            np.sum(plane.first * products[:, :-1, -1], axis=1),
+            np.sum(plane.mixing * products[:, :-1, :-1], axis=(1, 2)),
+            batch.per_image(weight),
+            batch.per_image(weight * found.contrast),
+            batch.per_image(weight * found.contrast_square),
+        )
+        for sums, values in zip(total, of_images, strict=True):
+            np.add.at(sums, number[batch.row], values)
+    return ToldOfContrasts(*band.sum(total))

@@ -19,6 +19,7 @@ from solvar.estimation.residual_noise import ResidualPower, renewed, residual_po
 from solvar.estimation.tilt_contrast import told_of_contrasts
 from solvar.fitting.context import Context
 from solvar.fitting.state import FitState
+from solvar.particles.exposure_order import series_of_exposures
 
 Float64 = NDArray[np.float64]
 
@@ -62,18 +63,25 @@ def with_measured_noise(
 def with_tilt_contrasts(
     context: Context, state: FitState, bands: list[Band], models: list[ColumnModel]
 ) -> FitState:
-    """With the contrasts of exposures that models see; as the state is where these are not estimated.
+    """With the contrasts of exposures that models see, those of a half-set of the particles of the other one.
 
-    A model of a half-set is asked of the particles of the other one. Bands and models are of the state.
+    Parameters
+    ----------
+    context : Context
+    state : FitState
+        Of known exposures.
+    bands, models : list
+        Of each part of the particles.
     """
-    if state.contrasts is None:
-        return state
+    images = context.particles.exposures
+    assert state.contrasts is not None and images.tilt_image is not None
+    count = len(state.contrasts.value)
+    series = series_of_exposures(images.particle, images.tilt_image, count)
     told = [
         told_of_contrasts(
-            BandModel(band, model),
-            context.held_out(part) if len(bands) > 1 else band.index,
-            len(state.contrasts.value),
+            BandModel(band, model), context.held_out(part) if len(bands) > 1 else band.index, count
         )
         for part, (band, model) in enumerate(zip(bands, models, strict=True))
     ]
-    return replace(state, contrasts=state.contrasts.renewed(sum(told[1:], start=told[0])))
+    contrasts = state.contrasts.renewed(sum(told[1:], start=told[0]), series)
+    return replace(state, contrasts=contrasts)

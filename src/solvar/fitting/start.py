@@ -54,7 +54,6 @@ _WEAK = 1e-3
 # steps of conjugate gradients of a mean; the first means serve for their FSC alone, which one gives
 MEAN_STEPS = 3
 _CG_STEPS = (1, MEAN_STEPS)
-_CONTRAST_STEPS = 2
 
 
 def finest_frequency(stack: ImageStack, resolution: float | None) -> int:
@@ -87,18 +86,17 @@ def start_state(
     )
     random = np.random.default_rng(settings.seed).bit_generator.state
     weight = np.ones(len(particles)) if images.weight is None else images.weight
-    state = FitState(images.noise, dict(random), weight, poses=poses, tilts=tilts)
-    return replace(state, contrasts=contrasts)
+    return FitState(
+        images.noise, dict(random), weight, poses=poses, tilts=tilts, contrasts=contrasts
+    )
 
 
 def with_means(context: Context, state: FitState) -> FitState:
-    """With the means of the half-sets, the prior they imply, and the noise and contrasts they see."""
+    """With the means of the half-sets, the prior that they imply, and the noise and contrasts they see."""
     sd = start_contrast_sd(context.settings)
     state, bands = _with_means_alone(context, state)
-    # contrasts and means that belong to each other
-    for _ in range(0 if state.contrasts is None else _CONTRAST_STEPS):
-        models = mean_models(bands, state.means, sd)
-        state = with_tilt_contrasts(context, state, bands, models)
+    if state.contrasts is not None:
+        state = with_tilt_contrasts(context, state, bands, mean_models(bands, state.means, sd))
         state, bands = _with_means_alone(context, state)
     return with_measured_noise(context, state, bands, mean_models(bands, state.means, sd))
 
