@@ -1,4 +1,4 @@
-"""Contrasts of the exposures of tilt series that their file says wrong, or right: what is found, and what it is worth.
+"""Contrasts of the exposures of tilt series that their file says wrong, or right: what is found and worth.
 
 Particles of a Gaussian model in tomograms of 50, tilts to ±60°. A row a seed: by how much found contrasts
 are off (rms), and χ² of that against their error bars; then captured variance and χ² a latent with the true

@@ -15,7 +15,7 @@ from solvar.simulation import SimulationSettings, simulate
 
 @dataclass(frozen=True)
 class Errors:
-    """Of rotations, degrees rms in all; of particles and tilt images, pixels an axis; of contrasts of exposures."""
+    """Of rotations, degrees rms in all; particles, tilt images, pixels an axis; of exposures' contrasts, sd."""
 
     pose_degree: float = 0.0
     shift_px: float = 0.0

@@ -9,7 +9,7 @@ the present contrasts,
 
 over the images of an exposure, expectations under the posterior of latents and contrasts of the particles.
 What the particles of a tilt series have in common of contrast beyond 1 is that of its exposures, to which it
-goes at once (parameter-expanded EM, Liu, Rubin & Wu 1998): it would take hundreds of steps to creep there.
+goes at once (parameter-expanded EM, Liu, Rubin & Wu 1998), for EM alone is slow between the two.
 A factor that all exposures share is one of the volumes: the mean contrast is 1.
 """
 
@@ -100,7 +100,7 @@ class ToldOfContrasts:
     overlap, power : (K,) float64
         ΣE⟨ŷ, y⟩ and ΣE⟨ŷ, ŷ⟩ over the images of an exposure.
     particles, contrast, contrast_square : (K,) float64
-        How many particles they show, each by its weight, and sums over these of E[a], E[a²], a their contrast.
+        How many particles they show, by weight, and sums over these of E[a] and E[a²], a their contrast.
     """
 
     overlap: Float64
