@@ -15,7 +15,10 @@ from solvar.simulation import SimulationSettings, simulate
 
 @dataclass(frozen=True)
 class Errors:
-    """Of rotations, degrees rms in all; particles, tilt images, pixels an axis; of exposures' contrasts, sd."""
+    """Of rotations, degrees rms in all; of particles and of tilt images, pixels an axis; of contrasts, sd.
+
+    The last are of exposures: the scales that are given lack them.
+    """
 
     pose_degree: float = 0.0
     shift_px: float = 0.0
