@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,11 @@ from solvar.estimation.local_variance import LocalVariance
 from solvar.estimation.low_rank import LowRankModel
 from solvar.estimation.normalisation import Normalisation
 from solvar.estimation.posterior import PoseRefinement, Posterior, TiltRefinement
-from solvar.estimation.tilt_contrast import TiltContrasts
 from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet
+
+if TYPE_CHECKING:
+    from solvar.estimation.tilt_contrast import TiltContrasts
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
