@@ -27,7 +27,9 @@ from solvar.particles import ParticleSet
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+# of contrasts at first, and what is as good as none
 _FIRST_SPREAD, _SMALLEST_SPREAD = 0.3, 1e-4
+# noise alone is taken for no contrast below 0, nor 0, by which nothing could be divided
 _SMALLEST = 0.05
 _EM_STEPS = 50
 
