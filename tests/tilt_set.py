@@ -15,24 +15,33 @@ from solvar.simulation import SimulationSettings, simulate
 
 @dataclass(frozen=True)
 class Errors:
-    """Of rotations, degrees rms in all; of particles and of tilt images, pixels an axis."""
+    """Of rotations, degrees rms in all; of particles and of tilt images, pixels an axis; of contrasts, sd.
+
+    The last are of exposures: the scales that are given lack them.
+    """
 
     pose_degree: float = 0.0
     shift_px: float = 0.0
     tilt_px: float = 0.0
+    contrast_sd: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class TiltSet:
-    """Particles as they are given, as they are, and the truth; tilt images' true shifts are 0."""
+    """Particles as they are given, as they are, and the truth; tilt images' true shifts are 0.
+
+    contrast : (K,)
+        Of the exposures: by what they are stronger than is said of them, 1 on average.
+    """
 
     given: ParticleSet
     right: ParticleSet
     truth: Truth
+    contrast: np.ndarray
 
     @property
     def right_tilts(self) -> ParticleSet:
-        """With the poses as given, and the right shifts of tilt images."""
+        """With the poses as given, and the right shifts and contrasts of tilt images."""
         return replace(self.given, exposures=self.right.exposures)
 
 
@@ -41,7 +50,19 @@ def tilt_set(folder: Path, simulation: SimulationSettings, errors: Errors) -> Ti
     right = read_particles(simulate(simulation).write(folder))
     still = np.zeros((len(right.exposures), 2))
     right = replace(right, exposures=replace(right.exposures, shift_angstrom=still))
-    return TiltSet(_with_errors(right, errors, simulation.seed), right, Truth.load(folder))
+    rng = np.random.default_rng([simulation.seed, 10])
+    contrast = 1 + errors.contrast_sd * rng.uniform(
+        -np.sqrt(3), np.sqrt(3), right.exposures.tilt_images
+    )
+    contrast /= contrast.mean()
+    given = _said_weaker(_with_errors(right, errors, simulation.seed), contrast)
+    return TiltSet(given, right, Truth.load(folder), contrast)
+
+
+def _said_weaker(particles: ParticleSet, contrast: np.ndarray) -> ParticleSet:
+    images = particles.exposures
+    scale = images.ctf.scale / contrast[images.tilt_image]
+    return replace(particles, exposures=replace(images, ctf=replace(images.ctf, scale=scale)))
 
 
 def _with_errors(right: ParticleSet, errors: Errors, seed: int) -> ParticleSet:

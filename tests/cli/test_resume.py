@@ -20,6 +20,7 @@ from solvar.job import run_job
 from solvar.particles import read_particles
 from solvar.results import checkpoint as module
 from solvar.results.run import Run
+from solvar.simulation import SimulationSettings, simulate
 
 SETTINGS = {
     "plain": {"rank": 2},
@@ -29,8 +30,12 @@ SETTINGS = {
     "on disk": {"rank": 2, "lazy": True},
     "junk": {"rank": 2},
     "junk, poses": {"rank": 2, "refine_pose": True},
+    "tilt contrasts": {"rank": 1, "tilt_contrast": True},
     "adam": {"rank": 1, "solver": "adam", "resolution": 40.0},
 }
+_TILTS = SimulationSettings(
+    particles=60, box_size=16, pixel_size=12.0, snr=0.2, heterogeneity="discrete", states=2, tilts=5
+)  # fmt: skip
 
 
 class _Cut(Exception):
@@ -47,6 +52,11 @@ def _same(first: Run, second: Run) -> None:
     np.testing.assert_array_equal(first.particle_probability, second.particle_probability)
     for name in ("rotation", "shift_angstrom"):
         np.testing.assert_array_equal(first.particles[name], second.particles[name])
+    tilts = (
+        each.with_own_tilts(each.read_input(), each.particles["row"]) for each in (first, second)
+    )
+    one, other = (each.exposures.contrast for each in tilts)
+    assert (one is None and other is None) or np.array_equal(one, other)
     for name, values in first.history.items():
         np.testing.assert_array_equal(values, second.history[name])
 
@@ -62,6 +72,8 @@ def test_a_run_that_is_cut_again_and_again_ends_the_same(
 ) -> None:
     folder = soiled_stack[0] if "junk" in case else tiny_stack
     particles = read_particles(folder / "particles_noisy.star")
+    if "tilt" in case:
+        particles = read_particles(simulate(_TILTS).write(tmp_path / "tilts"))
     settings = FitSettings(**SETTINGS[case])
     monkeypatch.setattr("solvar.job.draw_figures", lambda run, own, progress: None)
     monkeypatch.setattr(module, "_SHARE", 1e9)  # keep every sweep

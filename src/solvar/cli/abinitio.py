@@ -21,6 +21,7 @@ class _Settings(FitSettings):
     ab_initio: Literal[True] = Field(True, description="Find poses from the images alone.")  # type: ignore[assignment]
     refine_pose: Literal[True] = Field(True, description="Refine them.")  # type: ignore[assignment]
     refine_tilts: Literal[False] = Field(False, description="Of tilt series.")  # type: ignore[assignment]
+    tilt_contrast: Literal[False] = Field(False, description="Of tilt series.")  # type: ignore[assignment]
 
 
 @app.command()

@@ -168,6 +168,8 @@ class WhitenedImages:
         By how much the images of each exposure of tilt series are moved besides, box lengths; None for 0.
     weight : (N,) float64 or None
         Of each particle in every sum, 0 to 1; None where all are 1.
+    contrast : (M,) float32 or None
+        Of each stored image, beyond what its CTF says: this is multiplied by it. None for 1.
     """
 
     store: ImageStore
@@ -179,6 +181,7 @@ class WhitenedImages:
     weight: Float64 | None = None
     operations: Float64 | None = None
     tilt_shift: Float64 | None = None
+    contrast: Float32 | None = None
 
     def __len__(self) -> int:
         return len(self.rotation)
@@ -265,6 +268,10 @@ class WhitenedImages:
             real = data.view(np.float32).reshape(*data.shape, 2)
             real *= factor[:, :, None]
             power = power * self._power_ratio[group]
+        if self.contrast is not None:
+            contrast = self.contrast[row, None]
+            ctf *= contrast
+            power = power * contrast**2
         if self.inverted:
             np.negative(data, out=data)
         weight = None if self.weight is None else self.weight[index]
@@ -320,6 +327,10 @@ class WhitenedImages:
     def tilt_images_moved(self, shift: Float64) -> WhitenedImages:
         """The same images, those of each exposure of tilt series moved by (K, 2) box lengths."""
         return replace(self, tilt_shift=shift)
+
+    def of_contrast(self, contrast: Float64 | None) -> WhitenedImages:
+        """The same stored images, of contrasts (M,)."""
+        return replace(self, contrast=None if contrast is None else contrast.astype(np.float32))
 
     def weighted(self, weight: Float64) -> WhitenedImages:
         """The same images, particles weighted by (N,) in every sum."""

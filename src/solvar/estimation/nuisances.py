@@ -144,6 +144,8 @@ def _ctf_step(band: Band, exposures: Exposures, row: Int64, optics: Optics) -> F
     )
     scale = band.images.noise.whitening(band.disc)[band.images.store.noise_group[row]]
     slope = (more - less) * (scale * UNITS.defocus / (2 * _DEFOCUS_STEP))
+    if band.images.contrast is not None:
+        slope *= band.images.contrast[row, None]
     return slope.astype(np.float32)
 
 

@@ -121,6 +121,7 @@ def whiten(
     )
     shift = _moves_of_copies(particles, extent)
     found = WhitenedImages(store, NoiseModel(noise.power), particles.poses.rotation, shift)
+    found = found.of_contrast(exposures.contrast)
     return found.weighted(_weight(particles, own, exposures, power, found))
 
 

@@ -95,6 +95,8 @@ def _empty_images(
         particles.optics,
         particles.exposures.optics_group,
     )
+    if particles.exposures.contrast is not None:
+        ctf *= particles.exposures.contrast[:, None]
     pixels = MemoryPixels(
         np.zeros(ctf.shape, dtype=np.complex64), (factor * ctf).astype(np.float32)
     )

@@ -73,10 +73,12 @@ class Estimate:
         particles, refinement = run.particles, run.pose_refinement
         given = _input_of(run)
         shift = particles["shift_angstrom"]
+        everybody = np.arange(run.particle_count)
+        own = None if given is None else run.with_own_tilts(given, everybody)
         # early runs of tilt series say nothing of shifts along the beam
-        if given is not None and given.exposures.tilt is not None and shift.shape[1] == 3:
-            everybody = np.arange(run.particle_count)
-            shift = shift + run.with_own_tilts(given, everybody).exposures.common_moves()
+        if own is not None and own.exposures.tilt is not None and shift.shape[1] == 3:
+            assert given is not None
+            shift = shift + own.exposures.common_moves()
             refinement = _beginning_with(refinement, given.exposures)
         return cls(
             run.model,
@@ -85,7 +87,7 @@ class Estimate:
             particles["rotation"],
             shift,
             refinement,
-            given,
+            own,
             run.noise_power / run.intensity_factor**2,
             run.ab_initio is not None,
             None if run.validation is None else run.validation.reliable,

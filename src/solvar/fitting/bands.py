@@ -12,7 +12,7 @@ from solvar.estimation.band import Band, band_box
 from solvar.estimation.latents import along
 from solvar.estimation.log_likelihood import log_likelihood
 from solvar.estimation.spatial_prior import LEAST, spatial_weight
-from solvar.fitting.calibration import with_measured_noise
+from solvar.fitting.calibration import with_measured_noise, with_tilt_contrasts
 from solvar.fitting.context import Context
 from solvar.fitting.junk import weighed_again
 from solvar.fitting.marching import fit_models, held_out_samples
@@ -45,6 +45,9 @@ def fit_band(
             if has_prior:
                 state, bands = _with_spatial_prior(context, state, bands, schedule, told)
         state = weighed_again(context, state)
+        if state.contrasts is not None:
+            state = with_tilt_contrasts(context, state, bands, state.fitted_models)
+            bands = [band.seeing(context.seen(state)) for band in bands]
         return with_measured_noise(context, state, bands, state.fitted_models)
 
     return context.once(name, step, state, _fitted(context, state, schedule))

@@ -1,4 +1,7 @@
-"""The noise as the models see it: measured on what they leave of the images, in the place of the corners'."""
+"""What models tell of how images were taken: their noise, and the contrast of exposures of tilt series.
+
+Noise is measured on what models leave of the images, in the place of the corners'.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from solvar.estimation.e_step import BandModel
 from solvar.estimation.held_out import evenly_spread
 from solvar.estimation.prior import Prior
 from solvar.estimation.residual_noise import ResidualPower, renewed, residual_power
+from solvar.estimation.tilt_contrast import told_of_contrasts
 from solvar.fitting.context import Context
 from solvar.fitting.state import FitState
+from solvar.particles.exposure_order import series_of_exposures
 
 Float64 = NDArray[np.float64]
 
@@ -53,3 +58,30 @@ def with_measured_noise(
     mean[: len(whole)] /= whole
     columns[: len(whole)] /= whole
     return replace(state, noise=renewed(state.noise, ratio), prior=Prior(mean, columns))
+
+
+def with_tilt_contrasts(
+    context: Context, state: FitState, bands: list[Band], models: list[ColumnModel]
+) -> FitState:
+    """With the contrasts of exposures that models see, those of a half-set of the particles of the other one.
+
+    Parameters
+    ----------
+    context : Context
+    state : FitState
+        Of known exposures.
+    bands, models : list
+        Of each part of the particles.
+    """
+    images = context.particles.exposures
+    assert state.contrasts is not None and images.tilt_image is not None
+    count = len(state.contrasts.value)
+    series = series_of_exposures(images.particle, images.tilt_image, count)
+    told = [
+        told_of_contrasts(
+            BandModel(band, model), context.held_out(part) if len(bands) > 1 else band.index, count
+        )
+        for part, (band, model) in enumerate(zip(bands, models, strict=True))
+    ]
+    contrasts = state.contrasts.renewed(sum(told[1:], start=told[0]), series)
+    return replace(state, contrasts=contrasts)

@@ -19,6 +19,7 @@ from solvar.estimation.poses import PoseSolver, PoseState
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import ColumnSolver, make_column_solver
 from solvar.estimation.support import Support
+from solvar.estimation.tilt_contrast import TiltContrasts
 from solvar.fitting.likeness import is_history, is_like
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
@@ -84,6 +85,10 @@ class Context:
         """The images under the noise, the sign, the weights and the poses of a state."""
         images = replace(self.images, noise=state.noise, inverted=state.inverted)
         images = images.weighted(state.weight)
+        if state.contrasts is not None:
+            number = self.images.store.tilt_image
+            assert number is not None
+            images = images.of_contrast(state.contrasts.value[number])
         if state.poses is None:
             return images
         if state.tilts is not None:
@@ -200,7 +205,9 @@ class Context:
             # it has every band to serve, and is the same whichever asked first
             images = self.seen(replace(state, noise=first_noise))
             found = sampling_information(images, self.parts[part], self.k_max, self.team)
-            known = self._information[part] = _Known(state.poses, state.weight, found)
+            known = self._information[part] = _Known(
+                state.poses, state.contrasts, state.weight, found
+            )
         if state.noise.is_same(first_noise):
             return known.found
         # the same sum with other weights; a metric may be a little off where groups differ
@@ -214,12 +221,14 @@ class Context:
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """The sampling information of a part, and the poses and weights that it belongs to."""
+    """The sampling information of a part, and the poses, contrasts and weights that it belongs to."""
 
     poses: PoseState | None
+    contrasts: TiltContrasts | None
     weight: Float64
     found: SamplingInformation
 
     def serves(self, state: FitState) -> bool:
         """Whether it is that of another state, but for the noise."""
-        return self.poses is state.poses and np.array_equal(self.weight, state.weight)
+        same = self.poses is state.poses and self.contrasts is state.contrasts
+        return same and np.array_equal(self.weight, state.weight)

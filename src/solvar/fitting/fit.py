@@ -195,6 +195,8 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
     tilts = None
     if state.tilts is not None:
         particles, tilts = state.tilts.report(particles, context.images)
+    if state.contrasts is not None:
+        particles = state.contrasts.given_to(particles)
     assert state.prior is not None
     return Fit(
         particles=particles,
@@ -213,6 +215,7 @@ def _everything(particles: ParticleSet, context: Context, state: FitState, final
         monstrous=monstrous_count(context),
         pose_refinement=refinement,
         tilt_refinement=tilts,
+        tilt_contrasts=state.contrasts,
         ab_initio=summary(state, context.settings.point_group) if state.starts else None,
         spatial_weight=state.spatial_weight,
         symmetry_loss=loss,
@@ -233,6 +236,13 @@ def _require_enough(particles: ParticleSet, settings: FitSettings) -> None:
             "is no tilt series, whose tilts --refine-tilts could move",
             file=particles.source,
             remedy="leave out --refine-tilts",
+        )
+    if settings.tilt_contrast and particles.exposures.tilt_image is None:
+        raise InputError(
+            "does not say which images were cut from one exposure of a tilt series, whose contrast "
+            "--tilt-contrast could estimate",
+            file=particles.source,
+            remedy="leave out --tilt-contrast",
         )
     if len(particles.originals) < 8 * settings.columns:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from solvar.estimation.normalisation import Normalisation
 from solvar.estimation.posterior import PoseRefinement, Posterior, TiltRefinement
 from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet
+
+if TYPE_CHECKING:
+    from solvar.estimation.tilt_contrast import TiltContrasts
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -207,6 +211,8 @@ class Fit:
         None when the poses were kept.
     tilt_refinement : TiltRefinement or None
         None when the shifts of tilt images were kept.
+    tilt_contrasts : TiltContrasts or None
+        None when exposures of tilt series were taken to be as strong as their file says.
     ab_initio : AbInitio or None
         None when poses were given.
     history : list of dict
@@ -241,6 +247,7 @@ class Fit:
     normalisation: Normalisation | None = None
     pose_refinement: PoseRefinement | None = None
     tilt_refinement: TiltRefinement | None = None
+    tilt_contrasts: TiltContrasts | None = None
     ab_initio: AbInitio | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     corner_noise_power: Float64 | None = None
@@ -250,3 +257,17 @@ class Fit:
     symmetry_loss: float = 0.0
     costs: list[StageCost] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def of_images(self) -> dict[str, NDArray[Any]]:
+        """What was found of each image of tilt series, and how many a particle has; {} if nothing."""
+        found: dict[str, NDArray[Any]] = {}
+        images = self.particles.exposures
+        if self.tilt_refinement is not None:
+            assert images.shift_angstrom is not None
+            found["image_shift_angstrom"] = images.shift_angstrom
+        if self.tilt_contrasts is not None:
+            assert images.contrast is not None and images.tilt_image is not None
+            found["image_contrast"] = images.contrast
+            found["image_contrast_error"] = self.tilt_contrasts.error[images.tilt_image]
+        return {"images": images.counts(), **found} if found else {}

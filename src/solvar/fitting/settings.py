@@ -108,6 +108,10 @@ class FitSettings(BaseModel):
         description="Tilt series: also refine the shift of each tilt image, which its particles share (with "
         "--refine-pose).",
     )
+    tilt_contrast: bool = Field(
+        False,
+        description="Tilt series: also estimate the contrast of each exposure, which its particles share.",
+    )
     ab_initio: bool = Field(
         False,
         description="Find poses from the images alone, and refine them: what solvar abinitio does.",

@@ -25,8 +25,9 @@ from solvar.estimation.poses import (
 )
 from solvar.estimation.prior import Prior, mean_precision
 from solvar.estimation.support import Support
+from solvar.estimation.tilt_contrast import TiltContrasts
 from solvar.estimation.whitening import whiten
-from solvar.fitting.calibration import with_measured_noise
+from solvar.fitting.calibration import with_measured_noise, with_tilt_contrasts
 from solvar.fitting.context import Context
 from solvar.fitting.schedule import schedule_bands
 from solvar.fitting.settings import FitSettings
@@ -80,18 +81,31 @@ def start_state(
         axes, memory = particles.exposures.shift_axes, solver.start(len(particles))
         poses = PoseState.of(particles.poses.rotation, memory=memory, axes=axes)
     tilts = TiltShifts.none(particles.exposures.tilt_images) if settings.refine_tilts else None
+    contrasts = (
+        TiltContrasts.none(particles.exposures.tilt_images) if settings.tilt_contrast else None
+    )
     random = np.random.default_rng(settings.seed).bit_generator.state
     weight = np.ones(len(particles)) if images.weight is None else images.weight
-    return FitState(images.noise, dict(random), weight, poses=poses, tilts=tilts)
+    return FitState(
+        images.noise, dict(random), weight, poses=poses, tilts=tilts, contrasts=contrasts
+    )
 
 
 def with_means(context: Context, state: FitState) -> FitState:
-    """With the means of the half-sets and the prior that they imply."""
+    """With the means of the half-sets, the prior that they imply, and the noise and contrasts they see."""
+    sd = start_contrast_sd(context.settings)
+    state, bands = _with_means_alone(context, state)
+    if state.contrasts is not None:
+        state = with_tilt_contrasts(context, state, bands, mean_models(bands, state.means, sd))
+        state, bands = _with_means_alone(context, state)
+    return with_measured_noise(context, state, bands, mean_models(bands, state.means, sd))
+
+
+def _with_means_alone(context: Context, state: FitState) -> tuple[FitState, list[Band]]:
+    """With the means of the half-sets and the prior that they imply, and the bands of these."""
     bands = [context.band(state, part, context.k_max) for part in range(len(context.parts))]
     means, precision = half_means(bands)
-    state = replace(state, means=means, prior=Prior(precision, precision))
-    models = mean_models(bands, means, start_contrast_sd(context.settings))
-    return with_measured_noise(context, state, bands, models)
+    return replace(state, means=means, prior=Prior(precision, precision)), bands
 
 
 def start_contrast_sd(settings: FitSettings) -> float:

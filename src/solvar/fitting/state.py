@@ -14,6 +14,7 @@ from solvar.estimation.noise import NoiseModel
 from solvar.estimation.poses import PoseState, TiltShifts
 from solvar.estimation.prior import Prior
 from solvar.estimation.statistics import SweepStatistics
+from solvar.estimation.tilt_contrast import TiltContrasts
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -92,6 +93,8 @@ class FitState:
         None where poses stay as they are.
     tilts : TiltShifts or None
         None where images of tilt series keep the shifts that they have.
+    contrasts : TiltContrasts or None
+        None where they are taken to be as strong as their file says.
     starts : list of Start
         Attempts at a consensus, where poses are found from the images alone.
     consensus : (l, l, l) float32 or None
@@ -113,6 +116,7 @@ class FitState:
     models: list[PartModel] = field(default_factory=list)
     poses: PoseState | None = None
     tilts: TiltShifts | None = None
+    contrasts: TiltContrasts | None = None
     starts: list[Start] = field(default_factory=list)
     consensus: Float32 | None = None
     sweeping: Sweeping | None = None

@@ -39,7 +39,7 @@ def exposure_numbers(
     if tilt_image is None:
         return _ranks(particle, dose, np.arange(len(dose)))
     known, first, place = np.unique(tilt_image, return_index=True, return_inverse=True)
-    series = _series(particle, place.reshape(-1), len(known))
+    series = series_of_exposures(particle, place.reshape(-1), len(known))
     return _ranks(series, dose[first], known)[place.reshape(-1)]
 
 
@@ -52,7 +52,7 @@ def numbered(exposures: Exposures) -> Exposures:
     return replace(exposures, number=number)
 
 
-def _series(particle: Int64, exposure: Int64, count: int) -> Int64:
+def series_of_exposures(particle: Int64, exposure: Int64, count: int) -> Int64:
     """Tilt series of each of `count` exposures: those that particles (M,) show in common are of one."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -44,6 +44,8 @@ class Exposures:
     sign : (M,) int8 or None
         1 or -1: by what pixels are to be multiplied so that all images have the same contrast.
         None where the file says the same of all its images, which tells nothing.
+    contrast : (M,) float64 or None
+        By what each image is stronger than `ctf` says, as a fit finds it; None for 1.
     """
 
     particle: Int64
@@ -58,6 +60,7 @@ class Exposures:
     number: Int64 | None = None
     defocus_offset_angstrom: Float64 | None = None
     sign: NDArray[np.int8] | None = None
+    contrast: Float64 | None = None
 
     @classmethod
     def one_each(

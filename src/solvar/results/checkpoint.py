@@ -239,6 +239,7 @@ def _classes() -> dict[str, type]:
     from solvar.estimation.poses import PosePrior, PoseState, ShapeTurns, TiltShifts
     from solvar.estimation.prior import Prior
     from solvar.estimation.statistics import SweepStatistics
+    from solvar.estimation.tilt_contrast import TiltContrasts
     from solvar.fitting.state import FitState, PartModel, Sweeping
 
     known = (
@@ -255,6 +256,7 @@ def _classes() -> dict[str, type]:
         Start,
         SweepStatistics,
         Sweeping,
+        TiltContrasts,
         TiltShifts,
     )
     return {each.__name__: each for each in known}

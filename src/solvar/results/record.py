@@ -121,6 +121,11 @@ class _Tilts(_Part):
     prior_angstrom: _NotNegative
 
 
+class _TiltContrast(_Part):
+    sd: _NotNegative
+    prior_sd: _NotNegative
+
+
 class _Normalisation(_Part):
     background: _NotNegative
     strength_percent: _NotNegative
@@ -172,6 +177,7 @@ class _Result(_Part):
     pose_doubt: _PoseDoubt | None = None
     poses: _Poses | None = None
     tilts: _Tilts | None = None
+    tilt_contrast: _TiltContrast | None = None
     ab_initio: _AbInitio | None = None
 
     @model_validator(mode="after")
@@ -237,7 +243,12 @@ class _Record(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> _Record:
-        names = ("refine_pose", "poses"), ("refine_tilts", "tilts"), ("halfsets", "reliable")
+        names = (
+            ("refine_pose", "poses"),
+            ("refine_tilts", "tilts"),
+            ("tilt_contrast", "tilt_contrast"),
+            ("halfsets", "reliable"),
+        )
         for setting, name in names:
             if bool(self.settings.get(setting)) != (getattr(self.result, name) is not None):
                 raise ValueError(f"settings.{setting} and result.{name} contradict each other")

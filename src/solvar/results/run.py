@@ -20,7 +20,6 @@ from solvar.fitting.result import AbInitio, HalfsetValidation, StageCost
 from solvar.fitting.settings import FitSettings
 from solvar.particles import ParticleSet, Picks, Poses, Reading, read_as
 from solvar.particles.copies import image_places
-from solvar.particles.exposures import ranges
 from solvar.results.hdf5 import REPEAT, Hdf5File
 from solvar.results.inputs import InputFile, refuse_changed
 from solvar.results.poses import PoseChange
@@ -248,7 +247,7 @@ class Run:
         return self._stored.refinement()
 
     def with_own_tilts(self, particles: ParticleSet, in_run: NDArray[np.int64]) -> ParticleSet:
-        """Particles that are those of the run at `in_run`, their images with the shifts that the run found.
+        """Particles that are those of the run at `in_run`, their images with shifts and contrasts of the run.
 
         Images that the run left out keep their own.
 
@@ -257,28 +256,20 @@ class Run:
         InputError
             If a particle has another number of images than in the run.
         """
-        found = self._stored.image_shift_angstrom()
+        found = self._stored.tilts()
         if found is None:
             return particles
-        count, shift = found
-        images = particles.exposures
-        used = np.ones(len(images), bool)
+        used = np.ones(len(particles.exposures), bool)
         if self.reading.limits and not particles.reading.limits:
             used = np.isin(image_places(particles), image_places(self.read_input()))
-        if not np.array_equal(np.bincount(images.particle[used]), count[in_run]):
+        exposures = found.of(in_run).given_to(particles.exposures, used)
+        if exposures is None:
             raise InputError(
-                f"has other numbers of tilts of particles than {self.folder}, which moved them",
+                f"has other numbers of tilts of particles than {self.folder}, which has fitted them",
                 file=particles.source,
                 remedy="pass the file that the run was made from",
             )
-        place = ranges(np.cumsum(count)[in_run] - count[in_run], count[in_run])
-        own = (
-            np.zeros((len(images), 2))
-            if images.shift_angstrom is None
-            else images.shift_angstrom.copy()
-        )
-        own[used] = shift[place]
-        return replace(particles, exposures=replace(images, shift_angstrom=own))
+        return replace(particles, exposures=exposures)
 
     @property
     def has_own_poses(self) -> bool:

@@ -20,6 +20,7 @@ from solvar.particles import Picks, Poses
 from solvar.results import numbers
 from solvar.results.hdf5 import REPEAT, Hdf5File, Shape, opened
 from solvar.results.numbers import Expected, Judge
+from solvar.results.tilts import OwnTilts
 from solvar.volume_file import read_volume, run_id_of
 
 MODEL, PARTICLES = "model.h5", "particles.h5"
@@ -162,23 +163,35 @@ class StoredNumbers:
         numbers.check_refinement(found, self._folder / PARTICLES, self._extent)
         return found
 
-    def image_shift_angstrom(self) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-        """Images of each particle (N,) and the shifts of these (M, 2), Å; None where they were kept."""
-        if self._result.get("tilts") is None:
+    def tilts(self) -> OwnTilts | None:
+        """What was found of images of tilt series; None where they were left as they are."""
+        names: dict[str, tuple[int, ...]] = {}
+        if self._result.get("tilts") is not None:
+            names["image_shift_angstrom"] = (2,)
+        if self._result.get("tilt_contrast") is not None:
+            names["image_contrast"] = ()
+        if not names:
             return None
-        shapes: dict[str, Shape] = {
-            "images": (self._count,),
-            "image_shift_angstrom": (int(self._particles["images"]), 2),
-        }
+        images = int(self._particles["images"])
+        shapes = {"images": (self._count,), **{name: (images, *s) for name, s in names.items()}}
         with self.hdf5(PARTICLES) as file:
-            count, shift = file.arrays(shapes).values()
+            found = file.arrays(shapes)
+        count = found.pop("images")
         judge = Judge(self._folder / PARTICLES)
-        lost = count.dtype.kind not in "iu" or (count < 1).any() or count.sum() != len(shift)
+        lost = count.dtype.kind not in "iu" or (count < 1).any() or count.sum() != images
         judge.refuse(lost, "images", "does not say which images each particle has")
-        judge.finite("image_shift_angstrom", shift)
-        far = np.abs(shift).max(axis=1) > 2 * self._extent
-        judge.refuse(far, "image_shift_angstrom", "is longer than the whole box")
-        return count.astype(np.int64), shift.astype(np.float64)
+        for name, values in found.items():
+            judge.finite(name, values)
+        shift, contrast = (
+            None if name not in found else found[name].astype(np.float64)
+            for name in ("image_shift_angstrom", "image_contrast")
+        )
+        if shift is not None:
+            far = np.abs(shift).max(axis=1) > 2 * self._extent
+            judge.refuse(far, "image_shift_angstrom", "is longer than the whole box")
+        if contrast is not None:
+            judge.refuse(contrast <= 0, "image_contrast", "is not above 0")
+        return OwnTilts(count.astype(np.int64), shift, contrast)
 
     def validation(self) -> HalfsetValidation | None:
         """See `Run.validation`."""

@@ -280,9 +280,8 @@ def _write_particles(path: Path, fit: Fit, run_id: str) -> None:
             file["copy_of"] = particles.copy_of
         _write_picks(file, particles.picks)
         _write_refinement(file, fit.pose_refinement)
-        if fit.tilt_refinement is not None:
-            file["images"] = particles.exposures.counts()
-            file["image_shift_angstrom"] = particles.exposures.shift_angstrom
+        for name, values in fit.of_images.items():
+            file[name] = values
 
 
 def _write_picks(file: h5py.File, picks: Picks | None) -> None:
@@ -364,6 +363,8 @@ def _run_record(fit: Fit, provenance: Provenance) -> dict[str, Any]:
         result["component_resolution_angstrom"] = fit.validation.component_resolution
         result["change"] = fit.validation.change is not None
         result |= _doubt_record(fit.validation, model)
+    if fit.tilt_contrasts is not None:
+        result["tilt_contrast"] = fit.tilt_contrasts.summary()
     warnings = list(fit.warnings)
     if fit.pose_refinement is not None:
         change = PoseChange.of(particles.poses, fit.pose_refinement)

@@ -216,6 +216,11 @@ def day(stamp: str) -> str:
     return datetime.fromisoformat(stamp).strftime("%Y-%m-%d %H:%M")
 
 
+def _spread_of_contrasts(run: Run) -> list[tuple[str, str]]:
+    told = run.record["result"].get("tilt_contrast")
+    return [] if told is None else [("contrast of exposures, sd", f"{told['sd']:.2f}")]
+
+
 def facts(run: Run) -> list[tuple[str, str]]:
     """The run in a few numbers."""
     model = run.model
@@ -223,6 +228,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("particles", f"{run.distinct_particles:,}"),
         *([] if run.copy_of is None else [("symmetry copies", f"{run.particle_count:,}")]),
         *([("images", f"{run.record['particles']['images']:,}")] if run.is_of_tilts else []),
+        *_spread_of_contrasts(run),
         ("components", str(run.rank)),
         ("box", f"{model.box_size} px, {model.box_size * run.pixel_size_angstrom:.0f} Å"),
     ]
