@@ -135,7 +135,13 @@ def along(
     return combined(columns, (left @ right).T)
 
 
-def place_particles(band: Band, model: ColumnModel, eigenvalues: Float64, step: Step) -> Posterior:
+def place_particles(
+    band: Band,
+    model: ColumnModel,
+    eigenvalues: Float64,
+    step: Step,
+    model_error: Float64 | None = None,
+) -> Posterior:
     """Posterior of all particles of a band under the final model.
 
     Parameters
@@ -148,6 +154,8 @@ def place_particles(band: Band, model: ColumnModel, eigenvalues: Float64, step: 
         Prior variances of the latents.
     step : Step
         Told of every particle.
+    model_error : (r, r), optional
+        Covariance that errors of the model add to every particle's latents; none by default.
     """
     deviation, prepared = prior_spread(eigenvalues, SMALLEST_EIGENVALUE), BandModel(band, model)
     count, rank = len(band.index), len(eigenvalues)
@@ -163,6 +171,15 @@ def place_particles(band: Band, model: ColumnModel, eigenvalues: Float64, step: 
             power = batch.ctf_power[:, : band.k_c + 1]
             known -= found.contrast_square[:, None, None] * model.variance.of_columns(power)
         precision[here] = known / np.outer(deviation, deviation)
+        if model_error is not None:
+            precision[here] = _less_certain(precision[here], model_error)
         contrast[here], log_likelihood[here] = found.contrast, found.log_likelihood
         step.advance(len(batch))
     return Posterior(*(band.sum(each) for each in (z, precision, contrast, log_likelihood)))
+
+
+def _less_certain(precision: Float64, covariance: Float64) -> Float64:
+    """Precisions (B, r, r) of what a further error of this covariance (r, r) has been added to."""
+    # (M⁻¹ + C)⁻¹ = (1 + M C)⁻¹ M
+    found = np.linalg.solve(np.eye(len(covariance)) + precision @ covariance, precision)
+    return np.asarray((found + found.transpose(0, 2, 1)) / 2)

@@ -41,7 +41,8 @@ class Posterior:
         Posterior mean latents in eigenvolume units (prior variance = eigenvalue).
     precision : (N, r, r) float64
         Posterior precision of `z`. Contrast and, where poses were refined, pose errors are integrated out:
-        what they leave uncertain widens the error bars. The posterior variance of the columns does not.
+        what they leave uncertain widens the error bars, and so does the error of the model, as far as two
+        half models show it.
     contrast : (N,) float64
         Posterior mean of the contrast factor a ~ N(1, τ²).
     log_likelihood : (N,) float64

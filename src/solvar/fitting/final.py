@@ -21,6 +21,7 @@ from solvar.estimation.mean import MeanProblem
 from solvar.estimation.posterior import Posterior
 from solvar.estimation.solvers import ColumnSolver
 from solvar.fitting.context import Context
+from solvar.fitting.model_error import compared, latent_error
 from solvar.fitting.result import HalfsetValidation
 from solvar.fitting.schedule import BandSchedule, split_batches
 from solvar.fitting.start import MEAN_STEPS
@@ -95,8 +96,13 @@ def finish(
         columns=np.concatenate([fitted.columns[:1], scaled]),
         variance=solver.variance.rotated(factor),
     )
-    with progress.step("Placing every particle", len(images)) as step:
-        posterior = place_particles(solver.band, placing, axes.eigenvalues, step)
+    has_halves = len(state.models) == 2
+    total = len(images) + 2 * has_halves * len(compared(context))
+    with progress.step("Placing every particle", total) as step:
+        error = None
+        if has_halves:
+            error = latent_error(context, state, solver.band, axes.eigenvolumes, step)
+        posterior = place_particles(solver.band, placing, axes.eigenvalues, step, error)
     mean = crop_volume(fitted.columns[0], images.box)
     model = LowRankModel(
         mean,

@@ -1,0 +1,69 @@
+"""What the errors of mean and eigenvolumes do to latents, told by two half models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvar.estimation.band import Band
+from solvar.estimation.held_out import evenly_spread
+from solvar.estimation.latents import place_particles
+from solvar.fitting.context import Context
+from solvar.fitting.state import FitState
+from solvar.imaging.fourier import crop_volume
+from solvar.progress import Step
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# of a covariance from so many particles the variances are known to 5 %
+_SAMPLE = 1000
+
+
+def compared(context: Context) -> Int64:
+    """Particles that are placed in both half models."""
+    everybody = np.arange(len(context.images))
+    return evenly_spread(context.one_of_each(context.images.believed(everybody)), _SAMPLE)
+
+
+def latent_error(
+    context: Context, state: FitState, band: Band, eigenvolumes: Float32, step: Step
+) -> Float64:
+    """Covariance that errors of the final model add to every particle's latents, (r, r), in their units.
+
+    Both half models place the same particles. Noise of the images is the same twice and cancels, errors of
+    the models do not: what they differ by has twice the variance of one half's errors, and these twice that
+    of a model of all particles. Errors that the halves share do not show.
+
+    Parameters
+    ----------
+    context : Context
+    state : FitState
+        Of two models with columns, on the grid of the band.
+    band : Band
+        Of the final model.
+    eigenvolumes : (r, L, L, L) float32
+        Of the final model; latents are coordinates along them.
+    step : Step
+        Told of every particle, twice.
+    """
+    some = band.restricted(compared(context))
+    errors = state.poses.errors() if state.poses else None
+    onto = _coordinates(crop_volume(eigenvolumes, band.box))
+    placed = []
+    for model in state.fitted_models:
+        columns = model.columns.reshape(len(model.columns), -1)
+        mean, *along = (onto @ each.astype(np.float64) for each in columns)
+        found = place_particles(some, replace(model, pose_errors=errors), np.ones(model.rank), step)
+        placed.append(mean + found.z @ np.stack(along))
+    apart = placed[0] - placed[1]
+    return apart.T @ apart / (4 * len(apart))
+
+
+def _coordinates(eigenvolumes: Float32) -> Float64:
+    """What takes volumes (l³,) to the coordinates along eigenvolumes that fit them best, (r, l³)."""
+    flat = eigenvolumes.reshape(len(eigenvolumes), -1).astype(np.float64)
+    return np.asarray(np.linalg.solve(flat @ flat.T, flat))
