@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from solvar.analysis.mixture import Likelihoods, Mixture, best_count, fit_mixture, held_out
 from solvar.analysis.neighbours import sample
 from solvar.analysis.ridges import log_direct_passes, log_passes, over_other_hills, tops
-from solvar.analysis.valleys import told_by_particles, visible
+from solvar.analysis.valleys import log_side_pass, told_by_particles, visible
 from solvar.machine import available_cores
 
 Float64 = NDArray[np.float64]
@@ -102,7 +102,7 @@ def find_states(mixture: Mixture, seen: Likelihoods, seed: int = 0) -> States:
     # what halves separate and the whole does not is no valley either
     separate = _below(passes) * np.mean([each.separate for each in resamples], axis=0)
     some = seen.of_some(sample(len(seen), _SAMPLE, seed))
-    state_of_hill = _asked_for(mixture, some, hills, direct, _merged(passes, separate))
+    state_of_hill = _asked_for(mixture, some, hills, hill_of, direct, _merged(passes, separate))
     counts = [len(set(_merged(each.passes, each.separate))) for each in resamples]
     shares = np.stack([np.bincount(state_of_hill, each.share) for each in resamples])
     membership = _membership(mixture, seen, state_of_hill[hill_of])
@@ -186,11 +186,11 @@ def _merged(passes: Float64, separate: Float64 | NDArray[np.bool_]) -> Int64:
 
 
 def _asked_for(
-    mixture: Mixture, seen: Likelihoods, hills: Float64, direct: Float64, state: Int64
+    mixture: Mixture, seen: Likelihoods, hills: Float64, hill_of: Int64, direct: Float64, state: Int64
 ) -> Int64:
     """States (H,) once those are one that no particles hold apart, the least told valley first.
 
-    `direct` are the passes (H, H) of direct ways between hills.
+    `hill_of` (K,) is that of each Gaussian, `direct` are the passes (H, H) of direct ways between hills.
     """
     height = np.diag(direct)
 
@@ -205,7 +205,10 @@ def _asked_for(
             out = np.where((state == one)[:, None] & (state != one), direct, -np.inf)
             ways = sorted(int(hill) for hill in np.unravel_index(out.argmax(), out.shape))
             level = min(height[state == state[hill]].max() for hill in ways)
-            told.append((lost(*ways, level), state[ways]))
+            pair = state[ways]
+            first, second = (state[hill_of] == each for each in pair)
+            seen_aside = log_side_pass(mixture, seen, first, second) < _VALLEY
+            told.append((lost(*ways, level) if seen_aside else -np.inf, pair))
         least, pair = min(told, key=itemgetter(0))
         if least >= _DECISIVE:
             break

@@ -15,8 +15,10 @@ from solvar.analysis.mixture import Likelihoods, Mixture, improved, log_evidence
 from solvar.analysis.ridges import ridges, widths
 
 Float64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 _SEEN_THROUGH, _WIDER = 0.1, 2.0
+_PLACES = 200
 
 
 def visible(mixture: Mixture, seen: Likelihoods) -> Mixture:
@@ -53,6 +55,30 @@ def told_by_particles(
     factor = 1 / (1 + float(bridge.share.sum()))
     filled = improved(mixture.scaled(factor), seen, bridge.scaled(factor))
     return log_evidence(seen, mixture) - log_evidence(seen, filled)
+
+
+def log_side_pass(mixture: Mixture, seen: Likelihoods, one: Bools, other: Bools) -> float:
+    """Log of how populated a valley is, of its lower hill, where two states are seen from the side.
+
+    What is looked at is the visible density of the Gaussians of both, summed over all directions but the
+    one that tells them apart best (Fisher's).
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Fitted to `seen`.
+    seen : Likelihoods
+    one, other : (K,) bool
+        Which Gaussians belong to the states.
+    """
+    shown = visible(mixture, seen)
+    (top, width), (other_top, other_width) = shown.of_some(one).moments(), shown.of_some(other).moments()
+    line = np.linalg.solve(width + other_width, other_top - top)
+    side = shown.of_some(one | other).projected(line)
+    places = np.linspace(side.mean.min(), side.mean.max(), _PLACES)[:, None]
+    height = side.log_density(places)
+    hill = np.minimum(np.maximum.accumulate(height), np.maximum.accumulate(height[::-1])[::-1])
+    return float((height - hill).min())
 
 
 def _bridge(mixture: Mixture, seen: Likelihoods, path: Float64, level: float) -> Mixture:
