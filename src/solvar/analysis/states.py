@@ -6,9 +6,10 @@ variance is put back, and every Gaussian is widened to twice its variance, since
 plateau into Gaussians 0.29 of a piece wide, with valleys between them that no particle asked for.
 
 A density has hills by chance, and more of them the fewer particles there are. So two hills are one state
-where particles are less than a thousand times less likely with the valley filled (`valleys`), or where most
-random halves of the particles, each with a density made anew, do not separate them. Motions of flat
-population, seen through a few components, have passes of a third to two thirds (benchmarks/states.py).
+where particles are less than a thousand times less likely with the valley filled, where there is no such
+valley seen from the side (`valleys`), or where most random halves of the particles, each with a density made
+anew, do not separate them. Motions of flat population, seen through a few components, have passes of a third
+to two thirds (benchmarks/states.py).
 """
 
 from __future__ import annotations
@@ -186,13 +187,19 @@ def _merged(passes: Float64, separate: Float64 | NDArray[np.bool_]) -> Int64:
 
 
 def _asked_for(
-    mixture: Mixture, seen: Likelihoods, hills: Float64, hill_of: Int64, direct: Float64, state: Int64
+    mixture: Mixture,
+    seen: Likelihoods,
+    hills: Float64,
+    hill_of: Int64,
+    direct: Float64,
+    state: Int64,
 ) -> Int64:
     """States (H,) once those are one that no particles hold apart, the least told valley first.
 
     `hill_of` (K,) is that of each Gaussian, `direct` are the passes (H, H) of direct ways between hills.
     """
     height = np.diag(direct)
+    shown = visible(mixture, seen)
 
     @cache
     def lost(start: int, end: int, level: float) -> float:
@@ -206,9 +213,9 @@ def _asked_for(
             ways = sorted(int(hill) for hill in np.unravel_index(out.argmax(), out.shape))
             level = min(height[state == state[hill]].max() for hill in ways)
             pair = state[ways]
-            first, second = (state[hill_of] == each for each in pair)
-            seen_aside = log_side_pass(mixture, seen, first, second) < _VALLEY
-            told.append((lost(*ways, level) if seen_aside else -np.inf, pair))
+            sides = [state[hill_of] == each for each in pair]
+            apart = log_side_pass(shown, *sides) < _VALLEY
+            told.append((lost(*ways, level) if apart else -np.inf, pair))
         least, pair = min(told, key=itemgetter(0))
         if least >= _DECISIVE:
             break
