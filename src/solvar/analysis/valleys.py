@@ -77,7 +77,7 @@ def log_side_pass(shown: Mixture, one: Bools, other: Bools) -> float:
     (mean, width), (other_mean, other_width) = (
         shown.of_some(which).moments() for which in (one, other)
     )
-    line = np.linalg.solve(width + other_width, other_mean - mean)
+    line = np.asarray(np.linalg.solve(width + other_width, other_mean - mean), dtype=np.float64)
     side = shown.of_some(one | other).projected(line)
     places = np.linspace(side.mean.min(), side.mean.max(), _PLACES)[:, None]
     height = side.log_density(places)
