@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from analysis.test_density import measured
-from solvar.analysis.mixture import Mixture, fit_mixture
+from solvar.analysis.mixture import Likelihoods, Mixture, fit_mixture
 from solvar.analysis.ridges import log_passes, ridges, tops
 from solvar.analysis.states import deconvolved, find_states
-from solvar.analysis.valleys import told_by_particles, visible
+from solvar.analysis.valleys import log_side_pass, told_by_particles, visible
 from solvar.analysis.words import gap_sentence, states_sentence
 
 
@@ -75,6 +75,64 @@ def test_filling_a_valley_costs_what_particles_say_for_it(apart, least, most):
     hills, _ = tops(visible(mixture, seen), mixture.mean)
     level = np.exp(visible(mixture, seen).log_density(hills).min())
     assert least <= told_by_particles(mixture, seen, hills[0], hills[-1], level) <= most
+
+
+def seen_alike(truth, seed, error=0.3):
+    """Through errors that are the same for all particles (N, m)."""
+    image = truth + error * np.random.default_rng(seed).normal(size=truth.shape)
+    information = np.tile(np.eye(truth.shape[1]) / error**2, (len(truth), 1, 1))
+    return Likelihoods(information, image / error**2, np.ones(len(truth)))
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_two_motions_at_once_are_no_states(seed):
+    """A sheet that bends in four components: without the look from the side both have three states."""
+    first, second = np.random.default_rng(seed).uniform(0, np.pi, (2, 300))
+    once, twice = [np.cos(first), np.cos(second)], [np.cos(2 * first), np.cos(2 * second)]
+    seen = seen_alike(np.stack([*once, *(0.7 * np.array(twice))], axis=1) * 1.7, seed)
+    assert len(find_states(deconvolved(seen, seed), seen, seed)) == 1
+
+
+def test_states_are_found_across_a_motion():
+    rng = np.random.default_rng(0)
+    state, angle = rng.choice(2, 400, p=[0.7, 0.3]), rng.uniform(0, np.pi, 400)
+    across = np.where(state == 0, -1.1, 1.1) + rng.normal(0, 0.2, 400)
+    seen = seen_alike(np.stack([1.4 * np.cos(angle), 1.4 * np.sin(angle), across], axis=1), 0)
+    states = find_states(deconvolved(seen), seen)
+    assert len(states) == 2
+    assert np.mean(states.label == state + 1) > 0.97
+
+
+def patches(share):
+    """Gaussians 1 apart on a grid, with these shares, and which column each is in."""
+    row, column = np.indices(share.shape)
+    mean = np.stack([column.ravel(), row.ravel()], axis=1).astype(float)
+    mixture = Mixture(
+        share.ravel() / share.sum(), mean, np.tile(0.2 * np.eye(2), (share.size, 1, 1))
+    )
+    return mixture, column.ravel()
+
+
+def test_a_gap_in_part_of_a_sheet_is_no_valley_from_the_side():
+    passes = list[float]()
+    for rows in range(5):
+        share = np.ones((4, 4))
+        share[:rows, 1] = 0.05
+        mixture, column = patches(share)
+        passes.append(np.exp(log_side_pass(mixture, column < 2, column >= 2)))
+    assert (np.diff(passes) < 0).all()
+    assert passes[0] > 0.9
+    assert passes[2] > 0.5
+    assert passes[4] < 0.25
+
+
+def test_the_side_view_does_not_depend_on_the_units_of_the_components():
+    mixture, column = patches(np.array([[3.0, 0.4, 2.0], [2.0, 0.6, 1.0]]))
+    change = np.array([[2.0, 0.3], [-0.5, 0.1]])
+    turned = change @ mixture.covariance @ change.T
+    other = Mixture(mixture.share, mixture.mean @ change.T, turned)
+    sides = column < 1, column >= 1
+    assert log_side_pass(other, *sides) == pytest.approx(log_side_pass(mixture, *sides), abs=1e-6)
 
 
 def test_states_do_not_depend_on_the_order_of_the_particles():

@@ -132,6 +132,22 @@ class Mixture:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Mixture(*(np.concatenate(pair) for pair in pairs))
 
+    def of_some(self, which: NDArray[np.bool_]) -> Mixture:
+        """Some of the Gaussians."""
+        return Mixture(self.share[which], self.mean[which], self.covariance[which])
+
+    def projected(self, line: Float64) -> Mixture:
+        """In the one component x·line, summed over all others."""
+        variance = np.einsum("i,kij,j->k", line, self.covariance, line)
+        return Mixture(self.share, (self.mean @ line)[:, None], variance[:, None, None])
+
+    def moments(self) -> tuple[Float64, Float64]:
+        """Mean (m,) and covariance (m, m) of the density."""
+        share = self.share / self.share.sum()
+        mean = share @ self.mean
+        away = self.mean - mean
+        return mean, np.tensordot(share, self.covariance, axes=1) + (share * away.T) @ away
+
     def widened(self, covariance: Float64) -> Mixture:
         """Seen through an error of covariance (m, m)."""
         return replace(self, covariance=self.covariance + covariance)

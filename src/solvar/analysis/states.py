@@ -6,9 +6,10 @@ variance is put back, and every Gaussian is widened to twice its variance, since
 plateau into Gaussians 0.29 of a piece wide, with valleys between them that no particle asked for.
 
 A density has hills by chance, and more of them the fewer particles there are. So two hills are one state
-where particles are less than a thousand times less likely with the valley filled (`valleys`), or where most
-random halves of the particles, each with a density made anew, do not separate them. Motions of flat
-population, seen through a few components, have passes of a third to two thirds (benchmarks/states.py).
+where particles are less than a thousand times less likely with the valley filled, where there is no such
+valley seen from the side (`valleys`), or where most random halves of the particles, each with a density made
+anew, do not separate them. Motions of flat population, seen through a few components, have passes of a third
+to two thirds (benchmarks/states.py).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from solvar.analysis.mixture import Likelihoods, Mixture, best_count, fit_mixture, held_out
 from solvar.analysis.neighbours import sample
 from solvar.analysis.ridges import log_direct_passes, log_passes, over_other_hills, tops
-from solvar.analysis.valleys import told_by_particles, visible
+from solvar.analysis.valleys import log_side_pass, told_by_particles, visible
 from solvar.machine import available_cores
 
 Float64 = NDArray[np.float64]
@@ -102,7 +103,7 @@ def find_states(mixture: Mixture, seen: Likelihoods, seed: int = 0) -> States:
     # what halves separate and the whole does not is no valley either
     separate = _below(passes) * np.mean([each.separate for each in resamples], axis=0)
     some = seen.of_some(sample(len(seen), _SAMPLE, seed))
-    state_of_hill = _asked_for(mixture, some, hills, direct, _merged(passes, separate))
+    state_of_hill = _asked_for(mixture, some, hills, hill_of, direct, _merged(passes, separate))
     counts = [len(set(_merged(each.passes, each.separate))) for each in resamples]
     shares = np.stack([np.bincount(state_of_hill, each.share) for each in resamples])
     membership = _membership(mixture, seen, state_of_hill[hill_of])
@@ -186,13 +187,19 @@ def _merged(passes: Float64, separate: Float64 | NDArray[np.bool_]) -> Int64:
 
 
 def _asked_for(
-    mixture: Mixture, seen: Likelihoods, hills: Float64, direct: Float64, state: Int64
+    mixture: Mixture,
+    seen: Likelihoods,
+    hills: Float64,
+    hill_of: Int64,
+    direct: Float64,
+    state: Int64,
 ) -> Int64:
     """States (H,) once those are one that no particles hold apart, the least told valley first.
 
-    `direct` are the passes (H, H) of direct ways between hills.
+    `hill_of` (K,) is that of each Gaussian, `direct` are the passes (H, H) of direct ways between hills.
     """
     height = np.diag(direct)
+    shown = visible(mixture, seen)
 
     @cache
     def lost(start: int, end: int, level: float) -> float:
@@ -205,7 +212,10 @@ def _asked_for(
             out = np.where((state == one)[:, None] & (state != one), direct, -np.inf)
             ways = sorted(int(hill) for hill in np.unravel_index(out.argmax(), out.shape))
             level = min(height[state == state[hill]].max() for hill in ways)
-            told.append((lost(*ways, level), state[ways]))
+            pair = state[ways]
+            sides = [state[hill_of] == each for each in pair]
+            apart = log_side_pass(shown, *sides) < _VALLEY
+            told.append((lost(*ways, level) if apart else -np.inf, pair))
         least, pair = min(told, key=itemgetter(0))
         if least >= _DECISIVE:
             break

@@ -4,6 +4,10 @@ A valley is filled by a bridge of Gaussians along the ridge that crosses it, as 
 until it is as high as the lower of its hills. The others adapt to that. What likelihood is lost is what the
 particles say for the valley: a mixture of few Gaussians, of few particles or seen through wide errors, has
 valleys that cost nothing to fill.
+
+A sheet that bends through many components, two motions at once, is cut into lumps of unlike thickness. The
+straight way between two of them leaves it, so that filling costs what no gap is worth. Seen from the side the
+lumps lie behind each other, and states still have their valley.
 """
 
 from __future__ import annotations
@@ -15,8 +19,10 @@ from solvar.analysis.mixture import Likelihoods, Mixture, improved, log_evidence
 from solvar.analysis.ridges import ridges, widths
 
 Float64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 _SEEN_THROUGH, _WIDER = 0.1, 2.0
+_PLACES = 200
 
 
 def visible(mixture: Mixture, seen: Likelihoods) -> Mixture:
@@ -53,6 +59,30 @@ def told_by_particles(
     factor = 1 / (1 + float(bridge.share.sum()))
     filled = improved(mixture.scaled(factor), seen, bridge.scaled(factor))
     return log_evidence(seen, mixture) - log_evidence(seen, filled)
+
+
+def log_side_pass(shown: Mixture, one: Bools, other: Bools) -> float:
+    """Log of how populated the valley between two states is, of the lower one, seen from the side.
+
+    That is the density of both, summed over all directions but Fisher's, which tells them apart best. Lumps
+    of a sheet that particles fill evenly hide each other's gaps.
+
+    Parameters
+    ----------
+    shown : Mixture
+        The visible density.
+    one, other : (K,) bool
+        Which Gaussians belong to the states.
+    """
+    (mean, width), (other_mean, other_width) = (
+        shown.of_some(which).moments() for which in (one, other)
+    )
+    line = np.asarray(np.linalg.solve(width + other_width, other_mean - mean), dtype=np.float64)
+    side = shown.of_some(one | other).projected(line)
+    places = np.linspace(side.mean.min(), side.mean.max(), _PLACES)[:, None]
+    height = side.log_density(places)
+    before, behind = np.maximum.accumulate(height), np.maximum.accumulate(height[::-1])[::-1]
+    return float((height - np.minimum(before, behind)).min())
 
 
 def _bridge(mixture: Mixture, seen: Likelihoods, path: Float64, level: float) -> Mixture:

@@ -32,8 +32,8 @@ def states_sentence(states: Mapping[str, Any] | None) -> str | None:
     if count == 1 and shares.get(1, 0.0) < _MOST:
         return (
             "No state is certain: the latents have hills, but the particles are nearly as likely without the "
-            "valleys between them, or random halves of the particles have other ones. It may be one "
-            "continuous motion, or take more particles to tell."
+            "valleys between them, no one direction shows these, or random halves of the particles have "
+            "other ones. It may be continuous motion, or take more particles to tell."
         )
     if count == 1:
         return (
