@@ -23,13 +23,17 @@ from solvar.particles import read_particles
 from solvar.simulation import SimulationSettings, simulate
 
 RANK = 4
+BOX = {"box_size": 32, "pixel_size": 6.0}
 SETS: dict[str, dict[str, Any]] = {
     "300 particles, SNR 0.5": {"particles": 300, "snr": 0.5},
     "1000 particles, SNR 0.5": {"particles": 1000, "snr": 0.5},
     "1000 particles, SNR 0.1": {"particles": 1000, "snr": 0.1},
     "3000 particles, SNR 0.1": {"particles": 3000, "snr": 0.1},
     "200 particles of 9 tilts, SNR 0.05": {"particles": 200, "snr": 0.05, "tilts": 9},
-}
+    "1000 particles of 41 tilts, SNR 0.02": {
+        "particles": 1000, "snr": 0.02, "tilts": 41, "dose_per_tilt": 120 / 41, "box_size": 48, "pixel_size": 4.0,
+    },
+}  # fmt: skip
 
 
 def _without(*_: object) -> NDArray[np.float64]:
@@ -53,9 +57,7 @@ def main() -> None:
             continue
         found = []
         for seed in range(given.seeds):
-            settings = SimulationSettings(
-                heterogeneity="gaussian", box_size=32, pixel_size=6.0, seed=seed, **some
-            )
+            settings = SimulationSettings(heterogeneity="gaussian", seed=seed, **{**BOX, **some})
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch) / "set"
                 simulate(settings).write(folder)

@@ -78,6 +78,9 @@ def log_side_pass(shown: Mixture, one: Bools, other: Bools) -> float:
         shown.of_some(which).moments() for which in (one, other)
     )
     line = np.asarray(np.linalg.solve(width + other_width, other_mean - mean), dtype=np.float64)
+    if not line.any():
+        # one lies about the middle of the other
+        return 0.0
     side = shown.of_some(one | other).projected(line)
     places = np.linspace(side.mean.min(), side.mean.max(), _PLACES)[:, None]
     height = side.log_density(places)
