@@ -31,7 +31,8 @@ SETS: dict[str, dict[str, Any]] = {
     "3000 particles, SNR 0.1": {"particles": 3000, "snr": 0.1},
     "200 particles of 9 tilts, SNR 0.05": {"particles": 200, "snr": 0.05, "tilts": 9},
     "1000 particles of 41 tilts, SNR 0.02": {
-        "particles": 1000, "snr": 0.02, "tilts": 41, "dose_per_tilt": 120 / 41, "box_size": 48, "pixel_size": 4.0,
+        "particles": 1000, "snr": 0.02, "tilts": 41, "dose_per_tilt": 120 / 41,
+        "box_size": 48, "pixel_size": 4.0,
     },
 }  # fmt: skip
 
