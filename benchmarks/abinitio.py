@@ -177,7 +177,7 @@ class _StartsOnly(NoWorkspace):
 
     state: FitState
 
-    def load(self, name: str) -> Any:
+    def load(self, name: str, shelf: Shelf) -> Any:
         if name == "consensus":
             raise _Enough
         return None

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.ball import Ball
 from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.images import CHUNK, WhitenedImages
 from solvar.estimation.information import SamplingInformation, sampling_information, shell_mean
 from solvar.estimation.support import Support
+from solvar.files import Shelf
 from solvar.imaging.fourier import volume_shells
 from solvar.imaging.masks import default_mask
 from solvar.imaging.projector import Projection, Projector
@@ -24,6 +26,9 @@ Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+
+# of a buffer of the image plane; and the fewest images that keep all threads busy
+_BUFFER_BYTES, _FEWEST_IMAGES = 256 << 20, 64
 
 
 class Band:
@@ -97,6 +102,16 @@ class Band:
         return found.on_grid(self.box, self.k_c)
 
     @cached_property
+    def ball(self) -> Ball:
+        """The coefficients of volumes that the band holds."""
+        return Ball(self.box, self.k_c)
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where large arrays are kept that are seldom looked at."""
+        return self.images.store.pixels.shelf
+
+    @cached_property
     def shell_information(self) -> Float64:
         """Shell means of D."""
         return shell_mean(self.information, self.box, self.k_c + 1)
@@ -168,6 +183,11 @@ class Band:
     def batches(self, index: Int64 | None = None, size: int = CHUNK) -> Iterator[ImageBatch]:
         """The images of some of the band's particles, of all by default, as `WhitenedImages.batches`."""
         return self.images.batches(self.index if index is None else index, self.disc, size)
+
+    def chunk(self, channels: int, most: int = CHUNK) -> int:
+        """How many images at a time, so that a buffer of so many channels of theirs takes 256 MiB at most."""
+        fit = _BUFFER_BYTES // (8 * channels * len(self.disc))
+        return min(most, max(fit, _FEWEST_IMAGES))
 
     @property
     def count(self) -> float:

@@ -19,6 +19,7 @@ from solvar.estimation.poses import PoseSolver, PoseState
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import ColumnSolver, make_column_solver
 from solvar.estimation.support import Support
+from solvar.files import Shelf
 from solvar.fitting.likeness import is_history, is_like
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
@@ -67,6 +68,11 @@ class Context:
     def k_max(self) -> int:
         """Finest frequency."""
         return self.images.disc.k_c
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where large arrays are kept that are seldom looked at."""
+        return self.images.store.pixels.shelf
 
     def divided(self, parts: list[Int64]) -> Context:
         """The same with other parts."""
@@ -173,7 +179,7 @@ class Context:
         InputError
             If it has not the form of `like`.
         """
-        found = self.workspace.load(name)
+        found = self.workspace.load(name, self.shelf)
         if found is None:
             return None
         whole = isinstance(found, FitState) and is_history(found.history)

@@ -47,11 +47,12 @@ def merge(state: FitState, labels: Int64, counts: Sequence[int]) -> Float32:
 
     Those of each block of columns, of whose labels each model has its own, so many as `counts` says.
     """
-    stacked = np.concatenate([m.columns[1:] for m in state.models if m.columns is not None])
-    mean = crop_volume(np.mean(state.means, axis=0, dtype=np.float32), stacked.shape[-1])
-    averaged = (stacked / np.sqrt(len(state.models))).astype(np.float32)
+    columns = [v for m in state.models if m.columns is not None for v in m.columns[1:]]
+    mean = crop_volume(np.mean(state.means, axis=0, dtype=np.float32), columns[0].shape[-1])
     block = np.tile(labels, len(state.fitted_models))
-    return np.concatenate([mean[None], leading_of_blocks(averaged, block, counts)])
+    merged = leading_of_blocks(columns, block, counts)
+    merged /= np.float32(np.sqrt(len(state.models)))
+    return np.concatenate([mean[None], merged])
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,8 @@ def finish(
     contrast_sd = float(np.mean([model.contrast_sd for model in state.models]))
     state, solver, amplitude = _sweep_all(context, state, contrast_sd, schedules, progress)
     fitted = solver.model
-    columns = crop_volume(combined(fitted.columns[1:], amplitude), images.box)
-    axes = principal_axes(columns, context.labels)
+    scaled = combined(fitted.columns[1:], amplitude)
+    axes = principal_axes(crop_volume(scaled, images.box), context.labels).on(context.shelf)
     trained, validation = axes.eigenvalues, None
     if len(state.models) == 2:
         with progress.step("Testing components on held-out particles", len(images)) as step:
@@ -164,7 +165,8 @@ def _sweep_all(
             rng = state.generator()
             batches = split_batches(band.index, context.settings.batch_size, rng)
             state = state.after(rng)
-            model = ColumnModel(start, contrast_sd, pose_errors=errors)
+            model = ColumnModel(context.shelf.keep(start), contrast_sd, pose_errors=errors)
+            del start, kept, columns
             solver = context.column_solver(band, model, prior, batches)
             name = f"final model to shell {schedule.k_c} sweeps"
             most = schedule.final_sweeps
