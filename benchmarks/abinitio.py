@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.evaluation import Truth, evaluate
+from solvar.files import Shelf
 from solvar.fitting.abinitio import judges_and_pool, summary
 from solvar.fitting.fit import fit
 from solvar.fitting.result import Fit

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.ball import Ball
+from solvar.estimation.ball import Ball, ball_of
 from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.images import CHUNK, WhitenedImages
 from solvar.estimation.information import SamplingInformation, sampling_information, shell_mean
 from solvar.estimation.support import Support
 from solvar.files import Shelf
-from solvar.imaging.fourier import volume_shells
 from solvar.imaging.masks import default_mask
 from solvar.imaging.projector import Projection, Projector
 from solvar.parallel import Array
@@ -28,7 +27,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 # of a buffer of the image plane; and the fewest images that keep all threads busy
-_BUFFER_BYTES, _FEWEST_IMAGES = 256 << 20, 64
+BUFFER_BYTES, FEWEST_IMAGES = 256 << 20, 64
 
 
 class Band:
@@ -84,13 +83,12 @@ class Band:
         self.images, self.index, self.k_c, self.team = images, index, k_c, team
         self.box = band_box(k_c, images.box)
         self.disc = images.disc.prefix(k_c)
-        self.support = support.resampled(self.box)
+        self.support = support.resampled(self.box).on(self.shelf)
         self._projection = projection or Projection()
         self.projector = self._projector(team)
         self._sampling = sampling
         self.operations: Float64 | None = None
         self._buffers: dict[str, Any] = {}
-        self._shell = np.minimum(volume_shells(self.box), k_c + 1)
 
     @cached_property
     def information(self) -> Float32:
@@ -99,12 +97,12 @@ class Band:
             found = sampling_information(self.images, self.index, self.k_c, self.team)
         else:
             found = self._sampling()
-        return found.on_grid(self.box, self.k_c)
+        return self.shelf.keep(found.on_grid(self.box, self.k_c))
 
     @cached_property
     def ball(self) -> Ball:
         """The coefficients of volumes that the band holds."""
-        return Ball(self.box, self.k_c)
+        return ball_of(self.box, self.k_c)
 
     @property
     def shelf(self) -> Shelf:
@@ -186,8 +184,8 @@ class Band:
 
     def chunk(self, channels: int, most: int = CHUNK) -> int:
         """How many images at a time, so that a buffer of so many channels of theirs takes 256 MiB at most."""
-        fit = _BUFFER_BYTES // (8 * channels * len(self.disc))
-        return min(most, max(fit, _FEWEST_IMAGES))
+        fit = BUFFER_BYTES // (8 * channels * len(self.disc))
+        return min(most, max(fit, FEWEST_IMAGES))
 
     @property
     def count(self) -> float:
@@ -216,8 +214,8 @@ class Band:
 
     def expand(self, per_shell: Float64) -> Float32:
         """Values per shell on the rfftn grid; inf beyond k_c."""
-        values = np.append(per_shell[: self.k_c + 1], np.inf)
-        return values[self._shell].astype(np.float32)
+        shape = self.box, self.box, self.box // 2 + 1
+        return self.ball.on_grid(self.ball.expand(per_shell), np.inf).reshape(shape)
 
     def spectrum(self, volumes: Float32) -> Complex64:
         """rfftn of (C, box, box, box) volumes."""

@@ -33,6 +33,7 @@ class Metric:
 
     @cached_property
     def _information(self) -> Float32:
+        # not on a thread of the team: it is summed up by all of them
         return self._band.ball.of_grid(self._band.information)
 
     def apply(self, spectrum: Complex64, second: Float64) -> Complex64:
@@ -47,9 +48,11 @@ class Metric:
         out = np.empty_like(spectrum)
         given, found = spectrum.view(np.float32), out.view(np.float32)
         of_mean, of_columns = np.float32(second[0, 0]), second[1:, 1:].astype(np.float32)
+        of_data = self._information
 
         def some(first: int, last: int) -> None:
-            here, information = self._piece(first, last)
+            # complex numbers as pairs of real ones
+            here, information = slice(2 * first, 2 * last), np.repeat(of_data[first:last], 2)
             np.multiply(given[0, here], of_mean * information, out=found[0, here])
             np.multiply(of_columns @ given[1:, here], information, out=found[1:, here])
 
@@ -63,12 +66,11 @@ class Metric:
         value, axes = np.linalg.eigh(second[1:, 1:])
         of_mean, of_columns = np.float32(second[0, 0]), value.astype(np.float32)[:, None]
         basis = axes.astype(np.float32)
+        diagonals = self._information, self._lam_mean, self._lam_columns
 
         def some(first: int, last: int) -> None:
-            here, information = self._piece(first, last)
-            lam_mean, lam_columns = (
-                np.repeat(each[first:last], 2) for each in (self._lam_mean, self._lam_columns)
-            )
+            here = slice(2 * first, 2 * last)
+            information, lam_mean, lam_columns = (np.repeat(d[first:last], 2) for d in diagonals)
             np.divide(given[0, here], of_mean * information + lam_mean, out=found[0, here])
             rotated = basis.T @ given[1:, here]
             rotated /= of_columns * information + lam_columns
@@ -76,10 +78,6 @@ class Metric:
 
         self._band.team.over_ranges(spectrum.shape[1], _PIECE, some)
         return out
-
-    def _piece(self, first: int, last: int) -> tuple[slice, Float32]:
-        """Some coefficients as pairs of real numbers: where they stand, and D of each number."""
-        return slice(2 * first, 2 * last), np.repeat(self._information[first:last], 2)
 
     def _finite(self, k: int) -> Float32:
         """Λ of a column, 0 where it is infinite."""

@@ -77,7 +77,7 @@ def _with_spatial_prior(
     pairs = ((along(first[own], second[own]), second[own]) for own in _members(block))
     weight = np.max([spatial_weight(*pair, schedule.k_c) for pair in pairs], axis=0)
     weight = np.maximum(resample_mask(weight, context.images.box), LEAST)
-    weight = of_first_process(weight, context.images.processes)
+    weight = context.shelf.keep(of_first_process(weight, context.images.processes))
     # a few sweeps would not rid columns of the noise that is there already
     models = [_within(weight, model, context.shelf) for model in state.models]
     tried = replace(state, spatial_weight=weight, models=models)

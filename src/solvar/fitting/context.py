@@ -206,6 +206,7 @@ class Context:
             # it has every band to serve, and is the same whichever asked first
             images = self.seen(replace(state, noise=first_noise))
             found = sampling_information(images, self.parts[part], self.k_max, self.team)
+            found = SamplingInformation(found.k_c, self.shelf.keep(found.grid))
             known = self._information[part] = _Known(state.poses, state.weight, found)
         if state.noise.is_same(first_noise):
             return known.found

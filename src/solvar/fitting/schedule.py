@@ -25,7 +25,7 @@ _EPOCHS = 20
 _BATCH = 750
 # images of more particles than this may not fit in memory: then so many neighbours stay together
 _MANY, _BLOCK = 20_000, 32
-# M-steps of a sweep: enough that batches see what the others found; each costs a stored target
+# M-steps of a sweep: enough that batches see what the others found; each costs a stored target (fitting/memory.py)
 _FEWEST_BATCHES, _MOST_BATCHES = 4, 8
 # a gain of held-out particles is real from so many standard errors on
 _STANDARD_ERRORS = 2.0
@@ -111,15 +111,20 @@ def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator
     Without a size the rule is batches of 750, but 4 to 8 of them. Of many particles neighbours stay
     together, 32 at a time, so that images on disk are read in long pieces.
     """
-    count = round(len(index) / (batch_size or _BATCH))
-    if batch_size is None:
-        count = int(np.clip(count, _FEWEST_BATCHES, _MOST_BATCHES))
-    count = int(np.clip(count, 1, len(index)))
+    count = batch_count(len(index), batch_size)
     if len(index) < _MANY:
         return [np.sort(part) for part in np.array_split(rng.permutation(index), count)]
     blocks = [index[first : first + _BLOCK] for first in range(0, len(index), _BLOCK)]
     parts = np.array_split(rng.permutation(len(blocks)), count)
     return [np.concatenate([blocks[b] for b in np.sort(part)]) for part in parts]
+
+
+def batch_count(particles: int, batch_size: int | None) -> int:
+    """How many batches `split_batches` makes of so many particles, one at least."""
+    count = round(particles / (batch_size or _BATCH))
+    if batch_size is None:
+        count = int(np.clip(count, _FEWEST_BATCHES, _MOST_BATCHES))
+    return int(np.clip(count, 1, particles))
 
 
 def has_settled(before: Float64, now: Float64) -> bool:

@@ -39,5 +39,6 @@ class MaximumLikelihood:
             statistics.add(found, images.weight)
             if plane.cross is not None:
                 cross += plane.cross[:, 1:]
+        del prepared  # it is as large as what is summed up now
         statistics.share(band)
         return Gradient(band.sum(total.sum()), band.sum(cross), 1.0, statistics)
