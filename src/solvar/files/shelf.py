@@ -69,6 +69,8 @@ def _mapping(array: Any) -> mmap.mmap | None:
     """The mapped file that an array is a view of."""
     while isinstance(array, np.ndarray):
         array = array.base
+    if isinstance(array, memoryview):
+        array = array.obj
     return array if isinstance(array, mmap.mmap) else None
 
 

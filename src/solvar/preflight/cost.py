@@ -192,15 +192,15 @@ def measure_speed(stack: ImageStack, k_c: int, settings: FitSettings, team: Thre
     images_to_disc(stack.read(some), disc, team.size)
     reading = 2 * (time.perf_counter() - begun) / len(some)  # CTF and phases cost as much again
     coarse = disc.prefix(min(k_c, _MEASURED_K))
-    many = _sweep_seconds(_IMAGES, box, coarse, settings, team)
-    one = _sweep_seconds(1, box, coarse, settings, team)
+    many = sweep_seconds(_IMAGES, box, coarse, settings, team)
+    one = sweep_seconds(1, box, coarse, settings, team)
     image = _IN_PRACTICE * max(many - one, 0.0) / (_IMAGES - 1)
     pixels = len(disc) / len(coarse)
     voxels = (band_box(k_c, box) / band_box(coarse.k_c, box)) ** 3
     return Speed(reading, image * pixels**_PIXEL_POWER, one * voxels**_VOXEL_POWER)
 
 
-def _sweep_seconds(
+def sweep_seconds(
     count: int, box: int, disc: HalfDisc, settings: FitSettings, team: ThreadTeam
 ) -> float:
     """Seconds of a sweep over one batch of made-up images."""
