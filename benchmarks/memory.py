@@ -2,12 +2,13 @@
 
     python benchmarks/memory.py FOLDER [--boxes 64 96 128] [--ranks 10] [--particles 640] [--largest 4]
 
-Each fit is a process of its own, of few particles in as many batches as those of a large set: what grows with the box is
-volumes, lattices and targets, and a fit of 20,000 particles has the same ones. A thread reads the resident memory
-fifty times a second; the kernel's own peak, in `all`, knows what it misses. `file` is the share of the peak that lies in
-pages of files, which the system takes back when it needs them. With `--largest` the arrays of the peak are
-told as well, which takes longer. With `--finest` the finest band is the only one, with a sweep of two batches: the same
-peaks in less time, for boxes where a whole fit takes hours. The exponents are those of the peak less that of the imports.
+Each fit is a process of its own, of few particles in as many batches as those of a large set: what grows with
+the box is volumes, lattices and targets, and a fit of 20,000 particles has the same ones. A thread reads
+resident memory fifty times a second; the kernel's own peak, in `all`, knows what it misses. `file` is the share
+of the peak in pages of files, which the system takes back when it must. With `--largest` the arrays of
+the peak are told as well, which takes longer. With `--finest` the finest band is the only one, with a sweep of
+two batches: the same peaks in less time, for boxes where a whole fit takes hours. The exponents are those of
+the peak less that of the imports.
 """
 
 from __future__ import annotations
@@ -165,11 +166,7 @@ def main() -> None:
     if asked.of_one:
         measure(asked)
         return
-    found = {
-        (box, rank): table_of(asked, box, rank)
-        for rank in asked.ranks
-        for box in asked.boxes
-    }
+    found = {(box, rank): table_of(asked, box, rank) for rank in asked.ranks for box in asked.boxes}
     grown = {each: peak - imports for each, (peak, imports) in found.items()}
     base = np.mean([imports for _, imports in found.values()])
     for rank in asked.ranks if len(asked.boxes) > 1 else []:

@@ -103,7 +103,9 @@ def test_steps_on_the_way_are_dropped_when_the_step_is_done(own) -> None:
     checkpoint.keep("band sweeps", lambda: {"sweep": 1}, always=True)
     assert checkpoint.load("band sweeps", Shelf()) == {"sweep": 1}
     checkpoint.save("band", {"result": 2})
-    assert checkpoint.load("band sweeps", Shelf()) is None and checkpoint.load("band", Shelf()) == {"result": 2}
+    assert checkpoint.load("band sweeps", Shelf()) is None and checkpoint.load("band", Shelf()) == {
+        "result": 2
+    }
 
 
 def test_writing_takes_a_small_share_of_the_time(own, monkeypatch) -> None:

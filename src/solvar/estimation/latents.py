@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, e_step
-from solvar.estimation.low_rank import SMALLEST_EIGENVALUE, prior_spread, to_columns
+from solvar.estimation.low_rank import SMALLEST_EIGENVALUE, prior_spread
 from solvar.estimation.posterior import Posterior
 from solvar.files import Shelf
 from solvar.progress import Step
@@ -141,7 +141,7 @@ def leading_of_blocks(
     if len(counts) == 1:
         return leading(columns, counts[0])
     parts = [
-        leading([columns[j] for j in np.flatnonzero(block == b)], count)
+        leading([columns[j] for j in np.flatnonzero(block == b).tolist()], count)
         for b, count in enumerate(counts)
     ]
     return np.concatenate(parts)

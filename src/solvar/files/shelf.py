@@ -1,8 +1,8 @@
 """Large arrays that leave memory while nobody looks at them.
 
-They are mapped from files without names: whoever looks at one finds it in memory again, and nothing but the resident
-memory of the process changes. What is written goes through the file, never through the mapping, so that a full disk is
-an error and not a signal.
+They are mapped from files without names: whoever looks at one finds it in memory again, and nothing but the
+resident memory of the process changes. What is written goes through the file and not the mapping: a full disk
+is an error and no signal.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Shelf:
         self._lock = threading.Lock()
 
     def keep(self, array: NDArray[T]) -> NDArray[T]:
-        """An array of the same values that cannot be written to; the array itself where it stays in memory."""
+        """The same values, not to be written to; the array itself where it stays in memory."""
         if self._folder is None or array.nbytes < self._least or _mapping(array) is not None:
             return array
         mapping = _mapped(array, self._folder)

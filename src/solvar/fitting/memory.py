@@ -1,4 +1,4 @@
-"""What the volumes of a fit take, beside its images: what is computed with, and what waits to be looked at again."""
+"""What the volumes of a fit take, beside its images: what is computed with, and what waits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _FLOAT, _COMPLEX = 4, 8
 _BALL_SHARE = 0.53
 # images of the largest buffers; a thousand fill them
 _CHUNK = 1000
-# masks, means, weights and information on whole grids, and what makes them
-_FLAT_VOLUMES = 12
+# masks, means and information of which a step looks at some
+_FLAT_VOLUMES = 5
 # sets of columns: of the models of both halves under way, those they start from, and those to go back to
 _SETS_OF_HALVES, _MOST_AT_HAND = 3, 2
 # the components of the final model beside rigid motions and the mean alone
@@ -53,7 +53,7 @@ def volume_memory(count: int, box: int, k_c: int, settings: FitSettings) -> Volu
         kept[target] = models * (1 + batch_count(max(count // models, 1), settings.batch_size))
     waiting = sum(size * number for size, number in kept.items() if size >= LEAST)
     staying = sum(size * number for size, number in kept.items()) - waiting
-    # an E-step and its back-projection; components beside what else could explain them; halves that are merged
+    # an E-step and its back-projection; components beside what else could explain them; merged halves
     sweeping = 2 * _lattice(grid, k_c, columns, settings) + _buffers(count, k_c, settings)
     testing = _lattice(grid, k_c, columns + _BESIDE_COMPONENTS, settings) + volumes
     merging = _MOST_AT_HAND * models * volumes

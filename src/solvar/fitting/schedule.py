@@ -25,7 +25,7 @@ _EPOCHS = 20
 _BATCH = 750
 # images of more particles than this may not fit in memory: then so many neighbours stay together
 _MANY, _BLOCK = 20_000, 32
-# M-steps of a sweep: enough that batches see what the others found; each costs a stored target (fitting/memory.py)
+# M-steps of a sweep: enough that batches see what the others found; each costs a stored target
 _FEWEST_BATCHES, _MOST_BATCHES = 4, 8
 # a gain of held-out particles is real from so many standard errors on
 _STANDARD_ERRORS = 2.0

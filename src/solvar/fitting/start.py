@@ -216,7 +216,7 @@ def choose_pixels(
 
 
 def goes_to_disk(need: int, settings: FitSettings) -> bool:
-    """Whether `need` bytes of images and of models that wait are kept on disk: as the settings say, or by what is free."""
+    """Whether `need` bytes of images and models are kept on disk: as the settings say, or by what is free."""
     if settings.lazy is not None:
         return settings.lazy
     return need > _MEMORY_SHARE * available_memory() / processes_here()

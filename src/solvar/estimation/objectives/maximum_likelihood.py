@@ -25,7 +25,7 @@ class MaximumLikelihood:
         """Gradient of -Σ log-likelihood of a batch in the columns, and the posteriors.
 
         By Fisher's identity it is the gradient of the expected complete-data log-likelihood. Slices are
-        held for a thousand images at a time or as many as buffers allow, so that memory does not grow with the batch.
+        held for a thousand images at a time, or what buffers allow: memory does not grow with the batch.
         """
         prepared = BandModel(band, model)
         fitted = len(model.columns)
