@@ -4,11 +4,11 @@
 
 Each fit is a process of its own, of few particles in as many batches as those of a large set: what grows with
 the box is volumes, lattices and targets, and a fit of 20,000 particles has the same ones. A thread reads
-resident memory fifty times a second; the kernel's own peak, in `all`, knows what it misses. `file` is the share
+resident memory fifty times a second; the kernel's peak, in `all`, knows what it misses. `file` is the share
 of the peak in pages of files, which the system takes back when it must. With `--largest` the arrays of
-the peak are told as well, which takes longer. With `--finest` the finest band is the only one, with a sweep of
-two batches: the same peaks in less time, for boxes where a whole fit takes hours. The exponents are those of
-the peak less that of the imports.
+the peak are told too, which takes longer. With `--sweep` made-up images stand in for a stack: what is done
+is a sweep of both halves at the finest band and their merging: the steps with the largest arrays, for boxes
+where a fit takes hours. The exponents are those of the peak less that of the imports.
 """
 
 from __future__ import annotations
@@ -79,12 +79,66 @@ def _largest_arrays(count: int) -> list[str]:
     return found
 
 
-def _finest_alone() -> None:
-    """Fits of the finest band, with one sweep."""
-    from solvar.fitting import fit
-    from solvar.fitting.schedule import BandSchedule
+def sweep(asked: argparse.Namespace, box: int) -> None:
+    """Sweep two models of made-up images and merge them, and print what it took; in a process of its own."""
+    watch = Watch(asked.largest)
+    watch.start()
+    from solvar.estimation.band import Band
+    from solvar.estimation.column_model import ColumnModel
+    from solvar.estimation.latents import leading, principal_axes
+    from solvar.estimation.pixels import DiskPixels
+    from solvar.estimation.prior import Prior
+    from solvar.estimation.solvers.em import IncrementalEm
+    from solvar.estimation.whitening import in_memory_images
+    from solvar.imaging import rotations
+    from solvar.imaging.fourier import HalfDisc
+    from solvar.imaging.masks import soft_sphere
+    from solvar.progress import SilentProgress
+    from solvar.threads import ThreadTeam
 
-    fit.schedule_bands = lambda k_max, settings: [BandSchedule(k_max, 1, 1)]
+    rng, count = np.random.default_rng(0), asked.particles
+    disc, rank = HalfDisc.of_radius(box // 2 - 1), asked.of_one
+    with ThreadTeam() as team, SilentProgress().step("", 1) as step:
+        watch.enter("images")
+        pixels = DiskPixels(asked.folder, np.zeros(count, np.int8), [len(disc)])
+        for row in np.arange(count)[:, None]:
+            data = rng.standard_normal((1, 2 * len(disc))).astype(np.float32).view(np.complex64)
+            pixels.write(row, data, np.ones(data.shape, np.float32))
+        power = np.ones((count, disc.k_c + 1), np.float32)
+        images = in_memory_images(pixels, rotations.random(count, rng), disc, box, 1.0, power)
+        mask = pixels.shelf.keep(soft_sphere(box, 0.85 * box))
+        halves = np.array_split(np.arange(count), 2)
+        prior = Prior(np.ones(disc.k_c + 1), np.ones(disc.k_c + 1))
+        watch.enter("starts")
+        bands = [Band(images, half, disc.k_c, mask, team=team) for half in halves]
+        solvers = []
+        for band in bands:
+            columns = np.empty((1 + rank, *[box] * 3), np.float32)
+            for column in columns:
+                column[:] = 1e-3 * rng.standard_normal(mask.shape, np.float32) * mask
+            parts = np.array_split(band.index, 2)
+            solvers.append(IncrementalEm(band, ColumnModel(columns, 0.1), prior, parts))
+            del columns
+        watch.enter("sweeps")
+        for solver in solvers:
+            solver.sweep(np.arange(2), step)
+        watch.enter("merging")
+        merged = leading([v for solver in solvers for v in solver.columns[1:]], rank)
+        pixels.shelf.rest()
+        watch.enter("axes")
+        principal_axes(merged)
+    _tell(watch, [])
+
+
+def _tell(watch: Watch, planned: list[str]) -> None:
+    """Print peaks, for the process that asked."""
+    watch.end()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peaks = {
+        name: (seen[0] * PAGE, seen[1] * PAGE, watch.seconds.get(name, 0.0))
+        for name, seen in watch.peaks.items()
+    }
+    print(json.dumps([peaks, peak, watch.arrays, planned]))
 
 
 def measure(asked: argparse.Namespace) -> None:
@@ -108,23 +162,13 @@ def measure(asked: argparse.Namespace) -> None:
 
     table = solvar.read_particles(folder / "particles.star")
     table = table.select(np.arange(min(asked.particles, len(table))))
-    batches = BATCHES
-    if asked.finest:
-        _finest_alone()
-        batches = 4
     # the pixels alone would fit
-    each = max(1, len(table) // batches)
+    each = max(1, len(table) // BATCHES)
     settings = solvar.FitSettings(rank=asked.of_one, lazy=True, batch_size=each)
     with tempfile.TemporaryDirectory(dir=folder) as run:
         watch.enter("start")
         solvar.fit(table, settings, Path(run) / "run", progress=Told(), overwrite=True)
-    watch.end()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    peaks = {
-        name: (seen[0] * PAGE, seen[1] * PAGE, watch.seconds.get(name, 0.0))
-        for name, seen in watch.peaks.items()
-    }
-    print(json.dumps([peaks, peak, watch.arrays, planned]))
+    _tell(watch, planned)
 
 
 def exponent(size: Sequence[float], memory: Sequence[float]) -> float:
@@ -135,13 +179,15 @@ def exponent(size: Sequence[float], memory: Sequence[float]) -> float:
 def table_of(asked: argparse.Namespace, box: int, rank: int) -> tuple[int, int]:
     """One fit; its peak and that of the imports, bytes."""
     where, particles = asked.folder / f"box_{box}", asked.particles
-    if not (where / "particles.star").exists():
+    if asked.sweep:
+        where.mkdir(parents=True, exist_ok=True)
+    elif not (where / "particles.star").exists():
         size = ["--box-size", str(box), "--pixel-size", str(3.0 * 64 / box)]
         made = ["solvar", "simulate", "-o", str(where), "--particles", str(particles), *size]
         subprocess.run([sys.executable, "-m", *made], check=True, stdout=subprocess.DEVNULL)
     command = [sys.executable, __file__, str(where), "--of-one", str(rank)]
     command += ["--particles", str(particles), "--largest", str(asked.largest)]
-    command += ["--finest"] if asked.finest else []
+    command += ["--sweep", "--boxes", str(box)] if asked.sweep else []
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     peaks, peak, arrays, planned = json.loads(done.stdout.splitlines()[-1])
     print(f"\nbox {box}, rank {rank}, {particles} particles; {' '.join(planned)}")
@@ -160,11 +206,11 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[10])
     parser.add_argument("--particles", type=int, default=640)
     parser.add_argument("--largest", type=int, default=0)
-    parser.add_argument("--finest", action="store_true")
+    parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--of-one", type=int, default=0, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.of_one:
-        measure(asked)
+        sweep(asked, asked.boxes[0]) if asked.sweep else measure(asked)
         return
     found = {(box, rank): table_of(asked, box, rank) for rank in asked.ranks for box in asked.boxes}
     grown = {each: peak - imports for each, (peak, imports) in found.items()}

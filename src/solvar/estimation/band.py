@@ -183,7 +183,12 @@ class Band:
         return self.images.batches(self.index if index is None else index, self.disc, size)
 
     def chunk(self, channels: int, most: int = CHUNK) -> int:
-        """How many images at a time, so that a buffer of so many channels of theirs takes 256 MiB at most."""
+        """How many images at a time, so that a buffer of so many channels of theirs takes 256 MiB at most.
+
+        All of `most` on a device, which cuts work into pieces of its own.
+        """
+        if not isinstance(self.projector.empty(0), np.ndarray):
+            return most
         fit = BUFFER_BYTES // (8 * channels * len(self.disc))
         return min(most, max(fit, FEWEST_IMAGES))
 

@@ -130,10 +130,15 @@ class IncrementalEm:
         model = replace(self.model, variance=variance)
         found = _OBJECTIVE.gradient(band, model, self.batches[b])
         self._crosses[b] = found.cross / band.count
-        self._seconds[b] = found.statistics.second / band.count
-        self._replace_target(b, found.columns)
-        aim = self.metric.solve(self._total, self.second)
-        change = band.ball.volumes(aim, band.team.size)
+        statistics = found.statistics
+        self._seconds[b] = statistics.second / band.count
+        step = self._spectrum(band.support.step(found.columns))
+        # at large boxes what is done with makes room
+        del found
+        self._replace_target(b, step)
+        del step
+        band.shelf.rest()
+        change = band.ball.volumes(self.metric.solve(self._total, self.second), band.team.size)
         change -= self.columns
         change = band.support.step(change)
         if band.operations is not None:
@@ -141,12 +146,11 @@ class IncrementalEm:
             change[0] = 0
         change += self.columns
         self.columns = band.shelf.keep(change)
-        return found.statistics
+        return statistics
 
-    def _replace_target(self, b: int, gradient: Float32) -> None:
-        """What a batch votes for now, by its gradient (1 + r, l, l, l), and the sum with it."""
+    def _replace_target(self, b: int, step: Complex64) -> None:
+        """What a batch votes for now, by F(m g_b), which is overwritten; and the sum with it."""
         band = self.band
-        step = self._spectrum(band.support.step(gradient))
         step /= np.float32(band.box**3)
         target = self.metric.apply_data(self._spectrum(self.columns), self._seconds[b])
         target -= step
