@@ -214,15 +214,16 @@ def main() -> None:
         return
     found = {(box, rank): table_of(asked, box, rank) for rank in asked.ranks for box in asked.boxes}
     grown = {each: peak - imports for each, (peak, imports) in found.items()}
-    base = np.mean([imports for _, imports in found.values()])
     for rank in asked.ranks if len(asked.boxes) > 1 else []:
         power = exponent(asked.boxes, [grown[box, rank] for box in asked.boxes])
-        largest = max(asked.boxes)
-        beyond = [
-            f"{box}: {(base + grown[largest, rank] * (box / largest) ** 3) / GIB:.1f} GiB"
-            for box in (256, 384)
-        ]
-        print(f"rank {rank}: exponent in the box {power:.2f}; by the cube, box {', '.join(beyond)}")
+        # buffers are as large at any box; volumes, lattices and targets are not
+        cube, fixed = np.polyfit(
+            [box**3 for box in asked.boxes], [found[b, rank][0] for b in asked.boxes], 1
+        )
+        beyond = [f"{box}: {(fixed + cube * box**3) / GIB:.1f} GiB" for box in (256, 384)]
+        print(
+            f"rank {rank}: exponent in the box {power:.2f}; a constant and the cube, box {', '.join(beyond)}"
+        )
     for box in asked.boxes if len(asked.ranks) > 1 else []:
         power = exponent(
             [1 + rank for rank in asked.ranks], [grown[box, rank] for rank in asked.ranks]

@@ -59,7 +59,7 @@ _POSE_ROUNDS, _WITH_MOTIONS, _POSE_PASSES = 6, 1.6, 8.0
 _IN_PRACTICE = 1.35
 # import, figures, report
 _FIXED_SECONDS = 6.0
-_FIXED_BYTES, _TABLE_BYTES = 320 * 2**20, 600
+_FIXED_BYTES, _TABLE_BYTES = 450 * 2**20, 600
 # of a tilt series, an image: its row has a pose and a dose of its own beside
 _TILT_BYTES = 1100
 
