@@ -57,6 +57,8 @@ class BandModel:
 
     def __init__(self, band: Band, model: ColumnModel) -> None:
         self.band, self.model = band, model
+        # lattices need the room of whatever was looked at before them
+        band.shelf.rest()
         self.prepared = band.projector.prepare(model.projected)
         band.shelf.rest()
 
