@@ -118,7 +118,7 @@ def sweep(asked: argparse.Namespace, box: int) -> None:
                 column[:] = 1e-3 * rng.standard_normal(mask.shape, np.float32) * mask
             parts = np.array_split(band.index, 2)
             solvers.append(IncrementalEm(band, ColumnModel(columns, 0.1), prior, parts))
-            del columns
+            del columns, column
         watch.enter("sweeps")
         for solver in solvers:
             solver.sweep(np.arange(2), step)
