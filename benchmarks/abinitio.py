@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.evaluation import Truth, evaluate
+from solvar.files import Shelf
 from solvar.fitting.abinitio import judges_and_pool, summary
 from solvar.fitting.fit import fit
 from solvar.fitting.result import Fit
@@ -177,7 +178,7 @@ class _StartsOnly(NoWorkspace):
 
     state: FitState
 
-    def load(self, name: str) -> Any:
+    def load(self, name: str, shelf: Shelf) -> Any:
         if name == "consensus":
             raise _Enough
         return None

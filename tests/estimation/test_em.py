@@ -14,6 +14,7 @@ from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers.em import IncrementalEm
 from solvar.estimation.support import Support
+from solvar.files import Shelf
 from solvar.imaging.fourier import hermitian_weight, volume_shells
 from solvar.progress import SilentProgress
 from toy_band import COUNT, K_C, make_band, true_columns
@@ -63,6 +64,12 @@ def _run(
 def test_columns_are_the_same_to_the_last_bit_for_any_number_of_threads() -> None:
     one, three = (_run(make_band(threads), [np.arange(COUNT)], 2) for threads in (1, 3))
     np.testing.assert_array_equal(one, three)
+
+
+def test_targets_in_files_are_the_same_to_the_last_bit(tmp_path) -> None:
+    parts, on_disk = np.array_split(np.arange(COUNT), 3), make_band()
+    on_disk.images.store.pixels.shelf = Shelf(tmp_path, least=0)
+    np.testing.assert_array_equal(_run(on_disk, parts, 2), _run(make_band(), parts, 2))
 
 
 @pytest.mark.slow

@@ -9,11 +9,14 @@ import mrcfile
 import numpy as np
 import pytest
 
+from solvar.fitting.memory import volume_memory
 from solvar.fitting.settings import FitSettings
+from solvar.imaging.fourier import HalfDisc
 from solvar.particles import CtfParameters, Poses, read_particles
 from solvar.preflight.check import check_particles
-from solvar.preflight.cost import Speed, cost_of
+from solvar.preflight.cost import Speed, cost_of, sweep_seconds
 from solvar.preflight.table import table_findings
+from solvar.threads import ThreadTeam
 
 SETTINGS = FitSettings(rank=2)
 
@@ -202,3 +205,23 @@ def test_cost_grows_with_particles_pixels_and_rank():
     assert base.memory - cost(lazy=True).memory == pixels
     assert cost(lazy=True, cache_precision="float16").disk == pixels // 2
     assert "GiB of disk" in str(cost(lazy=True)) and "disk" not in str(base)
+
+
+@pytest.mark.parametrize(("box", "most"), [(256, 6), (384, 12)])
+def test_large_boxes_fit_into_memory_with_images_on_disk(box, most):
+    disk, memory = (
+        cost_of(20_000, box, box // 2 - 1, FitSettings(rank=10, lazy=lazy), Speed(0, 0, 0))
+        for lazy in (True, False)
+    )
+    assert disk.memory < most * 2**30
+    assert memory.memory - disk.memory == disk.disk
+    # both halves' eight targets and their sum: what lies within a sphere of a half-spectrum of eleven columns
+    kept = volume_memory(20_000, box, box // 2 - 1, FitSettings(rank=10)).waiting
+    assert kept > 18 * 11 * 0.5 * 4 * box**3
+
+
+@pytest.mark.parametrize("count", [1, 128])
+def test_made_up_images_lead_to_no_number_that_is_none(count):
+    settings = FitSettings(rank=10, threads=1)
+    with np.errstate(all="raise", under="ignore"), ThreadTeam(1) as team:
+        assert sweep_seconds(count, 48, HalfDisc.of_radius(12), settings, team) > 0

@@ -11,7 +11,7 @@ import pytest
 
 from solvar.errors import InputError
 from solvar.estimation.prior import Prior
-from solvar.files import OwnedFolder, Writer, owned
+from solvar.files import OwnedFolder, Shelf, Writer, owned
 from solvar.fitting.settings import FitSettings
 from solvar.results.checkpoint import Checkpoint, is_interrupted, read_tree, write_tree
 from solvar.results.inputs import InputFile
@@ -67,9 +67,9 @@ def test_only_a_resumed_run_sees_what_was_saved(tmp_path, own) -> None:
     assert is_interrupted(tmp_path)
     again = Checkpoint(tmp_path, own)
     again.begin(SETTINGS.model_copy(update={"threads": 7, "lazy": True}), PROVENANCE, resume=True)
-    assert again.load("mean") == {"result": 1} and again.load("other") is None
+    assert again.load("mean", Shelf()) == {"result": 1} and again.load("other", Shelf()) is None
     again.begin(SETTINGS, PROVENANCE, resume=False)
-    assert again.load("mean") is None and not is_interrupted(tmp_path)
+    assert again.load("mean", Shelf()) is None and not is_interrupted(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -95,15 +95,17 @@ def test_another_job_is_refused_by_its_difference(
     with pytest.raises(InputError) as caught:
         Checkpoint(tmp_path, own).begin(changed, replace(PROVENANCE, **provenance), resume=True)
     assert sentence in str(caught.value) and "--overwrite" in str(caught.value)
-    assert Checkpoint(tmp_path, own, PROVENANCE.run_id).load("mean") == {"result": 1}
+    assert Checkpoint(tmp_path, own, PROVENANCE.run_id).load("mean", Shelf()) == {"result": 1}
 
 
 def test_steps_on_the_way_are_dropped_when_the_step_is_done(own) -> None:
     checkpoint = _begun(own)
     checkpoint.keep("band sweeps", lambda: {"sweep": 1}, always=True)
-    assert checkpoint.load("band sweeps") == {"sweep": 1}
+    assert checkpoint.load("band sweeps", Shelf()) == {"sweep": 1}
     checkpoint.save("band", {"result": 2})
-    assert checkpoint.load("band sweeps") is None and checkpoint.load("band") == {"result": 2}
+    assert checkpoint.load("band sweeps", Shelf()) is None and checkpoint.load("band", Shelf()) == {
+        "result": 2
+    }
 
 
 def test_writing_takes_a_small_share_of_the_time(own, monkeypatch) -> None:
@@ -113,7 +115,7 @@ def test_writing_takes_a_small_share_of_the_time(own, monkeypatch) -> None:
     kept = []
     for sweep in range(3):  # at 0 s, which takes 2 s; at 10 s, too soon; at 23 s
         checkpoint.keep("sweeps", lambda sweep=sweep: {"sweep": sweep})
-        kept.append(checkpoint.load("sweeps")["sweep"])
+        kept.append(checkpoint.load("sweeps", Shelf())["sweep"])
     assert kept == [0, 0, 2]
 
 

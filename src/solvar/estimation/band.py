@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.ball import Ball, ball_of
 from solvar.estimation.image_batch import ImageBatch
 from solvar.estimation.images import CHUNK, WhitenedImages
 from solvar.estimation.information import SamplingInformation, sampling_information, shell_mean
 from solvar.estimation.support import Support
-from solvar.imaging.fourier import volume_shells
+from solvar.files import Shelf
 from solvar.imaging.masks import default_mask
 from solvar.imaging.projector import Projection, Projector
 from solvar.parallel import Array
@@ -24,6 +25,9 @@ Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+
+# of a buffer of the image plane; and the fewest images that keep all threads busy
+BUFFER_BYTES, FEWEST_IMAGES = 256 << 20, 64
 
 
 class Band:
@@ -79,13 +83,12 @@ class Band:
         self.images, self.index, self.k_c, self.team = images, index, k_c, team
         self.box = band_box(k_c, images.box)
         self.disc = images.disc.prefix(k_c)
-        self.support = support.resampled(self.box)
+        self.support = support.resampled(self.box).on(self.shelf)
         self._projection = projection or Projection()
         self.projector = self._projector(team)
         self._sampling = sampling
         self.operations: Float64 | None = None
         self._buffers: dict[str, Any] = {}
-        self._shell = np.minimum(volume_shells(self.box), k_c + 1)
 
     @cached_property
     def information(self) -> Float32:
@@ -94,7 +97,17 @@ class Band:
             found = sampling_information(self.images, self.index, self.k_c, self.team)
         else:
             found = self._sampling()
-        return found.on_grid(self.box, self.k_c)
+        return self.shelf.keep(found.on_grid(self.box, self.k_c))
+
+    @cached_property
+    def ball(self) -> Ball:
+        """The coefficients of volumes that the band holds."""
+        return ball_of(self.box, self.k_c)
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where large arrays are kept that are seldom looked at."""
+        return self.images.store.pixels.shelf
 
     @cached_property
     def shell_information(self) -> Float64:
@@ -169,6 +182,16 @@ class Band:
         """The images of some of the band's particles, of all by default, as `WhitenedImages.batches`."""
         return self.images.batches(self.index if index is None else index, self.disc, size)
 
+    def chunk(self, channels: int, most: int = CHUNK) -> int:
+        """How many images at a time, so that a buffer of so many channels of theirs takes 256 MiB at most.
+
+        All of `most` on a device, which cuts work into pieces of its own.
+        """
+        if not isinstance(self.projector.empty(0), np.ndarray):
+            return most
+        fit = BUFFER_BYTES // (8 * channels * len(self.disc))
+        return min(most, max(fit, FEWEST_IMAGES))
+
     @property
     def count(self) -> float:
         """Summed weight of the band's particles: their number where all weights are 1."""
@@ -196,8 +219,8 @@ class Band:
 
     def expand(self, per_shell: Float64) -> Float32:
         """Values per shell on the rfftn grid; inf beyond k_c."""
-        values = np.append(per_shell[: self.k_c + 1], np.inf)
-        return values[self._shell].astype(np.float32)
+        shape = self.box, self.box, self.box // 2 + 1
+        return self.ball.on_grid(self.ball.expand(per_shell), np.inf).reshape(shape)
 
     def spectrum(self, volumes: Float32) -> Complex64:
         """rfftn of (C, box, box, box) volumes."""

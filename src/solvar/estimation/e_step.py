@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.image_batch import ImageBatch
+from solvar.estimation.images import CHUNK
 from solvar.estimation.kernels import gram
 from solvar.estimation.likelihood import ImagePosterior, image_posterior
 from solvar.estimation.pose_errors import MOTIONS, Marginalisation, marginalise
@@ -55,11 +57,19 @@ class BandModel:
 
     def __init__(self, band: Band, model: ColumnModel) -> None:
         self.band, self.model = band, model
+        # lattices need the room of whatever was looked at before them
+        band.shelf.rest()
         self.prepared = band.projector.prepare(model.projected)
+        band.shelf.rest()
 
     def slices(self, frame: Float32, ctf: Float32) -> Any:
         """Slices (B, C, n) of all columns, in memory that the band's next slices use again."""
         return self.band.slices(self.prepared, frame, ctf)
+
+    def batches(self, index: Int64 | None = None, most: int = CHUNK) -> Iterator[ImageBatch]:
+        """As `Band.batches`, so many images at a time as buffers of all columns allow."""
+        size = self.band.chunk(self.band.projector.channels(self.prepared), most)
+        return self.band.batches(index, size)
 
     def posterior(self, products: Float64, ctf_power: Float32) -> ImagePosterior:
         """Posterior from Gram matrices (Q, r + 2, r + 2) of images with CTF powers (Q, S)."""
@@ -121,7 +131,7 @@ def gram_matrices(model: BandModel, index: Int64) -> Float64:
     particle the likeliest one counts.
     """
     out = np.zeros((len(index), model.model.rank + 2, model.model.rank + 2))
-    for batch in model.band.batches(index):
+    for batch in model.batches(index):
         products, _ = _products(model, batch, model.slices(batch.frame, batch.ctf))
         if batch.grouping is not None:
             found = image_posterior(products, model.model.contrast_sd)

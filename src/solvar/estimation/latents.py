@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, e_step
-from solvar.estimation.low_rank import SMALLEST_EIGENVALUE, prior_spread, to_columns
+from solvar.estimation.low_rank import SMALLEST_EIGENVALUE, prior_spread
 from solvar.estimation.posterior import Posterior
+from solvar.files import Shelf
 from solvar.progress import Step
 
 Float32 = NDArray[np.float32]
@@ -52,6 +53,10 @@ class PrincipalAxes:
             self.block[:count],
         )
 
+    def on(self, shelf: Shelf) -> PrincipalAxes:
+        """The same, kept on a shelf."""
+        return replace(self, eigenvolumes=shelf.keep(self.eigenvolumes))
+
     def with_eigenvalues(self, eigenvalues: Float64) -> PrincipalAxes:
         """The same axes with other variances along them."""
         return replace(self, eigenvalues=eigenvalues)
@@ -82,34 +87,63 @@ def principal_axes(columns: Float32, block: Int64 | None = None) -> PrincipalAxe
 
 def _axes_of_block(columns: Float32, label: int) -> PrincipalAxes:
     """Principal axes of columns that mix with each other."""
-    flat = columns.reshape(len(columns), -1)
+    value, rotation = _principal_rotation(columns)
+    eigenvolumes = np.empty(columns.shape, np.float32)
+    flat, skewness = eigenvolumes.reshape(len(columns), -1), np.zeros(len(columns))
+    length = np.sqrt(np.maximum(value, 1e-30))[:, None]
+    for here, some in _pieces(columns):
+        axes = (rotation.T @ some) / length
+        skewness += np.sum(axes * axes * axes, axis=1)
+        flat[:, here] = axes
+    sign = np.where(skewness < 0, -1.0, 1.0)
+    flat *= sign[:, None].astype(np.float32)
+    block = np.full(len(columns), label)
+    return PrincipalAxes(eigenvolumes, value, rotation * sign, block)
+
+
+def _principal_rotation(columns: Sequence[Float32] | Float32) -> tuple[Float64, Float64]:
+    """Eigenvalues (r,) of V Vᵀ, falling, and the rotation R (r, r) that makes V R principal."""
     # float64: the Gram matrix squares the condition number of V
-    products = np.zeros((len(flat), len(flat)))
-    for start in range(0, flat.shape[1], _VOXELS_AT_A_TIME):
-        some = flat[:, start : start + _VOXELS_AT_A_TIME].astype(np.float64)
+    products = np.zeros((len(columns), len(columns)))
+    for _, some in _pieces(columns):
         products += some @ some.T
     value, rotation = np.linalg.eigh(products)
-    value, rotation = np.maximum(value[::-1], 0), rotation[:, ::-1]
-    axes = np.tensordot(rotation.T, flat, axes=1) / np.sqrt(np.maximum(value, 1e-30))[:, None]
-    sign = np.where(np.sum(axes**3, axis=1) < 0, -1.0, 1.0)
-    eigenvolumes = (axes * sign[:, None]).reshape(columns.shape)
-    block = np.full(len(columns), label)
-    return PrincipalAxes(eigenvolumes.astype(np.float32), value, rotation * sign, block)
+    return np.maximum(value[::-1], 0), rotation[:, ::-1]
 
 
-def leading(columns: Float32, rank: int) -> Float32:
+def _pieces(columns: Sequence[Float32] | Float32) -> Iterator[tuple[slice, Float64]]:
+    """Some voxels of all columns at a time, where they stand and (r, n) of them."""
+    flat = [column.reshape(-1) for column in columns]
+    for start in range(0, flat[0].size, _VOXELS_AT_A_TIME):
+        here = slice(start, start + _VOXELS_AT_A_TIME)
+        yield here, np.stack([each[here] for each in flat]).astype(np.float64)
+
+
+def leading(columns: Sequence[Float32] | Float32, rank: int) -> Float32:
     """The `rank` leading principal columns, eigenvolume · √eigenvalue, of V Vᵀ; V may have no column."""
     if not len(columns):
-        return columns
-    axes = principal_axes(columns)
-    return to_columns(axes.eigenvolumes, axes.eigenvalues)[:rank]
+        return np.asarray(columns, np.float32)
+    _, rotation = _principal_rotation(columns)
+    found = np.empty((min(rank, len(columns)), *columns[0].shape), np.float32)
+    flat, skewness = found.reshape(len(found), -1), np.zeros(len(found))
+    for here, some in _pieces(columns):
+        axes = rotation[:, :rank].T @ some
+        skewness += np.sum(axes * axes * axes, axis=1)
+        flat[:, here] = axes
+    flat *= np.where(skewness < 0, np.float32(-1), np.float32(1))[:, None]
+    return found
 
 
-def leading_of_blocks(columns: Float32, block: Int64, counts: Sequence[int]) -> Float32:
+def leading_of_blocks(
+    columns: Sequence[Float32] | Float32, block: Int64, counts: Sequence[int]
+) -> Float32:
     """The leading principal columns of each block (r,), so many of each, block by block."""
     if len(counts) == 1:
         return leading(columns, counts[0])
-    parts = [leading(columns[block == b], count) for b, count in enumerate(counts)]
+    parts = [
+        leading([columns[j] for j in np.flatnonzero(block == b).tolist()], count)
+        for b, count in enumerate(counts)
+    ]
     return np.concatenate(parts)
 
 
@@ -161,7 +195,7 @@ def place_particles(
     count, rank = len(band.index), len(eigenvalues)
     z, precision = np.zeros((count, rank)), np.zeros((count, rank, rank))
     contrast, log_likelihood = np.zeros(count), np.zeros(count)
-    for batch in band.batches():
+    for batch in prepared.batches():
         here = batch.place
         found, _ = e_step(prepared, batch)
         z[here] = found.z * deviation

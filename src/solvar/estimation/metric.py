@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,45 +15,74 @@ Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+# coefficients that a thread takes at a time: those of ten columns stay in its cache
+_PIECE = 1 << 14
+
 
 class Metric:
     """The Fourier-diagonal stand-in D S + Λ for the Hessian of the columns.
 
     The mean and the columns V are treated as uncoupled (the latents have mean zero), V in the eigenbasis
-    of its block of S.
+    of its block of S. Spectra (1 + r, n) are the coefficients of the band's `Ball`.
     """
 
     def __init__(self, band: Band, prior: Prior) -> None:
         self._band, self._prior = band, prior
-        self._lam_mean = band.expand(prior.mean)
-        self._lam_columns = band.expand(prior.columns)
+        self._lam_mean = band.ball.expand(prior.mean)
+        self._lam_columns = band.ball.expand(prior.columns)
+
+    @cached_property
+    def _information(self) -> Float32:
+        # not on a thread of the team: it is summed up by all of them
+        return self._band.ball.of_grid(self._band.information)
 
     def apply(self, spectrum: Complex64, second: Float64) -> Complex64:
         """(D S + Λ) W."""
         out = self.apply_data(spectrum, second)
-        out[0] += np.where(np.isfinite(self._lam_mean), self._lam_mean, 0) * spectrum[0]
-        out[1:] += np.where(np.isfinite(self._lam_columns), self._lam_columns, 0) * spectrum[1:]
+        for k, values in enumerate(spectrum):
+            out[k] += self._finite(k) * values
         return out
 
     def apply_data(self, spectrum: Complex64, second: Float64) -> Complex64:
         """D S W."""
         out = np.empty_like(spectrum)
-        out[0] = np.float32(second[0, 0]) * spectrum[0]
-        out[1:] = np.tensordot(second[1:, 1:].astype(np.float32), spectrum[1:], axes=1)
-        out *= self._band.information
+        given, found = spectrum.view(np.float32), out.view(np.float32)
+        of_mean, of_columns = np.float32(second[0, 0]), second[1:, 1:].astype(np.float32)
+        of_data = self._information
+
+        def some(first: int, last: int) -> None:
+            # complex numbers as pairs of real ones
+            here, information = slice(2 * first, 2 * last), np.repeat(of_data[first:last], 2)
+            np.multiply(given[0, here], of_mean * information, out=found[0, here])
+            np.multiply(of_columns @ given[1:, here], information, out=found[1:, here])
+
+        self._band.team.over_ranges(spectrum.shape[1], _PIECE, some)
         return out
 
     def solve(self, spectrum: Complex64, second: Float64) -> Complex64:
         """(D S + Λ)⁻¹ t; 0 where the prior allows nothing."""
-        information = self._band.information
         out = np.empty_like(spectrum)
-        out[0] = spectrum[0] / (np.float32(second[0, 0]) * information + self._lam_mean)
-        value, basis = np.linalg.eigh(second[1:, 1:])
-        rotated = np.tensordot(basis.T.astype(np.float32), spectrum[1:], axes=1)
-        for k, s in enumerate(value):
-            rotated[k] /= np.float32(s) * information + self._lam_columns
-        out[1:] = np.tensordot(basis.astype(np.float32), rotated, axes=1)
+        given, found = spectrum.view(np.float32), out.view(np.float32)
+        value, axes = np.linalg.eigh(second[1:, 1:])
+        of_mean, of_columns = np.float32(second[0, 0]), value.astype(np.float32)[:, None]
+        basis = axes.astype(np.float32)
+        diagonals = self._information, self._lam_mean, self._lam_columns
+
+        def some(first: int, last: int) -> None:
+            here = slice(2 * first, 2 * last)
+            information, lam_mean, lam_columns = (np.repeat(d[first:last], 2) for d in diagonals)
+            np.divide(given[0, here], of_mean * information + lam_mean, out=found[0, here])
+            rotated = basis.T @ given[1:, here]
+            rotated /= of_columns * information + lam_columns
+            np.matmul(basis, rotated, out=found[1:, here])
+
+        self._band.team.over_ranges(spectrum.shape[1], _PIECE, some)
         return out
+
+    def _finite(self, k: int) -> Float32:
+        """Λ of a column, 0 where it is infinite."""
+        precision = self._lam_columns if k else self._lam_mean
+        return np.where(np.isfinite(precision), precision, np.float32(0))
 
     def variance(self, second: Float64) -> PosteriorVariance:
         """Posterior variance 1/(D S + Λ) of the columns per shell, for the support that is in use."""
@@ -68,7 +99,7 @@ class Metric:
     def prior_gradient(self, columns: Float32, factor: float) -> Float32:
         """Gradient of ½ Σ Λ|ŵ|² in the voxels of the columns, times a factor."""
         band = self._band
-        spectrum = band.spectrum(columns)
-        for k, precision in enumerate([self._lam_mean, *[self._lam_columns] * (len(columns) - 1)]):
-            spectrum[k] *= np.where(np.isfinite(precision), np.float32(factor) * precision, 0)
-        return band.volumes(spectrum) * np.float32(band.box**3)
+        spectrum = band.ball.spectrum(columns, band.team.size)
+        for k, values in enumerate(spectrum):
+            values *= np.float32(factor) * self._finite(k)
+        return band.ball.volumes(spectrum, band.team.size) * np.float32(band.box**3)

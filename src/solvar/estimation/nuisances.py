@@ -111,7 +111,7 @@ def held_out_products(
     rank = len(columns) - 1
     prepared = band.projector.prepare(np.concatenate([columns, _motions(band, columns[0])]))
     mean_alone = band.projector.prepare(columns[:1])
-    turned_alone = band.projector.prepare(columns[1:] if rank else columns[:1])
+    band.shelf.rest()
     exposures = own_exposures(particles, band.images.processes)
     elsewhere = band.images.rotation[index[rng.permutation(len(index))]]
     planes = _planes(band)
@@ -124,7 +124,7 @@ def held_out_products(
         step = _ctf_step(band, exposures.rows(batch.row), batch.row, particles.optics)
         defocused = on_host(band.slices(mean_alone, batch.frame, step)).copy()
         frame = batch.frames(elsewhere[batch.place])
-        turned = on_host(band.slices(turned_alone, frame, batch.ctf))[:, :rank]
+        turned = on_host(band.slices(prepared, frame, batch.ctf))[:, 1 : 1 + rank]
         group = band.images.store.noise_group[batch.row]
         nuisances = [mean * np.float32(UNITS.contrast), moved, defocused, planes[group]]
         slices = np.ascontiguousarray(np.concatenate([parts, *nuisances, turned], axis=1))

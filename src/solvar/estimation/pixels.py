@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.errors import SolvarError
-from solvar.files import neighbours, read_at
+from solvar.files import Shelf, neighbours, read_at
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -32,9 +32,12 @@ class Pixels(Protocol):
     ----------
     is_slow : bool
         Whether reading ahead pays.
+    shelf : Shelf
+        Where what else is large is kept: in memory beside pixels in memory, on disk beside those on disk.
     """
 
     is_slow: bool
+    shelf: Shelf
 
     def write(self, row: Int64, data: Complex64, ctf: Float32) -> None:
         """Keep the pixels (B, n) of the particles `row`."""
@@ -58,7 +61,7 @@ class MemoryPixels:
     is_slow = False
 
     def __init__(self, data: Complex64, ctf: Float32) -> None:
-        self.data, self.ctf = data, ctf
+        self.data, self.ctf, self.shelf = data, ctf, Shelf()
 
     @classmethod
     def empty(cls, count: int, pixels: int) -> MemoryPixels:
@@ -114,6 +117,7 @@ class DiskPixels:
         half_precision: bool = False,
         ctf_scale: float = 1.0,
     ) -> None:
+        self.shelf = Shelf(folder)
         # a power of two: multiplying by it rounds nothing
         self._scale = np.float32(2.0 ** -np.round(np.log2(ctf_scale))) if half_precision else None
         self._place = np.empty(len(group), dtype=np.int64)

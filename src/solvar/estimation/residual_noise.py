@@ -89,7 +89,7 @@ def residual_power(model: BandModel, index: Int64, groups: int) -> ResidualPower
     in_shell[band.images.store.doubted[: len(band.disc)]] = 0
     each = band.disc.weight @ in_shell
     power, count = np.zeros((groups, shells)), np.zeros((groups, shells))
-    for batch in band.batches(index, _CHUNK):
+    for batch in model.batches(index, _CHUNK):
         _, plane = e_step(model, batch)
         left = _expected_power(plane, batch) @ in_shell
         group = band.images.store.noise_group[batch.row]

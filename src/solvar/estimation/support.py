@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.blocks import Blocks
+from solvar.files import Shelf
 from solvar.imaging.masks import resample_mask
 
 Float32 = NDArray[np.float32]
@@ -86,6 +87,14 @@ class Support:
     def weighted(self, weight: Float32) -> Support:
         """The same where columns may vary by a weight (L, L, L) more or less."""
         return replace(self, weight=weight)
+
+    def on(self, shelf: Shelf) -> Support:
+        """The same, kept on a shelf."""
+        mean = shelf.keep(self.mean)
+        columns = mean if self.columns is self.mean else shelf.keep(self.columns)
+        weight = None if self.weight is None else shelf.keep(self.weight)
+        focus = None if self.focus is None else shelf.keep(self.focus)
+        return Support(mean, columns, weight, focus, self.counts)
 
     def with_counts(self, counts: tuple[int, ...]) -> Support:
         """The same for other numbers of columns in each block, where there are any."""

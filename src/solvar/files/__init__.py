@@ -2,7 +2,7 @@
 
 `reading` opens what is read and `writing` what is written, `lock` keeps a folder to one writer, `ledger`
 knows what solvar wrote in it, and `owned` joins the last two: a folder in which one process writes and
-removes nothing that solvar did not write.
+removes nothing that solvar did not write. `shelf` keeps arrays that memory is too small for.
 """
 
 from solvar.files.digest import digest_of, sampled_digest
@@ -24,6 +24,7 @@ from solvar.files.reading import (
     refuse_claim,
     refuse_hollow,
 )
+from solvar.files.shelf import Shelf, rest
 from solvar.files.writing import (
     check_destination,
     open_log,
@@ -36,6 +37,7 @@ from solvar.files.writing import (
 __all__ = [
     "Ledger",
     "OwnedFolder",
+    "Shelf",
     "Writer",
     "believable",
     "believed_size",
@@ -58,6 +60,7 @@ __all__ = [
     "refuse_locked",
     "remove_orphans",
     "replacing",
+    "rest",
     "sampled_digest",
     "strict_json",
     "write_json",

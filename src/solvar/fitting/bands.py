@@ -12,6 +12,7 @@ from solvar.estimation.band import Band, band_box
 from solvar.estimation.latents import along
 from solvar.estimation.log_likelihood import log_likelihood
 from solvar.estimation.spatial_prior import LEAST, spatial_weight
+from solvar.files import Shelf
 from solvar.fitting.calibration import with_measured_noise, with_tilt_contrasts
 from solvar.fitting.context import Context
 from solvar.fitting.junk import weighed_again
@@ -79,9 +80,9 @@ def _with_spatial_prior(
     pairs = ((along(first[own], second[own]), second[own]) for own in _members(block))
     weight = np.max([spatial_weight(*pair, schedule.k_c) for pair in pairs], axis=0)
     weight = np.maximum(resample_mask(weight, context.images.box), LEAST)
-    weight = of_first_process(weight, context.images.processes)
+    weight = context.shelf.keep(of_first_process(weight, context.images.processes))
     # a few sweeps would not rid columns of the noise that is there already
-    models = [_within(weight, model) for model in state.models]
+    models = [_within(weight, model, context.shelf) for model in state.models]
     tried = replace(state, spatial_weight=weight, models=models)
     name = f"band {schedule.k_c} under the spatial prior"
     again = under_spatial_prior(schedule, context.k_max)
@@ -97,12 +98,12 @@ def _members(block: Int64) -> Iterator[Bool]:
     return (block == label for label in np.unique(block))
 
 
-def _within(weight: Float32, model: PartModel) -> PartModel:
+def _within(weight: Float32, model: PartModel, shelf: Shelf) -> PartModel:
     """A model whose columns are no more at each place than their share of the weight."""
     assert model.columns is not None
     there = resample_mask(weight, model.columns.shape[-1])
     columns = np.concatenate([model.columns[:1], there * model.columns[1:]])
-    return replace(model, columns=columns)
+    return replace(model, columns=shelf.keep(columns))
 
 
 def _judged(context: Context, state: FitState, bands: list[Band]) -> Float64:

@@ -20,6 +20,7 @@ from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import ColumnSolver, make_column_solver
 from solvar.estimation.support import Support
 from solvar.estimation.tilt_contrast import TiltContrasts
+from solvar.files import Shelf
 from solvar.fitting.likeness import is_history, is_like
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
@@ -68,6 +69,11 @@ class Context:
     def k_max(self) -> int:
         """Finest frequency."""
         return self.images.disc.k_c
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where large arrays are kept that are seldom looked at."""
+        return self.images.store.pixels.shelf
 
     def divided(self, parts: list[Int64]) -> Context:
         """The same with other parts."""
@@ -178,7 +184,7 @@ class Context:
         InputError
             If it has not the form of `like`.
         """
-        found = self.workspace.load(name)
+        found = self.workspace.load(name, self.shelf)
         if found is None:
             return None
         whole = isinstance(found, FitState) and is_history(found.history)
@@ -205,6 +211,7 @@ class Context:
             # it has every band to serve, and is the same whichever asked first
             images = self.seen(replace(state, noise=first_noise))
             found = sampling_information(images, self.parts[part], self.k_max, self.team)
+            found = SamplingInformation(found.k_c, self.shelf.keep(found.grid))
             known = self._information[part] = _Known(
                 state.poses, state.contrasts, state.weight, found
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.estimation.band import Band
 from solvar.estimation.blocks import labels_of, together
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.latents import (
@@ -48,11 +49,12 @@ def merge(state: FitState, labels: Int64, counts: Sequence[int]) -> Float32:
 
     Those of each block of columns, of whose labels each model has its own, so many as `counts` says.
     """
-    stacked = np.concatenate([m.columns[1:] for m in state.models if m.columns is not None])
-    mean = crop_volume(np.mean(state.means, axis=0, dtype=np.float32), stacked.shape[-1])
-    averaged = (stacked / np.sqrt(len(state.models))).astype(np.float32)
+    columns = [v for m in state.models if m.columns is not None for v in m.columns[1:]]
+    mean = crop_volume(np.mean(state.means, axis=0, dtype=np.float32), columns[0].shape[-1])
     block = np.tile(labels, len(state.fitted_models))
-    return np.concatenate([mean[None], leading_of_blocks(averaged, block, counts)])
+    merged = leading_of_blocks(columns, block, counts)
+    merged /= np.float32(np.sqrt(len(state.models)))
+    return np.concatenate([mean[None], merged])
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +75,8 @@ def finish(
     contrast_sd = float(np.mean([model.contrast_sd for model in state.models]))
     state, solver, amplitude = _sweep_all(context, state, contrast_sd, schedules, progress)
     fitted = solver.model
-    columns = crop_volume(combined(fitted.columns[1:], amplitude), images.box)
-    axes = principal_axes(columns, context.labels)
+    scaled = combined(fitted.columns[1:], amplitude)
+    axes = principal_axes(crop_volume(scaled, images.box), context.labels).on(context.shelf)
     trained, validation = axes.eigenvalues, None
     if len(state.models) == 2:
         with progress.step("Testing components on held-out particles", len(images)) as step:
@@ -157,20 +159,19 @@ def _sweep_all(
     columns = merge(state, labels, wide)
     if context.operations is not None:
         columns[0] = crop_volume(_symmetric_mean(context, state), columns.shape[-1])
-    mean, errors = columns[:1], state.poses.errors() if state.poses else None
+    mean, errors = columns[:1].copy(), state.poses.errors() if state.poses else None
+    columns = context.shelf.keep(columns)
     total = len(context.images) * sum(schedule.final_sweeps for schedule in last)
     with progress.step("Final model", total) as step:
         for schedule in last:
             now = counts if schedule is last[-1] else wide
             band = context.band(state, None, schedule.k_c).with_counts(now)
             kept = leading_of_blocks(columns[1:], labels_of(wide), now)
-            start = band.support.masked(
-                np.concatenate([crop_volume(v, band.box) for v in (mean, kept)])
-            )
+            model = ColumnModel(_within(band, mean, kept), contrast_sd, pose_errors=errors)
+            del kept
             rng = state.generator()
             batches = split_batches(band.index, context.settings.batch_size, rng)
             state = state.after(rng)
-            model = ColumnModel(start, contrast_sd, pose_errors=errors)
             solver = context.column_solver(band, model, prior, batches)
             name = f"final model to shell {schedule.k_c} sweeps"
             most = schedule.final_sweeps
@@ -179,4 +180,11 @@ def _sweep_all(
             amplitude = np.asarray(np.linalg.cholesky(moment), dtype=np.float64)
             fitted = solver.model.columns
             columns = np.concatenate([fitted[:1], combined(fitted[1:], amplitude)])
+            columns = context.shelf.keep(columns)
     return state, solver, amplitude
+
+
+def _within(band: Band, mean: Float32, columns: Float32) -> Float32:
+    """Mean (1, L, L, L) and columns (r, L, L, L) on the grid of a band, within its masks."""
+    both = np.concatenate([crop_volume(v, band.box) for v in (mean, columns)])
+    return band.shelf.keep(band.support.masked(both))

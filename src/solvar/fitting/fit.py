@@ -136,6 +136,7 @@ def _read(
     require_finite("images", finite.IMAGES, noise_power=noise, CTF_power=ctf)
     halves = [np.flatnonzero(particles.halfset == h) for h in (1, 2)]
     solver = SOLVERS[settings.pose_solver] if settings.refine_pose else None
+    support = support.on(images.store.pixels.shelf)
     resources = particles, images, halves, support, settings, team
     return Context(*resources, solver, workspace), stack.factor
 

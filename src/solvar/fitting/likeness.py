@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from solvar.files import rest
+
 
 def is_like(found: Any, template: Any, count: int) -> bool:
     """Whether two contents have the same form: classes, names, lengths, shapes and types, and no NaN.
@@ -50,7 +52,9 @@ def _is_like_array(found: np.ndarray, template: np.ndarray, count: int) -> bool:
         return False
     if found.dtype.kind in "iu":
         return bool(((found >= 0) & (found < count)).all())
-    return found.dtype.kind == "b" or not np.isnan(found).any()
+    sound = found.dtype.kind == "b" or not np.isnan(found).any()
+    rest(found)
+    return sound
 
 
 def is_history(found: Any) -> bool:

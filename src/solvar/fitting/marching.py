@@ -165,7 +165,7 @@ def _rescaled(
         refined = np.sqrt(statistics.contrast_variance)
         contrast_sd = float(refined) if context.settings.refine_contrast else 0.0
     columns = np.concatenate([fitted.columns[:1], combined(fitted.columns[1:], factor)])
-    return PartModel(model.part, columns, contrast_sd, factor)
+    return PartModel(model.part, context.shelf.keep(columns), contrast_sd, factor)
 
 
 def _renewed(

@@ -52,18 +52,18 @@ def latent_error(
     """
     some = band.restricted(compared(context))
     errors = state.poses.errors() if state.poses else None
-    onto = _coordinates(crop_volume(eigenvolumes, band.box))
+    onto = crop_volume(eigenvolumes, band.box)
+    along = _products(onto, onto)
     placed = []
     for model in state.fitted_models:
-        columns = model.columns.reshape(len(model.columns), -1)
-        mean, *along = (onto @ each.astype(np.float64) for each in columns)
         found = place_particles(some, replace(model, pose_errors=errors), np.ones(model.rank), step)
-        placed.append(mean + found.z @ np.stack(along))
+        # coordinates of the half's mean and columns along the eigenvolumes, by least squares
+        seen = np.linalg.solve(along, _products(onto, model.columns))
+        placed.append(seen[:, 0] + found.z @ seen[:, 1:].T)
     apart = placed[0] - placed[1]
     return apart.T @ apart / (4 * len(apart))
 
 
-def _coordinates(eigenvolumes: Float32) -> Float64:
-    """What takes volumes (l³,) to the coordinates along eigenvolumes that fit them best, (r, l³)."""
-    flat = eigenvolumes.reshape(len(eigenvolumes), -1).astype(np.float64)
-    return np.asarray(np.linalg.solve(flat @ flat.T, flat))
+def _products(first: Float32, second: Float32) -> Float64:
+    """Inner products of volumes (a, l, l, l) and (b, l, l, l), (a, b)."""
+    return np.tensordot(first, second, axes=((1, 2, 3), (1, 2, 3))).astype(np.float64)

@@ -43,9 +43,8 @@ def with_own_mask(context: Context, state: FitState) -> FitState:
     mask = density_mask(first, second, context.images.store.pixel_size_angstrom, state.mask)
     if mask is None:
         mask = context.given_support.mean
-    return with_means(
-        context, replace(state, mask=of_first_process(mask, context.images.processes))
-    )
+    mask = of_first_process(mask, context.images.processes)
+    return with_means(context, replace(state, mask=context.shelf.keep(mask)))
 
 
 def mask_words(settings: FitSettings, mask: Float32, pixel_size: float) -> str:

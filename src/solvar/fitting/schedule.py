@@ -111,15 +111,20 @@ def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator
     Without a size the rule is batches of 750, but 4 to 8 of them. Of many particles neighbours stay
     together, 32 at a time, so that images on disk are read in long pieces.
     """
-    count = round(len(index) / (batch_size or _BATCH))
-    if batch_size is None:
-        count = int(np.clip(count, _FEWEST_BATCHES, _MOST_BATCHES))
-    count = int(np.clip(count, 1, len(index)))
+    count = batch_count(len(index), batch_size)
     if len(index) < _MANY:
         return [np.sort(part) for part in np.array_split(rng.permutation(index), count)]
     blocks = [index[first : first + _BLOCK] for first in range(0, len(index), _BLOCK)]
     parts = np.array_split(rng.permutation(len(blocks)), count)
     return [np.concatenate([blocks[b] for b in np.sort(part)]) for part in parts]
+
+
+def batch_count(particles: int, batch_size: int | None) -> int:
+    """How many batches `split_batches` makes of so many particles, one at least."""
+    count = round(particles / (batch_size or _BATCH))
+    if batch_size is None:
+        count = int(np.clip(count, _FEWEST_BATCHES, _MOST_BATCHES))
+    return int(np.clip(count, 1, particles))
 
 
 def has_settled(before: Float64, now: Float64) -> bool:

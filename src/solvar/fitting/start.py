@@ -29,6 +29,7 @@ from solvar.estimation.tilt_contrast import TiltContrasts
 from solvar.estimation.whitening import whiten
 from solvar.fitting.calibration import with_measured_noise, with_tilt_contrasts
 from solvar.fitting.context import Context
+from solvar.fitting.memory import volume_memory
 from solvar.fitting.schedule import schedule_bands
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.state import FitState
@@ -105,6 +106,7 @@ def _with_means_alone(context: Context, state: FitState) -> tuple[FitState, list
     """With the means of the half-sets and the prior that they imply, and the bands of these."""
     bands = [context.band(state, part, context.k_max) for part in range(len(context.parts))]
     means, precision = half_means(bands)
+    means = [context.shelf.keep(mean) for mean in means]
     return replace(state, means=means, prior=Prior(precision, precision)), bands
 
 
@@ -126,7 +128,8 @@ def with_sign(context: Context, state: FitState) -> FitState:
     invert = should_invert(context.settings.density, state.means, context.support(state).mean)
     if not agreed(invert, context.images.processes):
         return state
-    return replace(state, inverted=True, means=[-mean for mean in state.means])
+    means = [context.shelf.keep(-mean) for mean in state.means]
+    return replace(state, inverted=True, means=means)
 
 
 def with_kind_of_pose_errors(context: Context, state: FitState) -> FitState:
@@ -212,9 +215,11 @@ def choose_pixels(
     progress: Progress,
     ctf_scale: float = 1.0,
 ) -> Pixels:
-    """Memory for the whitened pixels of particles (M,), or files where they do not fit in memory."""
+    """Memory for the whitened pixels of particles (M,), or files where they and the models do not fit."""
     need = len(halfset) * len(disc) * BYTES_PER_PIXEL
-    if not goes_to_disk(need, settings):
+    box = 2 * disc.k_c + 4  # no band's is larger
+    waiting = volume_memory(len(halfset), box, disc.k_c, settings).waiting
+    if not goes_to_disk(need + waiting, settings):
         return MemoryPixels.empty(len(halfset), len(disc))
     folder = settings.scratch or Path(tempfile.gettempdir())
     bands = [len(disc.prefix(each.k_c)) for each in schedule_bands(disc.k_c, settings)]
@@ -225,7 +230,7 @@ def choose_pixels(
 
 
 def goes_to_disk(need: int, settings: FitSettings) -> bool:
-    """Whether `need` bytes of whitened images are kept on disk: as the settings say, or by what is free."""
+    """Whether `need` bytes of images and models are kept on disk: as the settings say, or by what is free."""
     if settings.lazy is not None:
         return settings.lazy
     return need > _MEMORY_SHARE * available_memory() / processes_here()

@@ -165,7 +165,7 @@ def doubted(
     taken to first order: where they are large that holds at low frequencies only, and the test stays there.
     """
     columns = [
-        np.concatenate([model.columns[:1], seen])
+        context.shelf.keep(np.concatenate([model.columns[:1], seen]))
         for model, seen in zip(state.models, seen_by_halves(context, state, axes), strict=True)
         if model.columns is not None
     ]

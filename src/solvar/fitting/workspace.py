@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from solvar.files import Shelf
+
 
 class Workspace(Protocol):
     """A place for checkpoints and large temporary files.
@@ -22,8 +24,8 @@ class Workspace(Protocol):
 
     scratch: Path
 
-    def load(self, name: str) -> Any | None:
-        """What was kept under `name`; None if nothing was."""
+    def load(self, name: str, shelf: Shelf) -> Any | None:
+        """What was kept under `name`, large arrays on a shelf; None if nothing was."""
 
     def save(self, name: str, content: Any) -> None:
         """Keep what a finished step found, in place of what `keep` laid down on the way to it."""
@@ -38,7 +40,7 @@ class NoWorkspace:
     def __init__(self) -> None:
         self.scratch = Path(tempfile.gettempdir())
 
-    def load(self, name: str) -> Any | None:
+    def load(self, name: str, shelf: Shelf) -> Any | None:
         """See `Workspace`."""
         return None
 

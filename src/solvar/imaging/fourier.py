@@ -183,18 +183,31 @@ def crop_volume(volume: Float32, box: int) -> Float32:
     beyond the smaller Nyquist are dropped, the origin stays at index box // 2. Volumes that
     have this box already are returned as they are.
     """
+    before = volume.shape[-1]
+    if box == before:
+        return volume
+    out = np.empty((*volume.shape[:-3], box, box, box), volume.dtype)
+    pairs = zip(volume.reshape(-1, *[before] * 3), out.reshape(-1, *[box] * 3), strict=True)
+    for one, cropped in pairs:
+        cropped[:] = _cropped(one, box)
+    return out
+
+
+def _cropped(volume: Float32, box: int) -> Float32:
+    """One volume, axis by axis: nothing is as large as its whole complex transform."""
     import scipy.fft
 
-    if box == volume.shape[-1]:
-        return volume
-    axes = (-3, -2, -1)
-    small = min(box, volume.shape[-1])
-    reach = (small - 1) // 2
-    spectrum = scipy.fft.fftn(scipy.fft.ifftshift(volume, axes=axes), axes=axes)
-    out = np.zeros((*volume.shape[:-3], box, box, box), dtype=spectrum.dtype)
+    before = len(volume)
+    reach = (min(box, before) - 1) // 2
     index = np.arange(-reach, reach + 1)
-    source, target = index % volume.shape[-1], index % box
-    kept = spectrum[..., source[:, None, None], source[:, None], source]
-    out[..., target[:, None, None], target[:, None], target] = kept
-    real = scipy.fft.ifftn(out, axes=axes).real
-    return scipy.fft.fftshift(real, axes=axes).astype(volume.dtype)
+    found = scipy.fft.rfft(scipy.fft.ifftshift(volume), axis=2)[..., : reach + 1]
+    for axis in (1, 0):
+        found = np.take(scipy.fft.fft(found, axis=axis), index % before, axis=axis)
+    for axis in (0, 1):
+        shape = list(found.shape)
+        shape[axis] = box
+        padded = np.zeros(shape, found.dtype)
+        np.moveaxis(padded, axis, 0)[index % box] = np.moveaxis(found, axis, 0)
+        found = scipy.fft.ifft(padded, axis=axis)
+    real: Float32 = scipy.fft.fftshift(scipy.fft.irfft(found, box, axis=2))
+    return real

@@ -7,7 +7,7 @@ against the bytes that are there and the memory, and arrays of Python objects ar
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -17,7 +17,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from solvar.errors import InputError
-from solvar.files import believed_size, open_below, refuse_claim
+from solvar.files import Shelf, believed_size, open_below, refuse_claim, rest
 
 NPY_MAGIC = b"\x93NUMPY"
 # Bytes; a .cs file of some hundred fields has more than numpy's limit of 10,000.
@@ -52,7 +52,7 @@ def read_npy(path: Path, what: str, remedy: str, inside: Path | None = None) -> 
         ) from error
 
 
-def read_npz(file: BinaryIO) -> dict[str, NDArray[Any]]:
+def read_npz(file: BinaryIO, shelf: Shelf | None = None) -> dict[str, NDArray[Any]]:
     """The arrays of an open .npz file, by name.
 
     Raises
@@ -67,8 +67,19 @@ def read_npz(file: BinaryIO) -> dict[str, NDArray[Any]]:
         for entry in entries:
             with archive.open(entry) as stream:
                 name = entry.filename.removesuffix(".npy")
-                arrays[name] = read_array(stream, entry.file_size)
+                array = read_array(stream, entry.file_size)
+                arrays[name] = array if shelf is None else shelf.keep(array)
     return arrays
+
+
+def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as numpy.savez does; those that a shelf keeps are in memory one at a time."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            # the size is told afterwards: it may be anything
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                npy_format.write_array(stream, array, allow_pickle=False)
+            rest(array)
 
 
 def _refuse_bomb(entries: Iterable[zipfile.ZipInfo], size: int) -> None:

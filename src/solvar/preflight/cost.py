@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from solvar.estimation.band import Band, band_box
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.pixels import BYTES_PER_PIXEL, MemoryPixels
-from solvar.estimation.pose_errors import MOTIONS
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
 from solvar.estimation.whitening import in_memory_images
+from solvar.fitting.memory import volume_memory
 from solvar.fitting.schedule import (
     BandSchedule,
+    batch_count,
     pose_schedule,
     schedule_bands,
-    split_batches,
     under_spatial_prior,
 )
 from solvar.fitting.settings import FitSettings
@@ -59,10 +59,9 @@ _POSE_ROUNDS, _WITH_MOTIONS, _POSE_PASSES = 6, 1.6, 8.0
 _IN_PRACTICE = 1.35
 # import, figures, report
 _FIXED_SECONDS = 6.0
-_FIXED_BYTES, _TABLE_BYTES, _SLICE_BYTES, _VOXEL_BYTES = 450 * 2**20, 600, 16, 4
+_FIXED_BYTES, _TABLE_BYTES = 450 * 2**20, 600
 # of a tilt series, an image: its row has a pose and a dose of its own beside
 _TILT_BYTES = 1100
-_CHUNK, _WORK_VOLUMES = 1000, 6
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class ExpectedCost:
     memory : int
         Peak resident memory, bytes.
     disk : int
-        Whitened images on disk, bytes; 0 if they stay in memory.
+        Whitened images on disk and what waits beside them, bytes; 0 if all stays in memory.
     """
 
     seconds: float
@@ -174,9 +173,12 @@ def cost_of(
         steps *= _batches(count, settings, halves=True)
         seconds += _POSE_ROUNDS * (passes * images * speed.image + steps * speed.step)
     cache = images * len(HalfDisc.of_radius(k_c)) * BYTES_PER_PIXEL
-    on_disk = goes_to_disk(cache, settings)
-    memory = _held(count, images, box_size, k_c, settings) + (0 if on_disk else cache)
-    disk = cache // (2 if settings.cache_precision == "float16" else 1) if on_disk else 0
+    volumes = volume_memory(count, box_size, k_c, settings)
+    on_disk = goes_to_disk(cache + volumes.waiting, settings)
+    memory = volumes.staying + _of_particles(count, images, settings)
+    if not on_disk:
+        return ExpectedCost(seconds, memory + cache + volumes.waiting, 0)
+    disk = cache // (2 if settings.cache_precision == "float16" else 1) + volumes.waiting
     return ExpectedCost(seconds, memory, disk)
 
 
@@ -190,28 +192,31 @@ def measure_speed(stack: ImageStack, k_c: int, settings: FitSettings, team: Thre
     images_to_disc(stack.read(some), disc, team.size)
     reading = 2 * (time.perf_counter() - begun) / len(some)  # CTF and phases cost as much again
     coarse = disc.prefix(min(k_c, _MEASURED_K))
-    many = _sweep_seconds(_IMAGES, box, coarse, settings, team)
-    one = _sweep_seconds(1, box, coarse, settings, team)
+    many = sweep_seconds(_IMAGES, box, coarse, settings, team)
+    one = sweep_seconds(1, box, coarse, settings, team)
     image = _IN_PRACTICE * max(many - one, 0.0) / (_IMAGES - 1)
     pixels = len(disc) / len(coarse)
     voxels = (band_box(k_c, box) / band_box(coarse.k_c, box)) ** 3
     return Speed(reading, image * pixels**_PIXEL_POWER, one * voxels**_VOXEL_POWER)
 
 
-def _sweep_seconds(
+def sweep_seconds(
     count: int, box: int, disc: HalfDisc, settings: FitSettings, team: ThreadTeam
 ) -> float:
     """Seconds of a sweep over one batch of made-up images."""
     rng = np.random.default_rng(0)
     pixels = MemoryPixels.empty(count, len(disc))
-    pixels.data[:], pixels.ctf[:] = 1, 1
+    # noise, and columns that are nearly nothing beside it: steps of a fit to it lead nowhere
+    pixels.data.view(np.float32)[:] = rng.standard_normal((count, 2 * len(disc)))
+    pixels.ctf[:] = 1
     power = np.ones((count, disc.k_c + 1), np.float32)
     rotation = rotations.random(count, rng)
     images = in_memory_images(pixels, rotation, disc, box, 1.0, power)
     grid = band_box(disc.k_c, box)
     mask = soft_sphere(grid, 0.85 * grid)
     band = Band(images, np.arange(count), disc.k_c, mask, settings.projection, team)
-    columns = np.ones((1 + settings.columns, *[band.box] * 3), np.float32) * band.support.mean
+    noise = 1e-3 * rng.standard_normal((1 + settings.columns, *[band.box] * 3))
+    columns = noise.astype(np.float32) * band.support.mean
     flat = np.ones(disc.k_c + 1)
     model, prior = ColumnModel(columns, contrast_sd=0.1), Prior(flat, flat)
     chosen = settings.solver, settings.objective
@@ -261,24 +266,17 @@ def _round_passes(box_size: int, k_c: int, settings: FitSettings) -> tuple[float
     return pixels, voxels
 
 
-def _held(count: int, images: int, box_size: int, k_c: int, settings: FitSettings) -> int:
-    """Bytes of everything but the whitened images."""
-    columns, voxels = 1 + settings.columns, float(box_size) ** 3
-    # rigid motions ride along, and slices have derivatives
-    carried = columns + (2 * MOTIONS if settings.refine_pose else 0)
-    chunk = min(images, _CHUNK)
-    slices = chunk * carried * len(HalfDisc.of_radius(k_c)) * _SLICE_BYTES
-    volumes = (_batches(count, settings, halves=True) + _WORK_VOLUMES) * columns * voxels
-    particles = count * (24 * settings.columns**2 + 8 * (columns + 1) ** 2)
+def _of_particles(count: int, images: int, settings: FitSettings) -> int:
+    """Bytes of everything but whitened images and volumes."""
+    particles = count * (24 * settings.columns**2 + 8 * (settings.columns + 2) ** 2)
     table = images * (_TABLE_BYTES if images == count else _TILT_BYTES)
-    return int(_FIXED_BYTES + slices + volumes * _VOXEL_BYTES + particles + table)
+    return _FIXED_BYTES + particles + table
 
 
 def _batches(count: int, settings: FitSettings, halves: bool = False) -> int:
     """Batches of a sweep over all particles, in one model or in those of the half-sets."""
     models = 2 if halves and settings.halfsets else 1
-    index = np.arange(max(count // models, 1))
-    return models * len(split_batches(index, settings.batch_size, np.random.default_rng(0)))
+    return models * batch_count(max(count // models, 1), settings.batch_size)
 
 
 def _rounded(seconds: float) -> str:

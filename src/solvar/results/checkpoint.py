@@ -16,9 +16,17 @@ from typing import Any
 import numpy as np
 
 from solvar.errors import InputError
-from solvar.files import OwnedFolder, Writer, open_inside, read_json, replacing, write_json
+from solvar.files import (
+    OwnedFolder,
+    Shelf,
+    Writer,
+    open_inside,
+    read_json,
+    replacing,
+    write_json,
+)
 from solvar.fitting.settings import FitSettings
-from solvar.particles.npy import read_npz
+from solvar.particles.npy import read_npz, write_npz
 from solvar.results.inputs import InputFile, difference
 from solvar.results.provenance import Provenance
 from solvar.results.record import read_record, settings_of
@@ -54,10 +62,10 @@ class Checkpoint:
         self._partial: set[Path] = set()
         self._next = 0.0
 
-    def load(self, name: str) -> Any | None:
+    def load(self, name: str, shelf: Shelf) -> Any | None:
         """See `Workspace`."""
         path = self._folder / _file_of(name)
-        return read_tree(path, self.run_id) if path.exists() else None
+        return read_tree(path, self.run_id, shelf) if path.exists() else None
 
     def save(self, name: str, content: Any) -> None:
         """See `Workspace`."""
@@ -200,10 +208,10 @@ def write_tree(path: Path, content: Any, run_id: str = "") -> None:
     header = json.dumps({"run_id": run_id, "content": _packed(content, arrays)})
     arrays[_HEADER] = np.frombuffer(header.encode(), np.uint8)
     with replacing(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        write_npz(temporary, arrays)
 
 
-def read_tree(path: Path, run_id: str | None = None) -> Any:
+def read_tree(path: Path, run_id: str | None = None, shelf: Shelf | None = None) -> Any:
     """What `write_tree` wrote.
 
     Parameters
@@ -211,6 +219,8 @@ def read_tree(path: Path, run_id: str | None = None) -> Any:
     path : Path
     run_id : str, optional
         Of the run that it must belong to.
+    shelf : Shelf, optional
+        For large arrays; all are in memory by default.
 
     Raises
     ------
@@ -219,7 +229,7 @@ def read_tree(path: Path, run_id: str | None = None) -> Any:
     """
     try:
         with open_inside(path.parent, path.name) as file:
-            arrays = read_npz(file)
+            arrays = read_npz(file, shelf or Shelf())
         header = json.loads(arrays[_HEADER].tobytes())
         if run_id is not None and header["run_id"] != run_id:
             raise InputError("belongs to another run", file=path, remedy=_AGAIN)

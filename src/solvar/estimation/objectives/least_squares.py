@@ -37,7 +37,7 @@ class LeastSquares:
         prepared = BandModel(band, replace(model, pose_errors=None))
         total = BackProjection(band.projector, len(model.columns))
         statistics, weight = SufficientStatistics(model.rank), 0.0
-        for images in band.batches(batch, _CHUNK):
+        for images in prepared.batches(batch, _CHUNK):
             slices = prepared.slices(images.frame, images.ctf)
             images.refuse_uncertain("least squares")
             products = images.per_pose(gram(slices, images.data, band.team))

@@ -25,13 +25,13 @@ class MaximumLikelihood:
         """Gradient of -Σ log-likelihood of a batch in the columns, and the posteriors.
 
         By Fisher's identity it is the gradient of the expected complete-data log-likelihood. Slices are
-        held for a thousand images at a time, so that memory does not grow with the batch.
+        held for a thousand images at a time, or what buffers allow: memory does not grow with the batch.
         """
         prepared = BandModel(band, model)
         fitted = len(model.columns)
         total = BackProjection(band.projector, fitted)
         statistics, cross = SufficientStatistics(model.rank), np.zeros((MOTIONS, model.rank))
-        for images in band.batches(batch, _CHUNK):
+        for images in prepared.batches(batch, _CHUNK):
             found, plane = e_step(prepared, images)
             residuals = band.buffer("residual", (len(images.data), fitted, len(band.disc)))
             residual(plane.slices, images.data, plane.mixing, plane.first, band.team, out=residuals)
@@ -39,5 +39,6 @@ class MaximumLikelihood:
             statistics.add(found, images.weight)
             if plane.cross is not None:
                 cross += plane.cross[:, 1:]
+        del prepared  # it is as large as what is summed up now
         statistics.share(band)
         return Gradient(band.sum(total.sum()), band.sum(cross), 1.0, statistics)

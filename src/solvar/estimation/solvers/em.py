@@ -5,12 +5,13 @@ The particles of a band are split at random into batches. Visiting batch b (docs
     E-step      slices of W, Gram matrices, posterior moments E[ζ], S = E[ζ ζᵀ], ζ = a·(1, z)
     gradient    g_b = Σ_i∈b Pᵀ C (C P W S - y ζᵀ)
     target      t_b = D W S_b - F(m g_b),   S_b = Σ_i∈b S / N: what the batch alone would have W solve for
-    M-step      W ← W + m F⁻¹[ (Σ_b t_b) (D ΣS_b + Λ)⁻¹ - F W ]
+    M-step      W ← W + m ( F⁻¹[ (Σ_b t_b) (D ΣS_b + Λ)⁻¹ ] - W )
 
 with N the summed weight of the particles, D the sampling information, Λ the prior precision and m the mask,
 of the columns with the weight of the spatial prior.
 The targets of the other batches are kept from their last visit (Neal & Hinton 1998), so each step uses all
-particles and costs one batch.
+particles and costs one batch. Only their coefficients up to k_c are kept, in a file where images are on disk
+(docs/decisions/0030).
 A mean that has a symmetry stays as it was found, at all equivalent poses.
 Stationary points are those of the penalised marginal likelihood whatever D is. Steps from one batch alone,
 with a decreasing rate, lost what the previous band had found (docs/decisions/0004).
@@ -57,14 +58,16 @@ class IncrementalEm:
     """
 
     def __init__(self, band: Band, model: ColumnModel, prior: Prior, batches: list[Int64]) -> None:
-        self.band, self.columns, self.batches = band, model.columns, batches
-        self._start = replace(model, variance=None)
+        self.band, self.batches = band, batches
+        self.columns = band.shelf.keep(model.columns)
+        self._start = replace(model, columns=self.columns, variance=None)
         self.metric = Metric(band, prior)
         # until a batch has been visited it votes for the start
         share, second = 1 / len(batches), np.eye(len(model.columns))
-        start = self.metric.apply(band.spectrum(model.columns), second) * np.float32(share)
-        self._targets = [start.copy() for _ in batches]
-        self._total = start * np.float32(len(batches))
+        start = self.metric.apply(self._spectrum(self.columns), second)
+        start *= np.float32(share)
+        self._targets = [band.shelf.keep(start)] * len(batches)
+        self._total = band.shelf.keep(start * np.float32(len(batches)))
         self._seconds = [second * share for _ in batches]
         self._crosses = [np.zeros((MOTIONS, model.rank)) for _ in batches]
 
@@ -72,6 +75,9 @@ class IncrementalEm:
     def model(self) -> ColumnModel:
         """See `ColumnSolver`."""
         return replace(self._start, columns=self.columns)
+
+    def _spectrum(self, volumes: Float32) -> Complex64:
+        return self.band.ball.spectrum(volumes, self.band.team.size)
 
     @property
     def second(self) -> Float64:
@@ -110,29 +116,44 @@ class IncrementalEm:
         rigid = np.tensordot(rate.T.astype(np.float32), motions, axes=1)
         change = np.zeros_like(self.columns)
         change[1:] = self.band.support.masked_columns(rigid)
-        self.columns = self.columns + change
-        spectrum = self.band.spectrum(change)
-        for target, second, cross in zip(self._targets, self._seconds, self._crosses, strict=True):
+        shelf, spectrum = self.band.shelf, self._spectrum(change)
+        self.columns = shelf.keep(self.columns + change)
+        for b, second in enumerate(self._seconds):
             moved = self.metric.apply_data(spectrum, second)
-            target += moved
-            self._total += moved
-            cross -= rate @ second[1:, 1:]
+            self._targets[b] = shelf.keep(self._targets[b] + moved)
+            self._crosses[b] = self._crosses[b] - rate @ second[1:, 1:]
+        moved = self.metric.apply_data(spectrum, self.second)
+        self._total = shelf.keep(self._total + moved)
 
     def _visit(self, b: int, variance: PosteriorVariance) -> SufficientStatistics:
         band = self.band
         model = replace(self.model, variance=variance)
         found = _OBJECTIVE.gradient(band, model, self.batches[b])
         self._crosses[b] = found.cross / band.count
-        current = band.spectrum(self.columns)
-        self._seconds[b] = found.statistics.second / band.count
-        target = self.metric.apply_data(current, self._seconds[b])
-        target -= band.spectrum(band.support.step(found.columns)) / np.float32(band.box**3)
-        self._total += target - self._targets[b]
-        self._targets[b] = target
-        aim = self.metric.solve(self._total, self.second)
-        change = band.support.step(band.volumes(aim - current))
+        statistics = found.statistics
+        self._seconds[b] = statistics.second / band.count
+        step = self._spectrum(band.support.step(found.columns))
+        # at large boxes what is done with makes room
+        del found
+        self._replace_target(b, step)
+        del step
+        band.shelf.rest()
+        change = band.ball.volumes(self.metric.solve(self._total, self.second), band.team.size)
+        change -= self.columns
+        change = band.support.step(change)
         if band.operations is not None:
             # these images, at one pose each, would take the symmetry from it
             change[0] = 0
-        self.columns = self.columns + change
-        return found.statistics
+        change += self.columns
+        self.columns = band.shelf.keep(change)
+        return statistics
+
+    def _replace_target(self, b: int, step: Complex64) -> None:
+        """What a batch votes for now, by F(m g_b), which is overwritten; and the sum with it."""
+        band = self.band
+        step /= np.float32(band.box**3)
+        target = self.metric.apply_data(self._spectrum(self.columns), self._seconds[b])
+        target -= step
+        np.subtract(target, self._targets[b], out=step)
+        step += self._total
+        self._total, self._targets[b] = band.shelf.keep(step), band.shelf.keep(target)

@@ -1,0 +1,77 @@
+"""What the volumes of a fit take, beside its images: what is computed with, and what waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from solvar.estimation.band import BUFFER_BYTES, FEWEST_IMAGES, band_box
+from solvar.estimation.pose_errors import MOTIONS
+from solvar.files.shelf import LEAST
+from solvar.fitting.schedule import batch_count
+from solvar.fitting.settings import FitSettings
+from solvar.imaging.fourier import HalfDisc
+from solvar.imaging.projector.kernel import KERNELS
+from solvar.imaging.projector.lattice import Lattice
+
+_FLOAT, _COMPLEX = 4, 8
+# of the coefficients of half a grid, those in the shells of a band
+_BALL_SHARE = 0.53
+# images of the largest buffers; a thousand fill them
+_CHUNK = 1000
+# masks, means and information of which a step looks at some
+_FLAT_VOLUMES = 5
+# sets of columns: of the models of both halves under way, those they start from, and those to go back to
+_SETS_OF_HALVES, _MOST_AT_HAND = 3, 2
+# the components of the final model beside rigid motions and the mean alone
+_BESIDE_COMPONENTS = MOTIONS + 1
+
+
+@dataclass(frozen=True)
+class VolumeMemory:
+    """Bytes of the volumes of a fit.
+
+    Attributes
+    ----------
+    waiting : int
+        Of arrays that a shelf takes: on disk beside images on disk, in memory otherwise.
+    staying : int
+        The most of all else at a time.
+    """
+
+    waiting: int
+    staying: int
+
+
+def volume_memory(count: int, box: int, k_c: int, settings: FitSettings) -> VolumeMemory:
+    """Of a fit of so many particles, at its finest band."""
+    columns, grid = 1 + settings.columns, band_box(k_c, box)
+    volumes = columns * grid**3 * _FLOAT
+    target = int(_BALL_SHARE * columns * grid**2 * (grid // 2 + 1) * _COMPLEX)
+    models = 2 if settings.halfsets else 1
+    kept = {target: 0, volumes: models * _SETS_OF_HALVES}
+    if settings.solver == "em":
+        kept[target] = models * (1 + batch_count(max(count // models, 1), settings.batch_size))
+    waiting = sum(size * number for size, number in kept.items() if size >= LEAST)
+    staying = sum(size * number for size, number in kept.items()) - waiting
+    # an E-step and its back-projection; components beside what else could explain them; merged halves
+    sweeping = 2 * _lattice(grid, k_c, columns, settings) + _buffers(count, k_c, settings)
+    testing = _lattice(grid, k_c, columns + _BESIDE_COMPONENTS, settings) + volumes
+    merging = _MOST_AT_HAND * models * volumes
+    flat = _FLAT_VOLUMES * box**3 * _FLOAT
+    return VolumeMemory(waiting, staying + flat + max(sweeping, testing, merging))
+
+
+def _lattice(box: int, k_c: int, channels: int, settings: FitSettings) -> int:
+    """Of the lattice of so many volumes."""
+    if settings.interpolation == "nufft":
+        return channels * box**3 * _FLOAT
+    kernel = KERNELS[settings.interpolation]
+    return _FLOAT * Lattice(box, k_c, kernel, settings.upsampling).size(channels)
+
+
+def _buffers(count: int, k_c: int, settings: FitSettings) -> int:
+    """Of the slices of some images and what is back-projected of them."""
+    columns = 1 + settings.columns
+    carried = columns + (2 * MOTIONS if settings.refine_pose else 0)
+    image = _COMPLEX * carried * len(HalfDisc.of_radius(k_c))
+    return 2 * image * min(count, _CHUNK, max(BUFFER_BYTES // image, FEWEST_IMAGES))
