@@ -27,7 +27,9 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 # of a buffer of the image plane; and the fewest images that keep all threads busy
-BUFFER_BYTES, FEWEST_IMAGES = 256 << 20, 64
+_BUFFER_BYTES, _FEWEST_IMAGES = 256 << 20, 64
+# images at a time of a gradient, whose slices and residuals are the largest buffers
+GRADIENT_CHUNK = 1000
 
 
 class Band:
@@ -189,8 +191,7 @@ class Band:
         """
         if not isinstance(self.projector.empty(0), np.ndarray):
             return most
-        fit = BUFFER_BYTES // (8 * channels * len(self.disc))
-        return min(most, max(fit, FEWEST_IMAGES))
+        return images_that_fit(channels, len(self.disc), most)
 
     @property
     def count(self) -> float:
@@ -234,6 +235,11 @@ class Band:
 
         edge = (self.box,) * 3
         return scipy.fft.irfftn(spectrum, s=edge, axes=(1, 2, 3), workers=self.team.size)
+
+
+def images_that_fit(channels: int, pixels: int, most: int) -> int:
+    """How many images, `most` at most, have so many channels of complex pixels in a buffer."""
+    return min(most, max(_BUFFER_BYTES // (8 * channels * pixels), _FEWEST_IMAGES))
 
 
 def band_box(k_c: int, box: int) -> int:

@@ -81,7 +81,8 @@ class Corners:
         every = np.arange(len(groups))
         self._passes = np.split(every, every[1:]) if alone else [every]
         enough = _MANY if alone else _SAMPLE_OF_EXPOSURE
-        self.pools = _pools(self._optics, groups.exposure, self._count, enough)
+        self._multiplied = _multiplied(self._optics, len(groups))
+        self.pools = _pools(self._optics, self._multiplied, groups.exposure, self._count, enough)
         self.looked = Looked(
             np.repeat(every, self._count),
             np.zeros((self._count.sum(), len(background.modes))),
@@ -115,12 +116,6 @@ class Corners:
         """Which images tell of their group's noise: not those far from the others, while they are rare."""
         share = np.bincount(self.looked.group, far, len(self._count)) / np.maximum(self._count, 1)
         return ~far | (share > _FEW_FAR)[self.looked.group]
-
-    @cached_property
-    def _multiplied(self) -> Bool:
-        """Whether images of each group were multiplied by their CTFs, (G,)."""
-        multiplied = self._optics.premultiplied
-        return np.zeros(len(self._count), bool) if multiplied is None else multiplied
 
     def _summed(
         self, groups: Int64, kept: Bool, found: Normalisation | None, freed: Bool
@@ -282,11 +277,13 @@ def _sample(exposures: Exposures, groups: NoiseGroups, seed: int) -> list[Int64]
     return [np.sort(m[np.argsort(rank[m], kind="stable")[:most]]) for m in members]
 
 
-def _pools(optics: Optics, exposure: Int64, count: Int64, enough: int) -> Pools:
+def _multiplied(optics: Optics, groups: int) -> Bool:
+    """Whether images of each group were multiplied by their CTFs, (G,)."""
+    return np.zeros(groups, bool) if optics.premultiplied is None else optics.premultiplied
+
+
+def _pools(optics: Optics, multiplied: Bool, exposure: Int64, count: Int64, enough: int) -> Pools:
     """Groups with these constants and numbers of their exposures, `count` (G,) images of each looked at."""
-    multiplied = (
-        np.zeros(len(count), bool) if optics.premultiplied is None else optics.premultiplied
-    )
     looks = np.stack([optics.pixel_size_angstrom, optics.box_size, multiplied], axis=1)
     rows, look = _kinds(looks)
     pool, taught = np.zeros(len(count), np.int64), list[Bool]()

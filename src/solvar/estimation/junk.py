@@ -97,7 +97,7 @@ def range_products(model: BandModel, index: Int64, edges: list[int]) -> RangePro
     numbers = np.add.reduceat(disc.weight, cuts[:-1]).astype(np.float64)
     gram_matrices = np.zeros((len(edges), len(index), *[model.model.rank + 2] * 2))
     images = np.zeros(len(index))
-    for batch in band.batches(index):
+    for batch in model.batches(index):
         slices = model.slices(batch.frame, batch.ctf)
         images[batch.place] = batch.images_each()
         for j, (first, last) in enumerate(pairwise(cuts)):

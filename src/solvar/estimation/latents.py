@@ -88,15 +88,7 @@ def principal_axes(columns: Float32, block: Int64 | None = None) -> PrincipalAxe
 def _axes_of_block(columns: Float32, label: int) -> PrincipalAxes:
     """Principal axes of columns that mix with each other."""
     value, rotation = _principal_rotation(columns)
-    eigenvolumes = np.empty(columns.shape, np.float32)
-    flat, skewness = eigenvolumes.reshape(len(columns), -1), np.zeros(len(columns))
-    length = np.sqrt(np.maximum(value, 1e-30))[:, None]
-    for here, some in _pieces(columns):
-        axes = (rotation.T @ some) / length
-        skewness += np.sum(axes * axes * axes, axis=1)
-        flat[:, here] = axes
-    sign = np.where(skewness < 0, -1.0, 1.0)
-    flat *= sign[:, None].astype(np.float32)
+    eigenvolumes, sign = _signed(columns, rotation / np.sqrt(np.maximum(value, 1e-30)))
     block = np.full(len(columns), label)
     return PrincipalAxes(eigenvolumes, value, rotation * sign, block)
 
@@ -109,6 +101,19 @@ def _principal_rotation(columns: Sequence[Float32] | Float32) -> tuple[Float64, 
         products += some @ some.T
     value, rotation = np.linalg.eigh(products)
     return np.maximum(value[::-1], 0), rotation[:, ::-1]
+
+
+def _signed(columns: Sequence[Float32] | Float32, factor: Float64) -> tuple[Float32, Float64]:
+    """V·factor, factor (r, m), each signed so that its skewness is positive, and the signs (m,)."""
+    found = np.empty((factor.shape[1], *columns[0].shape), np.float32)
+    flat, skewness = found.reshape(len(found), -1), np.zeros(len(found))
+    for here, some in _pieces(columns):
+        axes = factor.T @ some
+        skewness += np.sum(axes * axes * axes, axis=1)
+        flat[:, here] = axes
+    sign = np.where(skewness < 0, -1.0, 1.0)
+    flat *= sign[:, None].astype(np.float32)
+    return found, sign
 
 
 def _pieces(columns: Sequence[Float32] | Float32) -> Iterator[tuple[slice, Float64]]:
@@ -124,14 +129,7 @@ def leading(columns: Sequence[Float32] | Float32, rank: int) -> Float32:
     if not len(columns):
         return np.asarray(columns, np.float32)
     _, rotation = _principal_rotation(columns)
-    found = np.empty((min(rank, len(columns)), *columns[0].shape), np.float32)
-    flat, skewness = found.reshape(len(found), -1), np.zeros(len(found))
-    for here, some in _pieces(columns):
-        axes = rotation[:, :rank].T @ some
-        skewness += np.sum(axes * axes * axes, axis=1)
-        flat[:, here] = axes
-    flat *= np.where(skewness < 0, np.float32(-1), np.float32(1))[:, None]
-    return found
+    return _signed(columns, rotation[:, :rank])[0]
 
 
 def leading_of_blocks(
@@ -164,9 +162,13 @@ def along(
         for b in np.unique(onto):
             found[onto == b] = along(columns[block == b], target[onto == b])
         return found
-    overlap = np.tensordot(target, columns, axes=((1, 2, 3), (1, 2, 3))).astype(np.float64)
-    left, _, right = np.linalg.svd(overlap, full_matrices=False)
+    left, _, right = np.linalg.svd(inner_products(target, columns), full_matrices=False)
     return combined(columns, (left @ right).T)
+
+
+def inner_products(first: Float32, second: Float32) -> Float64:
+    """Of volumes (a, l, l, l) and (b, l, l, l), (a, b)."""
+    return np.tensordot(first, second, axes=((1, 2, 3), (1, 2, 3))).astype(np.float64)
 
 
 def place_particles(

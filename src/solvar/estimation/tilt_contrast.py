@@ -146,7 +146,7 @@ def told_of_contrasts(model: BandModel, index: Int64, count: int) -> ToldOfContr
     number = band.images.store.tilt_image
     assert number is not None
     total = np.zeros((5, count))
-    for batch in band.batches(index):
+    for batch in model.batches(index):
         found, plane = e_step(model, batch)
         products = gram(plane.slices, batch.data, band.team)
         weight = np.ones(len(batch)) if batch.weight is None else batch.weight

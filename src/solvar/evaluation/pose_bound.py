@@ -73,9 +73,9 @@ def pose_bound(
         band = Band(images, everybody, disc.k_c, mask, Projection(), team)
         grown = crop_volume(columns.astype(np.float32), band.box)
         model = BandModel(band, ColumnModel(grown, contrast_sd))
-        for batch in band.batches():
+        for batch in model.batches():
             pixels.data[batch.row] = model.slices(batch.frame, batch.ctf)[:, 0]
-        found = [derivatives_of(model, batch).curvature for batch in band.batches()]
+        found = [derivatives_of(model, batch).curvature for batch in model.batches()]
     curvature = np.concatenate(found)
     covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
     return _mean_errors(covariance, rotation, truth)

@@ -98,12 +98,12 @@ def finish(
         columns=np.concatenate([fitted.columns[:1], scaled]),
         variance=solver.variance.rotated(factor),
     )
-    has_halves = len(state.models) == 2
-    total = len(images) + 2 * has_halves * len(compared(context))
-    with progress.step("Placing every particle", total) as step:
+    twice = compared(context) if len(state.models) == 2 else np.array([], np.int64)
+    with progress.step("Placing every particle", len(images) + 2 * len(twice)) as step:
         error = None
-        if has_halves:
-            error = latent_error(context, state, solver.band, axes.eigenvolumes, step)
+        if len(twice):
+            band = solver.band.restricted(twice)
+            error = latent_error(state, band, axes.eigenvolumes, step)
         posterior = place_particles(solver.band, placing, axes.eigenvalues, step, error)
     mean = crop_volume(fitted.columns[0], images.box)
     model = LowRankModel(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from solvar.estimation.band import BUFFER_BYTES, FEWEST_IMAGES, band_box
+from solvar.estimation.band import GRADIENT_CHUNK, band_box, images_that_fit
 from solvar.estimation.pose_errors import MOTIONS
 from solvar.files.shelf import LEAST
 from solvar.fitting.schedule import batch_count
@@ -16,8 +16,6 @@ from solvar.imaging.projector.lattice import Lattice
 _FLOAT, _COMPLEX = 4, 8
 # of the coefficients of half a grid, those in the shells of a band
 _BALL_SHARE = 0.53
-# images of the largest buffers; a thousand fill them
-_CHUNK = 1000
 # masks, means and information of which a step looks at some
 _FLAT_VOLUMES = 5
 # sets of columns: of the models of both halves under way, those they start from, and those to go back to
@@ -73,5 +71,6 @@ def _buffers(count: int, k_c: int, settings: FitSettings) -> int:
     """Of the slices of some images and what is back-projected of them."""
     columns = 1 + settings.columns
     carried = columns + (2 * MOTIONS if settings.refine_pose else 0)
-    image = _COMPLEX * carried * len(HalfDisc.of_radius(k_c))
-    return 2 * image * min(count, _CHUNK, max(BUFFER_BYTES // image, FEWEST_IMAGES))
+    pixels = len(HalfDisc.of_radius(k_c))
+    at_a_time = images_that_fit(carried, pixels, min(count, GRADIENT_CHUNK))
+    return 2 * _COMPLEX * carried * pixels * at_a_time

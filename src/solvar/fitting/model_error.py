@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.band import Band
 from solvar.estimation.held_out import evenly_spread
-from solvar.estimation.latents import place_particles
+from solvar.estimation.latents import inner_products, place_particles
 from solvar.fitting.context import Context
 from solvar.fitting.state import FitState
 from solvar.imaging.fourier import crop_volume
@@ -29,9 +29,7 @@ def compared(context: Context) -> Int64:
     return evenly_spread(context.one_of_each(context.images.believed(everybody)), _SAMPLE)
 
 
-def latent_error(
-    context: Context, state: FitState, band: Band, eigenvolumes: Float32, step: Step
-) -> Float64:
+def latent_error(state: FitState, band: Band, eigenvolumes: Float32, step: Step) -> Float64:
     """Covariance that errors of the final model add to every particle's latents, (r, r), in their units.
 
     Both half models place the same particles. Noise of the images is the same twice and cancels, errors of
@@ -40,30 +38,23 @@ def latent_error(
 
     Parameters
     ----------
-    context : Context
     state : FitState
         Of two models with columns, on the grid of the band.
     band : Band
-        Of the final model.
+        Of the final model, of the particles that both place.
     eigenvolumes : (r, L, L, L) float32
         Of the final model; latents are coordinates along them.
     step : Step
         Told of every particle, twice.
     """
-    some = band.restricted(compared(context))
     errors = state.poses.errors() if state.poses else None
     onto = crop_volume(eigenvolumes, band.box)
-    along = _products(onto, onto)
+    along = inner_products(onto, onto)
     placed = []
     for model in state.fitted_models:
-        found = place_particles(some, replace(model, pose_errors=errors), np.ones(model.rank), step)
+        found = place_particles(band, replace(model, pose_errors=errors), np.ones(model.rank), step)
         # coordinates of the half's mean and columns along the eigenvolumes, by least squares
-        seen = np.linalg.solve(along, _products(onto, model.columns))
+        seen = np.linalg.solve(along, inner_products(onto, model.columns))
         placed.append(seen[:, 0] + found.z @ seen[:, 1:].T)
     apart = placed[0] - placed[1]
     return apart.T @ apart / (4 * len(apart))
-
-
-def _products(first: Float32, second: Float32) -> Float64:
-    """Inner products of volumes (a, l, l, l) and (b, l, l, l), (a, b)."""
-    return np.tensordot(first, second, axes=((1, 2, 3), (1, 2, 3))).astype(np.float64)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.back_projection import BackProjection
-from solvar.estimation.band import Band
+from solvar.estimation.band import GRADIENT_CHUNK, Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel
 from solvar.estimation.kernels import gram, residual
@@ -21,8 +21,6 @@ from solvar.estimation.statistics import Gradient, SufficientStatistics
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-
-_CHUNK = 1000
 
 
 class LeastSquares:
@@ -37,7 +35,7 @@ class LeastSquares:
         prepared = BandModel(band, replace(model, pose_errors=None))
         total = BackProjection(band.projector, len(model.columns))
         statistics, weight = SufficientStatistics(model.rank), 0.0
-        for images in prepared.batches(batch, _CHUNK):
+        for images in prepared.batches(batch, GRADIENT_CHUNK):
             slices = prepared.slices(images.frame, images.ctf)
             images.refuse_uncertain("least squares")
             products = images.per_pose(gram(slices, images.data, band.team))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.back_projection import BackProjection
-from solvar.estimation.band import Band
+from solvar.estimation.band import GRADIENT_CHUNK, Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, e_step
 from solvar.estimation.kernels import residual
@@ -14,8 +14,6 @@ from solvar.estimation.pose_errors import MOTIONS
 from solvar.estimation.statistics import Gradient, SufficientStatistics
 
 Int64 = NDArray[np.int64]
-
-_CHUNK = 1000
 
 
 class MaximumLikelihood:
@@ -31,7 +29,7 @@ class MaximumLikelihood:
         fitted = len(model.columns)
         total = BackProjection(band.projector, fitted)
         statistics, cross = SufficientStatistics(model.rank), np.zeros((MOTIONS, model.rank))
-        for images in prepared.batches(batch, _CHUNK):
+        for images in prepared.batches(batch, GRADIENT_CHUNK):
             found, plane = e_step(prepared, images)
             residuals = band.buffer("residual", (len(images.data), fitted, len(band.disc)))
             residual(plane.slices, images.data, plane.mixing, plane.first, band.team, out=residuals)

@@ -85,7 +85,7 @@ def refine_poses(
     progress : Step
     """
     prepared, found = BandModel(band, model), state.copied()
-    for batch in band.batches():
+    for batch in prepared.batches():
         here = batch.index
         improved = solver.improve(PoseObjective(prepared, batch, state), found.memory)
         found.covariance[here], found.evidence[here] = improved.covariance, improved.evidence

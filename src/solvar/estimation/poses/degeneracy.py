@@ -70,7 +70,7 @@ def _rotation_score(band: Band, mean: Float32) -> float:
     # an image that counts nothing says nothing of its pose
     chosen = evenly_spread(band.images.believed(band.index), _SAMPLE)
     total = 0.0
-    for batch in band.batches(chosen):
+    for batch in model.batches(chosen):
         slopes = derivatives_of(model, batch)
         gradient = slopes.gradient[:, :3]
         step = np.linalg.solve(slopes.curvature[:, :3, :3], gradient[:, :, None])[:, :, 0]

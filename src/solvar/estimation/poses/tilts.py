@@ -138,7 +138,7 @@ def told_of_tilts(band: Band, model: ColumnModel, count: int) -> ToldOfTilts:
     assert number is not None
     prepared = BandModel(band, model)
     gradient, curvature = np.zeros((count, 2)), np.zeros((count, 2, 2))
-    for batch in band.batches():
+    for batch in prepared.batches():
         batch.refuse_uncertain("refinement of tilts")
         each_gradient, each_curvature = _of_images(prepared, batch)
         np.add.at(gradient, number[batch.row], each_gradient)
