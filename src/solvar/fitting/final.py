@@ -13,6 +13,7 @@ from solvar.estimation.blocks import labels_of, together
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.latents import (
     combined,
+    inner_products,
     leading_of_blocks,
     place_particles,
     principal_axes,
@@ -160,13 +161,15 @@ def _sweep_all(
     if context.operations is not None:
         columns[0] = crop_volume(_symmetric_mean(context, state), columns.shape[-1])
     mean, errors = columns[:1].copy(), state.poses.errors() if state.poses else None
-    columns = context.shelf.keep(columns)
+    columns = merged = context.shelf.keep(columns)
     total = len(context.images) * sum(schedule.final_sweeps for schedule in last)
     with progress.step("Final model", total) as step:
         for schedule in last:
             now = counts if schedule is last[-1] else wide
             band = context.band(state, None, schedule.k_c).with_counts(now)
             kept = leading_of_blocks(columns[1:], labels_of(wide), now)
+            if columns is not merged:
+                kept = _with_finer_shells(kept, labels_of(now), merged[1:], labels_of(wide))
             model = ColumnModel(_within(band, mean, kept), contrast_sd, pose_errors=errors)
             del kept
             rng = state.generator()
@@ -182,6 +185,22 @@ def _sweep_all(
             columns = np.concatenate([fitted[:1], combined(fitted[1:], amplitude)])
             columns = context.shelf.keep(columns)
     return state, solver, amplitude
+
+
+def _with_finer_shells(columns: Float32, block: Int64, finer: Float32, onto: Int64) -> Float32:
+    """Columns (r, l, l, l) of a coarse grid on a finer one, where others (m, L, L, L) say what is beyond it.
+
+    What is left of the others on the coarse grid explains the columns by least squares, block (r,) by block
+    (m,); the same mixture of their finer shells belongs to them.
+    """
+    box, found = finer.shape[-1], np.empty((len(columns), *finer.shape[1:]), np.float32)
+    for label in np.unique(block):
+        own, others = columns[block == label], finer[onto == label]
+        coarse = crop_volume(others, own.shape[-1])
+        mixing = np.linalg.solve(inner_products(coarse, coarse), inner_products(coarse, own))
+        change = crop_volume(own - combined(coarse, mixing), box)
+        found[block == label] = combined(others, mixing) + change
+    return found
 
 
 def _within(band: Band, mean: Float32, columns: Float32) -> Float32:

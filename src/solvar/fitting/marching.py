@@ -22,7 +22,14 @@ from solvar.estimation.prior import Prior, column_precision, extend
 from solvar.estimation.solvers import ColumnSolver
 from solvar.estimation.statistics import SweepStatistics
 from solvar.fitting.context import Context
-from solvar.fitting.schedule import BandSchedule, has_settled, has_settled_on_its_own, split_batches
+from solvar.fitting.schedule import (
+    BandSchedule,
+    drawn,
+    has_settled,
+    has_settled_on_its_own,
+    split_batches,
+    taking_part,
+)
 from solvar.fitting.start import start_contrast_sd
 from solvar.fitting.state import FitState, PartModel, Sweeping
 from solvar.fitting.sweeps import StoppingRule, sweep
@@ -40,7 +47,7 @@ _START_AMPLITUDE = 0.3
 _SCALE_STEPS = 8
 _HELD_OUT_SAMPLE = 1000
 # amplitudes are r(r + 1)/2 numbers: more particles than these would not fix them better
-_MOST_FOR_SCALE = 50_000
+_MOST_FOR_SCALE = 10_000
 
 
 def with_new_models(context: Context, state: FitState) -> FitState:
@@ -67,13 +74,23 @@ def fit_models(
     step : Step
         Told of every particle and sweep.
     """
-    bands = [context.band(state, model.part, schedule.k_c) for model in state.models]
+    state, bands = _bands(context, state, schedule.k_c)
     state, solvers = _start(context, state, bands)
     state, statistics = _sweep_until_settled(context, state, solvers, schedule, name, step)
     scaled = zip(state.models, solvers, statistics, strict=True)
     prior = _renewed(state, solvers, statistics)
     models = [_rescaled(context, *each) for each in scaled]
     return replace(state, models=models, prior=prior), bands
+
+
+def _bands(context: Context, state: FitState, k_c: int) -> tuple[FitState, list[Band]]:
+    """The band of each model, of those of its particles that take part."""
+    rng, bands = state.generator(), list[Band]()
+    for model in state.models:
+        band = context.band(state, model.part, k_c)
+        count = taking_part(len(band.index), k_c, context.k_max)
+        bands.append(band.thinned(drawn(band.index, count, rng)))
+    return state.after(rng), bands
 
 
 def _start(

@@ -25,6 +25,8 @@ _EPOCHS = 20
 _BATCH = 750
 # images of more particles than this may not fit in memory: then so many neighbours stay together
 _MANY, _BLOCK = 20_000, 32
+# coarse bands of many particles take a share of them: columns of long waves need no more
+_ENOUGH = 10_000
 # M-steps of a sweep: enough that batches see what the others found; each costs a stored target
 _FEWEST_BATCHES, _MOST_BATCHES = 4, 8
 # a gain of held-out particles is real from so many standard errors on
@@ -117,6 +119,24 @@ def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator
     blocks = [index[first : first + _BLOCK] for first in range(0, len(index), _BLOCK)]
     parts = np.array_split(rng.permutation(len(blocks)), count)
     return [np.concatenate([blocks[b] for b in np.sort(part)]) for part in parts]
+
+
+def taking_part(members: int, k_c: int, k_max: int) -> int:
+    """How many particles of a model take part in a band: all in the finest one, a share in coarse ones.
+
+    Coarse bands only start the finer ones, and a wave of half the frequency has an eighth of the unknowns.
+    """
+    return max(min(members, _ENOUGH), members * k_c // k_max)
+
+
+def drawn(index: Int64, count: int, rng: np.random.Generator) -> Int64:
+    """About `count` of some particles by chance, ascending; of many, neighbours stay together."""
+    if count >= len(index):
+        return index
+    block = _BLOCK if len(index) >= _MANY else 1
+    number = np.arange(len(index)) // block
+    chosen = rng.permutation(number[-1] + 1)[: count // block]
+    return index[np.isin(number, chosen)]
 
 
 def batch_count(particles: int, batch_size: int | None) -> int:
