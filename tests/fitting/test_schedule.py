@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from solvar.fitting.schedule import (
+    drawn,
     has_settled,
     has_settled_on_its_own,
     marching_schedule,
@@ -40,6 +41,23 @@ def test_batches_partition_the_particles(count: int, size: int | None) -> None:
     batches = split_batches(index, size, np.random.default_rng(0))
     np.testing.assert_array_equal(np.sort(np.concatenate(batches)), index)
     assert all(len(batch) for batch in batches)
+
+
+def test_coarse_bands_of_many_particles_take_a_share_of_them() -> None:
+    coarse, finest = marching_schedule(32)[0], marching_schedule(32)[-1]
+    assert (coarse.taking_part(3000), coarse.taking_part(12_000)) == (3000, 10_000)
+    assert coarse.taking_part(400_000) == 100_000
+    assert finest.taking_part(400_000) == 400_000
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(5000, 1000), (40_000, 10_000), (50, 50), (50, 80)])
+def test_particles_are_drawn_evenly_and_neighbours_together(count: int, wanted: int) -> None:
+    index = np.arange(count) * 2
+    found = drawn(index, wanted, np.random.default_rng(0))
+    assert abs(len(found) - min(wanted, count)) < 32 and np.all(np.diff(found) > 0)
+    assert np.isin(found, index).all() and abs(found.mean() / index.mean() - 1) < 0.05
+    if count == 40_000:
+        assert np.mean(np.diff(found) == 2) > 0.9
 
 
 def test_batches_of_a_state_sorted_file_mix_the_states() -> None:

@@ -25,7 +25,7 @@ from solvar.estimation.solvers import ColumnSolver
 from solvar.fitting.context import Context
 from solvar.fitting.model_error import compared, latent_error
 from solvar.fitting.result import HalfsetValidation
-from solvar.fitting.schedule import BandSchedule, split_batches
+from solvar.fitting.schedule import BandSchedule, drawn, split_batches
 from solvar.fitting.start import MEAN_STEPS
 from solvar.fitting.state import FitState
 from solvar.fitting.sweeps import sweep
@@ -162,17 +162,19 @@ def _sweep_all(
         columns[0] = crop_volume(_symmetric_mean(context, state), columns.shape[-1])
     mean, errors = columns[:1].copy(), state.poses.errors() if state.poses else None
     columns = merged = context.shelf.keep(columns)
-    total = len(context.images) * sum(schedule.final_sweeps for schedule in last)
+    total = sum(each.taking_part(len(context.images)) * each.final_sweeps for each in last)
     with progress.step("Final model", total) as step:
         for schedule in last:
             now = counts if schedule is last[-1] else wide
+            rng = state.generator()
             band = context.band(state, None, schedule.k_c).with_counts(now)
+            count = schedule.taking_part(len(band.index))
+            band = band.thinned(drawn(band.index, count, rng))
             kept = leading_of_blocks(columns[1:], labels_of(wide), now)
             if columns is not merged:
-                kept = _with_finer_shells(kept, labels_of(now), merged[1:], labels_of(wide))
+                kept = with_finer_shells(kept, labels_of(now), merged[1:], labels_of(wide))
             model = ColumnModel(_within(band, mean, kept), contrast_sd, pose_errors=errors)
             del kept
-            rng = state.generator()
             batches = split_batches(band.index, context.settings.batch_size, rng)
             state = state.after(rng)
             solver = context.column_solver(band, model, prior, batches)
@@ -187,7 +189,7 @@ def _sweep_all(
     return state, solver, amplitude
 
 
-def _with_finer_shells(columns: Float32, block: Int64, finer: Float32, onto: Int64) -> Float32:
+def with_finer_shells(columns: Float32, block: Int64, finer: Float32, onto: Int64) -> Float32:
     """Columns (r, l, l, l) of a coarse grid on a finer one, where others (m, L, L, L) say what is beyond it.
 
     What is left of the others on the coarse grid explains the columns by least squares, block (r,) by block

@@ -7,6 +7,7 @@ Without half-sets there is one model, which keeps the prior of the mean.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +29,6 @@ from solvar.fitting.schedule import (
     has_settled,
     has_settled_on_its_own,
     split_batches,
-    taking_part,
 )
 from solvar.fitting.start import start_contrast_sd
 from solvar.fitting.state import FitState, PartModel, Sweeping
@@ -74,7 +74,7 @@ def fit_models(
     step : Step
         Told of every particle and sweep.
     """
-    state, bands = _bands(context, state, schedule.k_c)
+    state, bands = _bands(context, state, schedule)
     state, solvers = _start(context, state, bands)
     state, statistics = _sweep_until_settled(context, state, solvers, schedule, name, step)
     scaled = zip(state.models, solvers, statistics, strict=True)
@@ -83,12 +83,19 @@ def fit_models(
     return replace(state, models=models, prior=prior), bands
 
 
-def _bands(context: Context, state: FitState, k_c: int) -> tuple[FitState, list[Band]]:
+def particles_seen(context: Context, parts: Sequence[int | None], schedule: BandSchedule) -> int:
+    """How many particles a sweep of models of these parts sees in a band."""
+    return sum(schedule.taking_part(len(context.members(part))) for part in parts)
+
+
+def _bands(
+    context: Context, state: FitState, schedule: BandSchedule
+) -> tuple[FitState, list[Band]]:
     """The band of each model, of those of its particles that take part."""
     rng, bands = state.generator(), list[Band]()
     for model in state.models:
-        band = context.band(state, model.part, k_c)
-        count = taking_part(len(band.index), k_c, context.k_max)
+        band = context.band(state, model.part, schedule.k_c)
+        count = schedule.taking_part(len(band.index))
         bands.append(band.thinned(drawn(band.index, count, rng)))
     return state.after(rng), bands
 

@@ -47,11 +47,18 @@ class BandSchedule:
         Of the models of the half-sets.
     final_sweeps : int
         Of the model of all particles.
+    share : float
+        Of the particles of a half-set that take part, where there are many.
     """
 
     k_c: int
     most_sweeps: int
     final_sweeps: int
+    share: float = 1.0
+
+    def taking_part(self, members: int) -> int:
+        """How many of the particles of a model take part in its sweeps."""
+        return max(min(members, _ENOUGH), int(members * self.share))
 
 
 def schedule_bands(k_max: int, settings: FitSettings) -> list[BandSchedule]:
@@ -75,18 +82,19 @@ def marching_schedule(k_max: int) -> list[BandSchedule]:
     radii = [k_max]
     while radii[0] > _RATIO * _FIRST_BAND:
         radii.insert(0, max(_FIRST_BAND, -(-radii[0] // 2)))
-    schedules = [BandSchedule(k, 8, 5) for k in radii]
-    schedules[0] = BandSchedule(radii[0], 12, 12)
+    schedules = [BandSchedule(k, 8, 5, k / k_max) for k in radii]
+    schedules[0] = replace(schedules[0], most_sweeps=12, final_sweeps=12)
     schedules[-1] = BandSchedule(radii[-1], 4, 3)
     return schedules
 
 
 def pose_schedule(k_max: int, settings: FitSettings) -> list[BandSchedule]:
     """Bands of models that are made for one look at the poses: fewer sweeps do."""
-    radii = [each.k_c for each in marching_schedule(k_max)]
+    bands = marching_schedule(k_max)
     last = _FINEST_POSE_EPOCHS if settings.solver == "adam" else _FINEST_POSE_SWEEPS
-    sweeps = [_POSE_SWEEPS] * (len(radii) - 1) + [last]
-    return [BandSchedule(k, most, 0) for k, most in zip(radii, sweeps, strict=True)]
+    sweeps = [_POSE_SWEEPS] * (len(bands) - 1) + [last]
+    pairs = zip(bands, sweeps, strict=True)
+    return [replace(band, most_sweeps=most, final_sweeps=0) for band, most in pairs]
 
 
 def under_spatial_prior(schedule: BandSchedule, k_max: int) -> BandSchedule:
@@ -119,14 +127,6 @@ def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator
     blocks = [index[first : first + _BLOCK] for first in range(0, len(index), _BLOCK)]
     parts = np.array_split(rng.permutation(len(blocks)), count)
     return [np.concatenate([blocks[b] for b in np.sort(part)]) for part in parts]
-
-
-def taking_part(members: int, k_c: int, k_max: int) -> int:
-    """How many particles of a model take part in a band: all in the finest one, a share in coarse ones.
-
-    Coarse bands only start the finer ones, and a wave of half the frequency has an eighth of the unknowns.
-    """
-    return max(min(members, _ENOUGH), members * k_c // k_max)
 
 
 def drawn(index: Int64, count: int, rng: np.random.Generator) -> Int64:

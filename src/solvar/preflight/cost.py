@@ -165,11 +165,11 @@ def cost_of(
         size = _Size.of(schedule, box_size, k_c)
         sweeps = _sweeps(number, schedule, k_c, settings)
         final = schedule.final_sweeps if number >= len(schedules) - 2 else 0
-        passes = sweeps + final + 2 * _E_STEP
+        passes = sweeps * _share(count, schedule) + final + 2 * _E_STEP
         steps = sweeps * _batches(count, settings, halves=True) + final * _batches(count, settings)
         seconds += passes * images * speed.image * size.pixels + steps * speed.step * size.voxels
     if settings.refine_pose:
-        passes, steps = _round_passes(box_size, k_c, settings)
+        passes, steps = _round_passes(count, box_size, k_c, settings)
         steps *= _batches(count, settings, halves=True)
         seconds += _POSE_ROUNDS * (passes * images * speed.image + steps * speed.step)
     cache = images * len(HalfDisc.of_radius(k_c)) * BYTES_PER_PIXEL
@@ -256,13 +256,24 @@ def _sweeps(
     return usual * _WITH_MOTIONS if settings.refine_pose else usual
 
 
-def _round_passes(box_size: int, k_c: int, settings: FitSettings) -> tuple[float, float]:
+def _share(count: int, schedule: BandSchedule) -> float:
+    """Share of the particles that sweeps of the half models see in a band."""
+    members = max(count // 2, 1)
+    return schedule.taking_part(members) / members
+
+
+def _round_passes(
+    count: int, box_size: int, k_c: int, settings: FitSettings
+) -> tuple[float, float]:
     """Sweeps of a round of pose refinement in units of the finest band: by pixels, and by voxels."""
     pixels, voxels = _POSE_PASSES, 0.0
     for number, schedule in enumerate(pose_schedule(k_c, settings)):
         size = _Size.of(schedule, box_size, k_c)
         sweeps = _sweeps(number, schedule, k_c, settings, of_round=True)
-        pixels, voxels = pixels + sweeps * size.pixels, voxels + sweeps * size.voxels
+        pixels, voxels = (
+            pixels + sweeps * _share(count, schedule) * size.pixels,
+            voxels + sweeps * size.voxels,
+        )
     return pixels, voxels
 
 
