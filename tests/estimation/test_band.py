@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from solvar.estimation.band import Band
-from tests.toy_band import make_band
+from toy_band import make_band
 
 
 def test_some_particles_stand_for_all_by_their_share_of_the_information() -> None:
