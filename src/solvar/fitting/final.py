@@ -13,7 +13,6 @@ from solvar.estimation.blocks import labels_of, together
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.latents import (
     combined,
-    inner_products,
     leading_of_blocks,
     place_particles,
     principal_axes,
@@ -25,7 +24,7 @@ from solvar.estimation.solvers import ColumnSolver
 from solvar.fitting.context import Context
 from solvar.fitting.model_error import compared, latent_error
 from solvar.fitting.result import HalfsetValidation
-from solvar.fitting.schedule import BandSchedule, drawn, split_batches
+from solvar.fitting.schedule import schedule_final, split_batches, with_spare
 from solvar.fitting.start import MEAN_STEPS
 from solvar.fitting.state import FitState
 from solvar.fitting.sweeps import sweep
@@ -41,8 +40,6 @@ from solvar.progress import Progress
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-
-_MOST_SPARE_COLUMNS = 6
 
 
 def merge(state: FitState, labels: Int64, counts: Sequence[int]) -> Float32:
@@ -68,13 +65,11 @@ class Final:
     block: Int64
 
 
-def finish(
-    context: Context, state: FitState, schedules: list[BandSchedule], progress: Progress
-) -> tuple[FitState, Final]:
+def finish(context: Context, state: FitState, progress: Progress) -> tuple[FitState, Final]:
     """Fit all particles from the merged models, fix axes and scale, place every particle, validate."""
     images = context.images
     contrast_sd = float(np.mean([model.contrast_sd for model in state.models]))
-    state, solver, amplitude = _sweep_all(context, state, contrast_sd, schedules, progress)
+    state, solver, amplitude = _sweep_all(context, state, contrast_sd, progress)
     fitted = solver.model
     scaled = combined(fitted.columns[1:], amplitude)
     axes = principal_axes(crop_volume(scaled, images.box), context.labels).on(context.shelf)
@@ -143,66 +138,46 @@ def _sweep_all(
     context: Context,
     state: FitState,
     contrast_sd: float,
-    schedules: list[BandSchedule],
     progress: Progress,
 ) -> tuple[FitState, ColumnSolver, Float64]:
-    """The last bands once more, on all particles; the fit, and the factor to unit latent variance.
+    """Sweeps of all particles in the finest band; the fit, and the factor to unit latent variance.
 
-    Before the finest band the columns of both halves take part, so that what one half missed is kept
-    until everybody has seen it; then the r leading ones go on.
+    First the columns of both halves take part, so that what one half missed is kept until everybody has
+    seen it; then the r leading ones go on.
     """
-    prior = state.prior
+    prior, labels = state.prior, context.labels
     assert prior is not None
-    last, labels = schedules[-2:], context.labels
     counts = np.bincount(labels).tolist()
-    has_spare = len(last) > 1 and len(state.models) > 1
-    wide = [n + min(n, _MOST_SPARE_COLUMNS) for n in counts] if has_spare else counts
-    columns = merge(state, labels, wide)
+    schedule = schedule_final(len(context.images), context.settings)
+    stages = [("final model", counts, schedule.sweeps)]
+    if schedule.wide_sweeps:
+        wide = "final model with spare columns", with_spare(counts), schedule.wide_sweeps
+        stages.insert(0, wide)
+    columns = context.shelf.keep(merge(state, labels, stages[0][1]))
+    mean, before = columns[:1].copy(), labels_of(stages[0][1])
     if context.operations is not None:
-        columns[0] = crop_volume(_symmetric_mean(context, state), columns.shape[-1])
-    mean, errors = columns[:1].copy(), state.poses.errors() if state.poses else None
-    columns = merged = context.shelf.keep(columns)
-    total = sum(each.taking_part(len(context.images)) * each.final_sweeps for each in last)
+        mean = _symmetric_mean(context, state)[None]
+    errors = state.poses.errors() if state.poses else None
+    total = len(context.images) * sum(sweeps for *_, sweeps in stages)
     with progress.step("Final model", total) as step:
-        for schedule in last:
-            now = counts if schedule is last[-1] else wide
-            rng = state.generator()
-            band = context.band(state, None, schedule.k_c).with_counts(now)
-            count = schedule.taking_part(len(band.index))
-            band = band.thinned(drawn(band.index, count, rng))
-            kept = leading_of_blocks(columns[1:], labels_of(wide), now)
-            if columns is not merged:
-                kept = with_finer_shells(kept, labels_of(now), merged[1:], labels_of(wide))
+        for name, now, sweeps in stages:
+            band = context.band(state, None, context.k_max).with_counts(now)
+            kept = leading_of_blocks(columns[1:], before, now)
             model = ColumnModel(_within(band, mean, kept), contrast_sd, pose_errors=errors)
             del kept
+            rng = state.generator()
             batches = split_batches(band.index, context.settings.batch_size, rng)
             state = state.after(rng)
             solver = context.column_solver(band, model, prior, batches)
-            name = f"final model to shell {schedule.k_c} sweeps"
-            most = schedule.final_sweeps
-            state, (statistics,) = sweep(context, state, name, [solver], most, step)
-            moment = statistics.latent_moment * together(labels_of(now))
+            state, (statistics,) = sweep(context, state, f"{name} sweeps", [solver], sweeps, step)
+            before = labels_of(now)
+            moment = statistics.latent_moment * together(before)
             amplitude = np.asarray(np.linalg.cholesky(moment), dtype=np.float64)
             fitted = solver.model.columns
-            columns = np.concatenate([fitted[:1], combined(fitted[1:], amplitude)])
+            mean = fitted[:1]
+            columns = np.concatenate([mean, combined(fitted[1:], amplitude)])
             columns = context.shelf.keep(columns)
     return state, solver, amplitude
-
-
-def with_finer_shells(columns: Float32, block: Int64, finer: Float32, onto: Int64) -> Float32:
-    """Columns (r, l, l, l) of a coarse grid on a finer one, where others (m, L, L, L) say what is beyond it.
-
-    What is left of the others on the coarse grid explains the columns by least squares, block (r,) by block
-    (m,); the same mixture of their finer shells belongs to them.
-    """
-    box, found = finer.shape[-1], np.empty((len(columns), *finer.shape[1:]), np.float32)
-    for label in np.unique(block):
-        own, others = columns[block == label], finer[onto == label]
-        coarse = crop_volume(others, own.shape[-1])
-        mixing = np.linalg.solve(inner_products(coarse, coarse), inner_products(coarse, own))
-        change = crop_volume(own - combined(coarse, mixing), box)
-        found[block == label] = combined(others, mixing) + change
-    return found
 
 
 def _within(band: Band, mean: Float32, columns: Float32) -> Float32:

@@ -28,7 +28,7 @@ from solvar.fitting.marching import with_new_models
 from solvar.fitting.own_mask import in_widest_sphere, makes_mask, mask_words, with_own_mask
 from solvar.fitting.poses import with_refined_poses
 from solvar.fitting.result import Fit
-from solvar.fitting.schedule import BandSchedule, schedule_bands
+from solvar.fitting.schedule import schedule_bands
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import (
     load_support,
@@ -109,10 +109,9 @@ def _fit(
         with clock.stage("poses"):
             state = with_refined_poses(context, state, progress)
     with clock.stage("eigenvolumes"):
-        schedules = schedule_bands(context.k_max, settings)
-        state = _with_eigenvolumes(context, state, schedules, progress)
+        state = _with_eigenvolumes(context, state, progress)
     with clock.stage("final model and latents"):
-        state, final = finish(context, state, schedules, progress)
+        state, final = finish(context, state, progress)
     found = _everything(particles, context, state, final)
     return replace(found, intensity_factor=factor, costs=clock.costs)
 
@@ -170,12 +169,10 @@ def _with_means(context: Context, state: FitState, progress: Progress) -> FitSta
     return state
 
 
-def _with_eigenvolumes(
-    context: Context, state: FitState, schedules: list[BandSchedule], progress: Progress
-) -> FitState:
+def _with_eigenvolumes(context: Context, state: FitState, progress: Progress) -> FitState:
     """Models of the half-sets, from coarse to fine; with refined poses, means that belong to these."""
     state = with_new_models(context, state)
-    for schedule in schedules:
+    for schedule in schedule_bands(context.k_max, context.settings):
         state = fit_band(context, state, schedule, progress)
         columns = [model.columns for model in state.models]
         require_finite("eigenvolumes", finite.FITTING, columns=columns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from solvar.estimation.band import GRADIENT_CHUNK, band_box, images_that_fit
 from solvar.estimation.pose_errors import MOTIONS
 from solvar.files.shelf import LEAST
-from solvar.fitting.schedule import batch_count
+from solvar.fitting.schedule import batch_count, spare_columns
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector.kernel import KERNELS
@@ -51,8 +51,9 @@ def volume_memory(count: int, box: int, k_c: int, settings: FitSettings) -> Volu
         kept[target] = models * (1 + batch_count(max(count // models, 1), settings.batch_size))
     waiting = sum(size * number for size, number in kept.items() if size >= LEAST)
     staying = sum(size * number for size, number in kept.items()) - waiting
+    most = columns + spare_columns(count, settings)
     # an E-step and its back-projection; components beside what else could explain them; merged halves
-    sweeping = 2 * _lattice(grid, k_c, columns, settings) + _buffers(count, k_c, settings)
+    sweeping = 2 * _lattice(grid, k_c, most, settings) + _buffers(count, k_c, settings)
     testing = _lattice(grid, k_c, columns + _BESIDE_COMPONENTS, settings) + volumes
     merging = _MOST_AT_HAND * models * volumes
     flat = _FLAT_VOLUMES * box**3 * _FLOAT

@@ -22,6 +22,9 @@ _POSE_SWEEPS, _FINEST_POSE_SWEEPS, _FINEST_POSE_EPOCHS = 12, 1, 5
 # sweeps under the spatial prior, from columns that have settled without it; more cost half as much again
 _AGAIN, _FINEST_AGAIN = 2, 1
 _EPOCHS = 20
+# sweeps of the final model, with spare columns and without; what more would gain, they lose by noise
+_WIDE_SWEEPS, _FINAL_SWEEPS = 2, 2
+_MOST_SPARE_COLUMNS = 6
 _BATCH = 750
 # images of more particles than this may not fit in memory: then so many neighbours stay together
 _MANY, _BLOCK = 20_000, 32
@@ -45,20 +48,56 @@ class BandSchedule:
         Largest frequency.
     most_sweeps : int
         Of the models of the half-sets.
-    final_sweeps : int
-        Of the model of all particles.
     share : float
         Of the particles of a half-set that take part, where there are many.
     """
 
     k_c: int
     most_sweeps: int
-    final_sweeps: int
     share: float = 1.0
 
     def taking_part(self, members: int) -> int:
         """How many of the particles of a model take part in its sweeps."""
         return max(min(members, _ENOUGH), int(members * self.share))
+
+
+@dataclass(frozen=True)
+class FinalSchedule:
+    """How long to fit the model of all particles in the finest band.
+
+    Attributes
+    ----------
+    wide_sweeps : int
+        With spare columns.
+    sweeps : int
+        With the leading ones alone.
+    """
+
+    wide_sweeps: int
+    sweeps: int
+
+
+def schedule_final(particles: int, settings: FitSettings) -> FinalSchedule:
+    """The final model of so many particles: M-steps count, of which a sweep of many particles has more.
+
+    Halves of few particles miss columns of each other, which spare ones keep.
+    """
+    if settings.solver == "adam":
+        return FinalSchedule(0, _EPOCHS)
+    few = batch_count(particles, settings.batch_size) < _MOST_BATCHES
+    return FinalSchedule(_WIDE_SWEEPS if few and settings.halfsets else 0, _FINAL_SWEEPS)
+
+
+def with_spare(counts: list[int]) -> list[int]:
+    """Numbers of columns in each block with spare ones."""
+    return [count + min(count, _MOST_SPARE_COLUMNS) for count in counts]
+
+
+def spare_columns(particles: int, settings: FitSettings) -> int:
+    """How many spare columns the final model of so many particles begins with."""
+    if not schedule_final(particles, settings).wide_sweeps:
+        return 0
+    return with_spare([settings.columns])[0] - settings.columns
 
 
 def schedule_bands(k_max: int, settings: FitSettings) -> list[BandSchedule]:
@@ -69,8 +108,8 @@ def schedule_bands(k_max: int, settings: FitSettings) -> list[BandSchedule]:
 
 
 def published_schedule(k_max: int) -> list[BandSchedule]:
-    """The published schedule: everything at the finest band, twenty sweeps of each half and of all."""
-    return [BandSchedule(k_max, _EPOCHS, _EPOCHS)]
+    """The published schedule: twenty sweeps, all at the finest band."""
+    return [BandSchedule(k_max, _EPOCHS)]
 
 
 def marching_schedule(k_max: int) -> list[BandSchedule]:
@@ -82,9 +121,9 @@ def marching_schedule(k_max: int) -> list[BandSchedule]:
     radii = [k_max]
     while radii[0] > _RATIO * _FIRST_BAND:
         radii.insert(0, max(_FIRST_BAND, -(-radii[0] // 2)))
-    schedules = [BandSchedule(k, 8, 5, k / k_max) for k in radii]
-    schedules[0] = replace(schedules[0], most_sweeps=12, final_sweeps=12)
-    schedules[-1] = BandSchedule(radii[-1], 4, 3)
+    schedules = [BandSchedule(k, 8, k / k_max) for k in radii]
+    schedules[0] = replace(schedules[0], most_sweeps=12)
+    schedules[-1] = BandSchedule(radii[-1], 4)
     return schedules
 
 
@@ -94,7 +133,7 @@ def pose_schedule(k_max: int, settings: FitSettings) -> list[BandSchedule]:
     last = _FINEST_POSE_EPOCHS if settings.solver == "adam" else _FINEST_POSE_SWEEPS
     sweeps = [_POSE_SWEEPS] * (len(bands) - 1) + [last]
     pairs = zip(bands, sweeps, strict=True)
-    return [replace(band, most_sweeps=most, final_sweeps=0) for band, most in pairs]
+    return [replace(band, most_sweeps=most) for band, most in pairs]
 
 
 def under_spatial_prior(schedule: BandSchedule, k_max: int) -> BandSchedule:

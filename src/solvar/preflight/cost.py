@@ -25,6 +25,8 @@ from solvar.fitting.schedule import (
     batch_count,
     pose_schedule,
     schedule_bands,
+    schedule_final,
+    spare_columns,
     under_spatial_prior,
 )
 from solvar.fitting.settings import FitSettings
@@ -164,10 +166,11 @@ def cost_of(
     for number, schedule in enumerate(schedules):
         size = _Size.of(schedule, box_size, k_c)
         sweeps = _sweeps(number, schedule, k_c, settings)
-        final = schedule.final_sweeps if number >= len(schedules) - 2 else 0
-        passes = sweeps * _share(count, schedule) + final + 2 * _E_STEP
-        steps = sweeps * _batches(count, settings, halves=True) + final * _batches(count, settings)
+        passes = sweeps * _share(count, schedule) + 2 * _E_STEP
+        steps = sweeps * _batches(count, settings, halves=True)
         seconds += passes * images * speed.image * size.pixels + steps * speed.step * size.voxels
+    sweeps = _final_sweeps(count, settings)
+    seconds += sweeps * (images * speed.image + _batches(count, settings) * speed.step)
     if settings.refine_pose:
         passes, steps = _round_passes(count, box_size, k_c, settings)
         steps *= _batches(count, settings, halves=True)
@@ -254,6 +257,13 @@ def _sweeps(
         # once more under it, and both are judged
         usual += under_spatial_prior(schedule, k_c).most_sweeps + _E_STEP
     return usual * _WITH_MOTIONS if settings.refine_pose else usual
+
+
+def _final_sweeps(count: int, settings: FitSettings) -> float:
+    """Sweeps of the final model, in units of one with r columns."""
+    schedule = schedule_final(count, settings)
+    wide = 1 + spare_columns(count, settings) / (1 + settings.columns)
+    return schedule.sweeps + wide * schedule.wide_sweeps
 
 
 def _share(count: int, schedule: BandSchedule) -> float:
