@@ -281,6 +281,15 @@ def broadcast(data: bytes, processes: Processes) -> bytes:
     return said.astype(np.uint8).tobytes()
 
 
+def gathered(
+    count: int, place: NDArray[np.int64], values: Array, processes: Processes
+) -> NDArray[Any]:
+    """Rows (count, …) at every process, of which this one has those at `place`."""
+    whole = np.zeros((count, *values.shape[1:]), values.dtype)
+    whole[place] = values
+    return processes.sum(whole)
+
+
 def of_first_process(volume: NDArray[np.float32], processes: Processes) -> NDArray[np.float32]:
     """The same volume at every process: sums over particles differ in their last digit."""
     if processes.size == 1:

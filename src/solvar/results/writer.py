@@ -236,6 +236,7 @@ def _write_model(path: Path, fit: Fit, run_id: str) -> None:
             history[key] = np.array([record.get(key, np.nan) for record in fit.history], np.float64)
 
 
+_ROWS_AT_A_TIME = 1 << 13
 _VOLUMES_OR_DOUBT = ("means", "doubt", "change")
 
 
@@ -269,7 +270,10 @@ def _write_particles(path: Path, fit: Fit, run_id: str) -> None:
         file["row"] = particles.row
         file["z"] = posterior.z
         # Single precision halves the largest array; its rounding is far below any error bar.
-        file["precision"] = posterior.precision.astype(np.float32)
+        precision = file.create_dataset("precision", posterior.precision.shape, np.float32)
+        for first in range(0, len(particles), _ROWS_AT_A_TIME):
+            rows = slice(first, first + _ROWS_AT_A_TIME)
+            precision[rows] = posterior.precision[rows]
         file["contrast"] = posterior.contrast
         file["log_likelihood"] = posterior.log_likelihood
         file["particle_probability"] = fit.particle_probability
