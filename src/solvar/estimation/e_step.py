@@ -158,7 +158,9 @@ def gram_matrices(model: BandModel, index: Int64) -> Float64:
     return out
 
 
-def told_by_products(model: BandModel, index: Int64, tell: Callable[[Float64], Array]) -> Array:
+def told_by_products(
+    model: BandModel, index: Int64, tell: Callable[[Float64], Array]
+) -> NDArray[Any]:
     """What Gram matrices (B, r + 2, r + 2) tell of each of the particles `index`, (N, …), at every process.
 
     Parameters

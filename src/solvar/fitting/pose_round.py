@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,7 +215,7 @@ def _told(
     band: Band,
     model: ColumnModel,
     tell: Callable[[Float64], Array],
-) -> Array:
+) -> NDArray[Any]:
     """What Gram matrices of a band's particles under a model tell of each, at the poses of a state."""
     there = BandModel(band.seeing(context.seen(state)), model)
     return told_by_products(there, band.index, tell)
