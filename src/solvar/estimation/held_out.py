@@ -22,6 +22,8 @@ Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+# amplitudes are r(r + 1)/2 numbers: more particles than these would not fix them better
+MOST_FOR_SCALE = 50_000
 _SMALLEST_CONTRAST_SD = 0.01
 _LONGEST_STEP = 8.0
 _STEP_BOUNDS = (0.2, 3.0)
