@@ -119,7 +119,7 @@ def test_several_processes_find_what_one_finds(
     one = run_job(read_particles(star), FitSettings(rank=2, refine_pose=refine), tmp_path / "one")
     options = ["--refine-pose"] if refine else ["--lazy"]
     program = _torchrun(size, star, tmp_path / "several", *options)
-    _, said = program.communicate(timeout=240)
+    _, said = program.communicate(timeout=480)
     assert program.returncode == 0, said
     _require_same(one, Run(tmp_path / "several"), refine)
 
@@ -132,7 +132,7 @@ def test_several_processes_agree_about_junk(
     star, mask = folder / "particles.star", folder / "mask.mrc"
     one = run_job(read_particles(star), FitSettings(rank=2, mask=mask), tmp_path / "one")
     program = _torchrun(2, star, tmp_path / "two", "--mask", str(mask))
-    _, said = program.communicate(timeout=240)
+    _, said = program.communicate(timeout=480)
     assert program.returncode == 0, said
     found = Run(tmp_path / "two").particle_probability
     np.testing.assert_allclose(found, one.particle_probability, atol=1e-3)
@@ -162,7 +162,7 @@ def test_the_slurm_script_starts_one_job_on_two_nodes(tiny_stack: Path, tmp_path
         "PROCESSES_PER_NODE": "1",
     }
     line = ["bash", str(SLURM), str(star), str(tmp_path / "two"), "--rank", "2"]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=480)
     assert done.returncode == 0, done.stderr
     _require_same(one, Run(tmp_path / "two"), refined=False)
 
