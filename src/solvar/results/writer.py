@@ -21,7 +21,7 @@ from solvar.fitting.result import AB_INITIO, AbInitio, Fit, HalfsetValidation
 from solvar.imaging.fourier import crop_volume
 from solvar.particles import Picks, write_poses_pickle, write_star
 from solvar.results.checkpoint import CHECKPOINT, is_interrupted
-from solvar.results.hdf5 import write_strings
+from solvar.results.hdf5 import write_single, write_strings
 from solvar.results.poses import PoseChange
 from solvar.results.provenance import Provenance
 from solvar.results.record import FORMAT, FORMAT_VERSION
@@ -236,7 +236,6 @@ def _write_model(path: Path, fit: Fit, run_id: str) -> None:
             history[key] = np.array([record.get(key, np.nan) for record in fit.history], np.float64)
 
 
-_ROWS_AT_A_TIME = 1 << 13
 _VOLUMES_OR_DOUBT = ("means", "doubt", "change")
 
 
@@ -270,10 +269,7 @@ def _write_particles(path: Path, fit: Fit, run_id: str) -> None:
         file["row"] = particles.row
         file["z"] = posterior.z
         # Single precision halves the largest array; its rounding is far below any error bar.
-        precision = file.create_dataset("precision", posterior.precision.shape, np.float32)
-        for first in range(0, len(particles), _ROWS_AT_A_TIME):
-            rows = slice(first, first + _ROWS_AT_A_TIME)
-            precision[rows] = posterior.precision[rows]
+        write_single(file, "precision", posterior.precision)
         file["contrast"] = posterior.contrast
         file["log_likelihood"] = posterior.log_likelihood
         file["particle_probability"] = fit.particle_probability
