@@ -16,12 +16,15 @@ import pytest
 
 from solvar import parallel
 from solvar.errors import SolvarError
+from solvar.fitting.schedule import split_batches
 from solvar.fitting.settings import FitSettings
 from solvar.job import run_job
 from solvar.parallel import OneProcess, all_agreed, dealt, own_device
-from solvar.particles import read_particles
+from solvar.particles import read_particles, write_star
 from solvar.results.checkpoint import is_interrupted
 from solvar.results.run import Run
+
+SLURM = Path(__file__).parents[1] / "examples" / "slurm" / "solvar.sh"
 
 
 class _Share(OneProcess):
@@ -40,6 +43,26 @@ def test_every_particle_has_one_owner(count: int, size: int) -> None:
             shares = [np.sum(halves[each] == half) for half in (1, 2)]
             assert max(shares) - min(shares) < 0.3 * max(shares)
             assert abs(each.mean() - count / 2) < count / 10
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("order", ["sorted", "in turn", "mixed"])
+def test_every_process_has_as_much_of_each_half_whatever_the_order(size: int, order: str) -> None:
+    count = 50_001
+    halves = np.repeat([1, 2], [count // 2 + 1, count // 2])
+    if order != "sorted":
+        halves = 1 + np.arange(count) % 2
+    if order == "mixed":
+        halves = np.random.default_rng(1).permutation(halves)
+    for rank in range(size):
+        own = dealt(halves, _Share(rank, size))
+        for half in (1, 2):
+            members = np.flatnonzero(halves == half)
+            # no more apart than neighbours that are dealt together
+            assert abs(np.isin(members, own).sum() - len(members) / size) <= 32
+            # who has more of a batch keeps the others waiting
+            for batch in split_batches(members, None, np.random.default_rng(2)):
+                assert np.isin(batch, own).mean() == pytest.approx(1 / size, rel=0.02)
 
 
 def test_decisions_are_those_of_the_first_process() -> None:
@@ -86,24 +109,93 @@ def _torchrun(processes: int, stack: Path, folder: Path, *options: str) -> subpr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("refine", [False, True])
-def test_two_processes_find_what_one_finds(tiny_stack: Path, tmp_path: Path, refine: bool) -> None:
+@pytest.mark.parametrize(("size", "refine"), [(2, False), (2, True), (4, False)])
+def test_several_processes_find_what_one_finds(
+    tiny_stack: Path, tmp_path: Path, size: int, refine: bool
+) -> None:
     star = tiny_stack / ("particles_noisy.star" if refine else "particles.star")
+    if size == 4:
+        star = _by_half(star)
     one = run_job(read_particles(star), FitSettings(rank=2, refine_pose=refine), tmp_path / "one")
     options = ["--refine-pose"] if refine else ["--lazy"]
-    program = _torchrun(2, star, tmp_path / "two", *options)
-    _, said = program.communicate(timeout=240)
+    program = _torchrun(size, star, tmp_path / "several", *options)
+    _, said = program.communicate(timeout=480)
     assert program.returncode == 0, said
-    two = Run(tmp_path / "two")
+    _require_same(one, Run(tmp_path / "several"), refine)
+
+
+@pytest.mark.slow
+def test_several_processes_agree_about_junk(
+    soiled_stack: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    folder, junk = soiled_stack
+    star, mask = folder / "particles.star", folder / "mask.mrc"
+    one = run_job(read_particles(star), FitSettings(rank=2, mask=mask), tmp_path / "one")
+    program = _torchrun(2, star, tmp_path / "two", "--mask", str(mask))
+    _, said = program.communicate(timeout=480)
+    assert program.returncode == 0, said
+    found = Run(tmp_path / "two").particle_probability
+    np.testing.assert_allclose(found, one.particle_probability, atol=1e-3)
+    assert ((found < 0.5) == junk).mean() > 0.95
+
+
+@pytest.mark.slow
+def test_the_slurm_script_starts_one_job_on_two_nodes(tiny_stack: Path, tmp_path: Path) -> None:
+    star = tiny_stack / "particles.star"
+    one = run_job(read_particles(star), FitSettings(rank=2), tmp_path / "one")
+    programs = {
+        "scontrol": 'test "$*" = "show hostnames here,there"; printf "localhost\\nthere\\n"',
+        # the same command on every node, as srun does; the job ends as the worst of them
+        "srun": '"$@" & first=$!; "$@"; second=$?; wait $first && exit $second',
+        "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, body in programs.items():
+        program = tmp_path / "bin" / name
+        program.write_text(f"#!/bin/bash\n{body}\n")
+        program.chmod(0o755)
+    slurm = {"NNODES": "2", "JOB_ID": str(os.getpid()), "JOB_NODELIST": "here,there"}
+    environment = {
+        **os.environ,
+        **{f"SLURM_{name}": value for name, value in slurm.items()},
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "PROCESSES_PER_NODE": "1",
+    }
+    line = ["bash", str(SLURM), str(star), str(tmp_path / "two"), "--rank", "2"]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=480)
+    assert done.returncode == 0, done.stderr
+    _require_same(one, Run(tmp_path / "two"), refined=False)
+
+
+def test_the_slurm_script_is_the_documented_one() -> None:
+    page = (SLURM.parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    script = SLURM.read_text(encoding="utf-8")
+    assert f"```bash\n{script}```" in page
+    subprocess.run(["bash", "-n", str(SLURM)], check=True)
+
+
+def _by_half(star: Path) -> Path:
+    """The same particles in a file that is sorted by half-set."""
+    particles = read_particles(star)
+    order = np.argsort(particles.halfset, kind="stable")
+    path = star.with_name("by_half.star")
+    write_star(path, particles.select(order))
+    return path
+
+
+def _require_same(one: Run, two: Run, refined: bool) -> None:
+    """Fail unless two runs of the same particles, in any order, agree as well as they can."""
     deviation = np.sqrt(one.model.eigenvalues)
     # whether a pose step is taken is a decision that rounding may tip, and what follows from it grows:
     # noise of 2e-7 in the sums of one process moves z by as much as a second process does
-    most = 0.1 if refine else 1e-4
+    most = 0.1 if refined else 1e-4
     for name, scale in (("z", deviation), ("contrast", 1.0)):
         away = np.abs(getattr(one.posterior, name) - getattr(two.posterior, name)) / scale
         assert np.mean(away) < most and np.median(away) < most / 2
+    known = two.posterior.precision / one.posterior.precision
+    assert np.median(abs(known - 1)) < most
     agreement = np.vdot(one.model.mean, two.model.mean) / np.vdot(one.model.mean, one.model.mean)
-    assert agreement == pytest.approx(1, abs=1e-2 if refine else 1e-4)
+    assert agreement == pytest.approx(1, abs=1e-2 if refined else 1e-4)
 
 
 @pytest.mark.slow

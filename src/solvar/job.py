@@ -103,7 +103,8 @@ def run_job(
 
     Notes
     -----
-    Started several times by ``torchrun``, all processes share the work; the first one writes.
+    Started several times by ``torchrun``, all processes share the work; the first one writes. Without a
+    folder it alone gets the posterior; that of the others has no particle.
     """
     progress, settings = harmless(progress), settings or FitSettings()
     if output is not None:

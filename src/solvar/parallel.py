@@ -25,8 +25,8 @@ _PATIENCE = timedelta(minutes=30)
 # Processes of a job start within this time of each other: torchrun starts them, on all machines, together
 _START = timedelta(minutes=5)
 _PORTS = 1 << 16
-# neighbours that are dealt together, and how often each process has its turn at least
-_LONGEST_RUN, _HANDS = 32, 8
+# neighbours that are in one batch, dealt evenly to all processes; and how often each has its turn at least
+_TOGETHER, _HANDS = 32, 8
 
 
 class Processes(Protocol):
@@ -246,15 +246,15 @@ def dealt(group: NDArray[np.integer], processes: Processes) -> NDArray[np.int64]
     ----------
     group : (N,) int
         Half-set of each. Particles of a group are dealt out in turn, so that every process holds as many of
-        each half-set and as many of each part of the file; a few neighbours at a time, which are read in
-        one piece.
+        each half-set, of each part of the file and of each batch; a few neighbours at a time, which are
+        read in one piece.
     processes : Processes
     """
     owner = np.empty(len(group), np.int64)
     for each in np.unique(group):
         members = np.flatnonzero(group == each)
-        run = int(np.clip(len(members) // (_HANDS * processes.size), 1, _LONGEST_RUN))
-        owner[members] = np.arange(len(members)) // run % processes.size
+        run = min(len(members) // _HANDS, _TOGETHER) // processes.size
+        owner[members] = np.arange(len(members)) // max(run, 1) % processes.size
     return np.flatnonzero(owner == processes.rank)
 
 
@@ -279,6 +279,15 @@ def broadcast(data: bytes, processes: Processes) -> bytes:
     mine = np.frombuffer(data, np.uint8).astype(np.int64)
     said = processes.sum(mine if processes.rank == 0 else np.zeros_like(mine))
     return said.astype(np.uint8).tobytes()
+
+
+def gathered(
+    count: int, place: NDArray[np.int64], values: Array, processes: Processes
+) -> NDArray[Any]:
+    """Rows (count, …) at every process, of which this one has those at `place`."""
+    whole = np.zeros((count, *values.shape[1:]), values.dtype)
+    whole[place] = values
+    return processes.sum(whole)
 
 
 def of_first_process(volume: NDArray[np.float32], processes: Processes) -> NDArray[np.float32]:

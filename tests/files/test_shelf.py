@@ -32,6 +32,17 @@ def test_values_stay_and_no_file_is_left(tmp_path, dtype) -> None:
     assert np.shares_memory(shelf.keep(kept[1:]), kept) and not kept.flags.writeable
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_an_array_that_comes_in_pieces_is_the_same(tmp_path, on_disk) -> None:
+    array = np.random.default_rng(0).standard_normal((11, 3, 2))
+    pile = Shelf(tmp_path if on_disk else None, least=1).pile(array.shape, np.float64)
+    for first in range(0, 11, 4):
+        pile.put(array[first : first + 4])
+    whole = pile.whole()
+    np.testing.assert_array_equal(whole, array)
+    assert whole.flags.writeable != on_disk and list(tmp_path.iterdir()) == []
+
+
 def test_what_is_small_or_has_no_folder_stays_what_it_is(tmp_path) -> None:
     array = np.ones(10)
     assert Shelf().keep(array) is array and Shelf(tmp_path).keep(array) is array

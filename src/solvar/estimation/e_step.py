@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from solvar.estimation.images import CHUNK
 from solvar.estimation.kernels import gram
 from solvar.estimation.likelihood import ImagePosterior, image_posterior
 from solvar.estimation.pose_errors import MOTIONS, Marginalisation, marginalise
+from solvar.parallel import Array
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -68,8 +69,11 @@ class BandModel:
 
     def batches(self, index: Int64 | None = None, most: int = CHUNK) -> Iterator[ImageBatch]:
         """As `Band.batches`, so many images at a time as buffers of all columns allow."""
-        size = self.band.chunk(self.band.projector.channels(self.prepared), most)
-        return self.band.batches(index, size)
+        return self.band.batches(index, self.chunk(most))
+
+    def chunk(self, most: int = CHUNK) -> int:
+        """How many images at a time that is."""
+        return self.band.chunk(self.band.projector.channels(self.prepared), most)
 
     def posterior(self, products: Float64, ctf_power: Float32) -> ImagePosterior:
         """Posterior from Gram matrices (Q, r + 2, r + 2) of images with CTF powers (Q, S)."""
@@ -124,17 +128,50 @@ def _products(
     return marginalise(products, errors.centre[batch.index_of_poses])
 
 
-def gram_matrices(model: BandModel, index: Int64) -> Float64:
-    """Gram matrices (N, r + 2, r + 2) of the particles `index` under a model, at every process.
+def own_products(model: BandModel, index: Int64) -> Iterator[tuple[Int64, Float64]]:
+    """Gram matrices of those of the particles `index` that this process owns, batch by batch.
 
     Pose errors are integrated out; the posterior variance of the model is left out. Of several poses of a
     particle the likeliest one counts.
+
+    Yields
+    ------
+    (B,) int64
+        Where the particles stand among `index`.
+    (B, r + 2, r + 2) float64
     """
-    out = np.zeros((len(index), model.model.rank + 2, model.model.rank + 2))
     for batch in model.batches(index):
         products, _ = _products(model, batch, model.slices(batch.frame, batch.ctf))
         if batch.grouping is not None:
             found = image_posterior(products, model.model.contrast_sd)
             products = products[batch.grouping.likeliest(found.log_likelihood)]
-        out[batch.place] = products
-    return model.band.sum(out)
+        yield batch.place, products
+
+
+def gram_matrices(model: BandModel, index: Int64) -> Float64:
+    """Those of `own_products`, in their order: (M, r + 2, r + 2)."""
+    size = model.model.rank + 2
+    out, begun = np.zeros((len(model.band.images.owned(index)), size, size)), 0
+    for place, products in own_products(model, index):
+        out[begun : begun + len(place)] = products
+        begun += len(place)
+    return out
+
+
+def told_by_products(
+    model: BandModel, index: Int64, tell: Callable[[Float64], Array]
+) -> NDArray[Any]:
+    """What Gram matrices (B, r + 2, r + 2) tell of each of the particles `index`, (N, …), at every process.
+
+    Parameters
+    ----------
+    model : BandModel
+    index : (N,) int64
+    tell : callable
+        From some of `own_products`, or from none, to numbers of each.
+    """
+    of_none = tell(np.zeros((0, model.model.rank + 2, model.model.rank + 2)))
+    told = np.zeros((len(index), *of_none.shape[1:]), of_none.dtype)
+    for place, products in own_products(model, index):
+        told[place] = tell(products)
+    return model.band.sum(told)

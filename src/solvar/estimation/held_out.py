@@ -16,16 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.likelihood import image_posterior
+from solvar.parallel import OneProcess, Processes
 
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+# amplitudes are r(r + 1)/2 numbers: more particles than these would not fix them better
+MOST_FOR_SCALE = 20_000
 _SMALLEST_CONTRAST_SD = 0.01
 _LONGEST_STEP = 8.0
 _STEP_BOUNDS = (0.2, 3.0)
 _FOLD_STEPS = 4
 _STANDARD_ERRORS = 3.0
+# particles whose posteriors are looked at together: they take several times what products do
+_AT_A_TIME = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +55,11 @@ def evenly_spread(index: Int64, count: int) -> Int64:
 
 
 def held_out_scale(
-    products: Float64, contrast_sd: float, steps: int, free: Bool | None = None
+    products: Float64,
+    contrast_sd: float,
+    steps: int,
+    free: Bool | None = None,
+    processes: Processes | None = None,
 ) -> HeldOutScale:
     """Maximum-likelihood latent covariance and contrast spread for fixed columns.
 
@@ -61,24 +70,43 @@ def held_out_scale(
     Parameters
     ----------
     products : (N, r + 2, r + 2)
-        As of `e_step.gram_matrices`, of particles that did not take part in fitting the columns.
+        As of `e_step.gram_matrices`, of this process's particles that did not take part in fitting the
+        columns.
     contrast_sd : float
         Start; 0 keeps the contrasts fixed at 1.
     steps : int
     free : (r, r) bool, optional
         Which covariances of latents need not be 0, as of `blocks.together`; all by default.
+    processes : Processes, optional
+        Who have products of other particles; these are all by default.
     """
+    processes = processes or OneProcess()
     free = np.ones((products.shape[1] - 2,) * 2, bool) if free is None else free
     factor = np.eye(products.shape[1] - 2)
+    rank = len(factor)
     for _ in range(steps):
-        found = image_posterior(transformed(products, factor), contrast_sd)
-        explained = found.z.T @ found.z / len(products) * free
-        moment = explained + found.covariance.mean(axis=0) * free
-        factor = factor @ _lengthened_root(moment, explained)
+        sums = processes.sum(_summed(products, factor, contrast_sd))
+        means = sums[:-1] / sums[-1]
+        explained, unexplained = (
+            each.reshape(rank, rank) * free for each in np.split(means[:-1], 2)
+        )
+        factor = factor @ _lengthened_root(explained + unexplained, explained)
         if contrast_sd > 0:
-            variance = np.mean(found.contrast_square - 2 * found.contrast + 1)
-            contrast_sd = max(float(np.sqrt(variance)), _SMALLEST_CONTRAST_SD)
+            contrast_sd = max(float(np.sqrt(means[-1])), _SMALLEST_CONTRAST_SD)
     return HeldOutScale(factor, contrast_sd)
+
+
+def _summed(products: Float64, factor: Float64, contrast_sd: float) -> Float64:
+    """Sums over particles under columns V·factor, (2r² + 2,): E[z]E[z]ᵀ, Cov[z], E[(a - 1)²], and 1."""
+    count, rank = len(products), len(factor)
+    z, away, covariance = np.empty((count, rank)), np.empty(count), np.empty((count, rank, rank))
+    for start in range(0, count, _AT_A_TIME):
+        here = slice(start, start + _AT_A_TIME)
+        found = image_posterior(transformed(products[here], factor), contrast_sd)
+        z[here], covariance[here] = found.z, found.covariance
+        away[here] = found.contrast_square - 2 * found.contrast + 1
+    moments = (z.T @ z).ravel(), covariance.sum(axis=0).ravel()
+    return np.concatenate([*moments, [away.sum(), count]])
 
 
 def _lengthened_root(moment: Float64, explained: Float64) -> Float64:

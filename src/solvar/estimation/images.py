@@ -237,7 +237,7 @@ class WhitenedImages:
 
         The next batch is read while the caller works on one, where pixels lie on disk.
         """
-        place = np.flatnonzero(self.store.first[index] >= 0)
+        place = self.owned(index)
         each = max(1, size // self._images_a_particle)
         parts = [place[start : start + each] for start in range(0, len(place), each)]
 
@@ -245,6 +245,10 @@ class WhitenedImages:
             return self._load(part, index[part], disc)
 
         return prefetched(load, parts) if self.store.pixels.is_slow else map(load, parts)
+
+    def owned(self, index: Int64) -> Int64:
+        """Where the particles that this process owns stand among `index`, ascending."""
+        return np.flatnonzero(self.store.first[index] >= 0)
 
     @cached_property
     def _images_a_particle(self) -> int:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from solvar.estimation.e_step import BandModel
 from solvar.estimation.kernels import gram
 from solvar.estimation.likelihood import image_posterior
+from solvar.parallel import OneProcess, Processes
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -54,13 +55,18 @@ class RangeProducts:
     numbers: Float64
     contrast_sd: float
 
-    def residual_power(self) -> Float64:
-        """Mean power of what the model leaves of the images, (ranges,): 1 for noise."""
+    def residual_power(self, processes: Processes | None = None) -> Float64:
+        """Mean power of what the model leaves of the images, (ranges,): 1 for noise.
+
+        Of those of all processes, of which each has others.
+        """
         found = image_posterior(self.gram.sum(axis=0), self.contrast_sd)
         left = self.gram[:, :, -1, -1].sum(axis=1)
         left -= 2 * np.einsum("jbc,bc->j", self.gram[:, :, -1, :-1], found.first)
         left += np.einsum("jbcd,bcd->j", self.gram[:, :, :-1, :-1], found.second)
-        return left / np.maximum(self.numbers.sum(axis=1), 1.0)
+        sums = np.stack([left, self.numbers.sum(axis=1)])
+        left, numbers = (processes or OneProcess()).sum(sums)
+        return np.asarray(left / np.maximum(numbers, 1.0), np.float64)
 
     def evidence(self, power: Float64) -> Float64:
         """Log-likelihood of particles as seen up to each range's end, of usual contrast or of any.
@@ -83,12 +89,13 @@ class RangeProducts:
 
 
 def range_products(model: BandModel, index: Int64, edges: list[int]) -> RangeProducts:
-    """Products of particles with a model whose pose errors are taken to be none, at every process.
+    """Products of particles with a model whose pose errors are taken to be none.
 
     Parameters
     ----------
     model : BandModel
     index : (N,)
+        Of the particles that this process owns.
     edges : list of int
         The last shell of each range, rising; the last one is the band's.
     """
@@ -105,8 +112,7 @@ def range_products(model: BandModel, index: Int64, edges: list[int]) -> RangePro
             some = slices[..., first:last] + 0
             data = np.ascontiguousarray(batch.data[:, first:last])
             gram_matrices[j, batch.place] = batch.per_pose(gram(some, data, band.team))
-    count = numbers[:, None] * band.sum(images)
-    return RangeProducts(band.sum(gram_matrices), count, model.model.contrast_sd)
+    return RangeProducts(gram_matrices, numbers[:, None] * images, model.model.contrast_sd)
 
 
 @dataclass(frozen=True, eq=False)

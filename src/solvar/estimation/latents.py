@@ -21,6 +21,8 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _VOXELS_AT_A_TIME = 1 << 16
+# of precisions that go from process to process at a time
+_PIECE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +180,9 @@ def place_particles(
     step: Step,
     model_error: Float64 | None = None,
 ) -> Posterior:
-    """Posterior of all particles of a band under the final model.
+    """Posterior of all particles of a band under the final model, at the first process.
+
+    At the others it is that of no particle: precisions reach the first one piece by piece.
 
     Parameters
     ----------
@@ -193,25 +197,54 @@ def place_particles(
     model_error : (r, r), optional
         Covariance that errors of the model add to every particle's latents; none by default.
     """
-    deviation, prepared = prior_spread(eigenvalues, SMALLEST_EIGENVALUE), BandModel(band, model)
-    count, rank = len(band.index), len(eigenvalues)
-    z, precision = np.zeros((count, rank)), np.zeros((count, rank, rank))
-    contrast, log_likelihood = np.zeros(count), np.zeros(count)
-    for batch in prepared.batches():
-        here = batch.place
+    prepared, processes = BandModel(band, model), band.images.processes
+    count, rank = len(band.index) if processes.rank == 0 else 0, len(eigenvalues)
+    shapes = (count, rank), (count, rank, rank), (count,), (count,)
+    whole = [band.shelf.pile(shape, np.float64) for shape in shapes]
+    # whole batches of as many particles as have so many bytes of precisions
+    batch = prepared.chunk()
+    batches = max(1, _PIECE_BYTES // (8 * rank**2 * batch * processes.size))
+    each = batches * batch * processes.size
+    for piece in (band.index[first : first + each] for first in range(0, len(band.index), each)):
+        parts = [np.zeros((len(piece), *shape[1:])) for shape in shapes]
+        for place, found in placed(prepared, eigenvalues, piece, model_error):
+            for part, values in zip(parts, vars(found).values(), strict=True):
+                part[place] = values
+            step.advance(len(place))
+        for rows, part in zip(whole, parts, strict=True):
+            part = band.sum(part)
+            if processes.rank == 0:
+                rows.put(part)
+    return Posterior(*(rows.whole() for rows in whole))
+
+
+def placed(
+    prepared: BandModel, eigenvalues: Float64, index: Int64, model_error: Float64 | None = None
+) -> Iterator[tuple[Int64, Posterior]]:
+    """As `place_particles`, those of the particles `index` that this process owns, batch by batch.
+
+    Yields
+    ------
+    (B,) int64
+        Where the particles stand among `index`.
+    Posterior
+    """
+    deviation = prior_spread(eigenvalues, SMALLEST_EIGENVALUE)
+    variance, k_c = prepared.model.variance, prepared.band.k_c
+    for batch in prepared.batches(index):
         found, _ = e_step(prepared, batch)
-        z[here] = found.z * deviation
         known = np.linalg.inv(found.covariance)
-        if model.variance is not None:
+        if variance is not None:
             # it undoes what an image's own noise did to its latents, and is no information
-            power = batch.ctf_power[:, : band.k_c + 1]
-            known -= found.contrast_square[:, None, None] * model.variance.of_columns(power)
-        precision[here] = known / np.outer(deviation, deviation)
+            power = batch.ctf_power[:, : k_c + 1]
+            known -= found.contrast_square[:, None, None] * variance.of_columns(power)
+        precision = known / np.outer(deviation, deviation)
         if model_error is not None:
-            precision[here] = _less_certain(precision[here], model_error)
-        contrast[here], log_likelihood[here] = found.contrast, found.log_likelihood
-        step.advance(len(batch))
-    return Posterior(*(band.sum(each) for each in (z, precision, contrast, log_likelihood)))
+            precision = _less_certain(precision, model_error)
+        yield (
+            batch.place,
+            Posterior(found.z * deviation, precision, found.contrast, found.log_likelihood),
+        )
 
 
 def _less_certain(precision: Float64, covariance: Float64) -> Float64:

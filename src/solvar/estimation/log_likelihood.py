@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
-from solvar.estimation.e_step import BandModel, gram_matrices
+from solvar.estimation.e_step import BandModel, told_by_products
 from solvar.estimation.likelihood import image_posterior
 
 Float64 = NDArray[np.float64]
@@ -33,5 +33,8 @@ def log_likelihood(band: Band, model: ColumnModel, index: Int64 | None = None) -
     (N,) float64
         In nats.
     """
-    products = gram_matrices(BandModel(band, model), band.index if index is None else index)
-    return image_posterior(products, model.contrast_sd).log_likelihood
+
+    def tell(products: Float64) -> Float64:
+        return image_posterior(products, model.contrast_sd).log_likelihood
+
+    return told_by_products(BandModel(band, model), band.index if index is None else index, tell)

@@ -66,17 +66,20 @@ def monstrous(power: Float32, group: Int64) -> Bool:
     group : (N,)
         Optics group of each.
     """
-    root = np.cbrt(power.astype(np.float64))
-    found = _stands_out(root, root)
-    for number in np.unique(group):
-        members = group == number
-        if members.sum() >= _SMALLEST_GROUP:
-            found[members] = _stands_out(root[members], root[members])
+    numbers = [number for number in np.unique(group) if np.sum(group == number) >= _SMALLEST_GROUP]
+    found = np.zeros(len(power), bool)
+    # one range after the other: no copies of all powers
+    for column in power.T:
+        root = np.cbrt(column.astype(np.float64))
+        far = _stands_out(root)
+        for members in (group == number for number in numbers):
+            far[members] = _stands_out(root[members])
+        found |= far
     return found
 
 
-def _stands_out(root: NDArray[np.float64], population: NDArray[np.float64]) -> Bool:
-    middle = np.median(population, axis=0)
-    spread = _DEVIATIONS * np.median(np.abs(population - middle), axis=0)
-    spread = np.maximum(spread, _LEAST_SPREAD * middle)
-    return np.any(root - middle > _LIMIT * spread, axis=1)
+def _stands_out(root: NDArray[np.float64]) -> Bool:
+    middle = np.median(root)
+    spread = _DEVIATIONS * np.median(np.abs(root - middle))
+    spread = max(spread, _LEAST_SPREAD * middle)
+    return np.asarray(root - middle > _LIMIT * spread, bool)

@@ -69,7 +69,8 @@ def fit(
     workspace : Workspace, optional
         Where to lay down what was reached, and to go on from; nothing is kept by default.
     processes : Processes, optional
-        Who share the particles; this process alone by default. Everyone gets the whole result.
+        Who share the particles; this process alone by default. The first one gets the whole result, the
+        others all but the posterior, which is that of no particle.
 
     Raises
     ------

@@ -22,7 +22,7 @@ from solvar.fitting.start import START_CONTRAST_SD, half_means, with_means
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.fourier import crop_volume
 from solvar.imaging.fsc import HALVES_THRESHOLD, fourier_shell_correlation
-from solvar.parallel import agreed
+from solvar.parallel import agreed, gathered
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -113,8 +113,9 @@ def _has_junk(context: Context, state: FitState) -> bool:
     found = []
     for judge in _judges(context, state):
         some = evenly_spread(context.one_of_each(judge.index), _SAMPLE)
-        sample = judge.products(some)
-        found.append(sample.evidence(sample.residual_power()))
+        power, own = judge.residual_power(some), judge.owned(some)
+        evidence = judge.products(some[own]).evidence(power)
+        found.append(gathered(len(some), own, evidence, context.images.processes))
     if not found:
         return False
     evidence = np.concatenate(found)
@@ -123,13 +124,17 @@ def _has_junk(context: Context, state: FitState) -> bool:
 
 def _weighed(context: Context, state: FitState) -> FitState:
     """With the weights that models of the other half give."""
-    weight = _at_start(context).copy()
+    weight, processes = _at_start(context).copy(), context.images.processes
     for judge in _judges(context, state):
-        power = judge.products(evenly_spread(judge.index, _SAMPLE)).residual_power()
-        pieces = np.array_split(judge.index, -(-len(judge.index) // _AT_A_TIME))
+        index, own = judge.index, judge.owned(judge.index)
+        power = judge.residual_power(evenly_spread(index, _SAMPLE))
+        pieces = np.array_split(index[own], max(1, -(-len(own) // _AT_A_TIME)))
         evidence = np.concatenate([judge.products(piece).evidence(power) for piece in pieces])
-        some = evenly_spread(np.arange(len(evidence)), _MOST_FOR_SHARES)
-        weight[judge.index] = Mixture.of(evidence[some]).probability(evidence)
+        some = evenly_spread(np.arange(len(index)), _MOST_FOR_SHARES)
+        shown = np.isin(own, some)
+        place = np.searchsorted(some, own[shown])
+        mixture = Mixture.of(gathered(len(some), place, evidence[shown], processes))
+        weight[index] = gathered(len(index), own, mixture.probability(evidence), processes)
     return replace(state, weight=weight)
 
 
@@ -141,8 +146,15 @@ class _Judge:
     index: Int64
     edges: list[int]
 
+    def owned(self, index: Int64) -> Int64:
+        return self.model.band.images.owned(index)
+
     def products(self, index: Int64) -> RangeProducts:
         return range_products(self.model, index, self.edges)
+
+    def residual_power(self, index: Int64) -> Float64:
+        own = self.products(index[self.owned(index)])
+        return own.residual_power(self.model.band.images.processes)
 
 
 def _judges(context: Context, state: FitState) -> Iterator[_Judge]:

@@ -17,7 +17,7 @@ from solvar.estimation.band import Band
 from solvar.estimation.blocks import together
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, gram_matrices
-from solvar.estimation.held_out import evenly_spread, held_out_scale
+from solvar.estimation.held_out import MOST_FOR_SCALE, evenly_spread, held_out_scale
 from solvar.estimation.latents import combined
 from solvar.estimation.prior import Prior, column_precision, extend
 from solvar.estimation.solvers import ColumnSolver
@@ -46,8 +46,6 @@ Int64 = NDArray[np.int64]
 _START_AMPLITUDE = 0.3
 _SCALE_STEPS = 8
 _HELD_OUT_SAMPLE = 1000
-# amplitudes are r(r + 1)/2 numbers: more particles than these would not fix them better
-_MOST_FOR_SCALE = 10_000
 
 
 def with_new_models(context: Context, state: FitState) -> FitState:
@@ -180,9 +178,10 @@ def _rescaled(
     free = together(context.labels)
     if len(held_out):
         held_out = solver.band.images.believed(held_out)
-        sample = held_out[:: -(-len(held_out) // _MOST_FOR_SCALE)]
+        sample = held_out[:: -(-len(held_out) // MOST_FOR_SCALE)]
         products = gram_matrices(BandModel(solver.band, fitted), sample)
-        scale = held_out_scale(products, fitted.contrast_sd, _SCALE_STEPS, free)
+        company = context.images.processes
+        scale = held_out_scale(products, fitted.contrast_sd, _SCALE_STEPS, free, company)
         factor, contrast_sd = scale.factor, scale.contrast_sd
     else:
         factor = np.linalg.cholesky(statistics.latent_moment * free).astype(np.float64)

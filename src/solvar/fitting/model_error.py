@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.band import Band
+from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.e_step import BandModel
 from solvar.estimation.held_out import evenly_spread
-from solvar.estimation.latents import inner_products, place_particles
+from solvar.estimation.latents import inner_products, placed
 from solvar.fitting.context import Context
 from solvar.fitting.state import FitState
 from solvar.imaging.fourier import crop_volume
@@ -50,11 +52,21 @@ def latent_error(state: FitState, band: Band, eigenvolumes: Float32, step: Step)
     errors = state.poses.errors() if state.poses else None
     onto = crop_volume(eigenvolumes, band.box)
     along = inner_products(onto, onto)
-    placed = []
+    seen_by = []
     for model in state.fitted_models:
-        found = place_particles(band, replace(model, pose_errors=errors), np.ones(model.rank), step)
+        z = _latents(band, replace(model, pose_errors=errors), step)
         # coordinates of the half's mean and columns along the eigenvolumes, by least squares
         seen = np.linalg.solve(along, inner_products(onto, model.columns))
-        placed.append(seen[:, 0] + found.z @ seen[:, 1:].T)
-    apart = placed[0] - placed[1]
-    return apart.T @ apart / (4 * len(apart))
+        seen_by.append(seen[:, 0] + z @ seen[:, 1:].T)
+    apart = seen_by[0] - seen_by[1]
+    return band.sum(apart.T @ apart) / (4 * len(band.index))
+
+
+def _latents(band: Band, model: ColumnModel, step: Step) -> Float64:
+    """Latents (M, r) of those of a band's particles that this process owns."""
+    own = band.index[band.images.owned(band.index)]
+    z = np.zeros((len(own), model.rank))
+    for place, found in placed(BandModel(band, model), np.ones(model.rank), own):
+        z[place] = found.z
+        step.advance(len(place))
+    return z

@@ -5,10 +5,11 @@ Particles that look misplaced are searched far and wide.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from solvar.estimation.abinitio import Placed, bands_to, placed
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
-from solvar.estimation.e_step import BandModel, gram_matrices
+from solvar.estimation.e_step import BandModel, told_by_products
 from solvar.estimation.latents import leading
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.noise import NoiseModel
@@ -39,6 +40,7 @@ from solvar.fitting.schedule import pose_schedule
 from solvar.fitting.start import half_means, mean_models, start_contrast_sd
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.fourier import crop_volume
+from solvar.parallel import Array
 from solvar.progress import Progress, Step
 
 Float64 = NDArray[np.float64]
@@ -174,8 +176,11 @@ def _found_by(
         poses = _with_misplaced(
             context, replace(state, poses=poses), part, model, finest, plan, step
         )
-    products = _products(context, replace(state, poses=poses), finest, model)
-    z = image_posterior(products, model.contrast_sd).z
+
+    def latents(products: Float64) -> Float64:
+        return image_posterior(products, model.contrast_sd).z
+
+    z = _told(context, replace(state, poses=poses), finest, model, latents)
     if poses.depends_on_conformation:
         poses = poses.following_shape(finest.index, z, begun)
     else:
@@ -204,9 +209,16 @@ def _with_tilts(
     return state, poses
 
 
-def _products(context: Context, state: FitState, band: Band, model: ColumnModel) -> Float64:
-    """Gram matrices of a band's particles under a model, at the poses of a state."""
-    return gram_matrices(BandModel(band.seeing(context.seen(state)), model), band.index)
+def _told(
+    context: Context,
+    state: FitState,
+    band: Band,
+    model: ColumnModel,
+    tell: Callable[[Float64], Array],
+) -> NDArray[Any]:
+    """What Gram matrices of a band's particles under a model tell of each, at the poses of a state."""
+    there = BandModel(band.seeing(context.seen(state)), model)
+    return told_by_products(there, band.index, tell)
 
 
 def _with_misplaced(
@@ -249,8 +261,12 @@ def _misplaced(context: Context, state: FitState, band: Band, model: ColumnModel
     """
     poses = state.poses
     assert poses is not None
-    products = _products(context, state, band, model)
-    doubtful = look_misplaced(products, model.contrast_sd) & ~poses.sought[band.index]
+
+    def misplaced(products: Float64) -> NDArray[np.uint8]:
+        return look_misplaced(products, model.contrast_sd).astype(np.uint8)
+
+    doubtful = _told(context, state, band, model, misplaced) > 0
+    doubtful &= ~poses.sought[band.index]
     # what has gone far is asked again: one model may have erred
     far = poses.prior.nearness(poses.offset(band.index)) < 0.5
     return band.index[doubtful | far]

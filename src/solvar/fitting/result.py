@@ -189,6 +189,8 @@ class Fit:
     ----------
     particles : ParticleSet
         The particles with the half-sets that were used and, if refined, the refined poses.
+    posterior : Posterior
+        Of all particles; of none at any but the first of several processes.
     validation : HalfsetValidation or None
         None when the fit ran without half-sets.
     noise_power : (G, S) float64

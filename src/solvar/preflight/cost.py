@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from solvar.estimation.band import Band, band_box
 from solvar.estimation.column_model import ColumnModel
+from solvar.estimation.held_out import MOST_FOR_SCALE
 from solvar.estimation.pixels import BYTES_PER_PIXEL, MemoryPixels
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
 from solvar.estimation.whitening import in_memory_images
+from solvar.files.shelf import LEAST
 from solvar.fitting.memory import volume_memory
 from solvar.fitting.schedule import (
     BandSchedule,
@@ -127,12 +129,12 @@ def expected(
     stack = ImageStack(few, settings.downsample)
     k_c = finest_frequency(stack, settings.resolution)
     speed = measure_speed(stack, k_c, settings, team)
-    count, images = len(particles) // processes, len(particles.exposures) // processes
-    cost = cost_of(count, stack.box_size, k_c, settings, speed, images)
+    count, images = len(particles), len(particles.exposures)
+    cost = cost_of(count, stack.box_size, k_c, settings, speed, images, processes)
     if not settings.ab_initio:
         return cost
     edge = 0.5 * mask_diameter(load_mask(settings, stack)) / stack.box_size
-    seconds = ab_initio_seconds(count, edge, k_c, settings.columns, team)
+    seconds = ab_initio_seconds(count // processes, edge, k_c, settings.columns, team)
     return replace(cost, seconds=cost.seconds + seconds)
 
 
@@ -143,8 +145,9 @@ def cost_of(
     settings: FitSettings,
     speed: Speed,
     images: int | None = None,
+    processes: int = 1,
 ) -> ExpectedCost:
-    """What `solvar run` is expected to cost.
+    """What `solvar run` is expected to cost the first of the processes that share it.
 
     Parameters
     ----------
@@ -158,8 +161,10 @@ def cost_of(
     speed : Speed
     images : int, optional
         Of all particles; default: one each.
+    processes : int
     """
-    images = count if images is None else images
+    everybody, all_images = count, count if images is None else images
+    count, images = everybody // processes, all_images // processes
     schedules = schedule_bands(k_c, settings)
     seconds = _FIXED_SECONDS + images * speed.reading
     seconds += _MEAN_PASSES * images * speed.image / (1 + settings.columns)
@@ -178,10 +183,15 @@ def cost_of(
     cache = images * len(HalfDisc.of_radius(k_c)) * BYTES_PER_PIXEL
     volumes = volume_memory(count, box_size, k_c, settings)
     on_disk = goes_to_disk(cache + volumes.waiting, settings)
-    memory = volumes.staying + _of_particles(count, images, settings)
+    precisions, waiting = 8 * everybody * settings.columns**2, volumes.waiting
+    memory = volumes.staying + _of_particles(everybody, all_images, count, settings)
+    if precisions < LEAST:
+        memory += precisions
+    else:
+        waiting += precisions
     if not on_disk:
-        return ExpectedCost(seconds, memory + cache + volumes.waiting, 0)
-    disk = cache // (2 if settings.cache_precision == "float16" else 1) + volumes.waiting
+        return ExpectedCost(seconds, memory + cache + waiting, 0)
+    disk = cache // (2 if settings.cache_precision == "float16" else 1) + waiting
     return ExpectedCost(seconds, memory, disk)
 
 
@@ -287,11 +297,14 @@ def _round_passes(
     return pixels, voxels
 
 
-def _of_particles(count: int, images: int, settings: FitSettings) -> int:
-    """Bytes of everything but whitened images and volumes."""
-    particles = count * (24 * settings.columns**2 + 8 * (settings.columns + 2) ** 2)
+def _of_particles(count: int, images: int, own: int, settings: FitSettings) -> int:
+    """Bytes of everything but whitened images, volumes and precisions; `own` is this process's share."""
+    rank = settings.columns
+    latents = count * 8 * (rank + 2)
+    # Gram matrices and covariances of latents of held-out particles
+    amplitudes = min(own // 2, MOST_FOR_SCALE) * 8 * ((rank + 2) ** 2 + rank**2)
     table = images * (_TABLE_BYTES if images == count else _TILT_BYTES)
-    return _FIXED_BYTES + particles + table
+    return _FIXED_BYTES + latents + amplitudes + table
 
 
 def _batches(count: int, settings: FitSettings, halves: bool = False) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 REPEAT = "repeat the run"
 # bytes; a run's identity takes 32
 _LARGEST_ATTRIBUTE = 1024
+_ROWS_AT_A_TIME = 1 << 13
 # Edges of an array; None stands for any length.
 Shape = tuple[int | None, ...]
 
@@ -235,3 +236,11 @@ def write_strings(file: h5py.File, name: str, values: tuple[str, ...]) -> None:
     encoded = [value.encode() for value in values]
     longest = max([1, *map(len, encoded)])
     file.create_dataset(name, data=encoded, dtype=h5py.string_dtype("utf-8", longest))
+
+
+def write_single(file: h5py.File, name: str, values: NDArray[np.floating]) -> None:
+    """Numbers in single precision, rounded some rows at a time."""
+    written = file.create_dataset(name, values.shape, np.float32)
+    for first in range(0, len(values), _ROWS_AT_A_TIME):
+        rows = slice(first, first + _ROWS_AT_A_TIME)
+        written[rows] = values[rows]

@@ -21,7 +21,7 @@ from solvar.fitting.result import AB_INITIO, AbInitio, Fit, HalfsetValidation
 from solvar.imaging.fourier import crop_volume
 from solvar.particles import Picks, write_poses_pickle, write_star
 from solvar.results.checkpoint import CHECKPOINT, is_interrupted
-from solvar.results.hdf5 import write_strings
+from solvar.results.hdf5 import write_single, write_strings
 from solvar.results.poses import PoseChange
 from solvar.results.provenance import Provenance
 from solvar.results.record import FORMAT, FORMAT_VERSION
@@ -269,7 +269,7 @@ def _write_particles(path: Path, fit: Fit, run_id: str) -> None:
         file["row"] = particles.row
         file["z"] = posterior.z
         # Single precision halves the largest array; its rounding is far below any error bar.
-        file["precision"] = posterior.precision.astype(np.float32)
+        write_single(file, "precision", posterior.precision)
         file["contrast"] = posterior.contrast
         file["log_likelihood"] = posterior.log_likelihood
         file["particle_probability"] = fit.particle_probability
