@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.estimation.likelihood import image_posterior
+from solvar.threads import ThreadTeam
 
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
@@ -50,7 +51,11 @@ def evenly_spread(index: Int64, count: int) -> Int64:
 
 
 def held_out_scale(
-    products: Float64, contrast_sd: float, steps: int, free: Bool | None = None
+    products: Float64,
+    contrast_sd: float,
+    steps: int,
+    free: Bool | None = None,
+    team: ThreadTeam | None = None,
 ) -> HeldOutScale:
     """Maximum-likelihood latent covariance and contrast spread for fixed columns.
 
@@ -67,11 +72,13 @@ def held_out_scale(
     steps : int
     free : (r, r) bool, optional
         Which covariances of latents need not be 0, as of `blocks.together`; all by default.
+    team : ThreadTeam, optional
+        As of `image_posterior`.
     """
     free = np.ones((products.shape[1] - 2,) * 2, bool) if free is None else free
     factor = np.eye(products.shape[1] - 2)
     for _ in range(steps):
-        found = image_posterior(transformed(products, factor), contrast_sd)
+        found = image_posterior(transformed(products, factor), contrast_sd, team)
         explained = found.z.T @ found.z / len(products) * free
         moment = explained + found.covariance.mean(axis=0) * free
         factor = factor @ _lengthened_root(moment, explained)
@@ -96,7 +103,7 @@ def transformed(products: Float64, factor: Float64) -> Float64:
     return full.T @ products @ full
 
 
-def component_gains(products: Float64) -> Float64:
+def component_gains(products: Float64, team: ThreadTeam | None = None) -> Float64:
     """Log-likelihood that each component adds to the ones before it, for held-out particles, (N, r).
 
     The latent covariance is fitted to one half of these particles and tested on the other, and the other
@@ -106,17 +113,19 @@ def component_gains(products: Float64) -> Float64:
     ----------
     products : (N, r + 2, r + 2)
         Of columns along the principal axes, strongest first; contrasts are 1, or integrated out.
+    team : ThreadTeam, optional
+        As of `image_posterior`.
     """
     rank = products.shape[1] - 2
     gains = np.empty((len(products), rank))
     for fold in (0, 1):
         tested = products[fold::2]
-        scale = held_out_scale(products[1 - fold :: 2], 0.0, _FOLD_STEPS)
+        scale = held_out_scale(products[1 - fold :: 2], 0.0, _FOLD_STEPS, team=team)
         covariance = scale.factor @ scale.factor.T
-        before = image_posterior(_leading(tested, 0), 0.0).log_likelihood
+        before = image_posterior(_leading(tested, 0), 0.0, team).log_likelihood
         for j in range(1, rank + 1):
             factor = np.asarray(np.linalg.cholesky(covariance[:j, :j]), dtype=np.float64)
-            after = image_posterior(transformed(_leading(tested, j), factor), 0.0)
+            after = image_posterior(transformed(_leading(tested, j), factor), 0.0, team)
             gains[fold::2, j - 1] = after.log_likelihood - before
             before = after.log_likelihood
     return gains

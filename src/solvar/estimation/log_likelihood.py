@@ -34,4 +34,4 @@ def log_likelihood(band: Band, model: ColumnModel, index: Int64 | None = None) -
         In nats.
     """
     products = gram_matrices(BandModel(band, model), band.index if index is None else index)
-    return image_posterior(products, model.contrast_sd).log_likelihood
+    return image_posterior(products, model.contrast_sd, band.team).log_likelihood

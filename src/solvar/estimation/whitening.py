@@ -30,6 +30,8 @@ Int64 = NDArray[np.int64]
 
 # pixels that a background makes noisier by more say little of the noise itself
 _DOUBTED = 1.05
+# images of a chunk that a thread models together: they stay in its cache
+_IMAGES_A_TASK = 32
 
 
 def whiten(
@@ -93,14 +95,24 @@ def whiten(
             if some.sign is not None:
                 data *= some.sign[:, None]
             data *= factor.astype(np.float32)
-            modelled, undo = recorded_ctf(some, particles.optics, disc, extent)
-            if undo is not None:
-                data *= undo.astype(np.float32)
-            ctf = (factor * modelled).astype(np.float32)
+            ctf = np.empty(data.shape, np.float32)
+
+            def model(
+                first: int, last: int, row: Int64 = row, some: Exposures = some, data: Any = data,
+                ctf: Float32 = ctf, factor: Float64 = factor,
+            ) -> None:  # fmt: skip
+                here = slice(first, last)
+                part = some.rows(np.arange(first, last))
+                modelled, undo = recorded_ctf(part, particles.optics, disc, extent)
+                if undo is not None:
+                    data[here] *= undo.astype(np.float32)
+                ctf[here] = factor[here] * modelled
+                ctf_power[row[here]] = ctf[here] ** 2 @ in_shell
+                power[row[here]] = ranges.power(data[here])
+
+            team.over_ranges(len(row), _IMAGES_A_TASK, model)
             require_finite_images(data, particles, shown[row])
             pixels.write(row, data, ctf)
-            ctf_power[row] = ctf**2 @ in_shell
-            power[row] = ranges.power(data)
             step.advance(len(row))
     store = ImageStore(
         disc=disc,

@@ -158,7 +158,7 @@ def _rescaled(
         held_out = solver.band.images.believed(held_out)
         sample = held_out[:: -(-len(held_out) // _MOST_FOR_SCALE)]
         products = gram_matrices(BandModel(solver.band, fitted), sample)
-        scale = held_out_scale(products, fitted.contrast_sd, _SCALE_STEPS, free)
+        scale = held_out_scale(products, fitted.contrast_sd, _SCALE_STEPS, free, context.team)
         factor, contrast_sd = scale.factor, scale.contrast_sd
     else:
         factor = np.linalg.cholesky(statistics.latent_moment * free).astype(np.float64)

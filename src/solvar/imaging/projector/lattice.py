@@ -140,7 +140,9 @@ class Lattice:
                     lines = along_x.reshape(last - first, self.box, self.depth)
                     axis.forward(lines, between[number, first:last])
 
-            def columns(first: int, last: int, group: range = group, between: Any = between) -> None:
+            def columns(
+                first: int, last: int, group: range = group, between: Any = between
+            ) -> None:
                 found = np.empty((len(group), self.side, last - first, self.depth), np.complex64)
                 for number in range(len(group)):
                     lines = np.ascontiguousarray(between[number, :, first:last])
@@ -167,7 +169,9 @@ class Lattice:
 
         for group, between in self._groups(channels):
 
-            def columns(first: int, last: int, group: range = group, between: Any = between) -> None:
+            def columns(
+                first: int, last: int, group: range = group, between: Any = between
+            ) -> None:
                 seen = np.empty((len(group), self.side, last - first, self.depth), np.complex64)
                 for some in self._in_cache(last - first, channels):
                     for number, channel in enumerate(group):
