@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.grouping import Grouping
+from solvar.estimation.grouping import Grouping, Hypotheses
 from solvar.estimation.image_batch import ImageBatch, frames_of
 from solvar.estimation.noise import NoiseModel
 from solvar.estimation.pixels import Pixels
@@ -42,24 +42,6 @@ _BELIEVED = 0.5
 def believed(weight: Float64, index: Int64) -> Int64:
     """Those of some particles that weigh more than one half, of weights (N,); all if none does."""
     return index[kept] if (kept := weight[index] >= _BELIEVED).any() else index
-
-
-@dataclass(frozen=True, eq=False)
-class Hypotheses:
-    """K weighted poses of each of N particles.
-
-    Attributes
-    ----------
-    rotation : (N, K, 3, 3) float64
-    shift : (N, K, d) float64
-        By how much images are moved beyond their first poses, box lengths.
-    log_weight : (N, K) float64
-        Log prior weight; -inf leaves a pose out, each particle keeps at least one.
-    """
-
-    rotation: Float64
-    shift: Float64
-    log_weight: Float64
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,14 @@
 """One axis between voxels and lattice points, by a matrix product or by FFT, whichever is less work.
 
-Along an axis the lattice is X[k] = Σ_n A[k, n] v[n] with A[k, n] = exp(-2πi k·(n - box//2)/padded) / correction(n),
-padded = upsampling · box, for k = -reach … reach. Where `padded` is an integer, that is a discrete Fourier
-transform of v / correction, padded with zeros and turned so that its origin stands first.
+Along an axis the lattice is X[k] = Σ_n A[k, n] v[n] for k = -reach … reach, with
 
-A product takes box · side complex multiplications and additions a line, an FFT about 4 · padded · Σ f, f the prime
-factors of `padded`: 4 is the one measured number (docs/decisions/0003).
+    A[k, n] = exp(-2πi k·(n - box//2)/padded) / correction(n),    padded = upsampling · box.
+
+Where `padded` is an integer, that is a discrete Fourier transform of v / correction, padded with zeros and
+turned so that its origin stands first.
+
+A product takes box · side complex multiplications and additions a line, an FFT the time of about
+4 · padded · Σ f, f the prime factors of `padded`: 4 is the one measured number (docs/decisions/0003).
 """
 
 from __future__ import annotations
@@ -160,7 +163,7 @@ class ByFft:
         half[:, :direct] = points[:, margin : margin + direct]
         half[:, margin:0:-1] += np.conjugate(points[:, :margin])
         half[:, beyond] += np.conjugate(points[:, margin + direct :])
-        # an inverse transform of real numbers counts each of these twice, but those that are their own conjugates
+        # an inverse transform counts each of these twice, but those that are their own conjugates
         half[:, : (self._padded + 1) // 2] *= np.float32(0.5)
         half[:, 0] *= 2
         found = scipy.fft.irfft(half, self._padded, axis=1, norm="forward")
@@ -170,7 +173,7 @@ class ByFft:
         return out
 
     def _kept(self) -> tuple[int, NDArray[np.int64]]:
-        """How many k ≥ 0 a transform of real numbers holds, and where the conjugates of further ones stand."""
+        """How many k ≥ 0 a transform of real numbers holds, and where conjugates of further ones stand."""
         direct = min(self._reach, self._padded // 2) + 1
         return direct, self._padded - np.arange(direct, self._reach + 1)
 

@@ -35,9 +35,9 @@ _POINTS = 1 << 15
 class Lattice:
     """Geometry of the lattice of volumes of edge `box` for slices of radius `k_c`.
 
-    The transform is the same step along each `Axis`, which holds padding, origin, gridding correction and the
-    crop to |k| ≤ upsampling·k_c; its adjoint is the adjoint steps in turn (docs/decisions/0003). First x and y,
-    plane by plane, of some channels at a time, then z.
+    The transform is a step along each `Axis`, which holds padding, origin, gridding correction and the crop
+    to |k| ≤ upsampling·k_c; its adjoint is the adjoint steps in turn (docs/decisions/0003). Threads share
+    out planes: x and y of each plane z, then z of each plane ky, so that one volume keeps all of them busy.
 
     Parameters
     ----------
