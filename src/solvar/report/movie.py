@@ -61,7 +61,7 @@ def draw_movies(run: Run, own: OwnedFolder, progress: Progress | None = None) ->
 
     One that cannot be drawn is told through `progress`.
     """
-    curves = Curves(run)
+    curves = Curves(run, ThreadTeam(run.settings.threads))
     ways = {
         movie_name(component, ""): partial(curves.along, component, FRAMES)
         for component in resolved(run)

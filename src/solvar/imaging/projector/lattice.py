@@ -77,10 +77,12 @@ class Lattice:
         """Number of volumes of a lattice, the inverse of `size`."""
         return (len(lattice) // self.side - PADDING) // (2 * self.side * self.depth)
 
-    def zeros(self, channels: int) -> Float32:
+    def zeros(self, channels: int, team: ThreadTeam | None = None) -> Float32:
         """An empty lattice, flat."""
         lattice = np.empty(self.size(channels), dtype=np.float32)
-        lattice.fill(0)
+        planes = lattice.reshape(self.side, -1)
+        team = team or ThreadTeam(1)
+        team.over_ranges(self.side, 1, lambda first, last: planes[first:last].fill(0))
         return lattice
 
     def grid(self, lattice: Float32, channels: int) -> Complex64:
