@@ -7,8 +7,8 @@ Along an axis the lattice is X[k] = Σ_n A[k, n] v[n] for k = -reach … reach, 
 Where `padded` is an integer, that is a discrete Fourier transform of v / correction, padded with zeros and
 turned so that its origin stands first.
 
-A product takes box · side complex multiplications and additions a line, an FFT the time of about
-4 · padded · Σ f, f the prime factors of `padded`: 4 is the one measured number (docs/decisions/0003).
+A product takes box · side complex multiplications and additions a line, an FFT the time of about 64 a point,
+whatever the factors of `padded`: 64 is the one measured number (docs/decisions/0003).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Complex64 = NDArray[np.complex64]
 
-# complex multiplications and additions of a matrix product in the time of a point and a factor of an FFT
-_FFT_COST = 4
+# complex multiplications and additions of a matrix product in the time of a point of an FFT
+_FFT_COST = 64
 
 
 class Axis(Protocol):
@@ -48,22 +48,12 @@ def axis_of(box: int, padded: float, reach: int, margin: int, correction: Float6
     if padded != int(padded) or reach >= padded:
         return products
     side, depth = 2 * reach + 1, reach + margin + 1
-    work = _FFT_COST * int(padded) * factor_sum(int(padded))
+    work = _FFT_COST * int(padded)
     if work > box * side:
         return products
     by_fft = ByFft(box, int(padded), reach, margin, correction)
     # real numbers halve either; what is left of a product is the half that is kept
     return _Mixed(products, by_fft) if work > box * depth else by_fft
-
-
-def factor_sum(number: int) -> int:
-    """Sum of the prime factors of a positive number."""
-    total, factor = 0, 2
-    while factor * factor <= number:
-        while number % factor == 0:
-            total, number = total + factor, number // factor
-        factor += 1
-    return total + (number if number > 1 else 0)
 
 
 class ByProducts:
