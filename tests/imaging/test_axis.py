@@ -1,4 +1,4 @@
-"""The two ways along an axis of the lattice: the same numbers, adjoint to themselves, the cheaper one taken."""
+"""Both ways along an axis of the lattice: the same numbers, adjoint to themselves, the cheaper one taken."""
 
 import numpy as np
 import pytest
