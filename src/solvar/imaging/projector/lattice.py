@@ -207,8 +207,8 @@ class Lattice:
 
     @property
     def _planes_at_a_time(self) -> int:
-        """Of side · depth points: as many for any number of threads, whose results are then the same."""
-        return max(1, _POINTS // (self.side * self.depth))
+        """Of so many rows and depth: as many for any number of threads, whose results are then the same."""
+        return max(1, _POINTS // (max(self.side, self.box) * self.depth))
 
     def _in_cache(self, rows: int, channels: int) -> Iterator[slice]:
         """Pieces of the planes kz, of which so many rows of all channels stay in a cache."""
