@@ -13,8 +13,8 @@ from imaging.projectors import ELSEWHERE, pretend_to_copy
 from solvar.estimation.band import Band
 from solvar.estimation.column_model import ColumnModel
 from solvar.estimation.e_step import BandModel, e_step, gram_matrices
+from solvar.estimation.grouping import Hypotheses
 from solvar.estimation.image_batch import frames_of
-from solvar.estimation.images import Hypotheses
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.mean import MeanProblem, _normal_operator
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood

@@ -13,6 +13,7 @@ from solvar.analysis.space import LatentSpace, latent_space
 from solvar.analysis.states import deconvolved
 from solvar.analysis.trajectories import EXTREMES, Field, extreme_ends, find_path
 from solvar.results.run import Run
+from solvar.threads import ThreadTeam
 
 Float64 = NDArray[np.float64]
 
@@ -23,10 +24,12 @@ class Curves:
     Parameters
     ----------
     run : Run
+    team : ThreadTeam, optional
+        Default: one thread.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, team: ThreadTeam | None = None) -> None:
+        self._run, self._team = run, team
 
     @cached_property
     def _space(self) -> LatentSpace:
@@ -35,7 +38,7 @@ class Curves:
     @cached_property
     def _field(self) -> Field:
         seen = self._space.likelihoods(self._run.particle_probability)
-        return Field.of(deconvolved(seen), seen)
+        return Field.of(deconvolved(seen, team=self._team), seen)
 
     @cached_property
     def _log_density(self) -> Float64:

@@ -18,11 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvar.analysis.mixture_kernel import gather
+from solvar.threads import ThreadTeam
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _MOST = 16
+# particles whose sums are formed by themselves, for any number of threads
+_PARTICLES_A_TASK = 512
 _PATIENCE = 2  # larger numbers are tried until the held-out likelihood has not risen this often
 _STEPS = 60
 _SETTLED = 1e-4  # nats a particle and step
@@ -171,8 +174,13 @@ class Mixture:
         return _expected(self, seen)[0]
 
 
-def fit_mixture(seen: Likelihoods, count: int, rng: np.random.Generator) -> Mixture:
-    """The likeliest mixture of `count` Gaussians, begun at clusters of the posterior means."""
+def fit_mixture(
+    seen: Likelihoods, count: int, rng: np.random.Generator, team: ThreadTeam | None = None
+) -> Mixture:
+    """The likeliest mixture of `count` Gaussians, begun at clusters of the posterior means.
+
+    A team shares out the particles, here and below.
+    """
     from sklearn.cluster import KMeans
 
     points = seen.expected
@@ -184,16 +192,21 @@ def fit_mixture(seen: Likelihoods, count: int, rng: np.random.Generator) -> Mixt
     away = points - mean[label]
     spread = np.stack([away[label == k].T @ away[label == k] for k in range(count)])
     covariance = spread / size[:, None, None] + floor
-    return improved(Mixture(size / size.sum(), mean, covariance), seen)
+    return improved(Mixture(size / size.sum(), mean, covariance), seen, team=team)
 
 
-def improved(mixture: Mixture, seen: Likelihoods, held: Mixture | None = None) -> Mixture:
+def improved(
+    mixture: Mixture,
+    seen: Likelihoods,
+    held: Mixture | None = None,
+    team: ThreadTeam | None = None,
+) -> Mixture:
     """The likeliest mixture that is reached from this one; `held` Gaussians belong to it and stay."""
     floor, before = _NARROWEST * seen.error, -np.inf
     free = 1.0 if held is None else 1.0 - float(held.share.sum())
     whole = mixture if held is None else mixture.joined(held)
     for _ in range(_STEPS):
-        _, evidence, moments = _expected(whole, seen)
+        _, evidence, moments = _expected(whole, seen, team)
         told = float(np.average(evidence, weights=seen.weight))
         if told - before < _SETTLED:
             break
@@ -213,14 +226,14 @@ def held_out(seen: Likelihoods, mixture: Mixture) -> float:
     return log_evidence(seen, mixture) / float(seen.weight.sum())
 
 
-def best_count(seen: Likelihoods, rng: np.random.Generator) -> int:
+def best_count(seen: Likelihoods, rng: np.random.Generator, team: ThreadTeam | None = None) -> int:
     """How many Gaussians make either half of the particles likeliest to the other."""
     halves = [np.sort(half) for half in np.array_split(rng.permutation(len(seen)), 2)]
     parts = [seen.of_some(half) for half in halves]
     most = max(1, min(_MOST, len(seen) // (10 * (seen.towards.shape[1] + 1))))
     scores = list[float]()
     for count in range(1, most + 1):
-        fitted = [fit_mixture(part, count, rng) for part in parts]
+        fitted = [fit_mixture(part, count, rng, team) for part in parts]
         scores.append(held_out(parts[0], fitted[1]) + held_out(parts[1], fitted[0]))
         if len(scores) - 1 - int(np.argmax(scores)) >= _PATIENCE:
             break
@@ -228,7 +241,7 @@ def best_count(seen: Likelihoods, rng: np.random.Generator) -> int:
 
 
 def _expected(
-    mixture: Mixture, seen: Likelihoods
+    mixture: Mixture, seen: Likelihoods, team: ThreadTeam | None = None
 ) -> tuple[Float64, Float64, tuple[Float64, Float64, Float64]]:
     """Log joint (N, K), log evidence (N,), and moments of the latents in each Gaussian."""
     count, components = mixture.mean.shape
@@ -237,14 +250,24 @@ def _expected(
     square = np.einsum("ki,ki->k", pull, mixture.mean)
     constant = -0.5 * (np.linalg.slogdet(mixture.covariance)[1] + square)
     joint, evidence = np.empty((len(seen), count)), np.empty(len(seen))
-    moments = np.zeros(count), np.zeros((count, components)), np.zeros_like(inverse)
-    room = np.zeros_like(inverse), np.zeros_like(pull), np.zeros(components), np.zeros(count)
     log_share = np.log(mixture.share + _EPSILON)
-    particles = seen.information, seen.towards, seen.weight
-    gather(*particles, log_share, pull, inverse, constant, joint, evidence, *moments, *room)
-    lower = moments[2]
-    symmetric = lower + np.tril(lower, -1).swapaxes(1, 2)
-    return joint, evidence, (moments[0], moments[1], symmetric)
+    particles = seen.information, seen.towards, seen.weight, joint, evidence
+
+    def gathered(first: int) -> tuple[Float64, Float64, Float64]:
+        *given, own_joint, own_evidence = (
+            each[first : first + _PARTICLES_A_TASK] for each in particles
+        )
+        moments = np.zeros(count), np.zeros((count, components)), np.zeros_like(inverse)
+        room = np.zeros_like(inverse), np.zeros_like(pull), np.zeros(components), np.zeros(count)
+        results = own_joint, own_evidence, *moments
+        gather(*given, log_share, pull, inverse, constant, *results, *room)
+        return moments
+
+    starts = range(0, max(len(seen), 1), _PARTICLES_A_TASK)
+    parts = (team or ThreadTeam(1)).mapped(gathered, starts)
+    # in the order of the particles, for any number of threads
+    total, first, lower = (sum(each) for each in zip(*parts, strict=True))
+    return joint, evidence, (total, first, lower + np.tril(lower, -1).swapaxes(1, 2))
 
 
 def _maximised(count: Float64, first: Float64, second: Float64, floor: Float64) -> Mixture:

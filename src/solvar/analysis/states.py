@@ -27,6 +27,7 @@ from solvar.analysis.neighbours import sample
 from solvar.analysis.ridges import log_direct_passes, log_passes, over_other_hills, tops
 from solvar.analysis.valleys import log_side_pass, told_by_particles, visible
 from solvar.machine import available_cores
+from solvar.threads import ThreadTeam
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -75,12 +76,15 @@ class States:
         return np.where(self.membership.max(axis=1) > 0.5, best, 0) if len(self) > 1 else 0 * best
 
 
-def deconvolved(seen: Likelihoods, seed: int = 0) -> Mixture:
-    """The density of the latents of at most 10,000 particles, errors and shrinkage taken out."""
+def deconvolved(seen: Likelihoods, seed: int = 0, team: ThreadTeam | None = None) -> Mixture:
+    """The density of the latents of at most 10,000 particles, errors and shrinkage taken out.
+
+    A team shares them out.
+    """
     rng = np.random.default_rng(seed)
     some = seen.of_some(sample(len(seen), _SAMPLE, seed))
-    count = best_count(some, rng)
-    fitted = [fit_mixture(some, count, rng) for _ in range(_STARTS)]
+    count = best_count(some, rng, team)
+    fitted = [fit_mixture(some, count, rng, team) for _ in range(_STARTS)]
     return max(fitted, key=partial(held_out, some))
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvar.imaging.fourier import volume_shells
+from solvar.threads import ThreadTeam
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int16 = NDArray[np.int16]
 Int64 = NDArray[np.int64]
+
+# coefficients that a thread takes at a time
+_PIECE = 1 << 15
 
 
 class Ball:
@@ -46,25 +51,36 @@ class Ball:
         out[self.index] = values
         return out
 
-    def spectrum(self, volumes: Float32, workers: int = 1) -> Complex64:
+    def spectrum(self, volumes: Float32, team: ThreadTeam | None = None) -> Complex64:
         """Coefficients of (C, box, box, box) volumes, (C, n)."""
         import scipy.fft
 
-        out = np.empty((len(volumes), len(self.index)), np.complex64)
+        team, index = team or ThreadTeam(1), self.index
+        out = np.empty((len(volumes), len(index)), np.complex64)
         for volume, found in zip(volumes, out, strict=True):
-            np.take(scipy.fft.rfftn(volume, workers=workers).reshape(-1), self.index, out=found)
+            grid = scipy.fft.rfftn(volume, workers=team.size).reshape(-1)
+
+            def some(first: int, last: int, found: Any = found, grid: Any = grid) -> None:
+                found[first:last] = grid[index[first:last]]
+
+            team.over_ranges(len(index), _PIECE, some)
         return out
 
-    def volumes(self, spectrum: Complex64, workers: int = 1) -> Float32:
+    def volumes(self, spectrum: Complex64, team: ThreadTeam | None = None) -> Float32:
         """The volumes (C, box, box, box) of coefficients (C, n), others 0."""
         import scipy.fft
 
-        edge = (self.box,) * 3
+        team, index, edge = team or ThreadTeam(1), self.index, (self.box,) * 3
         out = np.empty((len(spectrum), *edge), np.float32)
         grid = np.zeros((self.box, self.box, self.box // 2 + 1), np.complex64)
+        flat = grid.reshape(-1)
         for values, volume in zip(spectrum, out, strict=True):
-            grid.reshape(-1)[self.index] = values
-            volume[:] = scipy.fft.irfftn(grid, s=edge, workers=workers)
+
+            def some(first: int, last: int, values: Any = values) -> None:
+                flat[index[first:last]] = values[first:last]
+
+            team.over_ranges(len(index), _PIECE, some)
+            volume[:] = scipy.fft.irfftn(grid, s=edge, workers=team.size)
         return out
 
 

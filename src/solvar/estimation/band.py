@@ -193,7 +193,8 @@ class Band:
 
     def batches(self, index: Int64 | None = None, size: int = CHUNK) -> Iterator[ImageBatch]:
         """The images of some of the band's particles, of all by default, as `WhitenedImages.batches`."""
-        return self.images.batches(self.index if index is None else index, self.disc, size)
+        index = self.index if index is None else index
+        return self.images.batches(index, self.disc, size, self.team)
 
     def chunk(self, channels: int, most: int = CHUNK) -> int:
         """How many images at a time, so that a buffer of so many channels of theirs takes 256 MiB at most.

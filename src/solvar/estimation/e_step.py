@@ -80,7 +80,7 @@ class BandModel:
         if self.model.variance is not None:
             products = products.copy()
             self.model.variance.add_to(products, ctf_power[:, : self.band.k_c + 1])
-        return image_posterior(products, self.model.contrast_sd)
+        return image_posterior(products, self.model.contrast_sd, self.band.team)
 
 
 def e_step(model: BandModel, batch: ImageBatch) -> tuple[ImagePosterior, ImagePlane]:

@@ -20,6 +20,7 @@ from solvar.estimation.held_out import (
 )
 from solvar.estimation.likelihood import image_posterior
 from solvar.estimation.nuisances import UNITS, HeldOutProducts, integrated_out, residual_only
+from solvar.threads import ThreadTeam
 
 Float64 = NDArray[np.float64]
 
@@ -29,21 +30,23 @@ _SPREAD_STEPS, _MOST_FOR_SPREAD = 8, 1000
 _LEAST_SHARE = 0.1
 
 
-def evidence(halves: list[HeldOutProducts]) -> ComponentEvidence:
+def evidence(halves: list[HeldOutProducts], team: ThreadTeam | None = None) -> ComponentEvidence:
     """Evidence for the components, from the held-out particles of one or several models.
 
     Parameters
     ----------
     halves : list of HeldOutProducts
         Each of a model's components, in the same order, and of particles that it did not see.
+    team : ThreadTeam, optional
+        As of `image_posterior`.
     """
     gains: dict[tuple[bool, tuple[str, ...]], list[Float64]] = {}
     for half in halves:
         for kinds in ((), *((kind,) for kind in IMAGE_CAUSES), IMAGE_CAUSES):
-            freed = _freed(half, kinds)
+            freed = _freed(half, kinds, team)
             for turned in (False, True) if kinds in ((), IMAGE_CAUSES) else (False,):
                 columns = half.turned if turned else half.components
-                found = component_gains(residual_only(freed, columns))
+                found = component_gains(residual_only(freed, columns), team)
                 gains.setdefault((turned, kinds), []).append(found)
     of = {each: np.concatenate(found) for each, found in gains.items()}
     plain, rest = of[False, ()], of[False, IMAGE_CAUSES]
@@ -64,20 +67,24 @@ def evidence(halves: list[HeldOutProducts]) -> ComponentEvidence:
     )
 
 
-def _freed(half: HeldOutProducts, kinds: tuple[str, ...]) -> Float64:
+def _freed(half: HeldOutProducts, kinds: tuple[str, ...], team: ThreadTeam | None) -> Float64:
     """The products with contrasts and nuisances of some kinds integrated out."""
     nuisances = half.nuisances(CONTRAST, *kinds)
-    factor = _spread(half.products, nuisances)
-    return integrated_out(half.products, nuisances, factor)
+    factor = _spread(half.products, nuisances, team)
+    return integrated_out(half.products, nuisances, factor, team)
 
 
-def _spread(products: Float64, columns: NDArray[np.int64]) -> Float64:
+def _spread(products: Float64, columns: NDArray[np.int64], team: ThreadTeam | None) -> Float64:
     """The factor of the covariance of columns' coefficients that suits particles best."""
     some = products[:: -(-len(products) // _MOST_FOR_SPREAD)]
-    return held_out_scale(residual_only(some, columns), 0.0, _SPREAD_STEPS).factor
+    return held_out_scale(residual_only(some, columns), 0.0, _SPREAD_STEPS, team=team).factor
 
 
-def pose_doubt(halves: list[HeldOutProducts], real: NDArray[np.bool_] | None = None) -> PoseDoubt:
+def pose_doubt(
+    halves: list[HeldOutProducts],
+    real: NDArray[np.bool_] | None = None,
+    team: ThreadTeam | None = None,
+) -> PoseDoubt:
     """How far poses are off, by particles that took no part in fitting the model.
 
     Parameters
@@ -86,6 +93,8 @@ def pose_doubt(halves: list[HeldOutProducts], real: NDArray[np.bool_] | None = N
     real : (r,) bool, optional
         Components that explain what they can first, as motion that no column holds looks like pose errors.
         Others may be made of these errors. None by default.
+    team : ThreadTeam, optional
+        As of `image_posterior`.
     """
     covariance, known, gains = [], [], []
     for half in halves:
@@ -93,9 +102,9 @@ def pose_doubt(halves: list[HeldOutProducts], real: NDArray[np.bool_] | None = N
         known_motion = half.components[:0] if real is None else half.components[real]
         base = np.concatenate([known_motion, contrast])
         both = np.concatenate([base, half.nuisances(POSE)])
-        factor, plain = (_spread(half.products, each) for each in (both, base))
+        factor, plain = (_spread(half.products, each, team) for each in (both, base))
         found, before = (
-            image_posterior(transformed(residual_only(half.products, each), scale), 0.0)
+            image_posterior(transformed(residual_only(half.products, each), scale), 0.0, team)
             for each, scale in ((both, factor), (base, plain))
         )
         gains.append(found.log_likelihood - before.log_likelihood)

@@ -21,6 +21,24 @@ Values = TypeVar("Values", bound=NDArray[np.floating])
 
 
 @dataclass(frozen=True, eq=False)
+class Hypotheses:
+    """K weighted poses of each of N particles.
+
+    Attributes
+    ----------
+    rotation : (N, K, 3, 3) float64
+    shift : (N, K, d) float64
+        By how much images are moved beyond their first poses, box lengths.
+    log_weight : (N, K) float64
+        Log prior weight; -inf leaves a pose out, each particle keeps at least one.
+    """
+
+    rotation: Float64
+    shift: Float64
+    log_weight: Float64
+
+
+@dataclass(frozen=True, eq=False)
 class Grouping:
     """R images of Q poses of B particles, in their order.
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from solvar.estimation.likelihood import image_posterior
 from solvar.parallel import OneProcess, Processes
+from solvar.threads import ThreadTeam
 
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
@@ -60,6 +61,7 @@ def held_out_scale(
     steps: int,
     free: Bool | None = None,
     processes: Processes | None = None,
+    team: ThreadTeam | None = None,
 ) -> HeldOutScale:
     """Maximum-likelihood latent covariance and contrast spread for fixed columns.
 
@@ -79,13 +81,15 @@ def held_out_scale(
         Which covariances of latents need not be 0, as of `blocks.together`; all by default.
     processes : Processes, optional
         Who have products of other particles; these are all by default.
+    team : ThreadTeam, optional
+        As of `image_posterior`.
     """
     processes = processes or OneProcess()
     free = np.ones((products.shape[1] - 2,) * 2, bool) if free is None else free
     factor = np.eye(products.shape[1] - 2)
     rank = len(factor)
     for _ in range(steps):
-        sums = processes.sum(_summed(products, factor, contrast_sd))
+        sums = processes.sum(_summed(products, factor, contrast_sd, team))
         means = sums[:-1] / sums[-1]
         explained, unexplained = (
             each.reshape(rank, rank) * free for each in np.split(means[:-1], 2)
@@ -96,13 +100,15 @@ def held_out_scale(
     return HeldOutScale(factor, contrast_sd)
 
 
-def _summed(products: Float64, factor: Float64, contrast_sd: float) -> Float64:
+def _summed(
+    products: Float64, factor: Float64, contrast_sd: float, team: ThreadTeam | None
+) -> Float64:
     """Sums over particles under columns V·factor, (2r² + 2,): E[z]E[z]ᵀ, Cov[z], E[(a - 1)²], and 1."""
     count, rank = len(products), len(factor)
     z, away, covariance = np.empty((count, rank)), np.empty(count), np.empty((count, rank, rank))
     for start in range(0, count, _AT_A_TIME):
         here = slice(start, start + _AT_A_TIME)
-        found = image_posterior(transformed(products[here], factor), contrast_sd)
+        found = image_posterior(transformed(products[here], factor), contrast_sd, team)
         z[here], covariance[here] = found.z, found.covariance
         away[here] = found.contrast_square - 2 * found.contrast + 1
     moments = (z.T @ z).ravel(), covariance.sum(axis=0).ravel()
@@ -124,7 +130,7 @@ def transformed(products: Float64, factor: Float64) -> Float64:
     return full.T @ products @ full
 
 
-def component_gains(products: Float64) -> Float64:
+def component_gains(products: Float64, team: ThreadTeam | None = None) -> Float64:
     """Log-likelihood that each component adds to the ones before it, for held-out particles, (N, r).
 
     The latent covariance is fitted to one half of these particles and tested on the other, and the other
@@ -134,17 +140,19 @@ def component_gains(products: Float64) -> Float64:
     ----------
     products : (N, r + 2, r + 2)
         Of columns along the principal axes, strongest first; contrasts are 1, or integrated out.
+    team : ThreadTeam, optional
+        As of `image_posterior`.
     """
     rank = products.shape[1] - 2
     gains = np.empty((len(products), rank))
     for fold in (0, 1):
         tested = products[fold::2]
-        scale = held_out_scale(products[1 - fold :: 2], 0.0, _FOLD_STEPS)
+        scale = held_out_scale(products[1 - fold :: 2], 0.0, _FOLD_STEPS, team=team)
         covariance = scale.factor @ scale.factor.T
-        before = image_posterior(_leading(tested, 0), 0.0).log_likelihood
+        before = image_posterior(_leading(tested, 0), 0.0, team).log_likelihood
         for j in range(1, rank + 1):
             factor = np.asarray(np.linalg.cholesky(covariance[:j, :j]), dtype=np.float64)
-            after = image_posterior(transformed(_leading(tested, j), factor), 0.0)
+            after = image_posterior(transformed(_leading(tested, j), factor), 0.0, team)
             gains[fold::2, j - 1] = after.log_likelihood - before
             before = after.log_likelihood
     return gains

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.grouping import Grouping
+from solvar.estimation.grouping import Grouping, Hypotheses
 from solvar.estimation.image_batch import ImageBatch, frames_of
 from solvar.estimation.noise import NoiseModel
 from solvar.estimation.pixels import Pixels
@@ -26,7 +26,7 @@ from solvar.imaging.fourier import HalfDisc, centring_phase
 from solvar.imaging.grid import per_image
 from solvar.parallel import Array, Processes
 from solvar.particles.exposures import ranges, seen_shifts
-from solvar.threads import prefetched
+from solvar.threads import ThreadTeam, prefetched
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -34,30 +34,14 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 CHUNK = 512
+# images whose pixels a thread looks at together: they stay in its cache
+_IMAGES_A_TASK = 32
 _BELIEVED = 0.5
 
 
 def believed(weight: Float64, index: Int64) -> Int64:
     """Those of some particles that weigh more than one half, of weights (N,); all if none does."""
     return index[kept] if (kept := weight[index] >= _BELIEVED).any() else index
-
-
-@dataclass(frozen=True, eq=False)
-class Hypotheses:
-    """K weighted poses of each of N particles.
-
-    Attributes
-    ----------
-    rotation : (N, K, 3, 3) float64
-    shift : (N, K, d) float64
-        By how much images are moved beyond their first poses, box lengths.
-    log_weight : (N, K) float64
-        Log prior weight; -inf leaves a pose out, each particle keeps at least one.
-    """
-
-    rotation: Float64
-    shift: Float64
-    log_weight: Float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,19 +214,22 @@ class WhitenedImages:
         assert self.store.tilt_image is not None
         return seen + self.tilt_shift[self.store.tilt_image[row]]
 
-    def batches(self, index: Int64, disc: HalfDisc, size: int = CHUNK) -> Iterator[ImageBatch]:
+    def batches(
+        self, index: Int64, disc: HalfDisc, size: int = CHUNK, team: ThreadTeam | None = None
+    ) -> Iterator[ImageBatch]:
         """The images of the particles `index` that this process owns, in their order, about `size` at a time.
 
         Of their pixels, those of `disc`, a prefix of the images' own.
 
-        The next batch is read while the caller works on one, where pixels lie on disk.
+        The next batch is read while the caller works on one, where pixels lie on disk. A team shares out what
+        is done with the pixels of a batch.
         """
         place = self.owned(index)
         each = max(1, size // self._images_a_particle)
         parts = [place[start : start + each] for start in range(0, len(place), each)]
 
         def load(part: Int64) -> ImageBatch:
-            return self._load(part, index[part], disc)
+            return self._load(part, index[part], disc, team)
 
         return prefetched(load, parts) if self.store.pixels.is_slow else map(load, parts)
 
@@ -261,46 +248,84 @@ class WhitenedImages:
         """The images of some particles, all of which this process owns."""
         return self._load(np.arange(len(index)), index, disc)
 
-    def _load(self, place: Int64, index: Int64, disc: HalfDisc) -> ImageBatch:
+    def _load(
+        self, place: Int64, index: Int64, disc: HalfDisc, team: ThreadTeam | None = None
+    ) -> ImageBatch:
         rotation, shift, row, grouping = self._posed_rows(index)
-        data, ctf = self.store.pixels.read(row, len(disc))
-        power = self.store.ctf_power[row]
-        if self._factor is not None:
-            group = self.store.noise_group[row]
-            factor = self._factor[group, : len(disc)]
-            ctf *= factor
-            real = data.view(np.float32).reshape(*data.shape, 2)
-            real *= factor[:, :, None]
-            power = power * self._power_ratio[group]
-        if self.contrast is not None:
-            contrast = self.contrast[row, None]
-            ctf *= contrast
-            power = power * contrast**2
-        if self.inverted:
-            np.negative(data, out=data)
-        weight = None if self.weight is None else self.weight[index]
+        weight, each = None if self.weight is None else self.weight[index], None
         if weight is not None:
             each = weight if grouping is None else weight[grouping.particle_of_image]
-            power = power * each[:, None].astype(np.float32)
-            _weigh(data, ctf, each)
         tilt = None if self.store.tilt is None else self.store.tilt[row]
-        if self._moved:
-            data *= centring_phase(disc, self._moves(shift, tilt, row))
+        moves = self._moves(shift, tilt, row) if self._moved else None
+        data, ctf = self._pixels(row, disc, each, moves, team or ThreadTeam(1))
+        power = self._power(row, each)
         if grouping is not None:
             # the same at every pose of a particle: its first one will do
             power = grouping.sum_by_pose(power)[grouping.first_poses]
         stretch = None
         if self.store.stretch is not None:
-            group = self.store.group[row]
-            stretch = self.store.stretch[group]
-            # a volume ends at k_c: what a stretched image has beyond it is left out
-            inside = self.store.radius[group, : len(disc)] <= disc.k_c
-            data *= inside
-            ctf *= inside
+            stretch = self.store.stretch[self.store.group[row]]
         frame = frames_of(rotation, tilt, stretch)
         return ImageBatch(
             place, index, row, data, ctf, power, frame, tilt, grouping, stretch, weight
         )
+
+    def _power(self, row: Int64, weight: Float64 | None) -> Float32:
+        """CTF powers (R, k_c + 1) of stored images of these weights."""
+        power = self.store.ctf_power[row]
+        if self._factor is not None:
+            power = power * self._power_ratio[self.store.noise_group[row]]
+        if self.contrast is not None:
+            power = power * self.contrast[row, None] ** 2
+        if weight is not None:
+            power = power * weight[:, None].astype(np.float32)
+        return power
+
+    def _pixels(
+        self,
+        row: Int64,
+        disc: HalfDisc,
+        weight: Float64 | None,
+        moves: Float64 | None,
+        team: ThreadTeam,
+    ) -> tuple[Complex64, Float32]:
+        """Data and CTF (R, n) of stored images of these weights (R,), moved by (R, 2)."""
+        pixels, count = self.store.pixels, len(disc)
+        shape = len(row), count
+        if pixels.is_slow:
+            data, ctf = pixels.read(row, count)
+        else:
+            data, ctf = np.empty(shape, np.complex64), np.empty(shape, np.float32)
+
+        def some(first: int, last: int) -> None:
+            here = slice(first, last)
+            if not pixels.is_slow:
+                data[here], ctf[here] = pixels.read(row[here], count)
+            self._change(data[here], ctf[here], row[here], disc)
+            if weight is not None:
+                _weigh(data[here], ctf[here], weight[here])
+            if moves is not None:
+                data[here] *= centring_phase(disc, moves[here])
+
+        team.over_ranges(len(row), _IMAGES_A_TASK, some)
+        return data, ctf
+
+    def _change(self, data: Complex64, ctf: Float32, row: Int64, disc: HalfDisc) -> None:
+        """Bring stored pixels (R, n) to this noise, contrast and sign, in place."""
+        if self._factor is not None:
+            factor = self._factor[self.store.noise_group[row], : len(disc)]
+            ctf *= factor
+            real = data.view(np.float32).reshape(*data.shape, 2)
+            real *= factor[:, :, None]
+        if self.contrast is not None:
+            ctf *= self.contrast[row, None]
+        if self.inverted:
+            np.negative(data, out=data)
+        if self.store.stretch is not None:
+            # a volume ends at k_c: what a stretched image has beyond it is left out
+            inside = self.store.radius[self.store.group[row], : len(disc)] <= disc.k_c
+            data *= inside
+            ctf *= inside
 
     def _posed_rows(self, index: Int64) -> tuple[Float64, Float64, Int64, Grouping | None]:
         """Rotation (R, 3, 3), shift (R, d) and row of images of particles, and how they belong together."""

@@ -109,7 +109,7 @@ def sampling_information(
     """D of the particles `index`, those of all processes, from their pixels up to `k_c`."""
     disc = images.disc.prefix(k_c)
     total = SamplingSum(images, disc, team)
-    for batch in images.batches(index, disc):
+    for batch in images.batches(index, disc, team=team):
         weight = batch.weighted(np.ones(batch.data.shape, dtype=np.complex64))
         total.add(batch.frame, batch.ctf**2, weight)
     return SamplingInformation(k_c, images.processes.sum(total.sum()))

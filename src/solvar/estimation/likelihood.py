@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.threads import ThreadTeam
+
 Float64 = NDArray[np.float64]
 
 _NODES = np.linspace(-3.2, 3.2, 9)
@@ -26,6 +28,8 @@ _SIMPSON = np.array([1, 4, 2, 4, 2, 4, 2, 4, 1]) / 3
 _SMALLEST_CONTRAST = 0.05
 _FINER_GRIDS = 3
 _NARROW, _LOOKS = 4.0, 3
+# images whose posteriors are computed together, for any number of threads
+_AT_A_TIME = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,9 @@ class ImagePosterior:
     log_likelihood: Float64
 
 
-def image_posterior(gram: Float64, contrast_sd: float) -> ImagePosterior:
+def image_posterior(
+    gram: Float64, contrast_sd: float, team: ThreadTeam | None = None
+) -> ImagePosterior:
     """Posterior of latents and contrast from Gram matrices.
 
     Parameters
@@ -66,7 +72,17 @@ def image_posterior(gram: Float64, contrast_sd: float) -> ImagePosterior:
         Inner products of (s, E, y), see `solvar.estimation.kernels.gram`.
     contrast_sd : float
         Prior spread τ of the contrast around 1; 0 fixes it at 1.
+    team : ThreadTeam, optional
+        Shares out the images; default: this thread alone.
     """
+    parts = np.split(gram, range(_AT_A_TIME, len(gram), _AT_A_TIME))
+    found = (team or ThreadTeam(1)).mapped(lambda some: _posterior(some, contrast_sd), parts)
+    each = list(zip(*(vars(part).values() for part in found), strict=True))
+    return ImagePosterior(*(np.concatenate(values) for values in each))
+
+
+def _posterior(gram: Float64, contrast_sd: float) -> ImagePosterior:
+    """`image_posterior` of some images."""
     if contrast_sd == 0:
         return _at_contrast_one(gram)
     problem = _Eigenproblem.from_gram(gram)

@@ -35,6 +35,6 @@ def log_likelihood(band: Band, model: ColumnModel, index: Int64 | None = None) -
     """
 
     def tell(products: Float64) -> Float64:
-        return image_posterior(products, model.contrast_sd).log_likelihood
+        return image_posterior(products, model.contrast_sd, band.team).log_likelihood
 
     return told_by_products(BandModel(band, model), band.index if index is None else index, tell)

@@ -99,7 +99,7 @@ class Metric:
     def prior_gradient(self, columns: Float32, factor: float) -> Float32:
         """Gradient of ½ Σ Λ|ŵ|² in the voxels of the columns, times a factor."""
         band = self._band
-        spectrum = band.ball.spectrum(columns, band.team.size)
+        spectrum = band.ball.spectrum(columns, band.team)
         for k, values in enumerate(spectrum):
             values *= np.float32(factor) * self._finite(k)
-        return band.ball.volumes(spectrum, band.team.size) * np.float32(band.box**3)
+        return band.ball.volumes(spectrum, band.team) * np.float32(band.box**3)

@@ -22,6 +22,7 @@ from solvar.estimation.whitening import own_exposures, recorded_ctf
 from solvar.imaging.fourier import images_to_disc
 from solvar.imaging.optics import Optics
 from solvar.particles import Exposures, ParticleSet
+from solvar.threads import ThreadTeam
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
@@ -46,6 +47,7 @@ class Units:
 UNITS = Units()
 _DEFOCUS_STEP = 25.0
 _BATCH_BYTES = 1 << 26
+_PARTICLES_AT_A_TIME, _IMAGES_AT_A_TIME = 256, 32
 
 NUISANCES = (CONTRAST,) + (POSE,) * MOTIONS + (DEFOCUS,) + (BACKGROUND,) * 3
 
@@ -119,22 +121,49 @@ def held_out_products(
     out = np.zeros((len(index), size, size))
     pixels = 8 * (size + 1) * len(band.disc)
     for batch in band.batches(index, max(1, _BATCH_BYTES // pixels)):
-        seen = on_host(band.slices(prepared, batch.frame, batch.ctf)).copy()
-        mean, parts, moved = seen[:, :1], seen[:, 1 : 1 + rank], seen[:, 1 + rank :]
-        step = _ctf_step(band, exposures.rows(batch.row), batch.row, particles.optics)
-        defocused = on_host(band.slices(mean_alone, batch.frame, step)).copy()
-        frame = batch.frames(elsewhere[batch.place])
-        turned = on_host(band.slices(prepared, frame, batch.ctf))[:, 1 : 1 + rank]
+        slices = np.empty((len(batch.data), size - 1, len(band.disc)), np.complex64)
+        ends = np.cumsum([rank, 1, MOTIONS, 1, planes.shape[1], rank])
+        parts, contrast, motion, defocus, plane, turned = np.split(slices, ends[:-1], axis=1)
+        seen = on_host(band.slices(prepared, batch.frame, batch.ctf))
+        mean = seen[:, :1].copy()
+        _copy(band.team, (parts, seen[:, 1 : 1 + rank]), (motion, seen[:, 1 + rank :]))
+        step = _ctf_step(band, exposures, batch.row, particles.optics)
+        defocused = on_host(band.slices(mean_alone, batch.frame, step))
+        np.multiply(mean, np.float32(UNITS.contrast), out=contrast)
         group = band.images.store.noise_group[batch.row]
-        nuisances = [mean * np.float32(UNITS.contrast), moved, defocused, planes[group]]
-        slices = np.ascontiguousarray(np.concatenate([parts, *nuisances, turned], axis=1))
-        left = np.ascontiguousarray(batch.data - mean[:, 0])
+        _copy(band.team, (defocus, defocused), (plane, planes[group]))
+        frame = batch.frames(elsewhere[batch.place])
+        seen = on_host(band.slices(prepared, frame, batch.ctf))
+        _copy(band.team, (turned, seen[:, 1 : 1 + rank]))
+        left = batch.data - mean[:, 0]
         out[batch.place] = batch.per_pose(gram(slices, left, band.team))
     return HeldOutProducts(band.sum(out), rank)
 
 
+def _copy(team: ThreadTeam, *pairs: tuple[Complex64, Complex64]) -> None:
+    """Fill arrays (B, …) with others, all of them image by image."""
+
+    def some(first: int, last: int) -> None:
+        for target, source in pairs:
+            target[first:last] = source[first:last]
+
+    team.over_ranges(len(pairs[0][0]), _IMAGES_AT_A_TIME, some)
+
+
 def _ctf_step(band: Band, exposures: Exposures, row: Int64, optics: Optics) -> Float32:
     """By how much whitened CTFs (R, n) of the stored images `row` (R,) differ at a unit more of defocus."""
+    out = np.empty((len(row), len(band.disc)), np.float32)
+
+    def some(first: int, last: int) -> None:
+        here = row[first:last]
+        out[first:last] = _ctf_steps(band, exposures.rows(here), here, optics)
+
+    band.team.over_ranges(len(row), _IMAGES_AT_A_TIME, some)
+    return out
+
+
+def _ctf_steps(band: Band, exposures: Exposures, row: Int64, optics: Optics) -> Float32:
+    """`_ctf_step` of some images, whose exposures these are."""
     extent = band.images.store.image_extents
     more, less = (
         recorded_ctf(
@@ -175,12 +204,21 @@ def residual_only(products: Float64, columns: Int64) -> Float64:
     return out
 
 
-def integrated_out(products: Float64, columns: Int64, factor: Float64) -> Float64:
+def integrated_out(
+    products: Float64, columns: Int64, factor: Float64, team: ThreadTeam | None = None
+) -> Float64:
     """Products without some columns T, whose coefficients ~ N(0, factor·factorᵀ) are integrated out.
 
     Of the same shape; rows and columns of T mean nothing any more.
     """
-    scaled = np.einsum("nij,jk->nik", products[:, :, columns], factor)
-    inner = np.einsum("ji,njk->nik", factor, scaled[:, columns])
-    gain = np.linalg.solve(np.eye(len(columns)) + inner, scaled.transpose(0, 2, 1))
-    return np.asarray(products - scaled @ gain, dtype=np.float64)
+    out = np.empty_like(products)
+
+    def some(first: int, last: int) -> None:
+        here = products[first:last]
+        scaled = np.einsum("nij,jk->nik", here[:, :, columns], factor)
+        inner = np.einsum("ji,njk->nik", factor, scaled[:, columns])
+        gain = np.linalg.solve(np.eye(len(columns)) + inner, scaled.transpose(0, 2, 1))
+        np.subtract(here, scaled @ gain, out=out[first:last])
+
+    (team or ThreadTeam(1)).over_ranges(len(products), _PARTICLES_AT_A_TIME, some)
+    return out

@@ -30,6 +30,8 @@ Int64 = NDArray[np.int64]
 
 # pixels that a background makes noisier by more say little of the noise itself
 _DOUBTED = 1.05
+# images of a chunk that a thread models together: they stay in its cache
+_IMAGES_A_TASK = 32
 
 
 def whiten(
@@ -78,29 +80,40 @@ def whiten(
     starts = range(0, len(shown), CHUNK)
     rows = [np.arange(start, min(start + CHUNK, len(shown))) for start in starts]
     parts = [shown[row] for row in rows]
+
+    def keep(row: Int64, images: Float32) -> None:
+        some, group = exposures.rows(row), exposures.optics_group[row]
+        factor = scale[noise_group[row]]
+        if freed is not None:
+            larger = freed.free(images, noise_group[row], deviation)
+            factor = factor if larger is None else factor / larger
+        data = images_to_disc(images, disc, team.size)
+        ctf = np.empty(data.shape, np.float32)
+        shift = particles.poses.shift_angstrom[own[some.particle]]
+        moves = some.moves(shift) / per_image(extent, group)
+
+        def change(first: int, last: int) -> None:
+            here, modelled = slice(first, last), some.rows(np.arange(first, last))
+            data[here] *= centring_phase(disc, moves[here])
+            if odd is not None:
+                data[here] *= odd[group[here]]
+            if some.sign is not None:
+                data[here] *= some.sign[here, None]
+            data[here] *= factor[here].astype(np.float32)
+            value, undo = recorded_ctf(modelled, particles.optics, disc, extent)
+            if undo is not None:
+                data[here] *= undo.astype(np.float32)
+            ctf[here] = factor[here] * value
+            ctf_power[row[here]] = ctf[here] ** 2 @ in_shell
+            power[row[here]] = ranges.power(data[here])
+
+        team.over_ranges(len(row), _IMAGES_A_TASK, change)
+        require_finite_images(data, particles, shown[row])
+        pixels.write(row, data, ctf)
+
     with progress.step("Reading and whitening images", len(shown), "images") as step:
         for row, images in zip(rows, prefetched(stack.read, parts), strict=True):
-            some, group = exposures.rows(row), exposures.optics_group[row]
-            factor = scale[noise_group[row]]
-            if freed is not None:
-                larger = freed.free(images, noise_group[row], deviation)
-                factor = factor if larger is None else factor / larger
-            data = images_to_disc(images, disc, team.size)
-            shift = particles.poses.shift_angstrom[own[some.particle]]
-            data *= centring_phase(disc, some.moves(shift) / per_image(extent, group))
-            if odd is not None:
-                data *= odd[group]
-            if some.sign is not None:
-                data *= some.sign[:, None]
-            data *= factor.astype(np.float32)
-            modelled, undo = recorded_ctf(some, particles.optics, disc, extent)
-            if undo is not None:
-                data *= undo.astype(np.float32)
-            ctf = (factor * modelled).astype(np.float32)
-            require_finite_images(data, particles, shown[row])
-            pixels.write(row, data, ctf)
-            ctf_power[row] = ctf**2 @ in_shell
-            power[row] = ranges.power(data)
+            keep(row, images)
             step.advance(len(row))
     store = ImageStore(
         disc=disc,

@@ -180,8 +180,8 @@ def _rescaled(
         held_out = solver.band.images.believed(held_out)
         sample = held_out[:: -(-len(held_out) // MOST_FOR_SCALE)]
         products = gram_matrices(BandModel(solver.band, fitted), sample)
-        company = context.images.processes
-        scale = held_out_scale(products, fitted.contrast_sd, _SCALE_STEPS, free, company)
+        shared = free, context.images.processes, context.team
+        scale = held_out_scale(products, fitted.contrast_sd, _SCALE_STEPS, *shared)
         factor, contrast_sd = scale.factor, scale.contrast_sd
     else:
         factor = np.linalg.cholesky(statistics.latent_moment * free).astype(np.float64)

@@ -171,14 +171,14 @@ def doubted(
     ]
     k_c = min(_COARSE, context.k_max)
     few = _tested(context, state, [each[:1] for each in columns], k_c, _FEW)
-    coarse = pose_doubt(few)
+    coarse = pose_doubt(few, team=context.team)
     k_c = min(
         _linear_frequency(coarse, columns[0][0], context.images.box, context.k_max),
         _shared_frequency(agreement, context.k_max),
     )
     halves = _tested(context, state, columns, k_c, _MOST_HELD_OUT)
-    found = evidence(halves)
-    poses = pose_doubt(halves, found.real)
+    found = evidence(halves, context.team)
+    poses = pose_doubt(halves, found.real, context.team)
     if not knows_poses(context, state):
         # halves that share poses agree on anything
         found = found.of_nothing()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from solvar.imaging.fourier import hermitian_weight, volume_shells
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Volumes = Float32 | Sequence[Float32]
 
 # of two halves, each of which holds half of the data; and of a map with the truth
 HALVES_THRESHOLD, TRUTH_THRESHOLD = 0.143, 0.5
@@ -25,7 +28,7 @@ _BEYOND_CHANCE = 3.0
 _SEED = 0
 
 
-def shell_products(first: Float32, second: Float32, shells: int) -> Float64:
+def shell_products(first: Volumes, second: Volumes, shells: int) -> Float64:
     """Shell means of products of the transforms of two sets of volumes.
 
     Parameters
@@ -40,26 +43,38 @@ def shell_products(first: Float32, second: Float32, shells: int) -> Float64:
     (shells, A, B) float64
         a_ij(s) = mean of v̂_i conj(ŵ_j) over shell s of the full grid; real because the volumes are.
     """
-    import scipy.fft
-
-    box = first.shape[-1]
+    box = len(first[0])
     shell = volume_shells(box).ravel()
     weight = np.broadcast_to(hermitian_weight(box), (box, box, box // 2 + 1)).ravel()
     order = np.argsort(shell, kind="stable")
     edges = np.searchsorted(shell[order], np.arange(shells + 1))
-    left = scipy.fft.rfftn(first, axes=(1, 2, 3)).reshape(len(first), -1)
-    right = scipy.fft.rfftn(second, axes=(1, 2, 3)).reshape(len(second), -1)
+    left = _transforms(first)
+    right = left if second is first else _transforms(second)
     out = np.empty((shells, len(first), len(second)))
     for s in range(shells):
         members = order[edges[s] : edges[s + 1]]
-        w = weight[members].astype(np.float64)
-        out[s] = ((left[:, members] * w) @ right[:, members].conj().T).real / w.sum()
+        w, seen = weight[members].astype(np.float64), left[:, members]
+        other = seen if right is left else right[:, members]
+        out[s] = ((seen * w) @ other.conj().T).real / w.sum()
+    return out
+
+
+def _transforms(volumes: Volumes) -> NDArray[np.complexfloating]:
+    """rfftn of volumes one by one, each flat."""
+    import scipy.fft
+
+    found = (scipy.fft.rfftn(volume).ravel() for volume in volumes)
+    first = next(found)
+    out = np.empty((len(volumes), len(first)), first.dtype)
+    for row, each in zip(out, chain([first], found), strict=True):
+        row[:] = each
     return out
 
 
 def fourier_shell_correlation(first: Float32, second: Float32, shells: int) -> Float64:
     """Fourier shell correlation of two volumes, (L, L, L) each -> (shells,)."""
-    product = shell_products(np.stack([first, second]), np.stack([first, second]), shells)
+    both = [first, second]
+    product = shell_products(both, both, shells)
     return product[:, 0, 1] / np.sqrt(np.maximum(product[:, 0, 0] * product[:, 1, 1], 1e-60))
 
 
@@ -111,12 +126,16 @@ def covariance_fsc(first: Float32, second: Float32, shells: int) -> Float64:
     (shells, shells) float64
     """
 
-    def blocks(a: Float32, b: Float32) -> Float64:
-        product = shell_products(a, b, shells)
+    both, rank = [*first, *second], len(first)
+    products = shell_products(both, both, shells)
+
+    def block(a: slice, b: slice) -> Float64:
+        product = products[:, a, b]
         return np.einsum("sij,tij->st", product, product)
 
-    norm = blocks(first, first) * blocks(second, second)
-    return blocks(first, second) / np.sqrt(np.maximum(norm, 1e-60))
+    one, other = slice(0, rank), slice(rank, None)
+    norm = block(one, one) * block(other, other)
+    return block(one, other) / np.sqrt(np.maximum(norm, 1e-60))
 
 
 def resolution(fsc: Float64, extent_angstrom: float, threshold: float = HALVES_THRESHOLD) -> float:

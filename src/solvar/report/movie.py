@@ -30,6 +30,7 @@ from solvar.report.surface import Camera, picture, silhouette
 from solvar.results.run import Run
 from solvar.results.supported import have_shape, supported_model
 from solvar.results.writer import ANALYSIS, MOVIES
+from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -60,7 +61,7 @@ def draw_movies(run: Run, own: OwnedFolder, progress: Progress | None = None) ->
 
     One that cannot be drawn is told through `progress`.
     """
-    curves = Curves(run)
+    curves = Curves(run, ThreadTeam(run.settings.threads))
     ways = {
         movie_name(component, ""): partial(curves.along, component, FRAMES)
         for component in resolved(run)
@@ -102,7 +103,8 @@ def _draw_all(
     """Movies by name without suffix, of the latents (n, r) that each way has."""
     model = cache(lambda: movie_model(run))
     # formats of a movie follow each other
-    pictures = lru_cache(1)(lambda name: frames(model(), ways[name]()))
+    team = ThreadTeam(run.settings.threads)
+    pictures = lru_cache(1)(lambda name: frames(model(), ways[name](), team))
 
     def draw(name: str, path: Path) -> None:
         write_movie(path, pictures(name))
@@ -111,17 +113,23 @@ def _draw_all(
     return draw_each(writer, movies, own, progress, "movie") if movies else []
 
 
-def frames(model: LowRankModel, latents: Float64) -> list[NDArray[np.uint8]]:
-    """The molecule at latents (n, r), from where its change is seen best."""
+def frames(
+    model: LowRankModel, latents: Float64, team: ThreadTeam | None = None
+) -> list[NDArray[np.uint8]]:
+    """The molecule at latents (n, r), from where its change is seen best; a team shares out pictures."""
     from matplotlib.colors import to_rgb
 
     level = contour_level(model.volume_at(latents.mean(axis=0)))
     first, middle, last = (model.volume_at(latents[k]) for k in (0, len(latents) // 2, -1))
     change = np.ptp(np.stack([first, middle, last]), axis=0)
     change = (change / max(level, float(np.finfo(np.float32).tiny))).astype(np.float32)
-    camera = best_camera(first, last, level)
+    camera = best_camera(first, last, level, team)
     colours = _STAYS, np.array(to_rgb(style.VERMILION))
-    return [picture(model.volume_at(z), change, level, camera, colours) for z in latents]
+
+    def drawn(z: Float64) -> NDArray[np.uint8]:
+        return picture(model.volume_at(z), change, level, camera, colours)
+
+    return list((team or ThreadTeam(1)).mapped(drawn, latents))
 
 
 def movie_model(run: Run) -> LowRankModel:
@@ -143,15 +151,18 @@ def movie_model(run: Run) -> LowRankModel:
     return LowRankModel(fine(model.mean), eigenvolumes, model.eigenvalues, mask, pixel_size)
 
 
-def best_camera(first: Float32, last: Float32, level: float) -> Camera:
+def best_camera(
+    first: Float32, last: Float32, level: float, team: ThreadTeam | None = None
+) -> Camera:
     """The view in which the surfaces of two volumes differ most."""
     reach = _reach(np.maximum(first, last), level)
-    differences = []
     cameras = [Camera(rotation, reach, _SCOUT) for rotation in _views(_VIEWS)]
-    for camera in cameras:
+
+    def difference(camera: Camera) -> float:
         away = silhouette(first, level, camera) - silhouette(last, level, camera)
-        differences.append(float(np.abs(away).mean()))
-    chosen = cameras[int(np.argmax(differences))]
+        return float(np.abs(away).mean())
+
+    chosen = cameras[int(np.argmax(list((team or ThreadTeam(1)).mapped(difference, cameras))))]
     return Camera(chosen.rotation, reach, _SIZE)
 
 

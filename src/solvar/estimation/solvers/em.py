@@ -77,7 +77,7 @@ class IncrementalEm:
         return replace(self._start, columns=self.columns)
 
     def _spectrum(self, volumes: Float32) -> Complex64:
-        return self.band.ball.spectrum(volumes, self.band.team.size)
+        return self.band.ball.spectrum(volumes, self.band.team)
 
     @property
     def second(self) -> Float64:
@@ -138,7 +138,7 @@ class IncrementalEm:
         self._replace_target(b, step)
         del step
         band.shelf.rest()
-        change = band.ball.volumes(self.metric.solve(self._total, self.second), band.team.size)
+        change = band.ball.volumes(self.metric.solve(self._total, self.second), band.team)
         change -= self.columns
         change = band.support.step(change)
         if band.operations is not None:

@@ -12,26 +12,32 @@ its last row without touching the next plane, which may belong to another thread
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvar.imaging.projector.axis import Axis, ByProducts, axis_of
 from solvar.imaging.projector.kernel import InterpolationKernel
 from solvar.threads import ThreadTeam
 
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
+Float64 = NDArray[np.float64]
 
 PADDING = 16
+# that a thread works on at a time: 256 KiB stay in its cache
+_POINTS = 1 << 15
 
 
 class Lattice:
     """Geometry of the lattice of volumes of edge `box` for slices of radius `k_c`.
 
-    Padding, origin, gridding correction and the crop to |k| ≤ upsampling·k_c all sit in one small
-    matrix an axis, A[k, n] = exp(-2πi k·(n - box//2)/padded) / correction(n), so that the transform
-    is three matrix products and its adjoint is the same three transposed (docs/decisions/0003).
+    The transform is a step along each `Axis`, which holds padding, origin, gridding correction and the crop
+    to |k| ≤ upsampling·k_c; its adjoint is the adjoint steps in turn (docs/decisions/0003). Threads share
+    out planes: x and y of each plane z, then z of each plane ky, so that one volume keeps all of them busy.
 
     Parameters
     ----------
@@ -71,10 +77,12 @@ class Lattice:
         """Number of volumes of a lattice, the inverse of `size`."""
         return (len(lattice) // self.side - PADDING) // (2 * self.side * self.depth)
 
-    def zeros(self, channels: int) -> Float32:
+    def zeros(self, channels: int, team: ThreadTeam | None = None) -> Float32:
         """An empty lattice, flat."""
         lattice = np.empty(self.size(channels), dtype=np.float32)
-        lattice.fill(0)
+        planes = lattice.reshape(self.side, -1)
+        team = team or ThreadTeam(1)
+        team.over_ranges(self.side, 1, lambda first, last: planes[first:last].fill(0))
         return lattice
 
     def grid(self, lattice: Float32, channels: int) -> Complex64:
@@ -97,16 +105,17 @@ class Lattice:
     @cached_property
     def axis_matrix(self) -> Complex64:
         """A[k, n] for k = -reach … reach, (side, box) complex64."""
-        position = (np.arange(self.box) - self.box // 2) / (self.upsampling * self.box)
-        frequency = np.arange(-self.reach, self.reach + 1)
-        matrix = np.exp(-2j * np.pi * frequency[:, None] * position)
-        return (matrix / self.kernel.correction(position)).astype(np.complex64)
+        return ByProducts(*self._geometry).matrix
+
+    @property
+    def _geometry(self) -> tuple[int, float, int, int, Float64]:
+        padded = self.upsampling * self.box
+        position = (np.arange(self.box) - self.box // 2) / padded
+        return self.box, padded, self.reach, self.margin, self.kernel.correction(position)
 
     @cached_property
-    def _matrix_x(self) -> Float32:
-        """A for kx = -margin … reach as real columns (re, im), (box, 2·depth) float32."""
-        rows = self.axis_matrix[self.reach - self.margin :]
-        return np.ascontiguousarray(rows.T).view(np.float32)
+    def _axis(self) -> Axis:
+        return axis_of(*self._geometry)
 
     def transform(self, volumes: Float32, team: ThreadTeam, out: Float32 | None = None) -> Float32:
         """Lattice of real volumes.
@@ -116,24 +125,37 @@ class Lattice:
         volumes : (C, box, box, box) float32
             Axes channel, z, y, x.
         team : ThreadTeam
-            Shares out the channels.
+            Shares out planes.
         out : flat float32, optional
             Lattice to overwrite, of `size(C)`.
         """
-        channels, box = len(volumes), self.box
+        channels, axis = len(volumes), self._axis
         lattice = np.empty(self.size(channels), dtype=np.float32) if out is None else out
         lattice.reshape(self.side, -1)[:, -PADDING:] = 0
         grid = self.grid(lattice, channels)
 
-        def some(first: int, last: int) -> None:
-            for channel in range(first, last):
-                along_x = volumes[channel].reshape(-1, box) @ self._matrix_x
-                along_x = along_x.view(np.complex64).reshape(box, box, self.depth)
-                along_y = np.matmul(self.axis_matrix, along_x).reshape(box, -1)
-                along_z = self.axis_matrix @ along_y
-                grid[..., channel] = along_z.reshape(self.side, self.side, self.depth)
+        for group, between in self._groups(channels):
 
-        team.over_ranges(channels, 1, some)
+            def planes(first: int, last: int, group: range = group, between: Any = between) -> None:
+                for number, channel in enumerate(group):
+                    along_x = axis.forward_real(volumes[channel, first:last].reshape(-1, self.box))
+                    lines = along_x.reshape(last - first, self.box, self.depth)
+                    axis.forward(lines, between[number, first:last])
+
+            def columns(
+                first: int, last: int, group: range = group, between: Any = between
+            ) -> None:
+                found = np.empty((len(group), self.side, last - first, self.depth), np.complex64)
+                for number in range(len(group)):
+                    lines = np.ascontiguousarray(between[number, :, first:last])
+                    out = found[number].reshape(1, self.side, -1)
+                    axis.forward(lines.reshape(1, self.box, -1), out)
+                for some in self._in_cache(last - first, channels):
+                    for number, channel in enumerate(group):
+                        grid[some, first:last, :, channel] = found[number, some]
+
+            team.over_ranges(self.box, self._planes_at_a_time, planes)
+            team.over_ranges(self.side, self._planes_at_a_time, columns)
         return lattice
 
     def adjoint(self, lattice: Float32, channels: int, team: ThreadTeam) -> Float32:
@@ -143,17 +165,53 @@ class Lattice:
         -------
         (C, box, box, box) float32
         """
-        box = self.box
+        box, axis = self.box, self._axis
         grid = self.grid(lattice, channels)
-        back = np.ascontiguousarray(self.axis_matrix.conj().T)
         volumes = np.empty((channels, box, box, box), dtype=np.float32)
 
-        def some(first: int, last: int) -> None:
-            for channel in range(first, last):
-                along_z = np.ascontiguousarray(grid[..., channel]).reshape(self.side, -1)
-                along_y = (back @ along_z).reshape(box, self.side, self.depth)
-                along_x = np.matmul(back, along_y).view(np.float32).reshape(-1, 2 * self.depth)
-                volumes[channel] = (along_x @ self._matrix_x.T).reshape(box, box, box)
+        for group, between in self._groups(channels):
 
-        team.over_ranges(channels, 1, some)
+            def columns(
+                first: int, last: int, group: range = group, between: Any = between
+            ) -> None:
+                seen = np.empty((len(group), self.side, last - first, self.depth), np.complex64)
+                for some in self._in_cache(last - first, channels):
+                    for number, channel in enumerate(group):
+                        seen[number, some] = grid[some, first:last, :, channel]
+                for number in range(len(group)):
+                    lines = np.empty((1, box, (last - first) * self.depth), np.complex64)
+                    axis.adjoint(seen[number].reshape(1, self.side, -1), lines)
+                    between[number, :, first:last] = lines.reshape(box, -1, self.depth)
+
+            def planes(first: int, last: int, group: range = group, between: Any = between) -> None:
+                for number, channel in enumerate(group):
+                    along_x = np.empty((last - first, box, self.depth), np.complex64)
+                    axis.adjoint(between[number, first:last], along_x)
+                    found = axis.adjoint_real(along_x.reshape(-1, self.depth))
+                    volumes[channel, first:last] = found.reshape(-1, box, box)
+
+            team.over_ranges(self.side, self._planes_at_a_time, columns)
+            team.over_ranges(box, self._planes_at_a_time, planes)
         return volumes
+
+    def _groups(self, channels: int) -> Iterator[tuple[range, Complex64]]:
+        """Channels at a time, and memory (c, box, side, depth) for what lies between two steps.
+
+        Half of them, at most: with it a transform takes less than a second lattice.
+        """
+        each = (channels + 1) // 2
+        memory = np.empty((each, self.box, self.side, self.depth), np.complex64)
+        for first in range(0, channels, each):
+            group = range(first, min(first + each, channels))
+            yield group, memory[: len(group)]
+
+    @property
+    def _planes_at_a_time(self) -> int:
+        """Of so many rows and depth: as many for any number of threads, whose results are then the same."""
+        return max(1, _POINTS // (max(self.side, self.box) * self.depth))
+
+    def _in_cache(self, rows: int, channels: int) -> Iterator[slice]:
+        """Pieces of the planes kz, of which so many rows of all channels stay in a cache."""
+        step = max(1, _POINTS // (rows * self.depth * channels))
+        for first in range(0, self.side, step):
+            yield slice(first, min(first + step, self.side))

@@ -39,7 +39,7 @@ class NumbaProjector:
 
     def zeros(self, channels: int) -> Float32:
         """An empty lattice, flat."""
-        return self.lattice.zeros(channels)
+        return self.lattice.zeros(channels, self.team)
 
     def empty(self, size: int) -> Complex64:
         """Flat memory for image-plane arrays."""

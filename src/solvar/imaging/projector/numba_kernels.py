@@ -51,7 +51,7 @@ _LANES = np.uintp(simd.LANES)
 # Pixels of one block
 _BLOCK = np.uintp(128)
 # Rows are asked for this many pixels ahead, if the lattice has more values than a core's own cache
-_AHEAD, _IN_CACHE = np.uintp(8), 1 << 19
+_AHEAD, _IN_CACHE = np.uintp(4), 1 << 19
 
 
 _kernel = compiled(kernel, pixel, simd, window)
