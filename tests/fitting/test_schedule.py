@@ -45,8 +45,8 @@ def test_batches_partition_the_particles(count: int, size: int | None) -> None:
 
 def test_coarse_bands_of_many_particles_take_a_share_of_them() -> None:
     coarse, finest = marching_schedule(32)[0], marching_schedule(32)[-1]
-    assert (coarse.taking_part(3000), coarse.taking_part(12_000)) == (3000, 10_000)
-    assert coarse.taking_part(400_000) == 100_000
+    assert (coarse.taking_part(3000), coarse.taking_part(12_000)) == (3000, 12_000)
+    assert coarse.taking_part(50_000) == 25_000 and coarse.taking_part(400_000) == 100_000
     assert finest.taking_part(400_000) == 400_000
 
 

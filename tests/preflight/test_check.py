@@ -179,10 +179,10 @@ def test_settings_that_cannot_work_are_errors(particles, tmp_path):
 
 
 def test_tilts_cost_what_their_images_cost_and_latents_what_particles_do():
-    def cost(count, images=None, speed=Speed(3e-4, 1e-4, 0.0)):
-        return cost_of(count, 64, 31, FitSettings(rank=10, lazy=True), speed, images)
+    def cost(count, images=None, seconds=(3e-4, 1e-4, 0.0)):
+        return cost_of(count, 64, 31, FitSettings(rank=10, lazy=True), Speed(*seconds), images)
 
-    fixed = cost(1000, speed=Speed(0.0, 0.0, 0.0)).seconds
+    fixed = cost(1000, seconds=(0.0, 0.0, 0.0)).seconds
     tilts, single, few = cost(1000, 41_000), cost(41_000), cost(1000)
     assert tilts.disk == single.disk == 41 * few.disk
     assert tilts.seconds - fixed == pytest.approx(41 * (few.seconds - fixed))

@@ -31,6 +31,7 @@ from solvar.fitting.result import Fit
 from solvar.fitting.schedule import schedule_bands
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import (
+    ROUGH_STEPS,
     load_support,
     mean_form,
     start_state,
@@ -148,10 +149,10 @@ def _with_means(context: Context, state: FitState, progress: Progress) -> FitSta
 
     def begin(state: FitState) -> FitState:
         if masked:
-            state = in_widest_sphere(context, state)
-        state = with_sign(context, with_means(context, state))
-        if masked:
-            state = with_own_mask(context, state)
+            state = with_means(context, in_widest_sphere(context, state), ROUGH_STEPS)
+            state = with_own_mask(context, with_sign(context, state))
+        else:
+            state = with_sign(context, with_means(context, state))
         if not context.settings.ab_initio:
             # a search of every pose has judged them, and put noise where it looks like a particle
             state = without_junk(context, state)
@@ -173,7 +174,7 @@ def _with_means(context: Context, state: FitState, progress: Progress) -> FitSta
 def _with_eigenvolumes(context: Context, state: FitState, progress: Progress) -> FitState:
     """Models of the half-sets, from coarse to fine; with refined poses, means that belong to these."""
     state = with_new_models(context, state)
-    for schedule in schedule_bands(context.k_max, context.settings):
+    for schedule in schedule_bands(context.k_max, context.settings, len(context.images)):
         state = fit_band(context, state, schedule, progress)
         columns = [model.columns for model in state.models]
         require_finite("eigenvolumes", finite.FITTING, columns=columns)

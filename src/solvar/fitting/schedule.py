@@ -29,7 +29,9 @@ _BATCH = 750
 # images of more particles than this may not fit in memory: then so many neighbours stay together
 _MANY, _BLOCK = 20_000, 32
 # coarse bands of many particles take a share of them: columns of long waves need no more
-_ENOUGH = 10_000
+_ENOUGH = 25_000
+# sweeps of the finest band where each has the most M-steps
+_FINEST_OF_MANY = 2
 # M-steps of a sweep: enough that batches see what the others found; each costs a stored target
 _FEWEST_BATCHES, _MOST_BATCHES = 4, 8
 # a gain of held-out particles is real from so many standard errors on
@@ -100,11 +102,16 @@ def spare_columns(particles: int, settings: FitSettings) -> int:
     return with_spare([settings.columns])[0] - settings.columns
 
 
-def schedule_bands(k_max: int, settings: FitSettings) -> list[BandSchedule]:
-    """The bands of a fit up to `k_max`."""
+def schedule_bands(k_max: int, settings: FitSettings, particles: int) -> list[BandSchedule]:
+    """The bands of a fit of so many particles up to `k_max`."""
     if settings.solver == "adam":
         return published_schedule(k_max)
-    return marching_schedule(k_max)
+    bands = marching_schedule(k_max)
+    members = particles // 2 if settings.halfsets else particles
+    if batch_count(members, settings.batch_size) >= _MOST_BATCHES:
+        # the other half's particles gain nothing by more
+        bands[-1] = replace(bands[-1], most_sweeps=_FINEST_OF_MANY)
+    return bands
 
 
 def published_schedule(k_max: int) -> list[BandSchedule]:

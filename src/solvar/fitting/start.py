@@ -55,6 +55,8 @@ _WEAK = 1e-3
 # steps of conjugate gradients of a mean; the first means serve for their FSC alone, which one gives
 MEAN_STEPS = 3
 _CG_STEPS = (1, MEAN_STEPS)
+# of means that only show where the molecule is
+ROUGH_STEPS = (1, 1)
 
 
 def finest_frequency(stack: ImageStack, resolution: float | None) -> int:
@@ -92,20 +94,22 @@ def start_state(
     )
 
 
-def with_means(context: Context, state: FitState) -> FitState:
+def with_means(context: Context, state: FitState, steps: tuple[int, ...] = _CG_STEPS) -> FitState:
     """With the means of the half-sets, the prior that they imply, and the noise and contrasts they see."""
     sd = start_contrast_sd(context.settings)
-    state, bands = _with_means_alone(context, state)
+    state, bands = _with_means_alone(context, state, steps)
     if state.contrasts is not None:
         state = with_tilt_contrasts(context, state, bands, mean_models(bands, state.means, sd))
-        state, bands = _with_means_alone(context, state)
+        state, bands = _with_means_alone(context, state, steps)
     return with_measured_noise(context, state, bands, mean_models(bands, state.means, sd))
 
 
-def _with_means_alone(context: Context, state: FitState) -> tuple[FitState, list[Band]]:
+def _with_means_alone(
+    context: Context, state: FitState, steps: tuple[int, ...]
+) -> tuple[FitState, list[Band]]:
     """With the means of the half-sets and the prior that they imply, and the bands of these."""
     bands = [context.band(state, part, context.k_max) for part in range(len(context.parts))]
-    means, precision = half_means(bands)
+    means, precision = half_means(bands, steps)
     means = [context.shelf.keep(mean) for mean in means]
     return replace(state, means=means, prior=Prior(precision, precision)), bands
 
@@ -222,7 +226,8 @@ def choose_pixels(
     if not goes_to_disk(need + waiting, settings):
         return MemoryPixels.empty(len(halfset), len(disc))
     folder = settings.scratch or Path(tempfile.gettempdir())
-    bands = [len(disc.prefix(each.k_c)) for each in schedule_bands(disc.k_c, settings)]
+    schedules = schedule_bands(disc.k_c, settings, len(halfset))
+    bands = [len(disc.prefix(each.k_c)) for each in schedules]
     pixels = DiskPixels(folder, halfset, bands, settings.cache_precision == "float16", ctf_scale)
     size = need / 2**30 * (0.5 if settings.cache_precision == "float16" else 1)
     progress.message(f"Whitened images ({size:.1f} GiB) are kept on disk, in {folder}")

@@ -165,7 +165,7 @@ def cost_of(
     """
     everybody, all_images = count, count if images is None else images
     count, images = everybody // processes, all_images // processes
-    schedules = schedule_bands(k_c, settings)
+    schedules = schedule_bands(k_c, settings, count)
     seconds = _FIXED_SECONDS + images * speed.reading
     seconds += _MEAN_PASSES * images * speed.image / (1 + settings.columns)
     for number, schedule in enumerate(schedules):
