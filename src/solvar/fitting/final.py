@@ -69,7 +69,7 @@ def finish(context: Context, state: FitState, progress: Progress) -> tuple[FitSt
     """Fit all particles from the merged models, fix axes and scale, place every particle, validate."""
     images = context.images
     contrast_sd = float(np.mean([model.contrast_sd for model in state.models]))
-    state, solver, amplitude = _sweep_all(context, state, contrast_sd, progress)
+    state, solver, amplitude = sweep_all(context, state, contrast_sd, progress)
     fitted = solver.model
     scaled = combined(fitted.columns[1:], amplitude)
     axes = principal_axes(crop_volume(scaled, images.box), context.labels).on(context.shelf)
@@ -134,7 +134,7 @@ def _symmetric_mean(context: Context, state: FitState) -> Float32:
     return crop_volume(MeanProblem(band).solve(state.prior.mean, MEAN_STEPS), context.images.box)
 
 
-def _sweep_all(
+def sweep_all(
     context: Context,
     state: FitState,
     contrast_sd: float,
