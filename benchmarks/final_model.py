@@ -9,6 +9,7 @@ and the captured variance to half Nyquist and to the finest frequency; the first
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,8 @@ def main() -> None:
 
     fit.finish = finish
     settings = FitSettings(rank=asked.rank, resolution=asked.resolution)
-    try:
+    with contextlib.suppress(Told):
         fit.fit(read_particles(asked.data / "particles.star"), settings)
-    except Told:
-        pass
 
 
 if __name__ == "__main__":
