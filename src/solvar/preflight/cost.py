@@ -165,23 +165,12 @@ def cost_of(
     """
     everybody, all_images = count, count if images is None else images
     count, images = everybody // processes, all_images // processes
-    schedules = schedule_bands(k_c, settings, count)
     seconds = _FIXED_SECONDS + images * speed.reading
     seconds += _MEAN_PASSES * images * speed.image / (1 + settings.columns)
-    for number, schedule in enumerate(schedules):
-        size = _Size.of(schedule, box_size, k_c)
-        sweeps = _sweeps(number, schedule, k_c, settings)
-        passes = sweeps * _share(count, schedule) + 2 * _E_STEP
-        steps = sweeps * _batches(count, settings, halves=True)
-        seconds += passes * images * speed.image * size.pixels + steps * speed.step * size.voxels
-    sweeps = _final_sweeps(count, settings)
-    seconds += sweeps * (images * speed.image + _batches(count, settings) * speed.step)
-    if settings.refine_pose:
-        passes, steps = _round_passes(count, box_size, k_c, settings)
-        steps *= _batches(count, settings, halves=True)
-        seconds += _POSE_ROUNDS * (passes * images * speed.image + steps * speed.step)
+    passes, steps = _sweeps_of_fit(everybody, box_size, k_c, settings)
+    seconds += passes * images * speed.image + steps * speed.step
     cache = images * len(HalfDisc.of_radius(k_c)) * BYTES_PER_PIXEL
-    volumes = volume_memory(count, box_size, k_c, settings)
+    volumes = volume_memory(everybody, box_size, k_c, settings)
     on_disk = goes_to_disk(cache + volumes.waiting, settings)
     precisions, waiting = 8 * everybody * settings.columns**2, volumes.waiting
     memory = volumes.staying + _of_particles(everybody, all_images, count, settings)
@@ -267,6 +256,24 @@ def _sweeps(
         # once more under it, and both are judged
         usual += under_spatial_prior(schedule, k_c).most_sweeps + _E_STEP
     return usual * _WITH_MOTIONS if settings.refine_pose else usual
+
+
+def _sweeps_of_fit(
+    count: int, box_size: int, k_c: int, settings: FitSettings
+) -> tuple[float, float]:
+    """Passes over the particles and M-steps of a fit, in units of those of the finest band."""
+    passes = _final_sweeps(count, settings)
+    steps = passes * _batches(count, settings)
+    for number, schedule in enumerate(schedule_bands(k_c, settings, count)):
+        size = _Size.of(schedule, box_size, k_c)
+        sweeps = _sweeps(number, schedule, k_c, settings)
+        passes += (sweeps * _share(count, schedule) + 2 * _E_STEP) * size.pixels
+        steps += sweeps * _batches(count, settings, halves=True) * size.voxels
+    if settings.refine_pose:
+        more, at_a_time = _round_passes(count, box_size, k_c, settings)
+        passes += _POSE_ROUNDS * more
+        steps += _POSE_ROUNDS * at_a_time * _batches(count, settings, halves=True)
+    return passes, steps
 
 
 def _final_sweeps(count: int, settings: FitSettings) -> float:
