@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from solvar.fitting.schedule import (
-    drawn,
     has_settled,
     has_settled_on_its_own,
     marching_schedule,
     pose_rounds,
     pose_schedule,
+    schedule_bands,
+    schedule_final,
+    spare_columns,
     split_batches,
+    with_spare,
 )
 from solvar.fitting.settings import FitSettings
 
@@ -43,21 +46,18 @@ def test_batches_partition_the_particles(count: int, size: int | None) -> None:
     assert all(len(batch) for batch in batches)
 
 
-def test_coarse_bands_of_many_particles_take_a_share_of_them() -> None:
-    coarse, finest = marching_schedule(32)[0], marching_schedule(32)[-1]
-    assert (coarse.taking_part(3000), coarse.taking_part(12_000)) == (3000, 12_000)
-    assert coarse.taking_part(50_000) == 25_000 and coarse.taking_part(400_000) == 100_000
-    assert finest.taking_part(400_000) == 400_000
-
-
-@pytest.mark.parametrize(("count", "wanted"), [(5000, 1000), (40_000, 10_000), (50, 50), (50, 80)])
-def test_particles_are_drawn_evenly_and_neighbours_together(count: int, wanted: int) -> None:
-    index = np.arange(count) * 2
-    found = drawn(index, wanted, np.random.default_rng(0))
-    assert abs(len(found) - min(wanted, count)) < 32 and np.all(np.diff(found) > 0)
-    assert np.isin(found, index).all() and abs(found.mean() / index.mean() - 1) < 0.05
-    if count == 40_000:
-        assert np.mean(np.diff(found) == 2) > 0.9
+def test_few_particles_take_spare_columns_and_more_sweeps() -> None:
+    few, many = FitSettings(rank=10), FitSettings(rank=10, halfsets=False)
+    assert schedule_final(3000, few).wide_sweeps > 0 and spare_columns(3000, few) == 6
+    # nothing to merge, all eight batches, the published schedule
+    for particles, settings in ((3000, many), (20_000, few), (3000, FitSettings(solver="adam"))):
+        assert schedule_final(particles, settings).wide_sweeps == 0
+        assert spare_columns(particles, settings) == 0
+    assert with_spare([4, 10]) == [8, 16]
+    last = [schedule_bands(31, few, count)[-1].most_sweeps for count in (3000, 20_000)]
+    assert last[0] > last[1] == 2
+    # batches of a size that the user names count as well
+    assert schedule_final(3000, FitSettings(batch_size=100)).wide_sweeps == 0
 
 
 def test_batches_of_a_state_sorted_file_mix_the_states() -> None:

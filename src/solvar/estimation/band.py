@@ -95,13 +95,11 @@ class Band:
     @cached_property
     def information(self) -> Float32:
         """D(k) on the rfftn grid; not every band needs it."""
-        return self.shelf.keep(self._everybodys().on_grid(self.box, self.k_c))
-
-    def _everybodys(self) -> SamplingInformation:
-        """D of its particles."""
         if self._sampling is None:
-            return sampling_information(self.images, self.index, self.k_c, self.team)
-        return self._sampling()
+            found = sampling_information(self.images, self.index, self.k_c, self.team)
+        else:
+            found = self._sampling()
+        return self.shelf.keep(found.on_grid(self.box, self.k_c))
 
     @cached_property
     def ball(self) -> Ball:
@@ -149,15 +147,6 @@ class Band:
         """The same band of some of its particles, with the same memory to work in."""
         other = self.seeing(self.images)
         other.index = index
-        return other
-
-    def thinned(self, index: Int64) -> Band:
-        """The same band of some of its particles that stand for all: D is their share of everybody's."""
-        if len(index) == len(self.index):
-            return self
-        other = self.restricted(index)
-        share = other.count / self.count
-        other._sampling = lambda: self._everybodys().under(np.array([1 / share]))
         return other
 
     @cached_property

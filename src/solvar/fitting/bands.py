@@ -16,7 +16,7 @@ from solvar.files import Shelf
 from solvar.fitting.calibration import with_measured_noise, with_tilt_contrasts
 from solvar.fitting.context import Context
 from solvar.fitting.junk import weighed_again
-from solvar.fitting.marching import fit_models, held_out_samples, particles_seen
+from solvar.fitting.marching import fit_models, held_out_samples
 from solvar.fitting.schedule import BandSchedule, under_spatial_prior
 from solvar.fitting.state import FitState, PartModel
 from solvar.imaging.masks import resample_mask
@@ -39,7 +39,7 @@ def fit_band(
         sweeps += under_spatial_prior(schedule, context.k_max).most_sweeps
 
     def step(state: FitState) -> FitState:
-        count = particles_seen(context, [model.part for model in state.models], schedule)
+        count = sum(len(context.members(model.part)) for model in state.models)
         title = f"Eigenvolumes to {context.images.store.extent_angstrom / schedule.k_c:.1f} Å"
         with progress.step(title, count * sweeps) as told:
             state, bands = fit_models(context, state, schedule, name, told)

@@ -7,7 +7,6 @@ Without half-sets there is one model, which keeps the prior of the mean.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +24,6 @@ from solvar.estimation.statistics import SweepStatistics
 from solvar.fitting.context import Context
 from solvar.fitting.schedule import (
     BandSchedule,
-    drawn,
     has_settled,
     has_settled_on_its_own,
     split_batches,
@@ -72,30 +70,13 @@ def fit_models(
     step : Step
         Told of every particle and sweep.
     """
-    state, bands = _bands(context, state, schedule)
+    bands = [context.band(state, model.part, schedule.k_c) for model in state.models]
     state, solvers = _start(context, state, bands)
     state, statistics = _sweep_until_settled(context, state, solvers, schedule, name, step)
     scaled = zip(state.models, solvers, statistics, strict=True)
     prior = _renewed(state, solvers, statistics)
     models = [_rescaled(context, *each) for each in scaled]
     return replace(state, models=models, prior=prior), bands
-
-
-def particles_seen(context: Context, parts: Sequence[int | None], schedule: BandSchedule) -> int:
-    """How many particles a sweep of models of these parts sees in a band."""
-    return sum(schedule.taking_part(len(context.members(part))) for part in parts)
-
-
-def _bands(
-    context: Context, state: FitState, schedule: BandSchedule
-) -> tuple[FitState, list[Band]]:
-    """The band of each model, of those of its particles that take part."""
-    rng, bands = state.generator(), list[Band]()
-    for model in state.models:
-        band = context.band(state, model.part, schedule.k_c)
-        count = schedule.taking_part(len(band.index))
-        bands.append(band.thinned(drawn(band.index, count, rng)))
-    return state.after(rng), bands
 
 
 def _start(

@@ -35,7 +35,7 @@ from solvar.fitting.abinitio import best_start
 from solvar.fitting.calibration import with_measured_noise
 from solvar.fitting.context import Context
 from solvar.fitting.junk import unjudged, weight_anywhere
-from solvar.fitting.marching import fit_models, particles_seen
+from solvar.fitting.marching import fit_models
 from solvar.fitting.schedule import pose_schedule
 from solvar.fitting.start import half_means, mean_models, start_contrast_sd
 from solvar.fitting.state import FitState, PartModel
@@ -117,8 +117,8 @@ def after_round(context: Context, plan: RoundPlan, progress: Progress, state: Fi
         state = replace(state, poses=begun)
     by_mean = plan.search is Search.ALL_BY_MEAN
     schedules = [] if by_mean else pose_schedule(plan.k_c, context.settings)
-    told = (particles_seen(context, (0, 1), each) * each.most_sweeps for each in schedules)
-    total = sum(told) + len(context.images) * context.solver.steps
+    sweeps = sum(each.most_sweeps for each in schedules)
+    total = len(context.images) * (sweeps + context.solver.steps)
     with progress.step(f"Refining poses, round {plan.number}", total) as step:
         models, noise = _models(context, state, plan, step)
         state = replace(state, noise=noise)

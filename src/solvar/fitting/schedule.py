@@ -28,8 +28,6 @@ _MOST_SPARE_COLUMNS = 6
 _BATCH = 750
 # images of more particles than this may not fit in memory: then so many neighbours stay together
 _MANY, _BLOCK = 20_000, 32
-# coarse bands of many particles take a share of them: columns of long waves need no more
-_ENOUGH = 25_000
 # sweeps of the finest band where each has the most M-steps
 _FINEST_OF_MANY = 2
 # M-steps of a sweep: enough that batches see what the others found; each costs a stored target
@@ -50,17 +48,10 @@ class BandSchedule:
         Largest frequency.
     most_sweeps : int
         Of the models of the half-sets.
-    share : float
-        Of the particles of a half-set that take part, where there are many.
     """
 
     k_c: int
     most_sweeps: int
-    share: float = 1.0
-
-    def taking_part(self, members: int) -> int:
-        """How many of the particles of a model take part in its sweeps."""
-        return max(min(members, _ENOUGH), int(members * self.share))
 
 
 @dataclass(frozen=True)
@@ -128,7 +119,7 @@ def marching_schedule(k_max: int) -> list[BandSchedule]:
     radii = [k_max]
     while radii[0] > _RATIO * _FIRST_BAND:
         radii.insert(0, max(_FIRST_BAND, -(-radii[0] // 2)))
-    schedules = [BandSchedule(k, 8, k / k_max) for k in radii]
+    schedules = [BandSchedule(k, 8) for k in radii]
     schedules[0] = replace(schedules[0], most_sweeps=12)
     schedules[-1] = BandSchedule(radii[-1], 4)
     return schedules
@@ -173,16 +164,6 @@ def split_batches(index: Int64, batch_size: int | None, rng: np.random.Generator
     blocks = [index[first : first + _BLOCK] for first in range(0, len(index), _BLOCK)]
     parts = np.array_split(rng.permutation(len(blocks)), count)
     return [np.concatenate([blocks[b] for b in np.sort(part)]) for part in parts]
-
-
-def drawn(index: Int64, count: int, rng: np.random.Generator) -> Int64:
-    """About `count` of some particles by chance, ascending; of many, neighbours stay together."""
-    if count >= len(index):
-        return index
-    block = _BLOCK if len(index) >= _MANY else 1
-    number = np.arange(len(index)) // block
-    chosen = rng.permutation(number[-1] + 1)[: count // block]
-    return index[np.isin(number, chosen)]
 
 
 def batch_count(particles: int, batch_size: int | None) -> int:

@@ -267,10 +267,10 @@ def _sweeps_of_fit(
     for number, schedule in enumerate(schedule_bands(k_c, settings, count)):
         size = _Size.of(schedule, box_size, k_c)
         sweeps = _sweeps(number, schedule, k_c, settings)
-        passes += (sweeps * _share(count, schedule) + 2 * _E_STEP) * size.pixels
+        passes += (sweeps + 2 * _E_STEP) * size.pixels
         steps += sweeps * _batches(count, settings, halves=True) * size.voxels
     if settings.refine_pose:
-        more, at_a_time = _round_passes(count, box_size, k_c, settings)
+        more, at_a_time = _round_passes(box_size, k_c, settings)
         passes += _POSE_ROUNDS * more
         steps += _POSE_ROUNDS * at_a_time * _batches(count, settings, halves=True)
     return passes, steps
@@ -283,12 +283,6 @@ def _final_sweeps(count: int, settings: FitSettings) -> float:
     return schedule.sweeps + wide * schedule.wide_sweeps
 
 
-def _share(count: int, schedule: BandSchedule) -> float:
-    """Share of the particles that sweeps of the half models see in a band."""
-    members = max(count // 2, 1)
-    return schedule.taking_part(members) / members
-
-
 def _round_passes(
     count: int, box_size: int, k_c: int, settings: FitSettings
 ) -> tuple[float, float]:
@@ -298,7 +292,7 @@ def _round_passes(
         size = _Size.of(schedule, box_size, k_c)
         sweeps = _sweeps(number, schedule, k_c, settings, of_round=True)
         pixels, voxels = (
-            pixels + sweeps * _share(count, schedule) * size.pixels,
+            pixels + sweeps * size.pixels,
             voxels + sweeps * size.voxels,
         )
     return pixels, voxels
