@@ -101,7 +101,7 @@ def held_out_scale(
 
 
 def _summed(
-    products: Float64, factor: Float64, contrast_sd: float, team: ThreadTeam | None
+    products: Float64, factor: Float64, contrast_sd: float, team: ThreadTeam | None = None
 ) -> Float64:
     """Sums over particles under columns V·factor, (2r² + 2,): E[z]E[z]ᵀ, Cov[z], E[(a - 1)²], and 1."""
     count, rank = len(products), len(factor)

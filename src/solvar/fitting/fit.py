@@ -31,7 +31,6 @@ from solvar.fitting.result import Fit
 from solvar.fitting.schedule import schedule_bands
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import (
-    ROUGH_STEPS,
     load_support,
     mean_form,
     start_state,
@@ -149,10 +148,10 @@ def _with_means(context: Context, state: FitState, progress: Progress) -> FitSta
 
     def begin(state: FitState) -> FitState:
         if masked:
-            state = with_means(context, in_widest_sphere(context, state), ROUGH_STEPS)
-            state = with_own_mask(context, with_sign(context, state))
-        else:
-            state = with_sign(context, with_means(context, state))
+            state = in_widest_sphere(context, state)
+        state = with_sign(context, with_means(context, state))
+        if masked:
+            state = with_own_mask(context, state)
         if not context.settings.ab_initio:
             # a search of every pose has judged them, and put noise where it looks like a particle
             state = without_junk(context, state)

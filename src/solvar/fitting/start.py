@@ -55,8 +55,6 @@ _WEAK = 1e-3
 # steps of conjugate gradients of a mean; the first means serve for their FSC alone, which one gives
 MEAN_STEPS = 3
 _CG_STEPS = (1, MEAN_STEPS)
-# of means that only show where the molecule is
-ROUGH_STEPS = (1, 1)
 
 
 def finest_frequency(stack: ImageStack, resolution: float | None) -> int:
@@ -94,22 +92,20 @@ def start_state(
     )
 
 
-def with_means(context: Context, state: FitState, steps: tuple[int, ...] = _CG_STEPS) -> FitState:
+def with_means(context: Context, state: FitState) -> FitState:
     """With the means of the half-sets, the prior that they imply, and the noise and contrasts they see."""
     sd = start_contrast_sd(context.settings)
-    state, bands = _with_means_alone(context, state, steps)
+    state, bands = _with_means_alone(context, state)
     if state.contrasts is not None:
         state = with_tilt_contrasts(context, state, bands, mean_models(bands, state.means, sd))
-        state, bands = _with_means_alone(context, state, steps)
+        state, bands = _with_means_alone(context, state)
     return with_measured_noise(context, state, bands, mean_models(bands, state.means, sd))
 
 
-def _with_means_alone(
-    context: Context, state: FitState, steps: tuple[int, ...]
-) -> tuple[FitState, list[Band]]:
+def _with_means_alone(context: Context, state: FitState) -> tuple[FitState, list[Band]]:
     """With the means of the half-sets and the prior that they imply, and the bands of these."""
     bands = [context.band(state, part, context.k_max) for part in range(len(context.parts))]
-    means, precision = half_means(bands, steps)
+    means, precision = half_means(bands)
     means = [context.shelf.keep(mean) for mean in means]
     return replace(state, means=means, prior=Prior(precision, precision)), bands
 

@@ -283,9 +283,7 @@ def _final_sweeps(count: int, settings: FitSettings) -> float:
     return schedule.sweeps + wide * schedule.wide_sweeps
 
 
-def _round_passes(
-    count: int, box_size: int, k_c: int, settings: FitSettings
-) -> tuple[float, float]:
+def _round_passes(box_size: int, k_c: int, settings: FitSettings) -> tuple[float, float]:
     """Sweeps of a round of pose refinement in units of the finest band: by pixels, and by voxels."""
     pixels, voxels = _POSE_PASSES, 0.0
     for number, schedule in enumerate(pose_schedule(k_c, settings)):
