@@ -76,10 +76,10 @@ def test_refined_tilts_give_back_what_their_shifts_had_cost(series: TiltSet, bes
         for refine_tilts in (False, True)
     )
     right, without, found = (_means(told["poses"]) for told in (best, lost, refined))
-    assert (without - found > 0.95 * (without - right)).all()
+    assert (without - found > 0.9 * (without - right)).all()
     # that of 300 particles at the same poses goes up and down by 0.02
     captured = [told["covariance"]["captured_variance"] for told in (best, lost, refined)]
-    assert captured[2] - captured[1] > 0.5 * (captured[0] - captured[1])
+    assert captured[2] - captured[1] > 0.7 * (captured[0] - captured[1])
 
 
 def test_the_bound_of_tilted_particles_adds_up_over_their_images(small: TiltSet) -> None:
