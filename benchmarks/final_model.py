@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from solvar.estimation.latents import combined
 from solvar.evaluation import Truth, captured_variance
 from solvar.fitting import final, fit
 from solvar.fitting.schedule import FinalSchedule
@@ -52,9 +51,8 @@ def main() -> None:
         for schedule in sweeps:
             final.schedule_final = lambda *_, chosen=schedule: chosen
             begun = time.process_time()
-            _, solver, amplitude = final.sweep_all(context, state, 0.1, progress)
+            *_, columns = final.sweep_all(context, state, 0.1, progress)
             seconds = time.process_time() - begun
-            columns = combined(solver.model.columns[1:], amplitude)
             row = f"{schedule.wide_sweeps:5d} {schedule.sweeps:5d} {seconds:8.1f}"
             print(f"{row}  {told(columns)}", flush=True)
         raise Told

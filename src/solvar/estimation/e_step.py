@@ -143,7 +143,7 @@ def own_products(model: BandModel, index: Int64) -> Iterator[tuple[Int64, Float6
     for batch in model.batches(index):
         products, _ = _products(model, batch, model.slices(batch.frame, batch.ctf))
         if batch.grouping is not None:
-            found = image_posterior(products, model.model.contrast_sd)
+            found = image_posterior(products, model.model.contrast_sd, model.band.team)
             products = products[batch.grouping.likeliest(found.log_likelihood)]
         yield batch.place, products
 

@@ -69,9 +69,8 @@ def finish(context: Context, state: FitState, progress: Progress) -> tuple[FitSt
     """Fit all particles from the merged models, fix axes and scale, place every particle, validate."""
     images = context.images
     contrast_sd = float(np.mean([model.contrast_sd for model in state.models]))
-    state, solver, amplitude = sweep_all(context, state, contrast_sd, progress)
+    state, solver, amplitude, scaled = sweep_all(context, state, contrast_sd, progress)
     fitted = solver.model
-    scaled = combined(fitted.columns[1:], amplitude)
     axes = principal_axes(crop_volume(scaled, images.box), context.labels).on(context.shelf)
     trained, validation = axes.eigenvalues, None
     if len(state.models) == 2:
@@ -135,12 +134,9 @@ def _symmetric_mean(context: Context, state: FitState) -> Float32:
 
 
 def sweep_all(
-    context: Context,
-    state: FitState,
-    contrast_sd: float,
-    progress: Progress,
-) -> tuple[FitState, ColumnSolver, Float64]:
-    """Sweeps of all particles in the finest band; the fit, and the factor to unit latent variance.
+    context: Context, state: FitState, contrast_sd: float, progress: Progress
+) -> tuple[FitState, ColumnSolver, Float64, Float32]:
+    """Sweeps of all particles in the finest band: the fit, the factor to unit latent variance, V times it.
 
     First the columns of both halves take part, so that what one half missed is kept until everybody has
     seen it; then the r leading ones go on.
@@ -153,8 +149,10 @@ def sweep_all(
     if schedule.wide_sweeps:
         wide = "final model with spare columns", with_spare(counts), schedule.wide_sweeps
         stages.insert(0, wide)
-    columns = context.shelf.keep(merge(state, labels, stages[0][1]))
-    mean, before = columns[:1].copy(), labels_of(stages[0][1])
+    merged = merge(state, labels, stages[0][1])
+    mean, before = merged[:1].copy(), labels_of(stages[0][1])
+    columns = context.shelf.keep(merged[1:])
+    del merged
     if context.operations is not None:
         mean = _symmetric_mean(context, state)[None]
     errors = state.poses.errors() if state.poses else None
@@ -162,7 +160,7 @@ def sweep_all(
     with progress.step("Final model", total) as step:
         for name, now, sweeps in stages:
             band = context.band(state, None, context.k_max).with_counts(now)
-            kept = leading_of_blocks(columns[1:], before, now)
+            kept = leading_of_blocks(columns, before, now)
             model = ColumnModel(_within(band, mean, kept), contrast_sd, pose_errors=errors)
             del kept
             rng = state.generator()
@@ -173,11 +171,9 @@ def sweep_all(
             before = labels_of(now)
             moment = statistics.latent_moment * together(before)
             amplitude = np.asarray(np.linalg.cholesky(moment), dtype=np.float64)
-            fitted = solver.model.columns
-            mean = fitted[:1]
-            columns = np.concatenate([mean, combined(fitted[1:], amplitude)])
-            columns = context.shelf.keep(columns)
-    return state, solver, amplitude
+            mean = solver.model.columns[:1]
+            columns = context.shelf.keep(combined(solver.model.columns[1:], amplitude))
+    return state, solver, amplitude, columns
 
 
 def _within(band: Band, mean: Float32, columns: Float32) -> Float32:

@@ -22,12 +22,7 @@ from solvar.estimation.prior import Prior, column_precision, extend
 from solvar.estimation.solvers import ColumnSolver
 from solvar.estimation.statistics import SweepStatistics
 from solvar.fitting.context import Context
-from solvar.fitting.schedule import (
-    BandSchedule,
-    has_settled,
-    has_settled_on_its_own,
-    split_batches,
-)
+from solvar.fitting.schedule import BandSchedule, has_settled, has_settled_on_its_own, split_batches
 from solvar.fitting.start import start_contrast_sd
 from solvar.fitting.state import FitState, PartModel, Sweeping
 from solvar.fitting.sweeps import StoppingRule, sweep

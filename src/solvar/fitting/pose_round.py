@@ -178,7 +178,7 @@ def _found_by(
         )
 
     def latents(products: Float64) -> Float64:
-        return image_posterior(products, model.contrast_sd).z
+        return image_posterior(products, model.contrast_sd, context.team).z
 
     z = _told(context, replace(state, poses=poses), finest, model, latents)
     if poses.depends_on_conformation:

@@ -289,10 +289,7 @@ def _round_passes(box_size: int, k_c: int, settings: FitSettings) -> tuple[float
     for number, schedule in enumerate(pose_schedule(k_c, settings)):
         size = _Size.of(schedule, box_size, k_c)
         sweeps = _sweeps(number, schedule, k_c, settings, of_round=True)
-        pixels, voxels = (
-            pixels + sweeps * size.pixels,
-            voxels + sweeps * size.voxels,
-        )
+        pixels, voxels = pixels + sweeps * size.pixels, voxels + sweeps * size.voxels
     return pixels, voxels
 
 
