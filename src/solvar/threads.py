@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from solvar.machine import available_cores
@@ -12,6 +12,9 @@ from solvar.parallel import processes_here
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
+
+# enough pieces that all threads end together, each of so many numbers that handing it out costs nothing
+_PIECES_A_THREAD, _FEWEST_NUMBERS = 16, 1 << 15
 
 
 def prefetched(load: Callable[[Item], Loaded], items: Sequence[Item]) -> Iterator[Loaded]:
@@ -55,14 +58,37 @@ class ThreadTeam:
             self._pool.shutdown()
 
     def over_ranges(self, count: int, step: int, function: Callable[[int, int], None]) -> None:
-        """Call function(first, last) for ranges of at most `step` that cover 0 … count."""
+        """Call function(first, last) for ranges of at most `step` that cover 0 … count.
+
+        The calling thread takes its share. Whoever is free takes the next range, which costs next to nothing.
+        """
         ranges = [(first, min(first + step, count)) for first in range(0, count, step)]
-        if self._pool is None or len(ranges) == 1:
-            for first, last in ranges:
+        coming = iter(ranges)
+
+        def work() -> None:
+            for first, last in coming:
                 function(first, last)
-            return
-        for task in [self._pool.submit(function, *r) for r in ranges]:
+
+        helpers = min(self.size, len(ranges)) - 1 if self._pool is not None else 0
+        tasks = [self._pool.submit(work) for _ in range(helpers)] if self._pool else []
+        try:
+            work()
+        finally:
+            # nobody begins another range after an error, and nobody works on after this call
+            for _ in coming:
+                pass
+            started = [task for task in tasks if not task.cancel()]
+            wait(started)
+        for task in started:
             task.result()
+
+    def over_items(self, count: int, size: int, function: Callable[[int, int], None]) -> None:
+        """`over_ranges` in pieces that keep all threads busy: for results that do not depend on the pieces.
+
+        An item is work on so many numbers: pieces of little work are not handed out.
+        """
+        each = max(-(-count // (_PIECES_A_THREAD * self.size)), -(-_FEWEST_NUMBERS // max(1, size)))
+        self.over_ranges(count, each, function)
 
     def mapped(self, function: Callable[[Item], Loaded], items: Iterable[Item]) -> Iterator[Loaded]:
         """function(item) for every item in order, as many at once as there are threads.

@@ -16,7 +16,8 @@ from solvar.estimation.e_step import BandModel, e_step, gram_matrices
 from solvar.estimation.grouping import Hypotheses
 from solvar.estimation.image_batch import frames_of
 from solvar.estimation.likelihood import image_posterior
-from solvar.estimation.mean import MeanProblem, _normal_operator
+from solvar.estimation.mean import MeanProblem
+from solvar.estimation.normal_operator import Slices
 from solvar.estimation.objectives.maximum_likelihood import MaximumLikelihood
 from solvar.estimation.poses import PoseState
 from solvar.estimation.poses.objective import PoseObjective
@@ -179,7 +180,7 @@ def test_slices_of_poses_with_weights_may_lie_on_a_device(tilted: Band, monkeypa
     lattice = Lattice(tilted.box, K_C, KERNELS["kaiser"])
     with FakeTensorMode(allow_non_fake_inputs=True):
         tilted.projector = TorchProjector(lattice, tilted.disc, ELSEWHERE)
-        applied = _normal_operator(tilted, tilted.support.mean)
+        applied = Slices(tilted)(tilted.support.mean)
     assert applied.shape == tilted.support.mean.shape
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ Int64 = NDArray[np.int64]
 
 # coefficients that a thread takes at a time
 _PIECE = 1 << 15
+# voxels of a volume that is too little work for several threads
+_SMALL = 1 << 18
 
 
 class Ball:
@@ -53,35 +55,62 @@ class Ball:
 
     def spectrum(self, volumes: Float32, team: ThreadTeam | None = None) -> Complex64:
         """Coefficients of (C, box, box, box) volumes, (C, n)."""
-        import scipy.fft
+        team = team or ThreadTeam(1)
+        out = np.empty((len(volumes), len(self.index)), np.complex64)
 
-        team, index = team or ThreadTeam(1), self.index
-        out = np.empty((len(volumes), len(index)), np.complex64)
-        for volume, found in zip(volumes, out, strict=True):
-            grid = scipy.fft.rfftn(volume, workers=team.size).reshape(-1)
+        def some(first: int, last: int, inside: ThreadTeam) -> None:
+            for volume, found in zip(volumes[first:last], out[first:last], strict=True):
+                self._put_spectrum(volume, found, inside)
 
-            def some(first: int, last: int, found: Any = found, grid: Any = grid) -> None:
-                found[first:last] = grid[index[first:last]]
-
-            team.over_ranges(len(index), _PIECE, some)
+        self._over_volumes(len(volumes), team, some)
         return out
 
     def volumes(self, spectrum: Complex64, team: ThreadTeam | None = None) -> Float32:
         """The volumes (C, box, box, box) of coefficients (C, n), others 0."""
+        team = team or ThreadTeam(1)
+        out = np.empty((len(spectrum), *(self.box,) * 3), np.float32)
+
+        def some(first: int, last: int, inside: ThreadTeam) -> None:
+            grid = np.zeros((self.box, self.box, self.box // 2 + 1), np.complex64)
+            for values, volume in zip(spectrum[first:last], out[first:last], strict=True):
+                self._put_volume(values, volume, grid, inside)
+
+        self._over_volumes(len(spectrum), team, some)
+        return out
+
+    def _over_volumes(
+        self, count: int, team: ThreadTeam, some: Callable[[int, int, ThreadTeam], None]
+    ) -> None:
+        """Small volumes side by side, a thread each; all threads to one after the other of larger ones."""
+        if self.box**3 > _SMALL:
+            some(0, count, team)
+            return
+        alone = ThreadTeam(1)
+        team.over_ranges(count, 1, lambda first, last: some(first, last, alone))
+
+    def _put_spectrum(self, volume: Float32, found: Complex64, team: ThreadTeam) -> None:
         import scipy.fft
 
-        team, index, edge = team or ThreadTeam(1), self.index, (self.box,) * 3
-        out = np.empty((len(spectrum), *edge), np.float32)
-        grid = np.zeros((self.box, self.box, self.box // 2 + 1), np.complex64)
-        flat = grid.reshape(-1)
-        for values, volume in zip(spectrum, out, strict=True):
+        index, grid = self.index, scipy.fft.rfftn(volume, workers=team.size).reshape(-1)
 
-            def some(first: int, last: int, values: Any = values) -> None:
-                flat[index[first:last]] = values[first:last]
+        def some(first: int, last: int) -> None:
+            found[first:last] = grid[index[first:last]]
 
-            team.over_ranges(len(index), _PIECE, some)
-            volume[:] = scipy.fft.irfftn(grid, s=edge, workers=team.size)
-        return out
+        team.over_ranges(len(index), _PIECE, some)
+
+    def _put_volume(
+        self, values: Complex64, volume: Float32, grid: Complex64, team: ThreadTeam
+    ) -> None:
+        """By way of a grid that is 0 where there are no coefficients."""
+        import scipy.fft
+
+        index, flat = self.index, grid.reshape(-1)
+
+        def some(first: int, last: int) -> None:
+            flat[index[first:last]] = values[first:last]
+
+        team.over_ranges(len(index), _PIECE, some)
+        volume[:] = scipy.fft.irfftn(grid, s=volume.shape, workers=team.size)
 
 
 @lru_cache(maxsize=1)

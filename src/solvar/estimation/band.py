@@ -180,6 +180,11 @@ class Band:
         longest = self.images.store.longest
         return self._projection.projector(self.box, self.disc, team, longest)
 
+    def projector_in(self, box: int) -> Projector:
+        """A projector of the band's slices in a wider box of the same voxels, for frames that are longer by as much."""
+        longest = self.images.store.longest * box / self.box
+        return self._projection.projector(box, self.disc, self.team, longest)
+
     def batches(self, index: Int64 | None = None, size: int = CHUNK) -> Iterator[ImageBatch]:
         """The images of some of the band's particles, of all by default, as `WhitenedImages.batches`."""
         index = self.index if index is None else index

@@ -34,8 +34,6 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 CHUNK = 512
-# images whose pixels a thread looks at together: they stay in its cache
-_IMAGES_A_TASK = 32
 _BELIEVED = 0.5
 
 
@@ -225,7 +223,7 @@ class WhitenedImages:
         is done with the pixels of a batch.
         """
         place = self.owned(index)
-        each = max(1, size // self._images_a_particle)
+        each = max(1, size // self.images_a_particle)
         parts = [place[start : start + each] for start in range(0, len(place), each)]
 
         def load(part: Int64) -> ImageBatch:
@@ -238,7 +236,7 @@ class WhitenedImages:
         return np.flatnonzero(self.store.first[index] >= 0)
 
     @cached_property
-    def _images_a_particle(self) -> int:
+    def images_a_particle(self) -> int:
         """The most images that a particle has at all its poses."""
         several = 1 if self.store.count is None else int(self.store.count.max())
         several *= 1 if self.operations is None else len(self.operations)
@@ -307,7 +305,7 @@ class WhitenedImages:
             if moves is not None:
                 data[here] *= centring_phase(disc, moves[here])
 
-        team.over_ranges(len(row), _IMAGES_A_TASK, some)
+        team.over_items(len(row), count, some)
         return data, ctf
 
     def _change(self, data: Complex64, ctf: Float32, row: Int64, disc: HalfDisc) -> None:

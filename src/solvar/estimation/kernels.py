@@ -21,7 +21,6 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 _BLOCK = 256
-_IMAGES_A_TASK = 16
 
 
 @compiled()
@@ -107,7 +106,8 @@ def gram(slices: Any, image: Complex64, team: ThreadTeam) -> Float64:
     count, channels, _ = slices.shape
     out = np.empty((count, channels + 1, channels + 1))
     real, data = slices.view(np.float32), image.view(np.float32)
-    team.over_ranges(count, _IMAGES_A_TASK, lambda first, last: _gram(real, data, out, first, last))
+    size = real.shape[1] * real.shape[2]
+    team.over_items(count, size, lambda first, last: _gram(real, data, out, first, last))
     return out
 
 
@@ -146,7 +146,7 @@ def residual(
         written[here] -= moment[here] * data[here, None]
 
     # a library's matrix product is three times as fast as loops of ours (docs/decisions/0008)
-    team.over_ranges(len(slices), _IMAGES_A_TASK, some)
+    team.over_items(len(slices), real.shape[1] * real.shape[2], some)
 
 
 def pose_products(
@@ -184,8 +184,8 @@ def pose_products(
     out = np.empty((count, 5, 6 + channels))
     e, t, y = (array.view(np.float32) for array in (slices, tangent, image))
     moment = first.astype(np.float32)
-    team.over_ranges(
-        count, _IMAGES_A_TASK, lambda a, b: _pose_products(e, t, y, moment, wave, out, a, b)
+    team.over_items(
+        count, channels * e.shape[2], lambda a, b: _pose_products(e, t, y, moment, wave, out, a, b)
     )
     return out
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvar.estimation.back_projection import BackProjection
 from solvar.estimation.band import Band
 from solvar.estimation.kernels import gram
+from solvar.estimation.normal_operator import back_projected
 from solvar.imaging.fourier import fourier_filter
 
 Float32 = NDArray[np.float32]
@@ -23,7 +23,8 @@ class MeanProblem:
 
     def __init__(self, band: Band) -> None:
         self.band = band
-        self._data = band.support.mean * _back_project_data(band)
+        data, self._normal = back_projected(band)
+        self._data = band.support.mean * data
 
     def solve(self, prior_precision: Float64, steps: int) -> Float32:
         """Masked Wiener mean by preconditioned conjugate gradients.
@@ -57,7 +58,7 @@ class MeanProblem:
             now = _inner(residual, conditioned)
             direction = conditioned + np.float32(now / before) * direction
             volume = (band.support.mean * direction).astype(np.float32, copy=False)
-            applied = _normal_operator(band, volume) + fourier_filter(volume, ridge, workers)
+            applied = self._normal(volume) + fourier_filter(volume, ridge, workers)
             applied *= band.support.mean
             size = np.float32(now / _inner(direction, applied))
             solution += size * direction
@@ -90,22 +91,3 @@ def _gain(mean: Float32, band: Band) -> Float64:
 def _inner(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     """Inner product, summed in float64."""
     return float(np.einsum("zyx,zyx->", first, second, dtype=np.float64))
-
-
-def _back_project_data(band: Band) -> Float32:
-    """Σ Pᵀ C y."""
-    total = BackProjection(band.projector, 1)
-    for batch in band.batches():
-        total.add(batch.weighted(batch.data)[:, None], batch.frame, batch.ctf)
-    return band.sum(total.sum())[0]
-
-
-def _normal_operator(band: Band, volume: Float32) -> Float32:
-    """Σ Pᵀ C² P v."""
-    prepared = band.projector.prepare(volume[None])
-    total = BackProjection(band.projector, 1)
-    for batch in band.batches():
-        slices = band.slices(prepared, batch.frame, batch.ctf)
-        # weights go to the CTF: slices may lie on a device
-        total.add(slices, batch.frame, batch.weighted(batch.ctf))
-    return band.sum(total.sum())[0]

@@ -30,8 +30,6 @@ Int64 = NDArray[np.int64]
 
 # pixels that a background makes noisier by more say little of the noise itself
 _DOUBTED = 1.05
-# images of a chunk that a thread models together: they stay in its cache
-_IMAGES_A_TASK = 32
 
 
 def whiten(
@@ -107,7 +105,7 @@ def whiten(
             ctf_power[row[here]] = ctf[here] ** 2 @ in_shell
             power[row[here]] = ranges.power(data[here])
 
-        team.over_ranges(len(row), _IMAGES_A_TASK, change)
+        team.over_items(len(row), len(disc), change)
         require_finite_images(data, particles, shown[row])
         pixels.write(row, data, ctf)
 

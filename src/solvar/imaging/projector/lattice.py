@@ -28,8 +28,8 @@ Complex64 = NDArray[np.complex64]
 Float64 = NDArray[np.float64]
 
 PADDING = 16
-# that a thread works on at a time: 256 KiB stay in its cache
-_POINTS = 1 << 15
+# that a thread works on at a time: 512 KiB stay in its cache
+_POINTS = 1 << 16
 
 
 class Lattice:

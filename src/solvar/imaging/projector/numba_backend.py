@@ -16,10 +16,6 @@ Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
 Float64 = NDArray[np.float64]
 
-# Images one thread takes at a time: enough to hide the cost of handing them out, few enough to
-# balance
-_IMAGES_A_TASK, _TASKS_A_THREAD = 16, 16
-
 
 class NumbaProjector:
     """Slices of a lattice and their adjoint; implements `Projector`.
@@ -57,9 +53,7 @@ class NumbaProjector:
             channels = self.channels(prepared)
             out = np.empty((len(frame), channels, len(self.disc)), dtype=np.complex64)
         run = self._bind(forward, prepared, frame, scale, out)
-        # images of one channel are little work: many of them need no more tasks than keep all threads busy
-        each = max(_IMAGES_A_TASK, len(frame) // (_TASKS_A_THREAD * self.team.size))
-        self.team.over_ranges(len(frame), each, run)
+        self.team.over_items(len(frame), out[0].size if len(out) else 1, run)
         return out
 
     def scatter(self, images: Complex64, frame: Float32, scale: Float32, into: Float32) -> None:
@@ -95,7 +89,7 @@ class NumbaProjector:
                 pairs, tangent.view(np.float32), torque, first, last,
             )  # fmt: skip
 
-        self.team.over_ranges(count, _IMAGES_A_TASK, run)
+        self.team.over_items(count, residual[0].size if count else 1, run)
         return tangent, torque
 
     def collect(self, scattered: Float32) -> Float32:

@@ -90,6 +90,22 @@ def _place(  # type: ignore[no-untyped-def]
         corner[0, i], corner[1, i], corner[2, i] = np.int32(ix), np.int32(iy), np.int32(iz)
 
 
+@numba.njit(inline="always")
+def _near_slab(turn, upsampling, kx, ky, low, high, near):  # type: ignore[no-untyped-def]
+    """Put the numbers of the pixels that fall between two planes, or next to them, into `near`; how many.
+
+    Threads that share a lattice see all pixels, each for its slab: this is all that they do with most.
+    """
+    lowest, highest, count = _f(low - 1), _f(high + 1), _u(0)
+    for p in range(len(kx)):
+        _, _, z, _ = _turned(
+            turn[0, 0], turn[0, 1], turn[1, 0], turn[1, 1], turn[2, 0], turn[2, 1], kx[p], ky[p]
+        )
+        near[count] = p
+        count += _u(lowest <= upsampling * z) & _u(upsampling * z <= highest)
+    return count
+
+
 @_kernel
 def forward(  # type: ignore[no-untyped-def]
     window, lattice, side, depth, margin, reach, padding, upsampling, frame, kx, ky, scale, out,
@@ -172,7 +188,7 @@ def scatter(  # type: ignore[no-untyped-def]
     `image` (B, C, n) complex64 seen as float64; the rest as in `forward`.
     """
     width = len(window)
-    channels, pixels = _u(image.shape[1]), _u(image.shape[2])
+    channels = _u(image.shape[1])
     point = _u(2) * channels
     row, plane = _u(depth) * point, _u(side * depth) * point + _u(padding)
     run = _u(width) * point
@@ -183,26 +199,20 @@ def scatter(  # type: ignore[no-untyped-def]
     wx, wy, wz = weights[0], weights[1], weights[2]
     position, corner = np.empty((3, _BLOCK), _f), np.empty((3, _BLOCK), np.int32)
     start, sign = np.empty(_BLOCK, _u), np.empty(_BLOCK, _f)
-    first_plane, inside = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, _u)
+    first_plane = np.empty(_BLOCK, np.int32)
+    near, u, v = np.empty(len(kx), np.int32), np.empty(_BLOCK, _f), np.empty(_BLOCK, _f)
     # zeros, because the lanes past C channels and past a run must add nothing to what follows
     runs = np.zeros(_BLOCK * run_stride, _f)
     values = np.zeros(_BLOCK * point_stride, _f)
     pairs, pair_stride = values.view(np.float64), point_stride // _u(2)
     for b in range(len(image)):
-        for block in range(_u(0), pixels, _BLOCK):
-            size = min(_BLOCK, pixels - block)
+        count = _near_slab(frame[b], upsampling, kx, ky, low - reach - width, high - reach, near)
+        for block in range(_u(0), count, _BLOCK):
+            size = min(_BLOCK, count - block)
+            for i in range(size):
+                u[i], v[i] = kx[near[block + i]], ky[near[block + i]]
             _place(
-                window,
-                frame[b],
-                upsampling,
-                kx,
-                ky,
-                block,
-                size,
-                weights,
-                position,
-                corner,
-                sign,
+                window, frame[b], upsampling, u, v, _u(0), size, weights, position, corner, sign
             )
             for i in range(size):
                 first_plane[i] = corner[2, i] + np.int32(reach)
@@ -211,17 +221,11 @@ def scatter(  # type: ignore[no-untyped-def]
                     np.int64(point), np.int64(row), np.int64(plane), origin,
                 )  # fmt: skip
                 start[i] = _u(at)
-            count = _u(0)
-            for i in range(size):
-                if first_plane[i] + width > low and first_plane[i] < high:
-                    inside[count] = i
-                    count += _u(1)
             for c in range(channels):
                 for i in range(size):
-                    pairs[i * pair_stride + c] = image[b, c, block + i]
-            for k in range(count):
-                i = inside[k]
-                real = scale[b, block + i]
+                    pairs[i * pair_stride + c] = image[b, c, near[block + i]]
+            for i in range(size):
+                real = scale[b, near[block + i]]
                 # in ascending order: each store overwrites the idle lanes of the one before
                 for j in range(_u(width)):
                     weight = real * wx[j, i]
@@ -229,15 +233,13 @@ def scatter(  # type: ignore[no-untyped-def]
                         value = simd.load(values, i * point_stride + q)
                         value = simd.scale_complex(value, weight, weight * sign[i])
                         simd.store(runs, i * run_stride + j * point + q, value)
-            for k in range(count):
-                if k + ahead < count:
-                    i = inside[k + ahead]
+            for i in range(size):
+                if i + ahead < size:
                     for j in range(_u(width * width)):
-                        at = start[i] + _u(first_plane[i]) * plane
+                        at = start[i + ahead] + _u(first_plane[i + ahead]) * plane
                         at += j // _u(width) * plane + j % _u(width) * row
                         for q in range(_u(0), run, _LANES):
                             simd.prefetch(lattice, at + q)
-                i = inside[k]
                 for jz in range(width):
                     z = first_plane[i] + jz
                     if z < low or z >= high:
