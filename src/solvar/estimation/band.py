@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -181,9 +182,13 @@ class Band:
         return self._projection.projector(self.box, self.disc, team, longest)
 
     def projector_in(self, box: int) -> Projector:
-        """A projector of the band's slices in a wider box of the same voxels, for frames that are longer by as much."""
+        """A projector of the band's slices in a wider box of such voxels, which is padding enough.
+
+        Frames are to be longer by as much as the box is wider.
+        """
+        wider = replace(self._projection, upsampling=1.0)
         longest = self.images.store.longest * box / self.box
-        return self._projection.projector(box, self.disc, self.team, longest)
+        return wider.projector(box, self.disc, self.team, longest)
 
     def batches(self, index: Int64 | None = None, size: int = CHUNK) -> Iterator[ImageBatch]:
         """The images of some of the band's particles, of all by default, as `WhitenedImages.batches`."""

@@ -1,6 +1,7 @@
 """The posterior of latents and contrast of images, the contrast integrated over: compiled.
 
-In the eigenbasis of an image's Gram matrix G = U diag(g) Uᵀ the precision I + a²G is diagonal for every contrast a.
+In the eigenbasis of an image's Gram matrix G = U diag(g) Uᵀ the precision I + a²G is diagonal for every
+contrast a.
 More than seven arguments: compiled code takes numbers and arrays; numba knows no dataclass of ours.
 """
 

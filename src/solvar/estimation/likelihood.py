@@ -81,7 +81,9 @@ def image_posterior(
     team, count = team or ThreadTeam(1), len(gram)
     if contrast_sd == 0:
         parts = np.split(gram, range(_AT_A_TIME, count, _AT_A_TIME))
-        each = list(zip(*(vars(f).values() for f in team.mapped(_at_contrast_one, parts)), strict=True))
+        each = list(
+            zip(*(vars(f).values() for f in team.mapped(_at_contrast_one, parts)), strict=True)
+        )
         return ImagePosterior(*(np.concatenate(values) for values in each))
     found = ImagePosterior.empty(count, gram.shape[1] - 2)
 

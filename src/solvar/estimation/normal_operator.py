@@ -1,9 +1,9 @@
 """Σ Pᵀ C² P of a band's images, for normal equations of one volume: slice by slice, or as a convolution.
 
-To project a volume and to back-project it blurs it by what the images make of a point. Without the
-projector's interpolation that is a convolution exactly, whatever poses and CTFs are. Summing up the blurred point
-is one back-projection of all images, and every further step costs FFTs alone; slices cost as much as two
-at every step (docs/decisions/0034).
+To project a volume and to back-project it blurs it by what the images make of a point: a convolution, whatever
+poses and CTFs are, but for the projector's interpolation. The blurred point is one back-projection of all
+images, and every step after it costs FFTs alone; slices cost as much as two at every step
+(docs/decisions/0034).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Slices:
 
 
 class PointSpread:
-    """What images make of a point, summed up batch by batch, on a grid that holds all differences of voxels."""
+    """What images make of a point, summed up batch by batch, as far as two voxels can be apart."""
 
     def __init__(self, band: Band) -> None:
         import scipy.fft

@@ -22,6 +22,8 @@ _FLAT_VOLUMES = 5
 _SETS_OF_HALVES, _MOST_AT_HAND = 3, 2
 # the components of the final model beside rigid motions and the mean alone
 _BESIDE_COMPONENTS = MOTIONS + 1
+# a lattice of one volume, and what lies between two steps of its transform
+_TRANSFORMING = 2
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,14 @@ def volume_memory(count: int, box: int, k_c: int, settings: FitSettings) -> Volu
     testing = _lattice(grid, k_c, columns + _BESIDE_COMPONENTS, settings) + volumes
     merging = _MOST_AT_HAND * models * volumes
     flat = _FLAT_VOLUMES * box**3 * _FLOAT
-    return VolumeMemory(waiting, staying + flat + max(sweeping, testing, merging))
+    most_at_a_time = max(sweeping, testing, merging, _spreading(grid, k_c, settings))
+    return VolumeMemory(waiting, staying + flat + most_at_a_time)
+
+
+def _spreading(box: int, k_c: int, settings: FitSettings) -> int:
+    """Of what images make of a point, on twice the grid: lattice and transform, what is between, volume."""
+    wide = settings.model_copy(update={"upsampling": 1.0})
+    return _TRANSFORMING * _lattice(2 * box, 2 * k_c, 1, wide) + (2 * box) ** 3 * _FLOAT
 
 
 def _lattice(box: int, k_c: int, channels: int, settings: FitSettings) -> int:

@@ -12,6 +12,7 @@ from solvar.compilation import kept_in
 from solvar.estimation.abinitio.draws import Draws
 from solvar.estimation.abinitio.moving import moved_images
 from solvar.estimation.kernels import gram, on_host, pose_products, residual
+from solvar.estimation.likelihood import image_posterior
 from solvar.fitting.settings import FitSettings
 from solvar.imaging.fourier import HalfDisc
 from solvar.imaging.projector import resolve_backend
@@ -60,7 +61,7 @@ def _touch(settings: FitSettings, team: ThreadTeam) -> None:
         slices = projector.project(prepared, rotation, scale)
         projector.scatter(slices, rotation, scale, projector.zeros(2))
     image = slices[:, 0].copy()
-    gram(slices, image, team)
+    image_posterior(gram(slices, image, team), 0.1, team)
     moment, wave = np.zeros((1, 2)), np.zeros((2, len(disc)), dtype=np.float32)
     residual(slices, image, np.zeros((1, 2, 2)), moment, team, out=slices.copy())
     if settings.ab_initio:

@@ -51,8 +51,8 @@ _IMAGES, _TURNS, _READ = 128, 3, 64
 # than its pixels, and a step faster than its voxels, because volumes outgrow the caches: powers measured for
 # shells 24 to 63 and ranks 2 to 10, to within a third.
 _MEASURED_K, _PIXEL_POWER, _VOXEL_POWER = 24, 1.3, 1.2
-# passes over all particles with one column: back-projection, information, products of two solutions
-_MEAN_PASSES = 12
+# passes over all particles with one column: back-projection, information and spread of a point, twice
+_MEAN_PASSES = 5
 # sweeps of usual data before held-out particles gain no more: first band, others
 _FIRST_SWEEPS, _SWEEPS = 3, 2
 # an E-step alone, such as that of held-out particles, relative to a visit of a sweep

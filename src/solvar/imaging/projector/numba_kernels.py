@@ -211,9 +211,7 @@ def scatter(  # type: ignore[no-untyped-def]
             size = min(_BLOCK, count - block)
             for i in range(size):
                 u[i], v[i] = kx[near[block + i]], ky[near[block + i]]
-            _place(
-                window, frame[b], upsampling, u, v, _u(0), size, weights, position, corner, sign
-            )
+            _place(window, frame[b], upsampling, u, v, _u(0), size, weights, position, corner, sign)
             for i in range(size):
                 first_plane[i] = corner[2, i] + np.int32(reach)
                 at = _offset(
