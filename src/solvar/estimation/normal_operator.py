@@ -1,8 +1,8 @@
 """Σ Pᵀ C² P of a band's images, for normal equations of one volume: slice by slice, or as a convolution.
 
-To project a volume and to back-project it blurs it by what the images make of a point: a convolution, whatever
-poses and CTFs are, but for the projector's interpolation. The blurred point is one back-projection of all
-images, and every step after it costs FFTs alone; slices cost as much as two at every step
+To project a volume and to back-project it blurs it by what the images make of a point: a convolution,
+whatever poses and CTFs are, but for the projector's interpolation. The blurred point is one back-projection
+of all images, and every step after it costs FFTs alone; slices cost as much as two at every step
 (docs/decisions/0034).
 """
 
