@@ -23,10 +23,8 @@ from solvar.threads import ThreadTeam
 
 Float64 = NDArray[np.float64]
 
-# of a posterior, in operations on a number of the Gram matrix
+# operations on a number of a Gram matrix
 _WORK = 32
-# images whose posteriors are computed together
-_AT_A_TIME = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,22 +76,19 @@ def image_posterior(
     team : ThreadTeam, optional
         Shares out the images; default: this thread alone.
     """
-    team, count = team or ThreadTeam(1), len(gram)
-    if contrast_sd == 0:
-        parts = np.split(gram, range(_AT_A_TIME, count, _AT_A_TIME))
-        each = list(
-            zip(*(vars(f).values() for f in team.mapped(_at_contrast_one, parts)), strict=True)
-        )
-        return ImagePosterior(*(np.concatenate(values) for values in each))
-    found = ImagePosterior.empty(count, gram.shape[1] - 2)
+    found = ImagePosterior.empty(len(gram), gram.shape[1] - 2)
 
     def some(begin: int, end: int) -> None:
-        here = slice(begin, end)
-        eigenvalue, basis = np.linalg.eigh(gram[here, 1:-1, 1:-1])
-        written = (values[here] for values in vars(found).values())
-        integrate_contrast(contrast_sd, np.maximum(eigenvalue, 0.0), basis, gram[here], *written)
+        here = gram[begin:end]
+        written = [values[begin:end] for values in vars(found).values()]
+        if contrast_sd == 0:
+            for target, values in zip(written, vars(_at_contrast_one(here)).values(), strict=True):
+                target[...] = values
+            return
+        eigenvalue, basis = np.linalg.eigh(here[:, 1:-1, 1:-1])
+        integrate_contrast(contrast_sd, np.maximum(eigenvalue, 0.0), basis, here, *written)
 
-    team.over_items(count, _WORK * gram.shape[1] ** 2, some)
+    (team or ThreadTeam(1)).over_items(len(gram), _WORK * gram.shape[1] ** 2, some)
     return found
 
 

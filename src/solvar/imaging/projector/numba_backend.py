@@ -53,7 +53,7 @@ class NumbaProjector:
             channels = self.channels(prepared)
             out = np.empty((len(frame), channels, len(self.disc)), dtype=np.complex64)
         run = self._bind(forward, prepared, frame, scale, out)
-        self.team.over_items(len(frame), out[0].size if len(out) else 1, run)
+        self.team.over_items(len(frame), out.shape[1] * out.shape[2], run)
         return out
 
     def scatter(self, images: Complex64, frame: Float32, scale: Float32, into: Float32) -> None:
@@ -89,7 +89,7 @@ class NumbaProjector:
                 pairs, tangent.view(np.float32), torque, first, last,
             )  # fmt: skip
 
-        self.team.over_items(count, residual[0].size if count else 1, run)
+        self.team.over_items(count, residual.shape[1] * pixels, run)
         return tangent, torque
 
     def collect(self, scattered: Float32) -> Float32:
