@@ -150,6 +150,12 @@ class Band:
         other.index = index
         return other
 
+    def working_in(self, memory: dict[str, Any]) -> Band:
+        """The same band with the memory of other bands to work in, while none of them works."""
+        other = copy(self)
+        other._buffers = memory
+        return other
+
     @cached_property
     def on_cpu(self) -> Band:
         """The same band with slices that are computed on the CPU, with memory of its own if they were not."""

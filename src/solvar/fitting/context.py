@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,7 @@ class Context:
     solver: PoseSolver | None = None
     workspace: Workspace = field(default_factory=NoWorkspace)
     _information: dict[int, _Known] = field(default_factory=dict)
+    _memory: dict[str, Any] = field(default_factory=dict)
 
     @property
     def k_max(self) -> int:
@@ -124,6 +126,10 @@ class Context:
             partial(self._sampling, state, part),
         )
         return band.with_operations(self.operations)
+
+    def sweeping_band(self, state: FitState, part: int | None, k_c: int) -> Band:
+        """As `band`, for a solver: sweeps of several take turns, and have one memory to work in."""
+        return self.band(state, part, k_c).working_in(self._memory)
 
     @property
     def operations(self) -> Float64 | None:

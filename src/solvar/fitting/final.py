@@ -159,7 +159,7 @@ def sweep_all(
     total = len(context.images) * sum(sweeps for *_, sweeps in stages)
     with progress.step("Final model", total) as step:
         for name, now, sweeps in stages:
-            band = context.band(state, None, context.k_max).with_counts(now)
+            band = context.sweeping_band(state, None, context.k_max).with_counts(now)
             kept = leading_of_blocks(columns, before, now)
             model = ColumnModel(_within(band, mean, kept), contrast_sd, pose_errors=errors)
             del kept

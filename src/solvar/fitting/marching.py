@@ -65,7 +65,7 @@ def fit_models(
     step : Step
         Told of every particle and sweep.
     """
-    bands = [context.band(state, model.part, schedule.k_c) for model in state.models]
+    bands = [context.sweeping_band(state, m.part, schedule.k_c) for m in state.models]
     state, solvers = _start(context, state, bands)
     state, statistics = _sweep_until_settled(context, state, solvers, schedule, name, step)
     scaled = zip(state.models, solvers, statistics, strict=True)
