@@ -47,6 +47,8 @@ from solvar.imaging.projector.window import (
 
 _f, _u = np.float32, np.uintp
 _LANES = np.uintp(simd.LANES)
+# float32 values of a cache line
+_LINE = np.uintp(16)
 
 # Pixels of one block
 _BLOCK = np.uintp(128)
@@ -158,7 +160,7 @@ def forward(  # type: ignore[no-untyped-def]
                 if i + ahead < size:
                     for j in range(_u(width * width)):
                         at = start[i + ahead] + j // _u(width) * plane + j % _u(width) * row
-                        for q in range(_u(0), run, _LANES):
+                        for q in range(_u(0), run, _LINE):
                             simd.prefetch(lattice, at + q)
                 ty, tz = recall(wy, i, window), recall(wz, i, window)
                 for q in range(_u(0), run, _LANES):
@@ -236,7 +238,7 @@ def scatter(  # type: ignore[no-untyped-def]
                     for j in range(_u(width * width)):
                         at = start[i + ahead] + _u(first_plane[i + ahead]) * plane
                         at += j // _u(width) * plane + j % _u(width) * row
-                        for q in range(_u(0), run, _LANES):
+                        for q in range(_u(0), run, _LINE):
                             simd.prefetch(lattice, at + q)
                 for jz in range(width):
                     z = first_plane[i] + jz
@@ -324,7 +326,7 @@ def differentiate(  # type: ignore[no-untyped-def]
                 if i + ahead < size:
                     for j in range(_u(width * width)):
                         at = start[i + ahead] + j // _u(width) * plane + j % _u(width) * row
-                        for q in range(_u(0), run, _LANES):
+                        for q in range(_u(0), run, _LINE):
                             simd.prefetch(lattice, at + q)
                 ty, tz = recall(wy, i, window), recall(wz, i, window)
                 sy, sz = recall(dy, i, window), recall(dz, i, window)

@@ -1,9 +1,10 @@
-"""Sixteen-lane float32 arithmetic inside numba functions.
+"""Eight-lane float32 arithmetic inside numba functions.
 
 LLVM does not vectorise the projector's short inner loops by itself (it cannot rule out that the
 lattice and the accumulator overlap), so the kernels say what they mean: load, multiply-add, store.
-A vector is one AVX-512 register; LLVM splits it into two of AVX2 or four of NEON or SSE2. Where the processor
-cannot multiply and add in one step, LLVM makes two of it (docs/decisions/0014).
+A vector is one AVX register; LLVM splits it into two of NEON or SSE2. Wider ones lie across two lines of
+the cache at nearly every place, which costs stores more than fewer instructions gain (docs/decisions/0035).
+Where the processor cannot multiply and add in one step, LLVM makes two of it (docs/decisions/0014).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 
-LANES = 16
+LANES = 8
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _UNALIGNED = 4
 
