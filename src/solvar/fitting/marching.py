@@ -118,7 +118,8 @@ def _sweep_until_settled(
         step.note(f"sweep {now.sweeps}, held-out log-likelihood {likelihood:.2f}")
         training = float(np.mean([each.log_likelihood for each in now.statistics]))
         record = {"k_c": schedule.k_c, "sweep": now.sweeps - 1, "training": training}
-        ended = context.settings.solver == "em" and before.sweeps > 0 and _no_gain(before, now)
+        may_end = context.settings.solver == "em" and now.sweeps > schedule.fewest_sweeps
+        ended = may_end and _no_gain(before, now)
         return agreed(ended, context.images.processes), {**record, "held_out": likelihood}
 
     # after a single sweep there is nothing to decide

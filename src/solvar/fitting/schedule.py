@@ -28,6 +28,8 @@ _MOST_SPARE_COLUMNS = 6
 _BATCH = 750
 # images of more particles than this may not fit in memory: then so many neighbours stay together
 _MANY, _BLOCK = 20_000, 32
+# a column grows from a random start as a power of the sweeps: at first held-out particles gain nothing by it
+_FEWEST_FROM_RANDOM = 8
 # sweeps of the finest band where each has the most M-steps
 _FINEST_OF_MANY = 2
 # M-steps of a sweep: enough that batches see what the others found; each costs a stored target
@@ -48,10 +50,13 @@ class BandSchedule:
         Largest frequency.
     most_sweeps : int
         Of the models of the half-sets.
+    fewest_sweeps : int
+        Before held-out particles may end them.
     """
 
     k_c: int
     most_sweeps: int
+    fewest_sweeps: int = 1
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def schedule_bands(k_max: int, settings: FitSettings, particles: int) -> list[Ba
         return published_schedule(k_max)
     bands = marching_schedule(k_max)
     members = particles // 2 if settings.halfsets else particles
-    if batch_count(members, settings.batch_size) >= _MOST_BATCHES:
+    if len(bands) > 1 and batch_count(members, settings.batch_size) >= _MOST_BATCHES:
         # the other half's particles gain nothing by more
         bands[-1] = replace(bands[-1], most_sweeps=_FINEST_OF_MANY)
     return bands
@@ -119,9 +124,10 @@ def marching_schedule(k_max: int) -> list[BandSchedule]:
     radii = [k_max]
     while radii[0] > _RATIO * _FIRST_BAND:
         radii.insert(0, max(_FIRST_BAND, -(-radii[0] // 2)))
-    schedules = [BandSchedule(k, 8) for k in radii]
-    schedules[0] = replace(schedules[0], most_sweeps=12)
-    schedules[-1] = BandSchedule(radii[-1], 4)
+    first, *others = radii
+    schedules = [BandSchedule(first, 12, _FEWEST_FROM_RANDOM), *(BandSchedule(k, 8) for k in others)]
+    if others:
+        schedules[-1] = BandSchedule(others[-1], 4)
     return schedules
 
 
@@ -129,14 +135,16 @@ def pose_schedule(k_max: int, settings: FitSettings) -> list[BandSchedule]:
     """Bands of models that are made for one look at the poses: fewer sweeps do."""
     bands = marching_schedule(k_max)
     last = _FINEST_POSE_EPOCHS if settings.solver == "adam" else _FINEST_POSE_SWEEPS
-    sweeps = [_POSE_SWEEPS] * (len(bands) - 1) + [last]
-    pairs = zip(bands, sweeps, strict=True)
-    return [replace(band, most_sweeps=most) for band, most in pairs]
+    bands = [replace(band, most_sweeps=_POSE_SWEEPS) for band in bands]
+    if len(bands) > 1:
+        bands[-1] = replace(bands[-1], most_sweeps=last)
+    return bands
 
 
 def under_spatial_prior(schedule: BandSchedule, k_max: int) -> BandSchedule:
     """A band once more, from columns that are nearly there: few sweeps do."""
-    return replace(schedule, most_sweeps=_AGAIN if schedule.k_c < k_max else _FINEST_AGAIN)
+    most = _AGAIN if schedule.k_c < k_max else _FINEST_AGAIN
+    return replace(schedule, most_sweeps=most, fewest_sweeps=1)
 
 
 def pose_rounds(k_max: int) -> list[int]:
