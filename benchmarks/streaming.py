@@ -10,6 +10,11 @@ compute   E-step and back-projection of a thousand particles that lie in memory,
 disk      the whitened images of all particles read in the same order and thrown away
 
 The share is the rate of the sweep over the lower of the two. The exponent is that of a sweep's time in N.
+
+    python benchmarks/streaming.py FOLDER --fit [--counts 25000 50000 100000] [--until 1000000] [--rank 10]
+
+times whole fits, images on disk, and says what the largest of all would take: as the last two grow, and
+particle for particle.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from solvar.estimation.pixels import MemoryPixels
 from solvar.estimation.prior import Prior
 from solvar.estimation.solvers import make_column_solver
 from solvar.estimation.whitening import in_memory_images
+from solvar.fitting.fit import fit
 from solvar.fitting.schedule import split_batches
 from solvar.fitting.settings import FitSettings
 from solvar.fitting.start import load_mask, whitened_images
@@ -57,12 +63,12 @@ def one_sweep(band: Band, settings: FitSettings, turns: int) -> float:
     flat = np.full(band.k_c + 1, float(band.shell_information.mean()))
     batches = split_batches(band.index, settings.batch_size, rng)
     chosen = settings.solver, settings.objective
-    fit = make_column_solver(*chosen, band, start(band), Prior(flat, flat), batches)
+    solver = make_column_solver(*chosen, band, start(band), Prior(flat, flat), batches)
     seconds = []
     for _ in range(turns):
         begun = time.perf_counter()
         with SilentProgress().step("", 1) as step:
-            fit.sweep(rng.permutation(len(batches)), step)
+            solver.sweep(rng.permutation(len(batches)), step)
         seconds.append(time.perf_counter() - begun)
     return min(seconds)
 
@@ -127,17 +133,62 @@ def measure(particles: ParticleSet, scratch: Path) -> dict[str, float]:
     }
 
 
+def whole_fit(particles: ParticleSet, scratch: Path, rank: int) -> dict[str, float]:
+    """Seconds on the wall and of CPU of a fit, and the memory of this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    fit(particles, FitSettings(rank=rank, lazy=True, scratch=scratch))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"particles": len(particles), "seconds": wall, "cpu": cpu, "memory": memory}
+
+
+def in_own_process(folder: Path, count: int, *more: str) -> dict[str, float]:
+    """What a process of its own measured of so many particles."""
+    line = [sys.executable, __file__, str(folder), "--one", str(count), *more]
+    made = subprocess.run(line, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(made.stdout.splitlines()[-1])
+    return found
+
+
+def time_fits(options: argparse.Namespace) -> None:
+    """Print what whole fits take, and what one of many more particles would."""
+    print(f"{'particles':>10} {'wall s':>8} {'CPU s':>8} {'GiB':>5}")
+    rows = []
+    for count in options.counts:
+        row = in_own_process(options.folder, count, "--fit", "--rank", str(options.rank))
+        rows.append(row)
+        print(
+            f"{count:10,} {row['seconds']:8.1f} {row['cpu']:8.1f} {row['memory']:5.2f}", flush=True
+        )
+    before, last = rows[-2:]
+    factor = last["particles"] / before["particles"]
+    exponent = np.log(last["seconds"] / before["seconds"]) / np.log(factor)
+    more = options.until / last["particles"]
+    print(
+        f"exponent {exponent:.2f}; {options.until:,}: {last['seconds'] * more**exponent / 60:.0f} min as the "
+        f"last two grow, {last['seconds'] * more / 60:.0f} min particle for particle"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 50_000, 200_000])
+    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--rank", type=int, default=10)
+    parser.add_argument("--until", type=int, default=1_000_000)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         particles = read_particles(options.folder / "particles.star")
         chosen = assign_halfsets(particles.select(np.arange(options.one)), 0)
         with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
-            print(json.dumps(measure(chosen, Path(scratch))))
+            given = chosen, Path(scratch)
+            found = whole_fit(*given, options.rank) if options.fit else measure(*given)
+        print(json.dumps(found))
+        return
+    if options.fit:
+        time_fits(options)
         return
     print(
         f"{'particles':>10} {'whiten/s':>9} {'compute/s':>10} {'disk/s':>9} {'sweep/s':>9}"
@@ -145,9 +196,7 @@ def main() -> None:
     )
     found = []
     for count in options.counts:
-        line = [sys.executable, __file__, str(options.folder), "--one", str(count)]
-        made = subprocess.run(line, capture_output=True, text=True, check=True)
-        row = json.loads(made.stdout.splitlines()[-1])
+        row = in_own_process(options.folder, count)
         found.append(row)
         print(
             f"{row['particles']:10,} {row['whitening']:9,.0f} {row['compute']:10,.0f}"

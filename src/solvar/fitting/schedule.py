@@ -125,7 +125,10 @@ def marching_schedule(k_max: int) -> list[BandSchedule]:
     while radii[0] > _RATIO * _FIRST_BAND:
         radii.insert(0, max(_FIRST_BAND, -(-radii[0] // 2)))
     first, *others = radii
-    schedules = [BandSchedule(first, 12, _FEWEST_FROM_RANDOM), *(BandSchedule(k, 8) for k in others)]
+    schedules = [
+        BandSchedule(first, 12, _FEWEST_FROM_RANDOM),
+        *(BandSchedule(k, 8) for k in others),
+    ]
     if others:
         schedules[-1] = BandSchedule(others[-1], 4)
     return schedules
