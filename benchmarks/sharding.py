@@ -1,10 +1,11 @@
 """Memory of each of several processes by number of particles: what a particle costs, bytes.
 
     python benchmarks/sharding.py FOLDER [--processes 1 2 4] [--particles 64000 128000] [--no-lazy]
+        [--resolution 24] [--rank 10]
 
 FOLDER is what `solvar simulate -o FOLDER --particles 128000 --box-size 24 --pixel-size 8` wrote: what is kept
-of a particle beside its pixels does not depend on the box. Fits of rank 10 up to 24 Å, images on disk. Each
-process looks fifty times a second at the memory that is its own: pages of files, which the system takes back
+of a particle beside its pixels does not depend on the box. Fits of rank 10 up to 24 Å, images on disk, or in
+memory with `--no-lazy`. Each process looks fifty times a second at the memory that is its own: pages of files, which the system takes back
 when it must, are left out, and freed memory goes back at once. A row tells the peaks of the first process and
 of the largest of the others at the larger number of particles, and slopes between the two numbers: of reading
 the table; of the step of the fit that grows most, at the first process and at the others; and of what the
@@ -74,7 +75,9 @@ def measure(asked: argparse.Namespace) -> None:
     watch.start()
     table = solvar.read_particles(asked.folder / "particles.star")
     watch.stage = "start"
-    settings = solvar.FitSettings(rank=10, resolution=24, lazy=not asked.no_lazy)
+    settings = solvar.FitSettings(
+        rank=asked.rank, resolution=asked.resolution, lazy=not asked.no_lazy
+    )
     solvar.fit(table, settings, asked.output / "run", progress=Told())
     row = json.dumps(watch.peaks)
     (asked.output / f"{os.environ['RANK']}.json").write_text(row, encoding="ascii")
@@ -89,6 +92,7 @@ def fitted(asked: argparse.Namespace, processes: int, count: int) -> list[dict[s
         write_star(Path(scratch) / "particles.star", few, {})
         line = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         line += ["--nproc-per-node", str(processes), __file__, scratch, "--output", scratch]
+        line += ["--resolution", str(asked.resolution), "--rank", str(asked.rank)]
         line += ["--no-lazy"] if asked.no_lazy else []
         subprocess.run(line, check=True, capture_output=True, env=os.environ | ALLOCATION)
         rows = [Path(scratch) / f"{rank}.json" for rank in range(processes)]
@@ -101,6 +105,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--particles", type=int, nargs=2, default=[64_000, 128_000])
     parser.add_argument("--no-lazy", action="store_true")
+    parser.add_argument("--resolution", type=float, default=24.0, help="Å")
+    parser.add_argument("--rank", type=int, default=10)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.output:
