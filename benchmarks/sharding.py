@@ -5,9 +5,9 @@
 
 FOLDER is what `solvar simulate -o FOLDER --particles 128000 --box-size 24 --pixel-size 8` wrote: what is kept
 of a particle beside its pixels does not depend on the box. Fits of rank 10 up to 24 Å, images on disk, or in
-memory with `--no-lazy`. Each process looks fifty times a second at the memory that is its own: pages of files,
-which the system takes back when it must, are left out, and freed memory goes back at once. A row tells the
-peaks of the first process and of the largest of the others at the larger number of particles, and slopes
+memory with `--no-lazy`. Each process looks fifty times a second at the memory that is its own: pages of
+files, which the system takes back when it must, are left out, and freed memory goes back at once. A row tells
+the peaks of the first process and of the largest of the others at the larger number of particles, and slopes
 between the two numbers: of reading the table; of the step of the fit that grows most, at the first process
 and at the others; and of what the first one does alone after that: files, figures, report. `of one` is the
 slope of the fit at the others over that of a single process.
