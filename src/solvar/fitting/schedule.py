@@ -138,10 +138,9 @@ def pose_schedule(k_max: int, settings: FitSettings) -> list[BandSchedule]:
     """Bands of models that are made for one look at the poses: fewer sweeps do."""
     bands = marching_schedule(k_max)
     last = _FINEST_POSE_EPOCHS if settings.solver == "adam" else _FINEST_POSE_SWEEPS
-    bands = [replace(band, most_sweeps=_POSE_SWEEPS) for band in bands]
-    if len(bands) > 1:
-        bands[-1] = replace(bands[-1], most_sweeps=last)
-    return bands
+    sweeps = [_POSE_SWEEPS] * (len(bands) - 1) + [last]
+    pairs = zip(bands, sweeps, strict=True)
+    return [BandSchedule(band.k_c, most) for band, most in pairs]
 
 
 def under_spatial_prior(schedule: BandSchedule, k_max: int) -> BandSchedule:
