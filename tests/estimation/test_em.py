@@ -72,6 +72,16 @@ def test_targets_in_files_are_the_same_to_the_last_bit(tmp_path) -> None:
     np.testing.assert_array_equal(_run(on_disk, parts, 2), _run(make_band(), parts, 2))
 
 
+def test_bands_that_take_turns_may_have_one_memory() -> None:
+    alone, memory = _run(make_band(), [np.arange(COUNT)], 2), dict[str, np.ndarray]()
+    for band in [make_band().working_in(memory) for _ in range(2)]:
+        held = {name: values.ctypes.data for name, values in memory.items()}
+        np.testing.assert_array_equal(_run(band, [np.arange(COUNT)], 2), alone)
+        # the second one needs nothing of its own
+        assert not held or held == {name: values.ctypes.data for name, values in memory.items()}
+    assert {"slices", "residual"} <= memory.keys()
+
+
 @pytest.mark.slow
 def test_where_small_batches_settle_the_whole_set_stays(band: Band) -> None:
     thirds = np.array_split(np.random.default_rng(1).permutation(COUNT), 3)
