@@ -160,6 +160,8 @@ def time_fits(options: argparse.Namespace) -> None:
         print(
             f"{count:10,} {row['seconds']:8.1f} {row['cpu']:8.1f} {row['memory']:5.2f}", flush=True
         )
+    if len(rows) == 1:
+        return
     before, last = rows[-2:]
     factor = last["particles"] / before["particles"]
     exponent = np.log(last["seconds"] / before["seconds"]) / np.log(factor)

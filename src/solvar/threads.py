@@ -69,8 +69,8 @@ class ThreadTeam:
             for first, last in coming:
                 function(first, last)
 
-        helpers = min(self.size, len(ranges)) - 1 if self._pool is not None else 0
-        tasks = [self._pool.submit(work) for _ in range(helpers)] if self._pool else []
+        others = range(1, min(self.size, len(ranges)))
+        tasks = [self._pool.submit(work) for _ in others] if self._pool else []
         try:
             work()
         finally:

@@ -122,7 +122,8 @@ def test_failed_figure_does_not_lose_the_run(tiny_stack, tmp_path, monkeypatch):
     )
     assert "3_slices.png was not drawn (RuntimeError: no ink)" in result.stderr
     drawn = {path.name for path in Run(tmp_path / "run").figures}
-    assert "3_slices.png" not in drawn and {"2_motion.png", "4_latents.png"} <= drawn
+    assert len(drawn) >= 5 and "3_slices.png" not in drawn
+    assert {"2_motion.png", "4_latents.png"} <= drawn
 
 
 def test_check_is_content_with_simulated_particles(tiny_stack):

@@ -47,7 +47,7 @@ class Units:
 UNITS = Units()
 _DEFOCUS_STEP = 25.0
 _BATCH_BYTES = 1 << 26
-_PARTICLES_AT_A_TIME, _IMAGES_AT_A_TIME = 256, 32
+_PARTICLES_AT_A_TIME = 256
 
 NUISANCES = (CONTRAST,) + (POSE,) * MOTIONS + (DEFOCUS,) + (BACKGROUND,) * 3
 
@@ -147,7 +147,8 @@ def _copy(team: ThreadTeam, *pairs: tuple[Complex64, Complex64]) -> None:
         for target, source in pairs:
             target[first:last] = source[first:last]
 
-    team.over_ranges(len(pairs[0][0]), _IMAGES_AT_A_TIME, some)
+    target = pairs[0][0]
+    team.over_items(len(target), target[:1].size, some)
 
 
 def _ctf_step(band: Band, exposures: Exposures, row: Int64, optics: Optics) -> Float32:
@@ -158,7 +159,7 @@ def _ctf_step(band: Band, exposures: Exposures, row: Int64, optics: Optics) -> F
         here = row[first:last]
         out[first:last] = _ctf_steps(band, exposures.rows(here), here, optics)
 
-    band.team.over_ranges(len(row), _IMAGES_AT_A_TIME, some)
+    band.team.over_items(len(row), len(band.disc), some)
     return out
 
 

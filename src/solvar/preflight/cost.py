@@ -251,7 +251,8 @@ def _sweeps(
     """Sweeps of the half models at a band, of the fit itself or of a round of pose refinement."""
     if settings.solver == "adam":
         return schedule.most_sweeps
-    usual = float(min(schedule.most_sweeps, _SWEEPS if number else _FIRST_SWEEPS))
+    least = max(1 + schedule.fewest_sweeps, _SWEEPS if number else _FIRST_SWEEPS)
+    usual = float(min(schedule.most_sweeps, least))
     if settings.has_spatial_prior and not of_round:
         # once more under it, and both are judged
         usual += under_spatial_prior(schedule, k_c).most_sweeps + _E_STEP

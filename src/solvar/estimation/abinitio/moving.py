@@ -13,8 +13,6 @@ Complex64 = NDArray[np.complex64]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_POSES_A_TASK = 64
-
 
 @compiled()
 def _move(data, image, shift, kx, ky, reach, out, first, last):  # type: ignore[no-untyped-def]
@@ -60,5 +58,5 @@ def moved_images(
     def some(first: int, last: int) -> None:
         _move(pixels, image, shift, disc.kx, disc.ky, disc.k_c, moved, first, last)
 
-    team.over_ranges(len(image), _POSES_A_TASK, some)
+    team.over_items(len(image), len(disc), some)
     return out
